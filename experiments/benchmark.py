@@ -1,0 +1,52 @@
+"""`python -m experiments.benchmark`: how fast things are, as medians."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from omegaconf import DictConfig
+
+from experiments.build import build_device, build_fit, build_source, build_spec
+from experiments.cli import main, start_run
+from rapid_inr.data import load_all
+from rapid_inr.fit import fit
+
+
+def benchmark_fit(cfg: DictConfig) -> dict[str, float]:
+    """Time fitting the images of ``cfg.dataset``, loaded beforehand."""
+    source, device, config = build_source(cfg), build_device(cfg), build_fit(cfg)
+    spec, loaded = build_spec(cfg, source), load_all(source, on_corrupt=cfg.dataset.on_corrupt)
+    fit(loaded.images[:16], loaded.ids[:16], spec, config, device=device)  # warm up
+    seconds = []
+    for _ in range(cfg.repeats):
+        began = time.perf_counter()
+        result = fit(loaded.images, loaded.ids, spec, config, device=device)  # ends with a copy to the CPU: synchronised
+        seconds.append(time.perf_counter() - began)
+    per_image = 1e3 * median(seconds) / len(loaded.images)
+    return {
+        "images": len(loaded.images), "threads": torch.get_num_threads(), "fit_psnr_db": result.psnr_db.mean().item(),
+        "fit_s": median(seconds), "fit_ms_per_image": per_image, "images_per_s": 1e3 / per_image,
+        "fit_s_fastest": min(seconds), "fit_s_slowest": max(seconds),
+    }  # fmt: skip
+
+
+SUITES: dict[str, Callable[[DictConfig], dict[str, float]]] = {"fit": benchmark_fit}
+
+
+def run_benchmark(cfg: DictConfig) -> None:
+    if cfg.suite not in SUITES:
+        raise ValueError(f"suite is {cfg.suite!r}, expected one of {', '.join(SUITES)}")
+    if cfg.repeats < 1:
+        raise ValueError(f"repeats is {cfg.repeats}, expected at least 1")
+    with start_run(cfg, "benchmark") as run:
+        run.metrics |= SUITES[cfg.suite](cfg)
+    for name, value in run.metrics.items():
+        print(f"{name:18s} {value:,.2f}" if isinstance(value, float) else f"{name:18s} {value:,}")
+    print(f"run in {run.folder}")
+
+
+if __name__ == "__main__":
+    main("benchmark", run_benchmark)

@@ -1,0 +1,80 @@
+"""From configuration to the objects it describes; below this file nobody has heard of Hydra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.cli import CONFIGS
+from kernels.spec import SirenSpec
+from rapid_inr.augment import AugmentConfig
+from rapid_inr.backbone import BackboneConfig
+from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data import open_source
+from rapid_inr.data.source import ImageSource
+from rapid_inr.fit import FitConfig
+from rapid_inr.siren import default_omega
+from rapid_inr.train import OptimizeConfig
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def build_device(cfg: DictConfig) -> torch.device:
+    """Return the device that ``device=auto|cpu|cuda`` means here."""
+    if cfg.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(cfg.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch sees no CUDA device here; use device=cpu, or install a CUDA build of torch")
+    return device
+
+
+def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
+    """Open ``cfg.dataset``, or another split of it."""
+    if "name" not in (cfg.get("dataset") or {}):
+        choices = sorted(path.stem for path in (CONFIGS / "dataset").glob("*.yaml"))
+        raise ValueError(f"dataset=... is required, one of: {', '.join(choices)}")
+    options = plain(cfg.dataset)
+    options.pop("on_corrupt")
+    return open_source(**options | ({"split": split} if split else {}))
+
+
+def build_spec(cfg: DictConfig, source: ImageSource) -> SirenSpec:
+    """Return the shape of the INRs; where omega is null it follows the size of the first image."""
+    omega = cfg.inr.omega
+    if omega is None:
+        omega = default_omega(*source.read(int(source.ids[0])).shape[:2])
+    return SirenSpec(cfg.inr.depth, cfg.inr.hidden, float(omega))
+
+
+def build_fit(cfg: DictConfig) -> FitConfig:
+    options = plain(cfg.fit)
+    return FitConfig(**options | {"betas": tuple(options["betas"]), "seed": cfg.seed})
+
+
+def build_quantize(cfg: DictConfig) -> QuantizeConfig:
+    return QuantizeConfig(**plain(cfg.quantize))
+
+
+def build_augment(cfg: DictConfig) -> AugmentConfig | None:
+    options = plain(cfg.augment)
+    return AugmentConfig(**options) if options["crop_padding"] or options["flip"] else None
+
+
+def build_backbone_config(cfg: DictConfig) -> BackboneConfig:
+    return BackboneConfig(**plain(cfg.backbone))
+
+
+def build_optimize(cfg: DictConfig) -> OptimizeConfig:
+    return OptimizeConfig(**plain(cfg.optimize))
+
+
+def build_autocast(cfg: DictConfig) -> bool:
+    """Return whether to train in bfloat16; ``auto`` does on a GPU alone, since few CPUs are faster in it."""
+    if cfg.autocast not in ("auto", True, False):
+        raise ValueError(f"autocast is {cfg.autocast!r}, expected auto, true or false")
+    return build_device(cfg).type == "cuda" if cfg.autocast == "auto" else cfg.autocast

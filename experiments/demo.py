@@ -1,0 +1,53 @@
+"""`python -m experiments.demo`: the whole path on generated images, raw against INR, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from experiments.arms import inr_arm, resident_arm, train_arm
+from experiments.build import build_source
+from experiments.cli import main, start_run
+from experiments.encode import encode_dataset
+from rapid_inr.figures import training_curves
+from rapid_inr.metrics import rgb_pct
+from rapid_inr.tracking import Run
+from rapid_inr.train import summary
+
+
+def run_demo(cfg: DictConfig) -> None:
+    with start_run(cfg, "demo") as run:
+        store, _ = encode_dataset(cfg, build_source(cfg, split="train"), run, out=run.folder / "train.inr")
+        arms = [resident_arm(cfg), inr_arm(cfg, store)]
+        reports = {arm.name: train_arm(cfg, run, arm) for arm in arms}
+        for name, epochs in reports.items():
+            run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
+        raw_bytes = 3 * store.n_pixels
+        curves = {name: [asdict(report) for report in epochs] for name, epochs in reports.items()}
+        training_curves(run.picture("curves.png"), curves, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR")
+    Console().print(demo_table(run, raw_bytes=raw_bytes))
+    print(f"pictures: {run.folder}/contact_sheet.png, {run.folder}/curves.png\nrecord:   {run.folder}/record.json")
+
+
+def demo_table(run: Run, *, raw_bytes: int) -> Table:
+    """Return the demo's table: what each arm stores and how well and how fast it trains."""
+    m = run.metrics
+    table = Table(title=f"{m['images']:,} images, raw and as INRs")
+    for heading in ("", "stored bytes", "% of RGB", "PSNR (dB)", "top-1 (%)", "images/s in training"):
+        table.add_column(heading, justify="right" if heading else "left")
+    rows = {
+        "resident": ("raw uint8", raw_bytes, rgb_pct(raw_bytes, raw_bytes // 3), "-"),
+        "inr": ("INR", m["store_bytes"], m["rgb_pct"], f"{m['psnr_db']:.2f}"),
+    }
+    for name, (label, n_bytes, pct, psnr) in rows.items():
+        speed = f"{m[f'{name}_images_per_s']:,.0f}"
+        table.add_row(label, f"{n_bytes:,}", f"{pct:.1f}", psnr, f"{m[f'{name}_top1_pct']:.1f}", speed)
+    table.caption = f"encoded in {m['fit_s']:.0f} s, {m['fit_ms_per_image']:.1f} ms an image"
+    return table
+
+
+if __name__ == "__main__":
+    main("demo", run_demo)

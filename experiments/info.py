@@ -1,0 +1,35 @@
+"""`python -m experiments.info`: what a packed file holds and costs, as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from experiments.cli import main
+from rapid_inr.metrics import bpp, rgb_pct
+from rapid_inr.store.format import read_store
+from rapid_inr.store.packed import PackedStore, bytes_by_part
+
+
+def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:
+    """Return the facts of a store whose file takes `store_bytes`, as JSON values."""
+    header = store.header
+    sizes = [list(header.size)] if header.size else sorted(set(map(tuple, store.sizes.tolist())))
+    return {
+        "images": len(store), "depth": header.spec.depth, "hidden": header.spec.hidden, "omega": header.spec.omega,
+        "sizes": [list(size) for size in sizes], "splits": dict(header.splits), "classes": list(header.class_names),
+        "bits": header.quantize.bits, "ends_bits": header.quantize.ends_bits, "store_bytes": store_bytes,
+        "parts_bytes": bytes_by_part(store, file_bytes=store_bytes), "bpp": bpp(store_bytes, store.n_pixels),
+        "rgb_pct": rgb_pct(store_bytes, store.n_pixels), "mean": list(header.mean), "std": list(header.std), "made": header.made,
+    }  # fmt: skip
+
+
+def run_info(cfg: DictConfig) -> None:
+    store = read_store(cfg.store)
+    print(json.dumps(describe(store, store_bytes=Path(cfg.store).stat().st_size), indent=1))
+
+
+if __name__ == "__main__":
+    main("info", run_info)

@@ -1,0 +1,132 @@
+"""ResNet-18, in torchvision's parameter names, with a stem for small images and one for large.
+
+Source: He et al. 2016 (arXiv 1512.03385), table 1; the small stem is that of their section 4.2: a 3x3 convolution, no pooling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which ResNet-18.
+
+    Args:
+        stem: ``cifar`` (3x3, stride 1), ``imagenet`` (7x7, stride 2, max pool), or ``auto``: cifar up to 64 px.
+        width: channels of the first stage, 64 in the paper; the following stages double it.
+        weights: a safetensors file with torchvision's names to start from; a head of another class number is left out.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    stem: str = "auto"
+    width: int = 64
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.stem not in ("auto", "cifar", "imagenet"):
+            raise ValueError(f"backbone.stem is {self.stem!r}, expected 'auto', 'cifar' or 'imagenet'")
+        if self.width < 1:
+            raise ValueError(f"backbone.width is {self.width}, expected at least 1")
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = None
+        if stride != 1 or channels_in != channels:
+            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class ResNet18(nn.Module):
+    """[B, 3, height, width] normalised -> [B, n_classes] logits; `stem` is ``cifar`` or ``imagenet``."""
+
+    def __init__(self, n_classes: int, *, stem: str, width: int = 64) -> None:
+        if stem not in ("cifar", "imagenet"):
+            raise ValueError(f"stem is {stem!r}, expected 'cifar' or 'imagenet'")
+        super().__init__()
+        small = stem == "cifar"
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
+        self.layer1 = nn.Sequential(BasicBlock(width, width, 1), BasicBlock(width, width, 1))
+        self.layer2 = nn.Sequential(BasicBlock(width, 2 * width, 2), BasicBlock(2 * width, 2 * width, 1))
+        self.layer3 = nn.Sequential(BasicBlock(2 * width, 4 * width, 2), BasicBlock(4 * width, 4 * width, 1))
+        self.layer4 = nn.Sequential(BasicBlock(4 * width, 8 * width, 2), BasicBlock(8 * width, 8 * width, 1))
+        self.fc = nn.Linear(8 * width, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))  # [B, width, height', width']
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+def build_backbone(config: BackboneConfig, *, n_classes: int, image_size: tuple[int, int], seed: int) -> ResNet18:
+    """Build a ResNet-18 on the CPU for images of a size; the same seed gives the same weights.
+
+    Args:
+        image_size: (height, width), which decides the stem where that is ``auto``.
+
+    Raises:
+        FileNotFoundError: if `config.weights` names no file.
+        ValueError: if the weights are those of another architecture.
+    """
+    stem = config.stem if config.stem != "auto" else ("cifar" if max(image_size) <= 64 else "imagenet")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs, for everyone
+        model = ResNet18(n_classes, stem=stem, width=config.width)
+    if config.weights is not None:
+        load_weights(model, config.weights)
+    return model
+
+
+def load_weights(model: ResNet18, path: Path | str) -> None:
+    """Load weights in torchvision's names; the model keeps its own head (``fc``) where the class number differs.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no safetensors file, or holds the weights of another architecture.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}; expected a safetensors file with torchvision's resnet18 names")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+    own = model.state_dict()
+    for name in ("fc.weight", "fc.bias"):
+        if name in weights and weights[name].shape[1:] == own[name].shape[1:] and len(weights[name]) != len(own[name]):
+            weights[name] = own[name]
+    for name in own:
+        if name.endswith("num_batches_tracked"):  # older files lack these counters, which nothing here reads
+            weights.setdefault(name, own[name])
+    found, expected = ({name: tuple(w.shape) for name, w in state.items()} for state in (weights, own))
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise ValueError(
+                f"{path} does not fit this ResNet-18, whose stem or width may differ: {name} is "
+                f"{found.get(name, 'missing')}, expected {expected.get(name, 'no such name')}"
+            )
+    model.load_state_dict(weights)

@@ -1,0 +1,38 @@
+"""The coordinate grid: pixel centres in [-1, 1], as an affine map from pixel index to coordinate.
+
+Pixel (row, column) of a height x width image lies at ((2 row + 1) / height - 1, (2 column + 1) / width - 1): the centres of
+height x width equal cells that tile the square. A decode at another size then samples the same picture, which COIN's grid
+(corners at exactly -1 and 1) does not give. Everything that evaluates an INR takes the map as a [2, 3] matrix, so that a
+crop, a flip or a rotation is a product of matrices and costs no resampling.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pixel_affine(height: int, width: int) -> Tensor:
+    """Return the map from (row, column, 1) to the coordinate of that pixel's centre.
+
+    Returns:
+        float32 [2, 3] on the CPU.
+
+    Raises:
+        ValueError: if the image has no pixels.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"image size is {height}x{width}, expected at least 1x1")
+    return torch.tensor([[2 / height, 0.0, 1 / height - 1], [0.0, 2 / width, 1 / width - 1]])
+
+
+def pixel_coords(height: int, width: int) -> Tensor:
+    """Return the coordinates of all pixel centres, row by row.
+
+    Returns:
+        float32 [height * width, 2], (row, column) in (-1, 1).
+    """
+    affine = pixel_affine(height, width)
+    rows = torch.arange(height, dtype=torch.float32) * affine[0, 0] + affine[0, 2]  # [height]
+    columns = torch.arange(width, dtype=torch.float32) * affine[1, 1] + affine[1, 2]  # [width]
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)

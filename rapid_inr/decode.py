@@ -1,0 +1,74 @@
+"""Decode images from a store, at their own size or any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from kernels.siren_decode import decode_siren
+from rapid_inr.coords import pixel_affine
+from rapid_inr.store.packed import PackedStore
+
+
+def decode(
+    store: PackedStore,
+    ids: Tensor,
+    *,
+    size: tuple[int, int] | None = None,
+    dtype: torch.dtype = torch.uint8,
+    normalize: bool = False,
+    channels_last: bool = False,
+) -> Tensor:
+    """Decode a batch of images on the store's device.
+
+    Args:
+        ids: int64 [B], positions in the store, in any order, repeated or not.
+        size: (height, width) of the result; by default the images' own, which must then be one.
+        dtype: uint8, or float16, bfloat16 or float32 with values in [0, 1] rounded to 8 bits.
+        normalize: whether to subtract the store's mean and divide by its std; not with uint8.
+
+    Returns:
+        [B, 3, height, width].
+
+    Raises:
+        ValueError: if `ids` is empty or out of range, or the images differ in size and `size` is not given.
+    """
+    if len(ids) == 0 or (ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < len(store)):
+        raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
+    height, width = size or one_size(store, ids)
+    header = store.header
+    return decode_siren(
+        store.codes, store.floats, ids.to(store.device), pixel_affine(height, width).to(store.device),
+        spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
+        mean=header.mean if normalize else None, std=header.std if normalize else None,
+    )  # fmt: skip
+
+
+def one_size(store: PackedStore, ids: Tensor) -> tuple[int, int]:
+    """Return the (height, width) that the images share.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if store.header.size is not None:
+        return store.header.size
+    sizes = store.sizes[ids.to(store.device)]
+    if not bool((sizes == sizes[0]).all()):
+        raise ValueError("the images of the batch differ in size; give the size to decode at, for instance size=[224,224]")
+    return tuple(sizes[0].tolist())
+
+
+def decode_each(
+    store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None, batch_size: int = 256
+) -> Iterator[Tensor]:
+    """Decode the images in order, the first `limit` or all, uint8 [height, width, 3] on the CPU."""
+    for ids in torch.arange(min(len(store), limit or len(store))).split(batch_size):
+        if size is not None or store.header.size is not None:
+            batches = [ids]
+        else:  # runs of equal size keep the order
+            changes = (store.sizes[ids].diff(dim=0) != 0).any(1).nonzero().flatten() + 1
+            batches = ids.tensor_split(changes.cpu())
+        for batch in batches:
+            yield from decode(store, batch, size=size).permute(0, 2, 3, 1).cpu()

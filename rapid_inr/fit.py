@@ -1,0 +1,262 @@
+"""Fit one SIREN to each of many images at once: Adam on stacked rows [B, S], no image knowing of another.
+
+The loss is the *sum* over images of the mean squared error over pixels and channels, so the gradient of a row is that of
+its own image. Most steps see an even subset of the pixels (a lattice) and the last ones all of them: at 32x32, 200 such steps
+cost as much as 100 full ones and end 1.7 dB higher. The measured ladder is in `docs/fit.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.siren_decode import decode_siren
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import split_rows
+from rapid_inr.coords import pixel_affine, pixel_coords
+from rapid_inr.metrics import psnr_db
+from rapid_inr.siren import GradientWorkspace, initial_weights, layer_views, omega_factors
+
+ADAM_EPS = 1e-8
+CPU_WORKSPACE_BYTES = 32 << 20  # buffers of a batch that stay in a last-level cache; 8 to 64 MiB are within noise here
+CUDA_MEMORY_SHARE = 0.5  # of the free device memory
+FULL_STEP_PIXELS = 4096  # pixels of one pass when a step sees the whole image
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How an INR is optimised.
+
+    Args:
+        steps: optimiser steps.
+        lr: peak learning rate of Adam, decayed by a half cosine to 0.
+        betas: Adam's decay rates.
+        pixels_per_step: about how many pixels of an image a step sees before `full_from`; null is all of them, always.
+        full_from: fraction of the steps after which every step sees all pixels, in [0, 1].
+        min_psnr_db: an image that ends below has not converged.
+        retries: how often such an image is fitted again from other initial weights; the best attempt is kept.
+        seed: of the initial weights.
+        max_batch: most images fitted at once; null leaves it to the memory at hand.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    steps: int = 200
+    lr: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.95)
+    pixels_per_step: int | None = 256
+    full_from: float = 0.7
+    min_psnr_db: float = 15.0
+    retries: int = 1
+    seed: int = 0
+    max_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "fit.steps": (self.steps, self.steps >= 1, "at least 1"),
+            "fit.lr": (self.lr, self.lr > 0, "positive"),
+            "fit.betas": (self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
+            "fit.pixels_per_step": (self.pixels_per_step, self.pixels_per_step is None or self.pixels_per_step >= 1, "at least 1, or null"),
+            "fit.full_from": (self.full_from, 0 <= self.full_from <= 1, "in [0, 1]"),
+            "fit.retries": (self.retries, self.retries >= 0, "at least 0"),
+            "fit.seed": (self.seed, self.seed >= 0, "at least 0"),
+            "fit.max_batch": (self.max_batch, self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
+        }
+        for name, (value, ok, expected) in checks.items():
+            if not ok:
+                raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The fitted rows of B images, in the order given.
+
+    Args:
+        weights: float32 [B, S] on the CPU; exactly the rows whose PSNR was measured.
+        psnr_db: float64 [B], of the clamped 8-bit decode in float32.
+        attempts: int64 [B], fits that each image took.
+        converged: bool [B].
+    """
+
+    weights: Tensor
+    psnr_db: Tensor
+    attempts: Tensor
+    converged: Tensor
+
+
+Progress = Callable[[float], None]  # images' worth of work done since the last call, in images
+
+
+def fit(
+    images: Tensor,
+    ids: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    *,
+    device: torch.device | str = "cpu",
+    on_progress: Progress | None = None,
+) -> FitResult:
+    """Fit a SIREN to each image.
+
+    Args:
+        images: uint8 [B, height, width, 3].
+        ids: int64 [B], the index of each image in its source; with `config.seed` it decides the initial weights.
+        on_progress: called now and then with the work done since, in images.
+
+    Returns:
+        A `FitResult` on the CPU.
+
+    Raises:
+        ValueError: if `images` is empty, not uint8, or not [B, height, width, 3].
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3 or images.numel() == 0:
+        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, expected non-empty uint8 [B, height, width, 3]")
+    if ids.shape != images.shape[:1]:
+        raise ValueError(f"ids are {tuple(ids.shape)}, expected ({len(images)},)")
+    device = torch.device(device)
+    result = _fit_attempt(images, ids, spec, config, device, 0, on_progress)
+    for attempt in range(1, config.retries + 1):
+        poor = (~result.converged).nonzero().flatten()
+        if len(poor) == 0:
+            break
+        again = _fit_attempt(images[poor], ids[poor], spec, config, device, attempt, None)
+        result = _keep_better(result, poor, again)
+    return result
+
+
+def _keep_better(result: FitResult, poor: Tensor, again: FitResult) -> FitResult:
+    won = again.psnr_db > result.psnr_db[poor]
+    rows = poor[won]
+    weights, psnr, converged = result.weights.clone(), result.psnr_db.clone(), result.converged.clone()
+    weights[rows], psnr[rows], converged[rows] = again.weights[won], again.psnr_db[won], again.converged[won]
+    attempts = result.attempts.clone()
+    attempts[poor] += 1
+    return FitResult(weights, psnr, attempts, converged)
+
+
+def _fit_attempt(
+    images: Tensor,
+    ids: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    device: torch.device,
+    attempt: int,
+    on_progress: Progress | None,
+) -> FitResult:
+    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    weights, psnr, finite = [], [], []
+    for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
+        start = initial_weights(spec, some_ids.tolist(), seed=config.seed, attempt=attempt)
+        some_images = some_images.to(device)
+        rows = optimise(start.to(device), some_images, spec, config, on_progress=on_progress)
+        finite.append(rows.isfinite().all(1, keepdim=True))
+        rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
+        weights.append(rows.cpu())
+        psnr.append(measure_psnr(rows, some_images, spec).cpu())
+    psnr = torch.cat(psnr)
+    converged = (psnr >= config.min_psnr_db) & torch.cat(finite).flatten().cpu()
+    return FitResult(torch.cat(weights), psnr, torch.ones(len(ids), dtype=torch.int64), converged)
+
+
+def optimise(
+    rows: Tensor, images: Tensor, spec: SirenSpec, config: FitConfig, *, on_progress: Progress | None = None
+) -> Tensor:
+    """Run `config.steps` of Adam from `rows` and return the new rows.
+
+    Args:
+        rows: float32 [B, S], the weights to start from, on the device to work on.
+        images: uint8 [B, height, width, 3] on the same device.
+
+    Returns:
+        float32 [B, S].
+    """
+    height, width = images.shape[1:3]
+    n_pixels = height * width
+    lattices = [lattice.to(rows.device) for lattice in pixel_lattices(height, width, _lattice_pixels(config, n_pixels))]
+    coords = pixel_coords(height, width).to(rows.device)
+    flat = images.reshape(len(images), n_pixels, 3)
+    passes = [
+        (coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in lattices
+    ]  # per lattice: coords [B, P', 2], target [B, P', 3]
+    workspaces = {
+        len(p): GradientWorkspace(spec, n_images=len(images), n_pixels=len(p), device=rows.device) for p in lattices
+    }  # two sizes at most
+
+    factors = omega_factors(spec).to(rows.device)
+    rows = rows * factors
+    grad, mean, square = (torch.zeros_like(rows) for _ in range(3))
+    layers, grads = layer_views(rows, spec), layer_views(grad, spec)
+    first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
+    for step in range(config.steps):
+        seen = passes if step >= first_full else [passes[step % len(passes)]]
+        scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
+        grad.zero_()
+        for some_coords, target in seen:
+            workspaces[target.shape[1]].add_gradient(layers, grads, some_coords, target, scale=scale)
+        lr = config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        _adam_step(rows, grad, mean, square, factors, lr=lr, betas=config.betas, step=step + 1)
+        if on_progress is not None:
+            on_progress(len(images) / config.steps)
+    return rows / factors
+
+
+def _adam_step(
+    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, factors: Tensor, *, lr: float, betas: tuple[float, float], step: int
+) -> None:
+    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place.
+
+    `rows` are folded, rows = factors * weights, so their gradient is that of the weights over `factors`. Adam's direction does
+    not depend on the scale of the gradient (but for eps), so the step of the weights is had by scaling the step of the rows.
+    """
+    beta_1, beta_2 = betas
+    mean.lerp_(grad, 1 - beta_1)
+    square.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
+    root = square.sqrt().mul_(1 / math.sqrt(1 - beta_2**step)).add_(ADAM_EPS)
+    rows.addcdiv_(mean * factors, root, value=-lr / (1 - beta_1**step))
+
+
+def measure_psnr(rows: Tensor, images: Tensor, spec: SirenSpec) -> Tensor:
+    """Return the PSNR in dB, float64 [B], of float32 rows decoded to 8 bits against uint8 images [B, height, width, 3]."""
+    height, width = images.shape[1:3]
+    codes, floats = split_rows(rows, spec)
+    decoded = decode_siren(
+        codes, floats, torch.arange(len(rows), device=rows.device), pixel_affine(height, width).to(rows.device),
+        spec=spec, height=height, width=width, dtype=torch.uint8, channels_last=True, exact_sine=True,
+    )  # fmt: skip
+    return psnr_db(decoded.permute(0, 2, 3, 1), images)
+
+
+def _lattice_pixels(config: FitConfig, n_pixels: int) -> int:
+    return min(n_pixels, config.pixels_per_step or FULL_STEP_PIXELS)
+
+
+def pixel_lattices(height: int, width: int, n_pixels: int) -> list[Tensor]:
+    """Split the pixels of an image into disjoint, evenly spread subsets of about `n_pixels`.
+
+    With stride s, a lattice holds every s-th pixel of every s-th row; the lattices follow each other in a fixed shuffled order
+    so that neighbours in time are far apart, and are cut so that their sizes differ by one at most.
+
+    Returns:
+        int64 index tensors into the row-major pixels; together they hold each pixel once.
+    """
+    count = max(1, math.ceil(height * width / n_pixels))
+    stride = math.ceil(math.sqrt(count))
+    rows, columns = torch.arange(height)[:, None] % stride, torch.arange(width)[None] % stride
+    shuffled = torch.randperm(stride * stride, generator=torch.Generator().manual_seed(0))
+    order = torch.argsort(shuffled[rows * stride + columns].flatten(), stable=True)
+    return list(order.tensor_split(count))
+
+
+def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:
+    """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
+    pixels = _lattice_pixels(config, n_pixels)
+    floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 5 * spec.n_weights
+    budget = CPU_WORKSPACE_BYTES
+    if device.type == "cuda":
+        budget = int(CUDA_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0])
+    return max(1, min(budget // (4 * floats), config.max_batch or 1 << 30))

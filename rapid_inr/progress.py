@@ -1,0 +1,45 @@
+"""Progress bars on stderr for work that is counted in images or epochs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+
+class Bar:
+    """A bar that is advanced by work done and shows a rate and whatever note was last given."""
+
+    def __init__(self, progress: Progress, task: int, unit: str) -> None:
+        self._progress, self._task, self._unit = progress, task, unit
+        self._began, self._note = time.perf_counter(), ""
+
+    def advance(self, amount: float) -> None:
+        """Count `amount` more units as done."""
+        self._progress.advance(self._task, amount)
+        done = self._progress.tasks[self._task].completed
+        rate = done / max(time.perf_counter() - self._began, 1e-9)
+        self._progress.update(self._task, facts=f"{rate:,.1f} {self._unit}/s{self._note}")
+
+    def note(self, text: str) -> None:
+        """Show `text` behind the rate from now on."""
+        self._note = f" · {text}"
+        self.advance(0)
+
+
+@contextmanager
+def progress_bar(what: str, total: float, *, unit: str) -> Iterator[Bar]:
+    """Show a bar while the block runs; where stderr is no terminal, one line when it ends."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"), TimeRemainingColumn(elapsed_when_finished=True),
+    )  # fmt: skip
+    width = None if sys.stderr.isatty() else 140
+    with Progress(*columns, console=Console(stderr=True, width=width), refresh_per_second=4) as progress:
+        task = progress.add_task(what, total=total, facts="")
+        yield Bar(progress, task, unit)
+        progress.update(task, completed=total)  # what was counted in fractions may have come to a hair less

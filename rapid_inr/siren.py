@@ -1,0 +1,136 @@
+"""SIRENs by the thousand: their initial weights, their value, and the gradient of their loss, batched over images.
+
+A batch is one tensor of flat rows [B, S] laid out by `kernels.spec.weight_sections`; image b never touches image b'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.spec import SirenSpec, weight_sections
+
+Layers = list[tuple[Tensor, Tensor]]  # (weight [B, fan_in, fan_out], bias [B, 1, fan_out]) of each layer
+
+
+def layer_views(rows: Tensor, spec: SirenSpec) -> Layers:
+    """Return views of the layers in flat rows [B, S]; writing to a view writes to the row."""
+    sections = weight_sections(spec)
+    views = []
+    for i in range(len(spec.fans)):
+        weight, bias = sections[f"weight_{i}"], sections[f"bias_{i}"]
+        views.append(
+            (rows[:, weight.start : weight.stop].unflatten(1, weight.shape), rows[:, bias.start : bias.stop].unsqueeze(1))
+        )
+    return views
+
+
+def initial_weights(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
+    """Draw the weights that a fit starts from; those of an image depend on (seed, id, attempt) alone, not on its batch.
+
+    Weights as Sitzmann et al. 2020, section 3.2: U(-1/2, 1/2) in the first layer, U(-1, 1) sqrt(6 / fan_in) / omega after it.
+    Biases of the sine layers as torch.nn.Linear: U(-1, 1) / sqrt(fan_in). The bias of the last layer is mid-grey, 0.5: at 32x32
+    that start is worth 1.4 dB after 100 steps over a random one.
+
+    Args:
+        ids: index of each image in its source.
+        attempt: 0 for the first fit of an image, counted up when it is fitted again.
+
+    Returns:
+        float32 [B, S] on the CPU.
+    """
+    bounds = torch.empty(spec.n_weights)
+    for i, ((weight, bias), (fan_in, _)) in enumerate(zip(layer_views(bounds[None], spec), spec.fans, strict=True)):
+        weight.fill_(1 / fan_in if i == 0 else math.sqrt(6 / fan_in) / spec.omega)
+        bias.fill_(1 / math.sqrt(fan_in))
+    uniform = np.stack([np.random.default_rng((seed, int(i), attempt)).random(spec.n_weights, dtype=np.float32) for i in ids])
+    weights = (torch.from_numpy(uniform) * 2 - 1) * bounds
+    layer_views(weights, spec)[-1][1].fill_(0.5)
+    return weights
+
+
+def default_omega(height: int, width: int) -> float:
+    """Return the frequency that suits an image size: 15 up to 64 px, 30 (Sitzmann et al. 2020) above.
+
+    A small image has no frequency that omega 30 could use: at 32x32 and 3x16, 15 ends about 3 dB higher.
+    """
+    return 15.0 if max(height, width) <= 64 else 30.0
+
+
+def omega_factors(spec: SirenSpec) -> Tensor:
+    """Return the factor [S] that folds omega into a row: omega in the sine layers, 1 in the last.
+
+    With folded weights the sine takes ``h @ weight + bias`` as it is, which saves two passes over the activations a step.
+    """
+    factors = torch.full((spec.n_weights,), float(spec.omega))
+    for view in layer_views(factors[None], spec)[-1]:
+        view.fill_(1.0)
+    return factors
+
+
+def siren(rows: Tensor, coords: Tensor, spec: SirenSpec) -> Tensor:
+    """Evaluate each SIREN at the coordinates: the definition in torch, differentiable.
+
+    Args:
+        rows: floating [B, S], omega not folded in.
+        coords: the same dtype, [P, 2].
+
+    Returns:
+        [B, P, 3], nominally in [0, 1] and not clamped.
+    """
+    *sine_layers, (last_weight, last_bias) = layer_views(rows, spec)
+    h = coords.expand(len(rows), -1, -1)  # [B, P, 2]
+    for weight, bias in sine_layers:
+        h = torch.sin(spec.omega * (h @ weight + bias))  # [B, P, H]
+    return h @ last_weight + last_bias
+
+
+class GradientWorkspace:
+    """Buffers and the hand-written backward pass for B images of P pixels: nothing is allocated in a step.
+
+    Autograd would keep and free every activation of every step, take cos(z) from a copy of z, and multiply by omega twice
+    a layer. Here z is overwritten by its cosine on the way back. Pixels lie before features, [B, P, H]: the weight gradient
+    h^T dz is then 3x faster in MKL than with pixels last (5 against 17 us an image at 3x16, 32x32), the rest equal.
+    """
+
+    def __init__(self, spec: SirenSpec, *, n_images: int, n_pixels: int, device: torch.device) -> None:
+        shape = (n_images, n_pixels, spec.hidden)
+        self.pre_activations = [torch.empty(shape, device=device) for _ in range(spec.depth)]
+        self.activations = [torch.empty(shape, device=device) for _ in range(spec.depth)]
+        self.grad_activation = torch.empty(shape, device=device)
+        self.rgb = torch.empty((n_images, n_pixels, 3), device=device)
+
+    def add_gradient(self, layers: Layers, grads: Layers, coords: Tensor, target: Tensor, *, scale: float) -> None:
+        """Add the gradient of ``scale / 2 * sum of squared errors``, image by image, to `grads`.
+
+        Args:
+            layers: views of rows with omega folded in.
+            grads: views of the gradient rows.
+            coords: float32 [B, P, 2] (expanded).
+            target: float32 [B, P, 3] in [0, 1].
+        """
+        *sine_layers, (last_weight, last_bias) = layers
+        h = coords
+        for (weight, bias), z, s in zip(sine_layers, self.pre_activations, self.activations, strict=True):
+            torch.baddbmm(bias, h, weight, out=z)
+            h = torch.sin(z, out=s)
+        torch.baddbmm(last_bias, h, last_weight, out=self.rgb)
+
+        d_out = self.rgb.sub_(target).mul_(scale)
+        _add_layer_gradient(grads[-1], h, d_out)
+        d_h = torch.bmm(d_out, last_weight.transpose(1, 2), out=self.grad_activation)
+        for i in reversed(range(len(sine_layers))):
+            d_z = torch.cos(self.pre_activations[i], out=self.pre_activations[i]).mul_(d_h)
+            _add_layer_gradient(grads[i], self.activations[i - 1] if i > 0 else coords, d_z)
+            if i > 0:
+                torch.bmm(d_z, sine_layers[i][0].transpose(1, 2), out=d_h)
+
+
+def _add_layer_gradient(grad: tuple[Tensor, Tensor], inputs: Tensor, d_out: Tensor) -> None:
+    weight_grad, bias_grad = grad
+    weight_grad.baddbmm_(inputs.transpose(1, 2), d_out)
+    bias_grad.add_(d_out.sum(1, keepdim=True))

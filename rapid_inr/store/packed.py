@@ -1,0 +1,185 @@
+"""A dataset as packed SIRENs: the tensors on one device and the facts about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.spec import SirenSpec, float_sections, n_floats
+from rapid_inr.compress.quantize import QuantizeConfig
+
+FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
+
+
+class StoreTooLarge(Exception):
+    """The store does not fit the memory of the device it was asked onto."""
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What holds for all images of a store.
+
+    Args:
+        spec: of every SIREN.
+        quantize: how rows are stored.
+        size: (height, width) of all images, or None where they differ.
+        splits: (name, number of images) of the source, in order; a source id counts through them.
+        class_names: empty without labels.
+        mean: per channel, of the original images in [0, 1].
+        std: likewise.
+        made: how the store was made, as JSON values: dataset, configs, code version. No times, so equal work gives equal bytes.
+    """
+
+    spec: SirenSpec
+    quantize: QuantizeConfig
+    size: tuple[int, int] | None
+    splits: tuple[tuple[str, int], ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PackedStore:
+    """N packed images on one device.
+
+    Args:
+        header: see `StoreHeader`.
+        codes: [N, (depth - 1) hidden^2] hidden weights, int8, or floating without scales.
+        floats: [N, F] all else of a row; see `kernels.spec.float_sections`.
+        sizes: int32 [N, 2] (height, width), or None where `header.size` holds for all.
+        labels: integer [N], or None.
+        source_ids: integer [N], increasing: the index of each image in its source; None where it is 0..N-1.
+
+    Raises:
+        ValueError: if shapes, dtypes or devices contradict each other or the header.
+    """
+
+    header: StoreHeader
+    codes: Tensor
+    floats: Tensor
+    sizes: Tensor | None = None
+    labels: Tensor | None = None
+    source_ids: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        spec, quantize = self.header.spec, self.header.quantize
+        n = len(self.codes)
+        expected = {
+            "codes": ((n, spec.n_hidden_weights), (quantize.codes_dtype,)),
+            "floats": ((n, n_floats(spec, scales=quantize.has_scales)), (quantize.floats_dtype,)),
+            "sizes": ((n, 2), (torch.int32,)),
+            "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64)),
+            "source_ids": ((n,), (torch.int32, torch.int64)),
+        }
+        for name, tensor in self.tensors().items():
+            shape, dtypes = expected[name]
+            if tuple(tensor.shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+            if tensor.dtype not in dtypes:
+                raise ValueError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
+            if tensor.device != self.codes.device:
+                raise ValueError(f"{name} is on {tensor.device}, codes on {self.codes.device}")
+        if n == 0:
+            raise ValueError("the store is empty, expected at least one image")
+        if (self.header.size is None) != (self.sizes is not None):
+            raise ValueError("exactly one of header.size and sizes must be given")
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors there are, by name, in the order of the file."""
+        named = {name: getattr(self, name) for name in ("codes", "floats", "sizes", "labels", "source_ids")}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors take on their device."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of all images together."""
+        if self.header.size is not None:
+            return len(self) * self.header.size[0] * self.header.size[1]
+        return int(self.sizes.long().prod(1).sum())
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of one image."""
+        return self.header.size or tuple(self.sizes[index].tolist())
+
+    def name_of(self, index: int) -> str:
+        """Return the split of an image and its index there, such as ``test_00042``."""
+        source_id = index if self.source_ids is None else int(self.source_ids[index])
+        for split, count in self.header.splits:
+            if source_id < count:
+                return f"{split}_{source_id:05d}"
+            source_id -= count
+        raise ValueError(f"image {index} lies beyond the splits {self.header.splits}")
+
+    def take(self, ids: Tensor) -> PackedStore:
+        """Return the store of the images at these positions, int64 and increasing, on the same device."""
+        source_ids = torch.arange(len(self), dtype=torch.int32) if self.source_ids is None else self.source_ids
+        tensors = self.tensors() | {"source_ids": source_ids.to(self.device)}
+        return replace(self, **{name: tensor[ids.to(self.device)] for name, tensor in tensors.items()})
+
+    def of_split(self, split: str) -> PackedStore:
+        """Return the store of the images of one split of the source.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        first = 0
+        for name, count in self.header.splits:
+            if name == split:
+                source_ids = torch.arange(len(self)) if self.source_ids is None else self.source_ids.cpu()
+                ids = ((source_ids >= first) & (source_ids < first + count)).nonzero().flatten()
+                if len(ids) == len(self):
+                    return self
+                if len(ids) > 0:
+                    return self.take(ids)
+            first += count
+        raise ValueError(f"the store holds no image of split {split!r}, but of {', '.join(name for name, _ in self.header.splits)}")
+
+    def to(self, device: torch.device | str) -> PackedStore:
+        """Copy the store to a device.
+
+        Raises:
+            StoreTooLarge: if it does not fit the free memory there; nothing has been copied then.
+        """
+        device = torch.device(device)
+        if device.type == "cuda" and self.device != device:
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.nbytes > free:
+                raise StoreTooLarge(f"the store needs {self.nbytes:,} bytes, {device} has {free:,} free")
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+
+def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
+    """Break down the bytes of a store's file; the parts sum to `file_bytes`.
+
+    Returns:
+        ``codes`` (hidden weights), ``ends`` (first and last layer), ``biases``, ``scales``, ``sizes``, ``labels``, ``source_ids``,
+        and ``header`` (all else in the file: names, offsets, checksums, how it was made).
+    """
+    spec, quantize = store.header.spec, store.header.quantize
+    element = store.floats.element_size() * len(store)
+    sections = float_sections(spec, scales=quantize.has_scales)
+    parts = {
+        "codes": store.codes.nbytes,
+        "ends": element * (sections["first_weight"].size + sections["last_weight"].size),
+        "biases": element * (sections["biases"].size + sections["last_bias"].size),
+        "scales": element * (sections["scales"].size if "scales" in sections else 0),
+    }
+    optional = {"sizes": store.sizes, "labels": store.labels, "source_ids": store.source_ids}
+    parts |= {name: 0 if tensor is None else tensor.nbytes for name, tensor in optional.items()}
+    return parts | {"header": file_bytes - sum(parts.values())}

@@ -1,0 +1,36 @@
+"""Small stores made by hand, for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import QuantizeConfig, quantize
+from rapid_inr.siren import initial_weights
+from rapid_inr.store.packed import PackedStore, StoreHeader
+
+SPEC = SirenSpec(depth=2, hidden=5, omega=15.0)
+
+
+def small_store(n: int = 4, *, spec: SirenSpec = SPEC, config: QuantizeConfig | None = None, mixed: bool = False) -> PackedStore:
+    """Return n random images of 6x4, or of two sizes, in three classes."""
+    config = config or QuantizeConfig()
+    codes, floats = quantize(initial_weights(spec, range(n), seed=0), spec, config)
+    header = StoreHeader(
+        spec=spec,
+        quantize=config,
+        size=None if mixed else (6, 4),
+        splits=(("train", n), ("test", 3)),
+        class_names=("cat", "dog", "eel"),
+        mean=(0.5, 0.4, 0.3),
+        std=(0.25, 0.2, 0.1),
+        made={"seed": 0},
+    )
+    sizes = torch.tensor([[6, 4], [3, 8]], dtype=torch.int32).repeat(n, 1)[:n] if mixed else None
+    return PackedStore(header, codes, floats, sizes, labels=torch.arange(n, dtype=torch.uint8) % 3)
+
+
+def with_tensors(store: PackedStore, **tensors: torch.Tensor) -> PackedStore:
+    return replace(store, **tensors)

@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.store.format import write_store
+from rapid_inr.store.packed import StoreTooLarge, bytes_by_part
+from tests.store.stores import small_store
+
+
+def test_a_store_takes_the_bytes_that_its_parts_add_up_to(tmp_path):
+    store = small_store(4)
+    file_bytes = write_store(tmp_path / "a.inr", store)
+    parts = bytes_by_part(store, file_bytes=file_bytes)
+    # 2x5: 25 codes; ends 10 + 15, biases 10 + 3, scales 5, in half precision; a label
+    assert {k: v for k, v in parts.items() if k != "header"} == {
+        "codes": 4 * 25, "ends": 4 * 2 * 25, "biases": 4 * 2 * 13, "scales": 4 * 2 * 5, "sizes": 0, "labels": 4, "source_ids": 0,
+    }  # fmt: skip
+    assert sum(parts.values()) == file_bytes
+    assert store.nbytes == file_bytes - parts["header"]
+
+
+def test_a_large_store_in_memory_costs_what_its_file_costs(tmp_path):
+    store = small_store(2000)
+    assert write_store(tmp_path / "a.inr", store) / store.nbytes < 1.05
+
+
+def test_images_are_named_by_split_and_index():
+    store = replace(small_store(4), source_ids=torch.tensor([0, 3, 4, 6], dtype=torch.int32))
+    assert [store.name_of(i) for i in range(4)] == ["train_00000", "train_00003", "test_00000", "test_00002"]
+    assert small_store(4).name_of(3) == "train_00003"
+
+
+def test_a_split_is_the_store_of_its_images():
+    store = replace(small_store(4), source_ids=torch.tensor([0, 3, 4, 6], dtype=torch.int32))
+    test = store.of_split("test")
+    assert torch.equal(test.codes, store.codes[2:])
+    assert torch.equal(test.labels, store.labels[2:])
+    assert test.name_of(0) == "test_00000"
+    assert small_store(4).of_split("train") is not None
+    with pytest.raises(ValueError, match="no image of split 'test'"):
+        small_store(4).of_split("test")
+
+
+def test_pixels_are_counted_over_mixed_sizes():
+    assert small_store(3).n_pixels == 3 * 24
+    assert small_store(3, mixed=True).n_pixels == 24 + 24 + 24
+    assert small_store(3, mixed=True).size_of(1) == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("codes", torch.zeros(4, 24, dtype=torch.int8), r"codes has shape \(4, 24\)"),
+        ("codes", torch.zeros(4, 25), "codes is torch.float32"),
+        ("floats", torch.zeros(4, 43), "floats is torch.float32"),
+        ("floats", torch.zeros(3, 43, dtype=torch.float16), "floats has shape"),
+        ("labels", torch.zeros(4), "labels is torch.float32"),
+        ("sizes", torch.ones(4, 2, dtype=torch.int32), "exactly one"),
+        ("source_ids", torch.zeros(3, dtype=torch.int32), "source_ids has shape"),
+    ],
+)
+def test_tensors_that_contradict_the_header_are_refused(name, tensor, message):
+    with pytest.raises(ValueError, match=message):
+        replace(small_store(4), **{name: tensor})
+
+
+def test_an_empty_store_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        small_store(4).take(torch.empty(0, dtype=torch.int64))
+
+
+def test_a_store_that_does_not_fit_the_device_is_named_before_anything_is_copied(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 200))
+    with pytest.raises(StoreTooLarge, match="needs 4,480 bytes, cuda:0 has 100 free"):
+        small_store(40).to("cuda:0")
+
+
+def test_a_store_may_hold_hidden_weights_in_half_precision():
+    store = small_store(3, config=QuantizeConfig(bits=16))
+    assert store.codes.dtype == torch.float16
+    assert bytes_by_part(store, file_bytes=10_000)["scales"] == 0
