@@ -67,12 +67,12 @@ def train_arm(cfg: DictConfig, run: Run, arm: Arm) -> list[EpochReport]:
     if source.class_names != arm.class_names:
         raise ValueError(f"the {arm.name} arm has {len(arm.class_names)} classes that are not those of dataset={source.name}")
     if tuple(test.images.shape[1:3]) != arm.image_size:
-        raise ValueError(f"test images are {tuple(test.images.shape[1:3])}, the {arm.name} arm's {arm.image_size}; set dataset.size")
+        raise ValueError(
+            f"test images are {tuple(test.images.shape[1:3])}, the {arm.name} arm's {arm.image_size}; set dataset.size"
+        )
     device, optimize = build_device(cfg), build_optimize(cfg)
     clean = resident_pipeline(test.images, test.labels, mean=arm.mean, std=arm.std, device=device, batch_size=256)
-    model = build_backbone(
-        build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed
-    )
+    model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
     with progress_bar(f"train {arm.name}", optimize.epochs, unit="epochs") as bar:
 
         def on_epoch(report: EpochReport) -> None:

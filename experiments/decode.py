@@ -37,7 +37,9 @@ def run_decode(cfg: DictConfig) -> None:
                     shown.append(image.numpy())
                 bar.advance(1)
         captions = [store.name_of(i) for i in range(len(shown))]
-        contact_sheet(out / "contact_sheet.png", shown, captions, title=f"{Path(cfg.store).name}: {n_images} of {len(store)} images")
+        contact_sheet(
+            out / "contact_sheet.png", shown, captions, title=f"{Path(cfg.store).name}: {n_images} of {len(store)} images"
+        )
         run.metrics |= {"images": n_images}
     print(f"{out}: {n_images:,} pictures and contact_sheet.png; run in {run.folder}")
 

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.arms import inr_arm, resident_arm, train_arm
-from experiments.build import build_source
 from experiments.cli import main, start_run
-from experiments.encode import encode_dataset
+from experiments.encoding import encode_dataset, plan_encode
 from rapid_inr.figures import training_curves
 from rapid_inr.metrics import rgb_pct
 from rapid_inr.tracking import Run
@@ -19,8 +18,9 @@ from rapid_inr.train import summary
 
 
 def run_demo(cfg: DictConfig) -> None:
+    plan = plan_encode(cfg, split="train")
     with start_run(cfg, "demo") as run:
-        store, _ = encode_dataset(cfg, build_source(cfg, split="train"), run, out=run.folder / "train.inr")
+        store, _ = encode_dataset(cfg, plan, run, out=run.folder / "train.inr")
         arms = [resident_arm(cfg), inr_arm(cfg, store)]
         reports = {arm.name: train_arm(cfg, run, arm) for arm in arms}
         for name, epochs in reports.items():

@@ -2,80 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.build import build_device, build_fit, build_quantize, build_source, build_spec, plain
 from experiments.cli import main, start_run
-from rapid_inr.data.source import ImageSource
-from rapid_inr.decode import decode_each
-from rapid_inr.encode import EncodeReport, encode
-from rapid_inr.figures import comparison_sheet
-from rapid_inr.metrics import bpp, rgb_pct
-from rapid_inr.progress import progress_bar
-from rapid_inr.store.format import write_store
-from rapid_inr.store.packed import PackedStore
-from rapid_inr.tracking import Run
-
-SHEET_IMAGES = 12
-
-
-def encode_dataset(cfg: DictConfig, source: ImageSource, run: Run, *, out: Path) -> tuple[PackedStore, EncodeReport]:
-    """Encode a source as configured, write the store and what there is to see, and enter the metrics in the run."""
-    spec, fit_config = build_spec(cfg, source), build_fit(cfg)
-    made = {"dataset": plain(cfg.dataset), "fit": plain(cfg.fit), "seed": cfg.seed}
-    del made["dataset"]["root"], made["fit"]["max_batch"]  # where data lay and how it was batched changes no byte of the rest
-    with progress_bar("encode", len(source), unit="images") as bar:
-        store, report = encode(
-            source, spec, fit_config, build_quantize(cfg), device=build_device(cfg), on_corrupt=cfg.dataset.on_corrupt,
-            on_progress=bar.advance, on_chunk=lambda psnr: bar.note(f"{psnr.mean():.2f} dB"), made=made,
-        )  # fmt: skip
-    store_bytes = write_store(out, store, overwrite=cfg.overwrite)
-    _warn(report, run)
-    _write_images_csv(run.folder / "images.csv", store, report)
-    _write_sheet(run.picture("contact_sheet.png"), source, store, report)
-    run.metrics |= {
-        "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
-        "min_psnr_db": report.psnr_db.min().item(), "images": len(store), "store_bytes": store_bytes,
-        "bpp": bpp(store_bytes, store.n_pixels), "rgb_pct": rgb_pct(store_bytes, store.n_pixels), "fit_s": report.fit_s,
-        "fit_ms_per_image": 1e3 * report.fit_s / len(store), "unconverged": len(report.unconverged), "skipped": len(report.skipped),
-        "omega": spec.omega,
-    }  # fmt: skip
-    return store, report
-
-
-def _warn(report: EncodeReport, run: Run) -> None:
-    if report.unconverged:
-        run.warn("not_converged", f"{len(report.unconverged)} images: {', '.join(report.unconverged[:20])}")
-    for message in report.skipped:
-        run.warn("image_skipped", message)
-
-
-def _write_images_csv(path: Path, store: PackedStore, report: EncodeReport) -> None:
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts"])
-        for i, values in enumerate(zip(report.psnr_db.tolist(), report.fit_psnr_db.tolist(), report.attempts.tolist(), strict=True)):
-            rows.writerow([store.name_of(i), f"{values[0]:.3f}", f"{values[1]:.3f}", values[2]])
-
-
-def _write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:
-    shown = range(min(SHEET_IMAGES, len(store)))
-    ids = shown if store.source_ids is None else store.source_ids[: len(shown)].tolist()
-    decoded = [image.numpy() for image in decode_each(store, limit=len(shown))]
-    captions = [f"{store.name_of(i)}  {report.psnr_db[i]:.1f} dB" for i in shown]
-    comparison_sheet(path, [source.read(int(i)) for i in ids], decoded, captions, title=f"{source.name}, {store.header.spec}")
+from experiments.encoding import encode_dataset, plan_encode
 
 
 def run_encode(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     if out.exists() and not cfg.overwrite:
         raise FileExistsError(f"{out} exists; overwrite=true replaces it")
-    source = build_source(cfg)
+    plan = plan_encode(cfg)
     with start_run(cfg, "encode") as run:
-        encode_dataset(cfg, source, run, out=out)
+        encode_dataset(cfg, plan, run, out=out)
     m = run.metrics
     print(
         f"{out}: {m['images']:,} images, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB, {m['bpp']:.2f} bpp, "

@@ -21,7 +21,9 @@ def open_arm(cfg: DictConfig) -> tuple[Arm, dict[str, float]]:
         arm = resident_arm(cfg)
         return arm, {"device_bytes": arm.pipeline.nbytes}
     if cfg.store is None:
-        raise ValueError("pipeline=inr needs store=FILE.inr; write one with: python -m experiments.encode dataset=... out=FILE.inr")
+        raise ValueError(
+            "pipeline=inr needs store=FILE.inr; write one with: python -m experiments.encode dataset=... out=FILE.inr"
+        )
     store, store_bytes = read_store(cfg.store), Path(cfg.store).stat().st_size
     arm = inr_arm(cfg, store)
     rates = {"bpp": bpp(store_bytes, store.n_pixels), "rgb_pct": rgb_pct(store_bytes, store.n_pixels)}
@@ -34,7 +36,9 @@ def run_train(cfg: DictConfig) -> None:
         run.metrics |= sizes | {"images": len(arm.pipeline)}
         reports = train_arm(cfg, run, arm)
         run.metrics |= summary(reports)
-        training_curves(run.picture("curves.png"), {arm.name: [asdict(r) for r in reports]}, title=f"{cfg.dataset.name}, {arm.name}")
+        training_curves(
+            run.picture("curves.png"), {arm.name: [asdict(r) for r in reports]}, title=f"{cfg.dataset.name}, {arm.name}"
+        )
     m = run.metrics
     print(
         f"{arm.name}: top-1 {m['top1_pct']:.2f}% after {m['epochs']} epochs, {m['images_per_s']:,.0f} images/s, "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kernels.siren_decode import decode_siren
+from kernels.siren_decode import decoder_for
 from rapid_inr.coords import pixel_affine
 from rapid_inr.store.packed import PackedStore
 
@@ -39,7 +39,7 @@ def decode(
         raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
     height, width = size or one_size(store, ids)
     header = store.header
-    return decode_siren(
+    return decoder_for(store.device)(
         store.codes, store.floats, ids.to(store.device), pixel_affine(height, width).to(store.device),
         spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
         mean=header.mean if normalize else None, std=header.std if normalize else None,

@@ -9,13 +9,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (110, 118, 128)
-MARGIN, GAP, CAPTION = 16, 6, 18
+INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
+MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the pictures of one cell
+TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
+SHORTEST, LONGEST = 96, 320  # a picture is enlarged until its short side has the one, and never beyond the other
+ASPECT = 1.4  # width over height that a sheet aims at
 ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
 
 
 def error_image(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Return the absolute error, `ERROR_GAIN` times enlarged and clipped, uint8 [height, width, 3]."""
+    """Return the absolute error, `ERROR_GAIN` times enlarged and clipped, uint8 [height, width, 3].
+
+    Raises:
+        ValueError: if the images differ in shape.
+    """
+    if decoded.shape != original.shape:
+        raise ValueError(f"images differ in shape: {decoded.shape} and {original.shape}")
     error = np.abs(decoded.astype(np.int16) - original.astype(np.int16))
     return np.minimum(error * ERROR_GAIN, 255).astype(np.uint8)
 
@@ -28,45 +37,67 @@ def comparison_sheet(
     Args:
         originals: uint8 [height, width, 3] each, of any sizes.
         decoded: likewise, of the same sizes.
+
+    Raises:
+        ValueError: if there is no image, or the sequences do not match.
     """
-    triples = [
-        np.concatenate([_cell(original), _rule(original), _cell(there), _rule(original), _cell(error_image(there, original))], 1)
-        for original, there in zip(originals, decoded, strict=True)
-    ]
-    contact_sheet(path, triples, captions, title=f"{title}   (original | decoded | error x{ERROR_GAIN})", enlarge=False)
+    triples = []
+    for original, there in zip(originals, decoded, strict=True):
+        cells = [_enlarge(image) for image in (original, there, error_image(there, original))]
+        rule = np.full((len(cells[0]), RULE, 3), PAPER, dtype=np.uint8)
+        triples.append(np.concatenate([cells[0], rule, cells[1], rule, cells[2]], 1))
+    _write_sheet(path, triples, captions, title=f"{title}   (original | decoded | error x{ERROR_GAIN})")
 
 
-def contact_sheet(
-    path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, title: str, enlarge: bool = True
-) -> None:
-    """Write a grid of captioned images, about as wide as high; small images are enlarged by whole pixels."""
-    cells = [_cell(image) for image in images] if enlarge else list(images)
-    width, height = max(c.shape[1] for c in cells) + GAP, max(c.shape[0] for c in cells) + CAPTION + GAP
-    columns = max(1, min(len(cells), round((len(cells) * height * 1.4 / width) ** 0.5)))
-    rows = -(-len(cells) // columns)
-    sheet = Image.new("RGB", (2 * MARGIN + columns * width, 2 * MARGIN + 26 + rows * height), PAPER)
-    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    canvas.text((MARGIN, MARGIN - 4), title, fill=INK, font=ImageFont.load_default(15))
+def contact_sheet(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
+    """Write a grid of captioned images; small ones are enlarged by whole pixels, large ones reduced.
+
+    Args:
+        images: uint8 [height, width, 3] each, of any sizes.
+
+    Raises:
+        ValueError: if there is no image, or not one caption for each.
+    """
+    _write_sheet(path, [_enlarge(image) for image in images], captions, title=title)
+
+
+def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
+    if not cells or len(cells) != len(captions):
+        raise ValueError(f"a sheet has {len(cells)} images and {len(captions)} captions, expected as many of each, at least 1")
+    font, title_font = ImageFont.load_default(12), ImageFont.load_default(15)
+    width = max(cell.shape[1] for cell in cells)
+    column, row = width + GAP, max(cell.shape[0] for cell in cells) + CAPTION_HEIGHT + GAP
+    n_columns = max(1, min(len(cells), round((len(cells) * row * ASPECT / column) ** 0.5)))
+    rows = [cells[first : first + n_columns] for first in range(0, len(cells), n_columns)]
+    heights = [max(cell.shape[0] for cell in some) + CAPTION_HEIGHT + GAP for some in rows]
+    inner_width = max(n_columns * column - GAP, int(title_font.getlength(title)) + 1)
+    sheet = Image.new("RGB", (2 * MARGIN + inner_width, 2 * MARGIN + TITLE_HEIGHT + sum(heights) - GAP), PAPER)
+    canvas = ImageDraw.Draw(sheet)
+    canvas.text((MARGIN, MARGIN - 4), title, fill=INK, font=title_font)
     for i, (cell, caption) in enumerate(zip(cells, captions, strict=True)):
-        left, top = MARGIN + (i % columns) * width, MARGIN + 26 + (i // columns) * height
+        left, top = MARGIN + (i % n_columns) * column, MARGIN + TITLE_HEIGHT + sum(heights[: i // n_columns])
         sheet.paste(Image.fromarray(cell), (left, top))
-        canvas.text((left, top + cell.shape[0] + 2), caption, fill=FAINT, font=font)
+        canvas.text((left, top + cell.shape[0] + 2), _shortened(caption, font, width), fill=FAINT, font=font)
     save_png(path, sheet)
 
 
-def _cell(image: np.ndarray, shortest: int = 96, longest: int = 320) -> np.ndarray:
-    height, width = image.shape[:2]
-    factor = max(1, -(-shortest // min(height, width)))
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _enlarge(image: np.ndarray) -> np.ndarray:
+    short, long = sorted(image.shape[:2])
+    factor = max(1, min(-(-SHORTEST // short), LONGEST // long))
     image = image.repeat(factor, 0).repeat(factor, 1)
-    if max(image.shape[:2]) > longest:
+    if long > LONGEST:
         picture = Image.fromarray(image)
-        picture.thumbnail((longest, longest))
+        picture.thumbnail((LONGEST, LONGEST))
         image = np.asarray(picture)
     return image
-
-
-def _rule(image: np.ndarray) -> np.ndarray:
-    return np.full((_cell(image).shape[0], 2, 3), 255, dtype=np.uint8)
 
 
 def save_png(path: Path, image: Image.Image) -> None:
@@ -91,8 +122,9 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("curves need matplotlib: pip install 'rapid-inr[report]'") from None
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
+    canvas = FigureCanvasAgg(figure)
     accuracy, loss = figure.subplots(1, 2)
     for label, rows in curves.items():
         epochs = [row["epoch"] + 1 for row in rows]
@@ -103,10 +135,8 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     for axes in (accuracy, loss):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     accuracy.legend(frameon=False)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(temporary, dpi=120, format="png")
-    os.replace(temporary, path)
+    canvas.draw()
+    save_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

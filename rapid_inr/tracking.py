@@ -1,8 +1,8 @@
 """A run is a folder: its config, its metrics line by line, and one record; W&B mirrors it and may fail without harm.
 
-    config.yaml     the resolved configuration
-    metrics.jsonl   one JSON object a line, flushed as it is written
-    record.json     what the run is and how it ended; there from the start, replaced atomically at the end
+config.yaml     the resolved configuration
+metrics.jsonl   one JSON object a line, flushed as it is written
+record.json     what the run is and how it ended; there from the start, replaced atomically at the end
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
 
 
 def code_state() -> dict[str, Any]:
-    """Return the ``commit`` that this code stands at and whether it is ``dirty``, changed since; both None where git does not track it."""
+    """Return the ``commit`` of this code and whether it is ``dirty``, changed since; both None where git does not track it."""
     here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str | None:
@@ -146,7 +146,7 @@ class Run:
         self._record |= {"started": datetime.now(UTC).isoformat(timespec="seconds"), **code_state()}
         self._record |= {"versions": versions(), "machine": machine()}
         (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
-        self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
         self._write_record("running")
         self._mirror = _WandbMirror(self._track, self.folder, self._record["verb"], self._config)
         return self
@@ -154,7 +154,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         if kind is not None:
-            self._record["error"] = f"{kind.__name__}: {error}"
+            self._record["error"] = f"{kind.__name__}: {error}".removesuffix(": ")
         self._lines.close()
         self._write_record(status)
         self._mirror.finish(self.metrics, exit_code=0 if kind is None else 1)

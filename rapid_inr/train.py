@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rapid_inr.pipelines.batches import Pipeline
+from rapid_inr.pipelines.batches import Batch, Pipeline
 
 
 class TrainingDiverged(Exception):
@@ -95,26 +95,40 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(config, pipeline.n_batches * config.epochs))
     reports = []
     for epoch in range(config.epochs):
-        began, total_loss, n_images = _now(device), torch.zeros((), device=device), 0
-        model.train()
-        for batch in pipeline.epoch(epoch):
-            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                loss = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=config.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total_loss += loss.detach() * len(batch.ids)  # stays on the device: no synchronisation in a step
-            n_images += len(batch.ids)
-        seconds = _now(device) - began
-        mean_loss = total_loss.item() / n_images
-        if not math.isfinite(mean_loss):
-            raise TrainingDiverged(f"the training loss is {mean_loss} in epoch {epoch}; a lower optimize.lr may help")
-        report = EpochReport(epoch, mean_loss, top1_pct(model, test, device=device, autocast=autocast), seconds, n_images / seconds)
-        reports.append(report)
+        began = _now(device)
+        loss, n_images = _train_epoch(model, pipeline.epoch(epoch), optimizer, schedule, config, autocast=autocast)
+        epoch_s = _now(device) - began
+        if not math.isfinite(loss):
+            raise TrainingDiverged(f"the training loss is {loss} in epoch {epoch}; a lower optimize.lr may help")
+        top1 = top1_pct(model, test, device=device, autocast=autocast)
+        reports.append(EpochReport(epoch, loss=loss, top1_pct=top1, epoch_s=epoch_s, images_per_s=n_images / epoch_s))
         if on_epoch is not None:
-            on_epoch(report)
+            on_epoch(reports[-1])
     return reports
+
+
+def _train_epoch(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    config: OptimizeConfig,
+    *,
+    autocast: bool,
+) -> tuple[float, int]:
+    """Take a step for each batch and return the mean loss over images, and their number."""
+    model.train()
+    total_loss, n_images = 0.0, 0
+    for batch in batches:
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=autocast):
+            loss = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=config.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        total_loss += loss.detach() * len(batch.ids)  # a tensor on the device from here on: no synchronisation in a step
+        n_images += len(batch.ids)
+    return float(total_loss) / n_images, n_images
 
 
 @torch.no_grad()

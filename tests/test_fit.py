@@ -5,7 +5,7 @@ import torch
 
 from kernels.spec import SirenSpec
 from rapid_inr.coords import pixel_coords
-from rapid_inr.fit import FitConfig, fit, images_per_batch, optimise, pixel_lattices
+from rapid_inr.fit import FitConfig, default_lr, fit, images_per_batch, optimise, pixel_lattices
 from rapid_inr.metrics import psnr_db, to_8bit
 from rapid_inr.siren import initial_weights, siren
 from tests.images import smooth_images
@@ -104,15 +104,34 @@ def test_the_batch_fits_the_memory_at_hand():
     assert images_per_batch(SPEC, FitConfig(max_batch=3), n_pixels=1024, device=cpu) == 3
 
 
-@pytest.mark.parametrize("images", [torch.zeros(2, 4, 4, 3), torch.zeros(0, 4, 4, 3, dtype=torch.uint8), torch.zeros(4, 4, 3).byte()])
+@pytest.mark.parametrize(
+    "images", [torch.zeros(2, 4, 4, 3), torch.zeros(0, 4, 4, 3, dtype=torch.uint8), torch.zeros(4, 4, 3).byte()]
+)
 def test_images_of_another_kind_are_refused(images):
     with pytest.raises(ValueError, match="images are"):
         fit(images, torch.arange(len(images)), SPEC, QUICK)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"lr": 0.0}, {"betas": (0.9, 1.0)}, {"pixels_per_step": 0}, {"full_from": 1.5}, {"retries": -1}, {"seed": -1}, {"max_batch": 0}]
+    "bad",
+    [
+        {"steps": 0},
+        {"lr": 0.0},
+        {"betas": (0.9, 1.0)},
+        {"pixels_per_step": 0},
+        {"full_from": 1.5},
+        {"retries": -1},
+        {"seed": -1},
+        {"max_batch": 0},
+    ],
 )
 def test_a_config_out_of_range_is_refused_by_name(bad):
     with pytest.raises(ValueError, match=rf"fit\.{next(iter(bad))} is"):
         FitConfig(**bad)
+
+
+@pytest.mark.parametrize(
+    ("spec", "measured"), [(SirenSpec(3, 16, 15.0), 1e-2), (SirenSpec(5, 16, 15.0), 5e-3), (SirenSpec(10, 32, 30.0), 1e-3)]
+)
+def test_the_default_rate_is_near_the_best_that_was_measured(spec, measured):
+    assert default_lr(spec) == pytest.approx(measured, rel=0.02)

@@ -1,4 +1,4 @@
-"""The two pipelines whose dataset lives on the device: raw uint8 (`resident`), and packed INRs decoded as they are asked for (`inr`)."""
+"""The two pipelines whose dataset lives on the device: raw uint8 (`resident`), and packed INRs decoded on demand (`inr`)."""
 
 from __future__ import annotations
 
@@ -130,6 +130,11 @@ def inr_pipeline(
         return decode(store, ids, size=size, dtype=dtype, normalize=True, channels_last=True)
 
     return DevicePipeline(
-        fetch, store.labels.long(), black=-mean / std, batch_size=batch_size, augment=augment, seed=seed,
+        fetch,
+        store.labels.long(),
+        black=-mean / std,
+        batch_size=batch_size,
+        augment=augment,
+        seed=seed,
         nbytes=store.nbytes - store.labels.nbytes,
     )

@@ -148,7 +148,9 @@ class PackedStore:
                 if len(ids) > 0:
                     return self.take(ids)
             first += count
-        raise ValueError(f"the store holds no image of split {split!r}, but of {', '.join(name for name, _ in self.header.splits)}")
+        raise ValueError(
+            f"the store holds no image of split {split!r}, but of {', '.join(name for name, _ in self.header.splits)}"
+        )
 
     def to(self, device: torch.device | str) -> PackedStore:
         """Copy the store to a device.

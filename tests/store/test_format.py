@@ -131,7 +131,8 @@ def test_each_way_for_a_header_to_be_wrong_is_refused(tmp_path, change, message)
 
 
 @pytest.mark.parametrize(
-    ("metadata", "message"), [(None, "without the metadata"), ({METADATA_KEY: "{"}, "not JSON"), ({METADATA_KEY: "[1]"}, "version")]
+    ("metadata", "message"),
+    [(None, "without the metadata"), ({METADATA_KEY: "{"}, "not JSON"), ({METADATA_KEY: "[1]"}, "version")],
 )
 def test_a_safetensors_file_that_is_no_store_is_refused(tmp_path, metadata, message):
     save_file({"codes": torch.zeros(1)}, tmp_path / "a.inr", metadata)

@@ -1,0 +1,121 @@
+"""What a decode reads and writes: the checks of its inputs and the format of its images, shared by all its backends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.spec import OUT_FEATURES, SirenSpec, n_floats
+
+MAX_HIDDEN = 64  # the widest SIREN whose activations stay in registers
+MAX_INT32 = 2**31 - 1
+FLOAT_DTYPES = (torch.float16, torch.float32)
+CODE_DTYPES = (torch.int8, *FLOAT_DTYPES)
+IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+
+
+def has_scales(codes: Tensor) -> bool:
+    """Return whether the hidden weights are integer codes, which need scales; floating ones are the weights themselves."""
+    return not codes.dtype.is_floating_point
+
+
+def check_rows(codes: Tensor, floats: Tensor, spec: SirenSpec) -> None:
+    """Require packed rows of `spec`.
+
+    Raises:
+        ValueError: if dtype, shape, device or contiguity of either tensor is not what the decode reads.
+    """
+    require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN}")
+    require(codes.dtype in CODE_DTYPES, "codes.dtype", codes.dtype, f"one of {CODE_DTYPES}")
+    require(floats.dtype in FLOAT_DTYPES, "floats.dtype", floats.dtype, f"one of {FLOAT_DTYPES}")
+    require(codes.ndim == 2 and len(codes) >= 1, "codes.shape", tuple(codes.shape), "[N, n_hidden_weights] with N >= 1")
+    require(codes.shape[1] == spec.n_hidden_weights, "codes.shape[1]", codes.shape[1], f"{spec.n_hidden_weights} for {spec}")
+    expected = (len(codes), n_floats(spec, scales=has_scales(codes)))
+    kind = "with scales" if has_scales(codes) else "without scales"
+    require(tuple(floats.shape) == expected, "floats.shape", tuple(floats.shape), f"{expected} for {spec} {kind}")
+    require(floats.device == codes.device, "floats.device", floats.device, f"{codes.device}, that of codes")
+    _require_contiguous(codes=codes, floats=floats)
+
+
+def check_batch(ids: Tensor, affine: Tensor, codes: Tensor) -> None:
+    """Require a batch of row numbers and their maps, on the device of `codes`.
+
+    Values (ids within the store, a finite affine) are looked at on the CPU only: on a GPU that would wait for the device.
+
+    Raises:
+        ValueError: if dtype, shape, device, contiguity or, on the CPU, a value is not what the decode reads.
+    """
+    require(ids.dtype == torch.int64, "ids.dtype", ids.dtype, torch.int64)
+    require(ids.ndim == 1 and len(ids) >= 1, "ids.shape", tuple(ids.shape), "[B] with B >= 1")
+    require(ids.device == codes.device, "ids.device", ids.device, f"{codes.device}, that of codes")
+    require(affine.dtype == torch.float32, "affine.dtype", affine.dtype, torch.float32)
+    shapes = ((2, 3), (len(ids), 2, 3))
+    require(tuple(affine.shape) in shapes, "affine.shape", tuple(affine.shape), f"{shapes[0]} or {shapes[1]}")
+    require(affine.device == codes.device, "affine.device", affine.device, f"{codes.device}, that of codes")
+    _require_contiguous(ids=ids, affine=affine)
+    if ids.device.type == "cpu":
+        low, high = (int(v) for v in torch.aminmax(ids))
+        require(low >= 0 and high < len(codes), "ids", f"in [{low}, {high}]", f"within [0, {len(codes) - 1}]")
+        require(bool(affine.isfinite().all()), "affine", affine.tolist(), "finite")
+
+
+def _require_contiguous(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        require(tensor.is_contiguous(), f"{name}.stride()", tensor.stride(), "that of a contiguous tensor")
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """The images a decode writes; the arguments are those of `decode_siren`.
+
+    Raises:
+        ValueError: if the size, the dtype or the normalisation is out of range, or they contradict each other.
+    """
+
+    height: int
+    width: int
+    dtype: torch.dtype
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    round_8bit: bool
+    channels_last: bool
+
+    def __post_init__(self) -> None:
+        size = f"{self.height}x{self.width}"
+        require(self.height >= 1 and self.width >= 1, "height x width", size, "at least 1x1")
+        # 4096 spares the offsets of the last, partly filled block
+        require(self.n_pixels * OUT_FEATURES <= MAX_INT32 - 4096, "height x width", size, "under 2^31 values an image")
+        require(self.dtype in IMAGE_DTYPES, "dtype", self.dtype, f"one of {IMAGE_DTYPES}")
+        require((self.mean is None) == (self.std is None), "mean, std", f"{self.mean}, {self.std}", "both or neither")
+        if self.dtype == torch.uint8:
+            require(self.round_8bit, "round_8bit", self.round_8bit, "True for torch.uint8")
+            require(self.mean is None, "mean", self.mean, "None for torch.uint8")
+        if self.mean is not None and self.std is not None:
+            require(_three(self.mean), "mean", self.mean, "three finite numbers")
+            require(_three(self.std) and min(self.std) > 0, "std", self.std, "three positive numbers")
+
+    @property
+    def n_pixels(self) -> int:
+        return self.height * self.width
+
+    def empty(self, batch: int, device: torch.device) -> Tensor:
+        """Return uninitialised images, [batch, 3, height, width]."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        size = (batch, OUT_FEATURES, self.height, self.width)
+        return torch.empty(size, dtype=self.dtype, device=device, memory_format=layout)
+
+    def gains_and_shifts(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return gain and shift of each channel: gain x + shift takes a value (to 255 if rounded, else to 1) to its output."""
+        top = 255.0 if self.round_8bit and self.dtype != torch.uint8 else 1.0
+        mean = (0.0,) * OUT_FEATURES if self.mean is None else self.mean
+        std = (1.0,) * OUT_FEATURES if self.std is None else self.std
+        return tuple(1 / (top * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
+
+
+def _three(values: Sequence[float]) -> bool:
+    return len(values) == OUT_FEATURES and all(math.isfinite(value) for value in values)

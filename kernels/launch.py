@@ -1,0 +1,53 @@
+"""How the decode kernel is cut up and specialised: the one table of launch configurations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernels.decode_io import ImageFormat
+from kernels.spec import SirenSpec, n_floats
+
+MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
+MIN_BLOCK = 64  # pixels of one wgmma
+BLOCK_BY_WIDTH = {16: 256, 32: 128, 64: 128}  # pixels a program: the most without spills (python -m kernels.offline)
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Pixels a program, and what the compiler is told."""
+
+    block: int
+    num_warps: int
+    num_stages: int
+
+
+def padded_width(spec: SirenSpec) -> int:
+    """Return the width the kernel computes with: a power of two, at least 16."""
+    return max(MIN_WIDTH, _next_power_of_2(spec.hidden))
+
+
+def launch_config(spec: SirenSpec, n_pixels: int) -> LaunchConfig:
+    """Choose the configuration for images of `n_pixels`; the batch size has no say."""
+    block = min(BLOCK_BY_WIDTH[padded_width(spec)], max(MIN_BLOCK, _next_power_of_2(n_pixels)))
+    return LaunchConfig(block=block, num_warps=4, num_stages=1)
+
+
+def kernel_constants(
+    spec: SirenSpec, images: ImageFormat, *, scales: bool, exact_sine: bool, block: int
+) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
+    return {
+        "DEPTH": spec.depth,
+        "HIDDEN": spec.hidden,
+        "PADDED": padded_width(spec),
+        "ROW_FLOATS": n_floats(spec, scales=scales),
+        "HAS_SCALES": scales,
+        "ROUND": images.round_8bit,
+        "CHANNELS_LAST": images.channels_last,
+        "EXACT_SINE": exact_sine,
+        "BLOCK": block,
+    }
+
+
+def _next_power_of_2(n: int) -> int:
+    return 1 << (n - 1).bit_length()

@@ -1,0 +1,69 @@
+"""The sines against float64."""
+
+import math
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from kernels.fast_math import accurate_sin, fast_sin
+from tests.tolerances import ACCURATE_SIN
+
+N = 1 << 16
+# the interpreter computes with numpy, which warns of what a GPU takes in silence
+interpreter_warnings = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@triton.jit
+def _apply(x_ptr, y_ptr, ACCURATE: tl.constexpr, N: tl.constexpr):
+    i = tl.program_id(0) * N + tl.arange(0, N)
+    x = tl.load(x_ptr + i)
+    tl.store(y_ptr + i, accurate_sin(x) if ACCURATE else fast_sin(x))
+
+
+def apply(x: torch.Tensor, *, accurate: bool) -> torch.Tensor:
+    y = torch.full_like(x, 7.0)
+    _apply[(x.numel() // 1024,)](x, y, ACCURATE=accurate, N=1024, enable_fp_fusion=True)
+    return y
+
+
+def arguments(limit: float, device: torch.device) -> torch.Tensor:
+    return torch.empty(N, device=device).uniform_(-limit, limit, generator=torch.Generator(device).manual_seed(int(limit)))
+
+
+@pytest.mark.parametrize("limit", [1.6, 3.2, 50, 1_000, 10_000])
+def test_the_accurate_sine_keeps_its_bound(device, limit):
+    x = arguments(limit, device)
+    torch.testing.assert_close(apply(x, accurate=True).double(), x.double().sin(), atol=ACCURATE_SIN, rtol=0)
+
+
+@pytest.mark.parametrize("limit", [1.6, 3.2, 50, 100])
+def test_the_fast_sine_keeps_its_bound(device, limit):
+    x = arguments(limit, device)
+    error = (apply(x, accurate=False).double() - x.double().sin()).abs()
+    assert (error <= 4e-7 + 1.01e-7 * x.abs().double()).all()
+
+
+def test_the_slope_of_the_fast_sines_bound_is_that_of_its_range_reduction():
+    """Turning radians into turns in float32, as the hardware does, and taking the sine of that exactly."""
+    x = arguments(100, torch.device("cpu"))
+    turns = x * torch.tensor(1 / (2 * math.pi))
+    error = ((2 * math.pi * turns.double()).sin() - x.double().sin()).abs()
+    assert (error <= 1.01e-7 * x.abs().double()).all()
+
+
+@interpreter_warnings
+@pytest.mark.parametrize("accurate", [False, True])
+def test_nan_and_infinity_have_no_sine(device, accurate):
+    x = torch.zeros(1024, device=device)
+    x[:3] = torch.tensor([math.nan, math.inf, -math.inf])
+    assert apply(x, accurate=accurate).isnan().tolist() == [True] * 3 + [False] * 1021
+
+
+@interpreter_warnings
+def test_the_accurate_sine_is_bounded_far_out_and_odd_within_its_range(device):
+    x = torch.logspace(-30, 38, 1024, device=device)
+    y, mirrored = apply(x, accurate=True), apply(-x, accurate=True)
+    assert (torch.stack((y, mirrored)).abs() <= 1 + ACCURATE_SIN).all()
+    assert torch.equal(mirrored[x <= 10_000], -y[x <= 10_000])

@@ -1,0 +1,200 @@
+"""The last link of the chain of trust: the twin in float64 <- the Triton kernel; and what both backends promise alike."""
+
+import itertools
+
+import pytest
+import torch
+
+from kernels.siren_decode import decode_siren, decode_siren_torch
+from kernels.spec import SirenSpec, float_sections
+from rapid_inr.coords import pixel_affine
+from rapid_inr.metrics import to_8bit
+from tests.kernels.random_rows import random_batch
+from tests.tolerances import KERNEL_RGB, TWIN_RGB
+
+# the interpreter computes with numpy, which warns of what a GPU takes in silence
+interpreter_warnings = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+IMAGE_SIZES = itertools.cycle([(5, 7), (1, 1), (33, 17), (16, 16)])  # under a block, one pixel, ragged blocks, whole blocks
+SIZES = [(d, h, *next(IMAGE_SIZES)) for h in (1, 7, 13, 16, 24, 32, 40, 64) for d in ((1, 2, 3, 5) if h in (13, 16) else (2, 3))]
+
+
+@pytest.fixture(params=[decode_siren, decode_siren_torch], ids=["kernel", "twin"])
+def decode(request):
+    """Each backend in turn."""
+    return request.param
+
+
+@pytest.fixture
+def batch(device):
+    return random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7)
+
+
+def oracle(batch, **changes):
+    return batch.decode(decode_siren_torch, compute_dtype=torch.float64, **changes)
+
+
+@pytest.mark.parametrize(("depth", "hidden", "height", "width"), SIZES)
+def test_the_kernel_is_the_float64_twin(device, depth, hidden, height, width):
+    batch = random_batch(SirenSpec(depth, hidden, 12.0), device, height=height, width=width, ids=(3, 0), seed=depth * hidden)
+    torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("exact_sine", [False, True])
+@pytest.mark.parametrize("floats", [torch.float16, torch.float32])
+@pytest.mark.parametrize("codes", [torch.int8, torch.float16, torch.float32])
+def test_every_kind_of_row_is_read(device, codes, floats, exact_sine):
+    batch = random_batch(SirenSpec(3, 24, 30.0), device, height=6, width=9, codes=codes, floats=floats)
+    torch.testing.assert_close(batch.decode(decode_siren, exact_sine=exact_sine), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+def test_every_code_is_its_value_in_its_place(device, decode):
+    spec = SirenSpec(2, 16, 1.0)
+    codes = torch.arange(-128, 128, dtype=torch.int8)  # 16 x 16 weights, each code once
+    rows = [(i, group) for i in range(16) for group in range(6)]  # a row lets neuron i speak to three neurons of the next layer
+    parts = {name: torch.zeros(len(rows), *section.shape) for name, section in float_sections(spec, scales=True).items()}
+    parts["scales"].fill_(1 / 128)
+    parts["last_bias"].fill_(0.5)
+    expected = torch.full((len(rows), 3, 1, 1), 0.5)
+    for row, (i, group) in enumerate(rows):
+        parts["biases"][row, 0, i] = torch.pi / 2
+        for channel, j in enumerate(range(3 * group, min(3 * group + 3, 16))):
+            parts["last_weight"][row, j, channel] = 0.5
+            expected[row, channel] = 0.5 + 0.5 * torch.sin(codes[16 * i + j] / 128)
+    floats = torch.cat([part.flatten(1) for part in parts.values()], dim=1).to(device)
+    images = decode(
+        codes.expand(len(rows), -1).contiguous().to(device),
+        floats,
+        torch.arange(len(rows), device=device),
+        pixel_affine(1, 1).to(device),
+        spec=spec,
+        height=1,
+        width=1,
+        dtype=torch.float32,
+        round_8bit=False,
+    )
+    torch.testing.assert_close(images.cpu(), expected, atol=1e-3, rtol=0)  # the next code is 2.1e-3 away
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])
+def test_rounding_and_dtype_are_those_of_the_metrics(batch, decode, dtype, channels_last):
+    levels = to_8bit(batch.decode(decode))
+    images = batch.decode(decode, dtype=dtype, round_8bit=True, channels_last=channels_last)
+    expected = levels if dtype == torch.uint8 else (levels.float() / 255).to(dtype)
+    # a multiple of 1/255 may land on either side of the last bit of a float
+    torch.testing.assert_close(images, expected, atol=0, rtol=0 if dtype == torch.uint8 else 2 * torch.finfo(dtype).eps)
+    assert images.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def test_half_the_only_exact_tie_is_level_128(device, decode):
+    batch = random_batch(SirenSpec(1, 16, 12.0), device, height=1, width=1, ids=(0,), floats=torch.float32)
+    sections = float_sections(batch.keywords["spec"], scales=True)
+    batch.floats[:, sections["last_weight"].start : sections["last_weight"].stop] = 0
+    batch.floats[:, -3:] = torch.tensor([0.5, 0.0, 1.0])
+    assert batch.decode(decode, dtype=torch.uint8, round_8bit=True).flatten().tolist() == [128, 0, 255]
+
+
+@pytest.mark.parametrize("round_8bit", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_each_channel_is_normalised_by_its_own_numbers(batch, decode, dtype, round_8bit):
+    plain = batch.decode(decode, round_8bit=round_8bit)
+    mean, std = (plain.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    images = batch.decode(decode, dtype=dtype, round_8bit=round_8bit, mean=MEAN, std=STD, channels_last=True)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(images.float(), (plain - mean) / std, atol=4 * eps, rtol=eps)
+
+
+def test_a_flip_and_a_crop_cost_a_map(device, decode):
+    height, width = 9, 11
+    batch = random_batch(SirenSpec(3, 16, 12.0), device, height=height, width=width, ids=(2, 2, 4))
+    whole = batch.decode(decode)
+    base = pixel_affine(height, width)
+    flip_columns = torch.tensor([[1.0, 0, 0], [0, -1, width - 1], [0, 0, 1]])
+    shift = torch.tensor([[1.0, 0, 3], [0, 1, 4], [0, 0, 1]])
+    swap = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])  # reads the image transposed
+    affine = torch.stack([base @ flip_columns, base @ shift, base @ swap]).to(device)
+    crops = batch.decode(decode, affine=affine, height=5, width=6)
+    expected = torch.stack([whole[0].flip(2)[:, :5, :6], whole[1, :, 3:8, 4:10], whole[2].mT[:, :5, :6]])
+    torch.testing.assert_close(crops, expected, atol=KERNEL_RGB if decode is decode_siren else TWIN_RGB, rtol=0)
+
+
+def test_an_image_does_not_depend_on_its_batch(device, decode):
+    batch = random_batch(SirenSpec(3, 16, 12.0), device, height=5, width=7, ids=(3, 0, 3, 4, 1))
+    images = batch.decode(decode)
+    assert not torch.equal(images[0], images[1])
+    for position, row in enumerate(batch.ids.tolist()):
+        alone = batch.decode(decode, ids=torch.tensor([row], device=device))[0]
+        torch.testing.assert_close(images[position], alone, atol=0 if decode is decode_siren else TWIN_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
+def test_every_value_is_written(monkeypatch, batch, decode, dtype, channels_last):
+    empty, new_empty = torch.empty, torch.Tensor.new_empty
+
+    def poisoned(tensor):
+        return tensor.fill_(float("nan") if tensor.is_floating_point() else 37)
+
+    clean = batch.decode(decode, dtype=dtype, round_8bit=True, channels_last=channels_last)
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: poisoned(empty(*a, **k)))
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poisoned(new_empty(*a, **k)))
+    assert torch.equal(batch.decode(decode, dtype=dtype, round_8bit=True, channels_last=channels_last), clean)
+
+
+def test_no_value_is_written_twice_or_beyond_its_image(monkeypatch, batch):
+    """A guard on both sides of the output stays as it was."""
+    empty, guards = torch.empty, []
+
+    def guarded(size, *, dtype, device, memory_format):
+        del memory_format
+        n = torch.Size(size).numel()
+        guards.append(torch.full((n + 2048,), -7.0, dtype=dtype, device=device))
+        return guards[-1][1024 : 1024 + n].view(size)
+
+    clean = batch.decode(decode_siren)
+    monkeypatch.setattr(torch, "empty", guarded)
+    assert torch.equal(batch.decode(decode_siren), clean)
+    monkeypatch.setattr(torch, "empty", empty)
+    assert (guards[0][:1024] == -7).all()
+    assert (guards[0][-1024:] == -7).all()
+
+
+@interpreter_warnings
+@pytest.mark.parametrize("where", ["first_weight", "biases", "scales", "last_weight", "last_bias"])
+def test_nan_weights_are_black_and_stay_in_their_image(batch, decode, where):
+    clean = batch.decode(decode)
+    section = float_sections(batch.keywords["spec"], scales=True)[where]
+    batch.floats[3, section.start : section.stop] = float("nan")
+    images = batch.decode(decode)
+    black = batch.ids == 3
+    assert (images[black] == 0).all()
+    torch.testing.assert_close(images[~black], clean[~black], atol=0 if decode is decode_siren else TWIN_RGB, rtol=0)
+
+
+@interpreter_warnings
+@pytest.mark.parametrize("row", [0, 2, 4])
+def test_no_neighbouring_row_is_read(device, decode, row):
+    batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7, ids=(row,), codes=torch.float16)
+    clean = batch.decode(decode)
+    neighbours = torch.arange(5, device=device) != row
+    batch.codes[neighbours] = float("nan")
+    batch.floats[neighbours] = float("nan")
+    assert torch.equal(batch.decode(decode), clean)
+
+
+@interpreter_warnings
+def test_values_are_clamped(batch, decode):
+    section = float_sections(batch.keywords["spec"], scales=True)["last_bias"]
+    batch.floats[:, section.start : section.stop] = torch.tensor([-40.0, 40.0, float("inf")], dtype=torch.float16)
+    images = batch.decode(decode)
+    assert (images[:, 0] == 0).all()
+    assert (images[:, 1:] == 1).all()
+
+
+def test_the_kernel_reads_no_row_that_is_not_there(monkeypatch, batch):
+    """As on a GPU, where ids are not looked at before the launch."""
+    monkeypatch.setattr("kernels.siren_decode.check_batch", lambda *_: None)
+    images = batch.decode(decode_siren, ids=torch.tensor([-1, 5, 2**40, 0], device=batch.ids.device))
+    assert (images[:3] == 0).all()
+    assert torch.equal(images[3], batch.decode(decode_siren)[1])

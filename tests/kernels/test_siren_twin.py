@@ -1,0 +1,67 @@
+"""The first links of the chain of trust: the formula in plain Python <- the twin in float64 <- the twin in float32."""
+
+import math
+
+import pytest
+import torch
+
+from kernels import siren_decode
+from kernels.siren_decode import decode_siren_torch
+from kernels.spec import SirenSpec
+from tests.kernels.random_rows import random_batch
+from tests.tolerances import FORMULA_RGB, TWIN_RGB
+
+CPU = torch.device("cpu")
+SIZES = [(1, 1), (1, 16), (2, 7), (3, 13), (5, 24), (4, 64)]  # depth, hidden
+CODES = [torch.int8, torch.float16, torch.float32]
+
+
+def rgb_by_hand(codes: list[float], floats: list[float], spec: SirenSpec, y: float, x: float) -> list[float]:
+    """Evaluate one row at one coordinate, reading it by the layout that kernels/spec.py states in words."""
+    d, h = spec.depth, spec.hidden
+    bias = [floats[(2 + i) * h : (3 + i) * h] for i in range(d)]
+    last = floats[(2 + d) * h :]
+    scales = last[3 * h + 3 :] or [1.0] * ((d - 1) * h)
+    a = [math.sin(spec.omega * (y * floats[j] + x * floats[h + j] + bias[0][j])) for j in range(h)]
+    for i in range(1, d):
+        weight = [[codes[((i - 1) * h + k) * h + j] * scales[(i - 1) * h + j] for j in range(h)] for k in range(h)]
+        a = [math.sin(spec.omega * (sum(a[k] * weight[k][j] for k in range(h)) + bias[i][j])) for j in range(h)]
+    return [min(max(sum(a[k] * last[3 * k + c] for k in range(h)) + last[3 * h + c], 0.0), 1.0) for c in range(3)]
+
+
+@pytest.mark.parametrize(("depth", "hidden"), SIZES)
+@pytest.mark.parametrize("codes", CODES)
+def test_the_float64_twin_is_the_formula(depth, hidden, codes):
+    spec = SirenSpec(depth, hidden, 12.0)
+    batch = random_batch(spec, CPU, height=3, width=5, codes=codes)
+    images = batch.decode(decode_siren_torch, compute_dtype=torch.float64)
+    (yi, yj, y0), (xi, xj, x0) = batch.affine.tolist()
+    for image, row in zip(images, batch.ids.tolist(), strict=True):
+        for i, j in ((0, 0), (1, 2), (2, 4), (0, 3)):
+            y, x = yi * i + yj * j + y0, xi * i + xj * j + x0
+            expected = rgb_by_hand(batch.codes[row].tolist(), batch.floats[row].tolist(), spec, y, x)
+            assert image[:, i, j].tolist() == pytest.approx(expected, abs=FORMULA_RGB, rel=0)
+
+
+@pytest.mark.parametrize(("depth", "hidden"), SIZES)
+def test_float32_is_as_good_as_float64(depth, hidden):
+    batch = random_batch(SirenSpec(depth, hidden, 30.0), CPU, height=9, width=8)
+    oracle = batch.decode(decode_siren_torch, compute_dtype=torch.float64)
+    torch.testing.assert_close(batch.decode(decode_siren_torch), oracle, atol=TWIN_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("chunk_values", [1, 7 * 16, 3 * 16 * 33, 2**19])
+def test_chunks_do_not_show(monkeypatch, chunk_values, channels_last):
+    batch = random_batch(SirenSpec(3, 16, 12.0), CPU, height=11, width=3, ids=(4, 1, 1, 0, 2))
+    whole = batch.decode(decode_siren_torch)
+    monkeypatch.setattr(siren_decode, "CHUNK_VALUES", chunk_values)
+    monkeypatch.setattr(siren_decode, "CHUNK_PIXELS", 16)
+    chunked = batch.decode(decode_siren_torch, channels_last=channels_last)
+    torch.testing.assert_close(chunked, whole, atol=TWIN_RGB, rtol=0)
+
+
+def test_only_float32_and_float64_are_computed_in():
+    batch = random_batch(SirenSpec(1, 8, 12.0), CPU, height=2, width=2)
+    with pytest.raises(ValueError, match=r"compute_dtype is torch.float16, expected torch.float32 or torch.float64"):
+        batch.decode(decode_siren_torch, compute_dtype=torch.float16)

@@ -1,0 +1,184 @@
+"""Imports point downwards, heavy libraries have one door each, and importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("kernels", "rapid_inr", "experiments")
+
+# A module may import units of a lower rank, and its own unit. The longest name that fits is a module's unit.
+RANKS = {
+    "kernels": 0,
+    "rapid_inr": 0,  # the package itself, which is empty
+    "rapid_inr.metrics": 1,
+    "rapid_inr.coords": 1,
+    "rapid_inr.siren": 1,
+    "rapid_inr.backbone": 1,
+    "rapid_inr.augment": 1,
+    "rapid_inr.tracking": 1,
+    "rapid_inr.timing": 1,
+    "rapid_inr.progress": 1,
+    "rapid_inr.data": 2,
+    "rapid_inr.compress": 2,
+    "rapid_inr.tables": 2,
+    "rapid_inr.figures": 2,
+    "rapid_inr.store": 3,
+    "rapid_inr.fit": 3,
+    "rapid_inr.encode": 4,
+    "rapid_inr.decode": 4,
+    "rapid_inr.pipelines": 5,
+    "rapid_inr.train": 6,
+    "experiments": 9,
+}
+
+# Who alone may import a library, as folders and files.
+DOORS = {
+    "triton": ("kernels/",),
+    "hydra": ("experiments/",),
+    "omegaconf": ("experiments/",),
+    "wandb": ("rapid_inr/tracking.py",),
+    "matplotlib": ("rapid_inr/figures.py",),
+    "rich.progress": ("rapid_inr/progress.py", "rapid_inr/data/download.py"),  # one counts work, the other bytes on the way
+    "scipy": ("rapid_inr/data/flowers.py",),
+    "nvidia.dali": ("rapid_inr/pipelines/dali.py",),
+}
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_names(text: str) -> Iterator[str]:
+    """Yield the full name of everything a source imports, inside functions too: ``a.b`` of ``from a import b``."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import hides which unit it takes"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_within(name: str, whole: str) -> bool:
+    return name == whole or name.startswith(whole + ".")
+
+
+def unit_of(name: str) -> str | None:
+    """Return the unit that a name belongs to, or None for a name that is not ours."""
+    return max((unit for unit in RANKS if is_within(name, unit)), key=len, default=None)
+
+
+def upward_imports(module: str, text: str) -> list[str]:
+    """Return the imports of a module that do not point downwards."""
+    own = unit_of(module)
+    units = {name: unit_of(name) for name in imported_names(text)}
+    return [name for name, unit in units.items() if unit not in (None, own) and RANKS[unit] >= RANKS[own]]
+
+
+def forced_doors(path: str, text: str) -> list[str]:
+    """Return the imports of a file that are another's to make."""
+    names = list(imported_names(text))
+    return [
+        name
+        for library, doors in DOORS.items()
+        for name in names
+        if is_within(name, library) and not any(path == door or (door.endswith("/") and path.startswith(door)) for door in doors)
+    ]
+
+
+def test_every_module_has_a_rank():
+    modules = {module_name(path) for path in sources()}
+    unranked = {module for module in modules if module != "rapid_inr" and unit_of(module) in (None, "rapid_inr")}
+    assert not unranked, f"give these a rank: {unranked}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_imports_point_downwards(path):
+    assert upward_imports(module_name(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_a_library_is_imported_behind_its_own_door(path):
+    assert forced_doors(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("rapid_inr.metrics", "from rapid_inr.coords import pixel_affine"),
+        ("rapid_inr.data.cifar", "import rapid_inr.store.format"),
+        ("rapid_inr.store.packed", "from rapid_inr import fit"),
+        ("rapid_inr.fit", "def later():\n    from rapid_inr.train import train"),
+        ("kernels.spec", "import rapid_inr.metrics as m"),
+        ("rapid_inr.train", "from experiments.build import plain"),
+    ],
+)
+def test_an_import_that_points_upwards_would_be_found(module, text):
+    assert upward_imports(module, text)
+
+
+def test_imports_of_the_same_unit_and_downwards_are_allowed():
+    assert not upward_imports(
+        "rapid_inr.data.cifar", "import torch\nfrom rapid_inr.data.source import limit\nimport kernels.checks"
+    )
+    assert not upward_imports("experiments.train", "from rapid_inr.train import train\nfrom experiments.cli import main")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("rapid_inr/decode.py", "import triton.language as tl"),
+        ("rapid_inr/fit.py", "from omegaconf import DictConfig"),
+        ("rapid_inr/train.py", "def log():\n    import wandb"),
+        ("experiments/tables.py", "from matplotlib import pyplot"),
+        ("experiments/encode.py", "from rich.progress import track"),
+        ("experiments/encode.py", "from rich import progress"),
+        ("rapid_inr/pipelines/dataloader.py", "from nvidia import dali"),
+    ],
+)
+def test_an_import_by_the_wrong_door_would_be_found(path, text):
+    assert forced_doors(path, text)
+
+
+IMPORT_ALL = """
+import socket, sys
+
+forbidden = []
+
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.mkdir", "os.remove", "os.rename"):
+        forbidden.append((event, str(arguments)))
+    elif event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        forbidden.append((event, str(arguments)))
+
+import numpy, torch, triton, hydra, safetensors.torch, PIL.Image, rich.progress  # what these do is not ours
+sys.addaudithook(watch)
+for module in sys.argv[1:]:
+    __import__(module)
+assert not forbidden, forbidden
+assert not torch.cuda.is_initialized()
+late = [name for name in ("wandb", "matplotlib", "scipy", "nvidia") if name in sys.modules]
+assert not late, late
+"""
+
+
+def test_importing_everything_touches_neither_disk_nor_network_nor_gpu():
+    modules = [module_name(path) for path in sources()]
+    done = subprocess.run([sys.executable, "-B", "-c", IMPORT_ALL, *modules], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_library_does_without_hydra():
+    modules = [module_name(path) for path in sources() if not module_name(path).startswith("experiments")]
+    script = "import sys\nfor m in sys.argv[1:]: __import__(m)\nassert not {'hydra', 'omegaconf'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-B", "-c", script, *modules], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

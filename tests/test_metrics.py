@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rapid_inr.metrics import MAX_PSNR_DB, bpp, psnr_db, rgb_pct, to_8bit
+
+
+def random_images(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_psnr_is_the_formula_in_plain_python():
+    decoded, original = random_images(2, 3, 4, 5, seed=0), random_images(2, 3, 4, 5, seed=1)
+    for i, found in enumerate(psnr_db(decoded, original).tolist()):
+        pairs = list(zip(decoded[i].flatten().tolist(), original[i].flatten().tolist(), strict=True))
+        mse = sum((a - b) ** 2 for a, b in pairs) / len(pairs)
+        assert found == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-12)
+
+
+def test_the_largest_error_is_0_db_and_does_not_wrap_around():
+    black, white = torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
+    assert psnr_db(black, white).tolist() == psnr_db(white, black).tolist() == [0.0]
+
+
+def test_equal_images_have_the_largest_psnr():
+    images = random_images(3, 8, 8, 3, seed=2)
+    assert psnr_db(images, images).tolist() == [MAX_PSNR_DB] * 3 == [100.0] * 3
+
+
+def test_an_image_keeps_its_psnr_in_any_batch():
+    decoded, original = random_images(5, 7, 9, 3, seed=3), random_images(5, 7, 9, 3, seed=4)
+    together = psnr_db(decoded, original)
+    assert together.dtype == torch.float64
+    assert together.tolist() == [psnr_db(decoded[i : i + 1], original[i : i + 1]).item() for i in range(5)]
+
+
+def test_no_images_have_no_psnr():
+    assert psnr_db(random_images(0, 4, 4, 3, seed=0), random_images(0, 4, 4, 3, seed=0)).shape == (0,)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_psnr_before_rounding_is_refused(swap):
+    images = random_images(1, 4, 4, 3, seed=0)
+    pair = (images, images.float()) if swap else (images.float(), images)
+    with pytest.raises(ValueError, match=r"takes uint8 images, got .*float32"):
+        psnr_db(*pair)
+
+
+def test_psnr_of_different_shapes_is_refused():
+    with pytest.raises(ValueError, match=r"differ in shape: \(1, 4, 4, 3\) and \(1, 3, 4, 4\)"):
+        psnr_db(random_images(1, 4, 4, 3, seed=0), random_images(1, 3, 4, 4, seed=0))
+
+
+def test_ties_round_to_even():
+    assert to_8bit(torch.tensor([0.5, 1.5, 2.5, 3.5, 254.5], dtype=torch.float64) / 255).tolist() == [0, 2, 2, 4, 254]
+
+
+def test_what_lies_outside_is_clamped_and_nan_is_black():
+    values = torch.tensor([-0.1, 1.1, math.nan, math.inf, -math.inf, 1.0, 0.0])
+    assert to_8bit(values).tolist() == [0, 255, 0, 255, 0, 255, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_level_survives_a_round_trip(dtype):
+    levels = torch.arange(256)
+    assert torch.equal(to_8bit(levels.to(dtype) / 255), levels.to(torch.uint8))
+
+
+@given(n_pixels=st.integers(1, 10**12))
+def test_raw_rgb_is_24_bits_a_pixel_and_100_percent(n_pixels):
+    assert bpp(3 * n_pixels, n_pixels) == 24
+    assert rgb_pct(3 * n_pixels, n_pixels) == 100
+
+
+def test_the_rates_count_bits_and_percent():
+    assert bpp(100, 400) == 2.0
+    assert rgb_pct(300, 400) == 25.0

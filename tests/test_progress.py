@@ -1,0 +1,61 @@
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from rapid_inr.progress import progress_bar
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_where_there_is_no_terminal_one_line_says_what_was_done(capsys):
+    with progress_bar("encode", 8, unit="images") as bar:
+        bar.advance(3)
+        bar.advance(5)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("encode")
+    assert "100%" in err
+    assert "8/8" in err
+    assert re.search(r"[\d,]+\.\d images/s", err)
+
+
+def test_the_rate_is_work_over_time(capsys, monkeypatch):
+    now = iter([100.0, 102.0, 104.0])
+    monkeypatch.setattr("rapid_inr.progress.time", SimpleNamespace(perf_counter=lambda: next(now)))
+    with progress_bar("encode", 5000, unit="images") as bar:
+        bar.advance(2000)
+        bar.advance(3000)
+    assert " 1,250.0 images/s" in capsys.readouterr().err
+
+
+def test_the_last_note_stands_behind_the_rate(capsys):
+    with progress_bar("train", 2, unit="epochs") as bar:
+        bar.note("loss 2.0")
+        bar.advance(1)
+        bar.note("loss 1.0")
+        bar.advance(1)
+    err = capsys.readouterr().err
+    assert "epochs/s · loss 1.0" in err
+    assert "loss 2.0" not in err
+
+
+def test_fractions_add_up_to_the_whole(capsys):
+    with progress_bar("encode", 3, unit="images") as bar:
+        for _ in range(10):
+            bar.advance(0.3)  # in floating point 2.9999999999999996 together
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_work_that_breaks_off_is_not_shown_as_done(capsys):
+    with pytest.raises(RuntimeError), progress_bar("encode", 4, unit="images") as bar:  # noqa: PT012 (it must have begun)
+        bar.advance(1)
+        raise RuntimeError
+    err = capsys.readouterr().err
+    assert "1/4" in err
+    assert "100%" not in err

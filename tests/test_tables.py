@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from experiments.cli import CONFIGS
+from experiments.tables import TABLES
+from rapid_inr.tables import Column, markdown_table, metric, read_records, replace_block
+
+ROOT = CONFIGS.parent
+
+
+def write_record(folder, **facts):
+    folder.mkdir(parents=True)
+    record = {"verb": "encode", "status": "finished", "metrics": {"psnr_db": 30.0}} | facts
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def test_records_are_the_finished_runs_of_a_verb_in_order(tmp_path):
+    write_record(tmp_path / "b")
+    write_record(tmp_path / "a" / "deep")
+    write_record(tmp_path / "c", status="failed")
+    write_record(tmp_path / "d", verb="train")
+    assert [record["run"] for record in read_records(tmp_path, verb="encode")] == ["a/deep", "b"]
+
+
+def test_a_table_says_what_is_absent():
+    columns = [Column("name", lambda r: r["run"], right=False), Column("dB", metric("psnr_db")), Column("n", metric("images", ",d"))]
+    records = [{"run": "a", "metrics": {"psnr_db": 30.126, "images": 1200}}, {"run": "b", "metrics": {}}]
+    assert markdown_table(records, columns) == (
+        "| name | dB | n |\n|---|--:|--:|\n| a | 30.13 | 1,200 |\n| b | — | — |"
+    )
+
+
+def test_a_record_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "record.json").write_text("{")
+    with pytest.raises(ValueError, match=r"record\.json is not JSON"):
+        read_records(tmp_path, verb="encode")
+
+
+def test_a_block_is_replaced_and_nothing_else():
+    text = "before\n<!-- x -->\nold\n<!-- /x -->\nafter"
+    assert replace_block(text, "x", "new") == "before\n<!-- x -->\nnew\n<!-- /x -->\nafter"
+    with pytest.raises(ValueError, match="no block"):
+        replace_block(text, "y", "new")
+
+
+@pytest.mark.parametrize("verb", TABLES)
+def test_the_tables_of_the_readme_are_those_of_the_committed_records(verb):
+    readme, records = (ROOT / "README.md").read_text(), read_records(ROOT / "results", verb=verb)
+    assert records
+    assert replace_block(readme, f"results:{verb}", markdown_table(records, TABLES[verb])) == readme
+
+
+def test_the_committed_records_say_where_they_come_from():
+    for verb in TABLES:
+        for record in read_records(ROOT / "results", verb=verb):
+            assert record["commit"]
+            assert record["dirty"] is False
+            assert record["machine"]
+            assert record["versions"]["torch"]
+            assert record["command"].startswith(f"python -m experiments.{verb} ")
