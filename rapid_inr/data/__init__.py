@@ -1,0 +1,118 @@
+"""Image sources: `open_source` opens any of them by name, generated or from files."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from rapid_inr.data.cifar import cifar10, cifar100
+from rapid_inr.data.download import DownloadFailed
+from rapid_inr.data.flowers import flowers102
+from rapid_inr.data.folder import flat, image_folder, mini_imagenet
+from rapid_inr.data.reading import Chunk, Loaded, load_all, read_chunks
+from rapid_inr.data.shapes import shapes as generated_shapes  # the name itself is the module
+from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
+from rapid_inr.data.source import exclude as exclude_ids
+from rapid_inr.data.source import limit as limit_to
+from rapid_inr.data.source import resize as resize_to
+
+__all__ = [
+    "READERS",
+    "Chunk",
+    "CorruptImage",
+    "DatasetMissing",
+    "DownloadFailed",
+    "ImageSource",
+    "Loaded",
+    "load_all",
+    "open_source",
+    "read_chunks",
+]
+
+_FROM_FILES = {
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "flowers102": flowers102,
+    "mini_imagenet": mini_imagenet,
+    "image_folder": image_folder,
+    "flat": flat,
+}
+READERS = {"shapes": generated_shapes, **_FROM_FILES}
+_COMMON = ("root", "split", "download")  # arguments of a reader that have a place of their own in `open_source`
+
+
+def open_source(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    split: str = "train",
+    limit: int | None = None,
+    size: int | None = None,
+    resize: str = "stretch",
+    exclude: str | Path | Iterable[int] | None = None,
+    download: bool = False,
+    **options: object,
+) -> ImageSource:
+    """Open a source by name, leave out the excluded images, keep the first `limit` of the others, resize them.
+
+    Args:
+        name: one of `READERS`.
+        root: folder of the data, by default ``data/<name>``; shapes are generated and need none.
+        split: train, test, or all (train, then test).
+        limit: number of images to keep, at most.
+        size: side of the square that every image is resized to; shapes are generated in this size, which for them may
+            also be (height, width).
+        resize: ``"stretch"`` or ``"crop"``.
+        exclude: ids in the order of ``split="all"``, or a JSON file that holds a list of them or a record with that list as
+            ``"index"``; those of the other split are ignored.
+        download: fetch the data where it is missing and has an official address.
+        options: what else the reader takes.
+
+    Raises:
+        ValueError: if an argument is unknown or out of range; the message lists the choices.
+        DatasetMissing: if the data is not there.
+        CorruptImage: if a file of the dataset is not what it should be.
+        DownloadFailed: if a download was asked for and failed.
+    """
+    if name not in READERS:
+        raise ValueError(f"dataset is {name!r}, expected one of {', '.join(READERS)}")
+    require_split(split)
+    known = [option for option in inspect.signature(READERS[name]).parameters if option not in _COMMON]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}, expected one of: {', '.join(known) or 'none'}")
+    if name == "shapes":
+        source = generated_shapes(split, **options if size is None else {**options, "size": size})
+    else:
+        folder = Path("data", name) if root is None else Path(root)
+        source = _FROM_FILES[name](folder, split, download=download, **options)
+    if exclude is not None:
+        source = exclude_ids(source, _own_ids(source, split, exclude))
+    if limit is not None:
+        source = limit_to(source, limit)
+    if size is not None and name != "shapes":
+        source = resize_to(source, size, resize)
+    return source
+
+
+def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int]) -> list[int]:
+    """Translate ids in the order of ``split="all"`` into those of a source of one split."""
+    where, ids = "exclude", exclude
+    if isinstance(exclude, str | Path):
+        where = str(exclude)
+        try:
+            ids = json.loads(Path(exclude).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"exclude: {where} cannot be read as JSON ({error})") from error
+        ids = ids.get("index") if isinstance(ids, dict) else ids
+        if not isinstance(ids, list):
+            raise ValueError(f'exclude: {where} holds neither a list of ids nor a record with one as "index"')
+    ids = list(ids)
+    for image_id in ids:
+        if not isinstance(image_id, int) or isinstance(image_id, bool) or image_id < 0:
+            raise ValueError(f"{where}: {image_id!r} is not an id, expected an integer of at least 0")
+    if split == "all":
+        return ids
+    return [image_id - source.offset for image_id in ids if 0 <= image_id - source.offset < source.n_opened]

@@ -1,0 +1,116 @@
+"""Images in folders: a user's own classes, Mini-ImageNet, and a plain folder of photographs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from rapid_inr.data.files import IMAGE_SUFFIXES, LabelledFiles, class_folders, from_files, image_paths
+from rapid_inr.data.pixels import read_image
+from rapid_inr.data.source import DatasetMissing, ImageSource, of_splits, require_split
+
+# Mini-ImageNet as the paper splits it: of the 600 images of each class, 420 to train and 120 to test
+MINI_TRAIN = 420
+MINI_TEST = 120
+
+
+def image_folder(root: str | Path, split: str, *, download: bool = False) -> ImageSource:
+    """Open labelled images laid out as ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*``, where there is no val).
+
+    Classes are numbered in the order of their folders' names. A folder may be absent where only the other is asked for.
+
+    Raises:
+        DatasetMissing: if a folder that the split needs does not exist.
+        ValueError: if the classes of the two folders differ, or a class has no image.
+    """
+    require_split(split)
+    root = Path(root)
+    held_out = root / "val" if (root / "val").is_dir() else root / "test"
+    folders = {"train": root / "train", "test": held_out}
+    for key, folder in folders.items():
+        if split in (key, "all") and not folder.is_dir():
+            looked = f"{root / 'val'} and {root / 'test'}" if key == "test" else str(folder)
+            layout = "train/CLASS/*, val/CLASS/*"
+            raise DatasetMissing(f"image folder not found: looked for {looked}; {_no_download(layout, download)}")
+    classes = {key: [path.name for path in class_folders(folder)] for key, folder in folders.items() if folder.is_dir()}
+    if len(classes) == 2 and classes["train"] != classes["test"]:
+        train, test = (set(classes[key]) for key in ("train", "test"))
+        difference = f"only in train: {_some(train - test)}; only in {held_out.name}: {_some(test - train)}"
+        raise ValueError(f"{root}: classes differ; {difference}")
+    files = {key: _labelled(folders[key], names) for key, names in classes.items()}
+    class_names = tuple(next(iter(classes.values())))
+    return from_files("image_folder", split, train=files.get("train"), test=files.get("test"), class_names=class_names)
+
+
+def _labelled(folder: Path, class_names: list[str]) -> LabelledFiles:
+    if not class_names:
+        raise ValueError(f"{folder}: holds no class folder, expected one folder a class")
+    files = LabelledFiles([], [])
+    for label, name in enumerate(class_names):
+        paths = image_paths(folder / name)
+        if not paths:
+            raise ValueError(f"{folder / name}: class {name!r} has no image ({_suffixes()})")
+        files.paths.extend(paths)
+        files.labels.extend([label] * len(paths))
+    return files
+
+
+def mini_imagenet(root: str | Path, split: str, *, seed: int = 0, download: bool = False) -> ImageSource:
+    """Open Mini-ImageNet, one folder a class, in the paper's split: 420 images a class to train, 120 others to test.
+
+    Which images those are follows from the seed and the names of class and file alone, so that a class keeps its split
+    whatever other classes there are. Within a split, images are in the order of class and file name.
+
+    Raises:
+        DatasetMissing: if the folder does not exist or holds no class folder.
+        ValueError: if a class has fewer than 540 images.
+    """
+    require_split(split)
+    root = Path(root)
+    classes = class_folders(root) if root.is_dir() else []
+    if not classes:
+        raise DatasetMissing(f"Mini-ImageNet not found: looked for class folders in {root}; {_no_download('CLASS/*', download)}")
+    train, test = LabelledFiles([], []), LabelledFiles([], [])
+    for label, folder in enumerate(classes):
+        paths = image_paths(folder)
+        if len(paths) < MINI_TRAIN + MINI_TEST:
+            raise ValueError(f"{folder}: class has {len(paths)} images, expected at least {MINI_TRAIN + MINI_TEST}")
+        # ranked by hash: unlike a generator's stream, that is the same in every version of every library
+        ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest())
+        for files, chosen in ((train, ranked[:MINI_TRAIN]), (test, ranked[MINI_TRAIN : MINI_TRAIN + MINI_TEST])):
+            files.paths.extend(sorted(chosen, key=lambda path: path.name))
+            files.labels.extend([label] * len(chosen))
+    return from_files("mini_imagenet", split, train=train, test=test, class_names=tuple(folder.name for folder in classes))
+
+
+def flat(root: str | Path, split: str, *, download: bool = False) -> ImageSource:
+    """Open a folder of photographs, without labels.
+
+    Such a folder has no split: train, test and all each mean the whole of it, and name the images after what was asked for.
+
+    Raises:
+        DatasetMissing: if the folder does not exist.
+        ValueError: if it holds no image.
+    """
+    require_split(split)
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetMissing(f"folder of images not found: looked for {root}; {_no_download('*', download)}")
+    paths = image_paths(root)
+    if not paths:
+        raise ValueError(f"{root}: holds no image ({_suffixes()})")
+    return of_splits("flat", split, {split: len(paths)}, labels=None, read=lambda image_id: read_image(paths[image_id]))
+
+
+def _no_download(layout: str, asked: bool) -> str:
+    start = "it has no official address to download from: " if asked else ""
+    return f"{start}put your images there, laid out as {layout}, or give their folder with dataset.root=PATH"
+
+
+def _some(names: set[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(sorted(names)[:5]) + more if names else "none"
+
+
+def _suffixes() -> str:
+    return "files that end in " + ", ".join(sorted(IMAGE_SUFFIXES))

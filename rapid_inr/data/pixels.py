@@ -1,0 +1,64 @@
+"""Any picture that Pillow opens, as 8-bit RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from rapid_inr.data.source import CorruptImage
+
+# what undoes each EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Convert to 8-bit RGB, upright.
+
+    Grey is repeated over the channels; 16-bit grey is scaled by 255 / 65535 and rounded (Pillow alone would clip it at 255);
+    what is transparent is laid over white; palette, CMYK and 1-bit images are converted; the EXIF orientation is applied.
+
+    Returns:
+        uint8 [height, width, 3], contiguous.
+
+    Raises:
+        ValueError: if the image has a mode without a defined conversion, such as floating point.
+    """
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    if image.mode.startswith("I"):  # I;16, I;16B, and I: what Pillow makes of 16-bit PGM and, in some versions, PNG
+        grey = np.clip(np.asarray(image).astype(np.float64), 0, 65535)
+        image = Image.fromarray(np.rint(grey * (255 / 65535)).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("a floating-point image has no defined range")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    return np.array(image)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image file as uint8 [height, width, 3]; of an animation, its first frame.
+
+    Raises:
+        CorruptImage: if the file cannot be read, whatever the reason; names the path.
+    """
+    try:
+        with Image.open(path) as image:
+            return to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # on malformed bytes the decoders raise OSError, SyntaxError, struct.error, IndexError, ...
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise CorruptImage(f"{path}: cannot be read as an image ({reason})") from error

@@ -1,0 +1,165 @@
+"""Reading a source in order: chunk by chunk with bounded memory, or all of it into one tensor."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from rapid_inr.data.source import CorruptImage, ImageSource
+
+ON_CORRUPT = ("fail", "skip")
+_TASK_BYTES = 4 << 20  # pixels a task reads: enough to hide what a task costs (20 us), little enough to bound what waits
+_TASK_IMAGES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Consecutive images of a source.
+
+    Args:
+        ids: int64 [n].
+        images: n arrays, uint8 [height, width, 3], of any sizes.
+        labels: int64 [n], or None.
+        skipped: one message for each image that was left out since the previous chunk.
+    """
+
+    ids: np.ndarray
+    images: list[np.ndarray]
+    labels: np.ndarray | None
+    skipped: tuple[str, ...]
+
+
+class Loaded(NamedTuple):
+    """A whole source in memory: uint8 [N, height, width, 3], int64 [N] or None, int64 [N], one message a skipped image."""
+
+    images: Tensor
+    labels: Tensor | None
+    ids: Tensor
+    skipped: tuple[str, ...]
+
+
+def read_chunks(
+    source: ImageSource,
+    max_images: int,
+    *,
+    on_corrupt: str = "fail",
+    max_bytes: int = 1 << 30,
+    workers: int | None = None,
+) -> Iterator[Chunk]:
+    """Yield the images of a source in the order of their ids, read ahead by a pool of threads.
+
+    What a chunk holds depends on the images alone, not on the number of threads.
+
+    Args:
+        max_images: images in a chunk, at most.
+        on_corrupt: ``"fail"`` raises at the first unreadable image, ``"skip"`` leaves it out and says so in `skipped`.
+        max_bytes: pixel bytes in a chunk, at most, unless a single image is larger.
+        workers: threads; by default one a CPU core, at most 8.
+
+    Raises:
+        CorruptImage: at an unreadable image, where `on_corrupt` is ``"fail"``.
+        ValueError: if an argument is out of range, or not one image could be read.
+    """
+    # checked here and not in the generator, which would only raise at its first use
+    require(max_images >= 1, "max_images", max_images, "at least 1")
+    require(max_bytes >= 1, "max_bytes", max_bytes, "at least 1")
+    require(workers is None or workers >= 1, "workers", workers, "at least 1")
+    require(on_corrupt in ON_CORRUPT, "on_corrupt", repr(on_corrupt), "one of " + ", ".join(ON_CORRUPT))
+    return _chunks(source, max_images, on_corrupt, max_bytes, workers or min(8, os.cpu_count() or 1))
+
+
+def _chunks(source: ImageSource, max_images: int, on_corrupt: str, max_bytes: int, workers: int) -> Iterator[Chunk]:
+    positions: list[int] = []
+    images: list[np.ndarray] = []
+    skipped: list[str] = []
+    n_bytes, n_read, first_message = 0, 0, ""
+    for position, image in enumerate(_read_ahead(source, workers)):
+        if isinstance(image, CorruptImage):
+            if on_corrupt == "fail":
+                raise image
+            skipped.append(str(image))
+            first_message = first_message or str(image)
+            continue
+        # a full chunk waits for the next image, so that no chunk is empty and the last one carries the last messages
+        if images and (len(images) == max_images or n_bytes + image.nbytes > max_bytes):
+            yield _chunk(source, positions, images, skipped)
+            positions, images, skipped, n_bytes = [], [], [], 0
+        positions.append(position)
+        images.append(image)
+        n_bytes += image.nbytes
+        n_read += 1
+    if n_read == 0:
+        raise ValueError(f"{source.name}: none of {len(source)} images could be read; the first: {first_message}")
+    yield _chunk(source, positions, images, skipped)
+
+
+def _chunk(source: ImageSource, positions: list[int], images: list[np.ndarray], skipped: list[str]) -> Chunk:
+    labels = None if source.labels is None else source.labels[positions]
+    return Chunk(source.ids[positions], images, labels, tuple(skipped))
+
+
+def _read_ahead(source: ImageSource, workers: int) -> Iterator[np.ndarray | CorruptImage]:
+    """Yield each image, or the exception that it raised, in order; at most 2 `workers` tasks wait or run."""
+
+    def read(ids: np.ndarray) -> list[np.ndarray | CorruptImage]:
+        results = []
+        for image_id in ids.tolist():
+            try:
+                results.append(source.read(image_id))
+            except CorruptImage as error:
+                results.append(error)
+        return results
+
+    pending: deque[Future] = deque()
+    start, task_images, largest_bytes = 0, 1, 0
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read-images")
+    try:
+        while start < len(source) or pending:
+            while start < len(source) and len(pending) < 2 * workers:
+                pending.append(pool.submit(read, source.ids[start : start + task_images]))
+                start += task_images
+            for image in pending.popleft().result():
+                largest_bytes = max(largest_bytes, getattr(image, "nbytes", 0))
+                yield image
+            task_images = max(1, min(_TASK_IMAGES, _TASK_BYTES // max(1, largest_bytes)))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | None = None) -> Loaded:
+    """Read a whole source, whose images must be of one size, into tensors on the CPU.
+
+    Raises:
+        CorruptImage: at an unreadable image, where `on_corrupt` is ``"fail"``.
+        ValueError: if the images differ in size, or not one could be read.
+    """
+    images = torch.empty(0, dtype=torch.uint8)
+    ids, labels, skipped = [], [], []
+    n = 0
+    for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt, workers=workers):
+        if n == 0:
+            images = torch.empty((len(source), *chunk.images[0].shape), dtype=torch.uint8)  # [N, height, width, 3]
+        for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
+            if image.shape != images.shape[1:]:
+                first, this = (f"{shape[0]}x{shape[1]}" for shape in (images.shape[1:], image.shape))
+                raise ValueError(
+                    f"{source.name}: images differ in size ({source.name_of(int(ids[0] if ids else chunk.ids[0]))} is {first}, "
+                    f"{source.name_of(image_id)} is {this}); give them one size with dataset.size=S"
+                )
+        images[n : n + len(chunk.ids)] = torch.from_numpy(np.stack(chunk.images))
+        n += len(chunk.ids)
+        ids.extend(chunk.ids.tolist())
+        skipped.extend(chunk.skipped)
+        if chunk.labels is not None:
+            labels.extend(chunk.labels.tolist())
+    label_tensor = None if source.labels is None else torch.tensor(labels, dtype=torch.int64)
+    return Loaded(images[:n], label_tensor, torch.tensor(ids, dtype=torch.int64), tuple(skipped))

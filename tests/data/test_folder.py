@@ -1,0 +1,201 @@
+import shutil
+
+import pytest
+
+from rapid_inr.data.folder import flat, image_folder, mini_imagenet
+from rapid_inr.data.reading import read_chunks
+from rapid_inr.data.source import CorruptImage, DatasetMissing
+
+
+def reds(source):
+    return [int(source.read(i)[0, 0, 0]) for i in source.ids]
+
+
+@pytest.fixture
+def root(tmp_path, write_image):
+    """Two classes, with things in between that are no images."""
+    folder = tmp_path / "mine"
+    for red, name in enumerate(
+        [
+            "train/cat/b.png",
+            "train/cat/a.PNG",
+            "train/ant/10.bmp",
+            "train/ant/9.png",
+            "train/ant/1.png",
+            "val/cat/x.png",
+            "val/ant/y.png",
+        ]
+    ):
+        write_image(folder / name, (red, 0, 0))
+    for junk in ("train/ant/.hidden.png", "train/ant/notes.txt", "train/ant/Thumbs.db", "train/README.md", "train/.git/x.png"):
+        (folder / junk).parent.mkdir(exist_ok=True)
+        (folder / junk).write_bytes(b"junk")
+    (folder / "train" / "cat" / "folder.png").mkdir()
+    return folder
+
+
+def test_images_are_sorted_by_class_and_name_and_nothing_else_is_read(root):
+    source = image_folder(root, "train")
+    assert source.class_names == ("ant", "cat")
+    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert reds(source) == [4, 2, 3, 1, 0]  # 1.png, 10.bmp, 9.png, a.PNG, b.png
+
+
+def test_val_is_the_test_split(root):
+    source = image_folder(root, "test")
+    assert reds(source) == [6, 5]
+    assert source.labels.tolist() == [0, 1]
+    assert source.splits == (("test", 2),)
+    assert source.offset == 5
+
+
+def test_all_is_train_then_test(root):
+    source = image_folder(root, "all")
+    assert reds(source) == [4, 2, 3, 1, 0, 6, 5]
+    assert source.splits == (("train", 5), ("test", 2))
+
+
+def test_a_folder_named_test_serves_where_there_is_no_val(root):
+    (root / "val").rename(root / "test")
+    assert reds(image_folder(root, "test")) == [6, 5]
+
+
+def test_val_goes_before_test(root):
+    (root / "test").mkdir()
+    assert reds(image_folder(root, "test")) == [6, 5]
+
+
+@pytest.mark.parametrize(("split", "absent"), [("train", "val"), ("test", "train")])
+def test_the_other_folder_may_be_absent(root, split, absent):
+    shutil.rmtree(root / absent)
+    assert image_folder(root, split).offset == 0
+    with pytest.raises(DatasetMissing, match=absent):
+        image_folder(root, "all")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DatasetMissing, match=rf"{tmp_path}/train; put your images there, laid out as train/CLASS/\*"):
+        image_folder(tmp_path, "train")
+    with pytest.raises(DatasetMissing, match=rf"{tmp_path}/val and {tmp_path}/test; it has no official address"):
+        image_folder(tmp_path, "test", download=True)
+
+
+def test_classes_that_differ_are_named(root, write_image):
+    (root / "val" / "cat").rename(root / "val" / "dog")
+    with pytest.raises(ValueError, match="only in train: cat; only in val: dog"):
+        image_folder(root, "train")
+
+
+def test_a_class_without_images_is_named(root):
+    (root / "val" / "cat" / "x.png").unlink()
+    with pytest.raises(ValueError, match="val/cat: class 'cat' has no image"):
+        image_folder(root, "test")
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(ValueError, match="holds no class folder"):
+        image_folder(tmp_path, "train")
+
+
+def test_a_corrupt_file_is_named_and_can_be_skipped(root):
+    (root / "train" / "ant" / "10.bmp").write_bytes(b"BM")
+    source = image_folder(root, "train")
+    with pytest.raises(CorruptImage, match=r"ant/10\.bmp"):
+        list(read_chunks(source, 8))
+    (chunk,) = read_chunks(source, 8, on_corrupt="skip")
+    assert chunk.ids.tolist() == [0, 2, 3, 4]
+    assert chunk.labels.tolist() == [0, 0, 1, 1]
+    assert "10.bmp" in chunk.skipped[0]
+
+
+@pytest.mark.parametrize("reader", [image_folder, mini_imagenet, flat])
+def test_a_wrong_split_is_refused(root, reader):
+    with pytest.raises(ValueError, match="expected one of train, test, all"):
+        reader(root, "val")
+
+
+def make_mini(folder, **classes):
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            (folder / name / f"{name}_{i:04d}.jpg").touch()
+    return folder
+
+
+def files_of(monkeypatch, source):
+    """Names of the files in the order of the ids, told by what is handed to the decoder."""
+    seen = []
+    monkeypatch.setattr("rapid_inr.data.files.read_image", lambda path: seen.append(path.name))
+    for i in source.ids:
+        source.read(i)
+    return seen
+
+
+def test_mini_imagenet_is_split_420_to_120_without_overlap(tmp_path, monkeypatch):
+    root = make_mini(tmp_path, n02=600, n01=600)
+    train, test = mini_imagenet(root, "train"), mini_imagenet(root, "test")
+    assert train.labels.tolist() == [0] * 420 + [1] * 420
+    assert test.labels.tolist() == [0] * 120 + [1] * 120
+    assert train.class_names == ("n01", "n02")
+    assert test.offset == 840
+    train_files, test_files = files_of(monkeypatch, train), files_of(monkeypatch, test)
+    assert len(set(train_files) | set(test_files)) == 2 * 540
+    assert train_files == sorted(train_files)
+    assert files_of(monkeypatch, mini_imagenet(root, "all")) == train_files + test_files
+
+
+def test_the_split_of_a_class_depends_on_the_seed_but_not_on_other_classes(tmp_path, monkeypatch):
+    one = make_mini(tmp_path / "one", n01=560)
+    two = make_mini(tmp_path / "two", a=540, n01=560, z=540)
+    alone = files_of(monkeypatch, mini_imagenet(one, "test"))
+    assert files_of(monkeypatch, mini_imagenet(two, "test"))[120:240] == alone
+    assert files_of(monkeypatch, mini_imagenet(one, "test", seed=1)) != alone
+    # it is a random choice: neither the first nor the last 120
+    assert 60 < sum(int(name[4:8]) < 280 for name in alone) + 30 < 120
+
+
+def test_a_class_that_is_too_small_is_named(tmp_path):
+    make_mini(tmp_path, n01=540, n02=539)
+    with pytest.raises(ValueError, match="n02: class has 539 images, expected at least 540"):
+        mini_imagenet(tmp_path, "train")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_missing_mini_imagenet_is_named(tmp_path, exists):
+    root = tmp_path if exists else tmp_path / "nowhere"
+    with pytest.raises(DatasetMissing, match=rf"looked for class folders in {root}"):
+        mini_imagenet(root, "train")
+
+
+@pytest.mark.parametrize("split", ["train", "test", "all"])
+def test_a_flat_folder_is_whole_in_every_split(tmp_path, write_image, split):
+    for red, name in enumerate(["c.png", "a.png", "b.jpg"]):
+        write_image(tmp_path / name, (red * 100, 0, 0))
+    (tmp_path / "notes.txt").touch()
+    source = flat(tmp_path, split)
+    assert reds(source) == pytest.approx([100, 200, 0], abs=3)
+    assert source.labels is None
+    assert source.class_names == ()
+    assert (source.name_of(1), source.offset) == (f"{split}_00001", 0)
+
+
+def test_a_flat_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no image"):
+        flat(tmp_path, "all")
+    with pytest.raises(DatasetMissing, match="nowhere"):
+        flat(tmp_path / "nowhere", "all")
+
+
+@pytest.mark.real_data
+def test_the_kodak_photographs_are_read(real_data):
+    source = flat(real_data("kodak"), "test")
+    assert len(source) == 24
+    assert {source.read(i).shape for i in source.ids[:6]} == {(512, 768, 3), (768, 512, 3)}
+
+
+@pytest.mark.real_data
+def test_the_houses_are_read(real_data):
+    source = image_folder(real_data("houses-256"), "all")
+    assert source.splits == (("train", 480), ("test", 120))
+    assert min(source.read(0).shape[:2]) == 256

@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+
+from rapid_inr.data import READERS, DatasetMissing, load_all, open_source
+
+
+def pixels(source):
+    return np.stack([source.read(i) for i in source.ids])
+
+
+@pytest.mark.parametrize(
+    ("split", "rows"), [("train", [0, 2, 3, 5, 6, 7, 8]), ("test", [10, 11, 13]), ("all", [0, 2, 3, 5, 6, 7, 8, 10, 11, 13])]
+)
+@pytest.mark.parametrize("how", ["ids", "list", "record"])
+def test_excluded_ids_count_through_train_then_test(tiny_cifar10, tmp_path, split, rows, how):
+    root, images = tiny_cifar10
+    ids = [1, 4, 9, 12]
+    path = tmp_path / "exclude.json"
+    path.write_text(json.dumps({"note": "why", "index": ids} if how == "record" else ids))
+    source = open_source("cifar10", root=root, split=split, exclude=ids if how == "ids" else str(path))
+    np.testing.assert_array_equal(pixels(source), images[rows])
+    assert source.ids.tolist() == [row - (10 if split == "test" else 0) for row in rows]
+
+
+def test_the_limit_counts_what_the_exclusion_leaves(tiny_cifar10):
+    source = open_source("cifar10", root=tiny_cifar10[0], split="test", exclude=[10, 12], limit=2)
+    assert source.ids.tolist() == [1, 3]
+    assert source.labels.tolist() == [8, 6]
+
+
+def test_images_are_resized_when_asked(tiny_cifar10):
+    root, images = tiny_cifar10
+    source = open_source("cifar10", root=root, size=16, limit=3)
+    assert load_all(source).images.shape == (3, 16, 16, 3)
+    np.testing.assert_array_equal(open_source("cifar10", root=root, size=32).read(0), images[0])
+
+
+def test_the_way_of_resizing_is_passed_on(tmp_path, write_image):
+    write_image(tmp_path / "a.png", (9, 9, 9), (20, 10))
+    with pytest.raises(ValueError, match="resize is 'squash', expected one of stretch, crop"):
+        open_source("flat", root=tmp_path, size=5, resize="squash")
+
+
+def test_shapes_are_made_in_the_size_asked_for():
+    made = open_source("shapes", size=48, count=3)
+    np.testing.assert_array_equal(made.read(0), open_source("shapes", size=(48, 48)).read(0))
+    assert open_source("shapes", size=(16, 24)).read(0).shape == (16, 24, 3)
+    assert open_source("shapes").read(0).shape == (32, 32, 3)
+
+
+def test_options_reach_the_reader():
+    source = open_source("shapes", split="all", count=6, test_count=3, classes=3, seed=5)
+    assert source.splits == (("train", 6), ("test", 3))
+    assert source.class_names == ("disc", "square", "triangle")
+    assert (source.read(0) != open_source("shapes", split="all", count=6, test_count=3, classes=3).read(0)).any()
+
+
+def test_an_unknown_name_lists_the_names():
+    with pytest.raises(ValueError, match="dataset is 'cifar', expected one of shapes, cifar10, cifar100, flowers102"):
+        open_source("cifar")
+
+
+def test_an_unknown_option_lists_the_options():
+    with pytest.raises(
+        ValueError, match="shapes has no option 'clases', expected one of: count, test_count, classes, size, seed"
+    ):
+        open_source("shapes", clases=3)
+    with pytest.raises(ValueError, match="flat has no option 'seed', expected one of: none"):
+        open_source("flat", seed=3)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_unknown_split_lists_the_splits(name):
+    with pytest.raises(ValueError, match="split is 'validation', expected one of train, test, all"):
+        open_source(name, split="validation")
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "shapes"])
+def test_data_is_looked_for_in_a_folder_of_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetMissing, match=f"looked for .*data/{name}"):
+        open_source(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2", '{"ids": [1]}', "7", "[1, -2]", "[1, true]", "[1, 2.0]", '["1"]'])
+def test_a_wrong_exclusion_file_is_named(tiny_cifar10, tmp_path, content):
+    path = tmp_path / "exclude.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"exclude\.json"):
+        open_source("cifar10", root=tiny_cifar10[0], exclude=path)
+
+
+def test_a_missing_exclusion_file_is_named(tiny_cifar10, tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.json"):
+        open_source("cifar10", root=tiny_cifar10[0], exclude=tmp_path / "gone.json")
+
+
+def test_an_excluded_id_beyond_the_dataset_is_refused_where_that_is_known(tiny_cifar10):
+    with pytest.raises(ValueError, match="excluded id is 14"):
+        open_source("cifar10", root=tiny_cifar10[0], split="all", exclude=[14])
