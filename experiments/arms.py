@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -13,6 +14,7 @@ from rapid_inr.backbone import build_backbone
 from rapid_inr.data import ImageSource, Loaded, load_all
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.decode import one_size
+from rapid_inr.figures import training_curves
 from rapid_inr.pipelines.on_device import DevicePipeline, inr_pipeline, resident_pipeline
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.packed import PackedStore
@@ -83,3 +85,12 @@ def train_arm(cfg: DictConfig, run: Run, arm: Arm) -> list[EpochReport]:
         reports = train(model, arm.pipeline, clean, optimize, device=device, autocast=build_autocast(cfg), on_epoch=on_epoch)
     save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, run.folder / f"{arm.name}.safetensors")
     return reports
+
+
+def draw_curves(run: Run, reports: Mapping[str, list[EpochReport]], *, title: str) -> None:
+    """Draw the epochs of each arm into the run, or note that the drawing library is not installed."""
+    curves = {name: [asdict(report) for report in epochs] for name, epochs in reports.items()}
+    try:
+        training_curves(run.picture("curves.png"), curves, title=title)
+    except ImportError as error:
+        run.warn("no_curves", str(error))

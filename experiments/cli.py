@@ -26,7 +26,8 @@ from rapid_inr.train import TrainingDiverged
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 USE_ERRORS = (
     ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
-    DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge, TrainingDiverged, HydraException, OmegaConfBaseException,
+    DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge, TrainingDiverged,
+    HydraException, OmegaConfBaseException,
 )  # fmt: skip
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.arms import inr_arm, resident_arm, train_arm
+from experiments.arms import draw_curves, inr_arm, resident_arm, train_arm
 from experiments.cli import main, start_run
 from experiments.encoding import encode_dataset, plan_encode
-from rapid_inr.figures import training_curves
-from rapid_inr.metrics import rgb_pct
 from rapid_inr.tracking import Run
 from rapid_inr.train import summary
 
@@ -26,8 +22,7 @@ def run_demo(cfg: DictConfig) -> None:
         for name, epochs in reports.items():
             run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
         raw_bytes = 3 * store.n_pixels
-        curves = {name: [asdict(report) for report in epochs] for name, epochs in reports.items()}
-        training_curves(run.picture("curves.png"), curves, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR")
+        draw_curves(run, reports, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR")
     Console().print(demo_table(run, raw_bytes=raw_bytes))
     print(f"pictures: {run.folder}/contact_sheet.png, {run.folder}/curves.png\nrecord:   {run.folder}/record.json")
 
@@ -39,7 +34,7 @@ def demo_table(run: Run, *, raw_bytes: int) -> Table:
     for heading in ("", "stored bytes", "% of RGB", "PSNR (dB)", "top-1 (%)", "images/s in training"):
         table.add_column(heading, justify="right" if heading else "left")
     rows = {
-        "resident": ("raw uint8", raw_bytes, rgb_pct(raw_bytes, raw_bytes // 3), "-"),
+        "resident": ("raw uint8", raw_bytes, 100.0, "-"),
         "inr": ("INR", m["store_bytes"], m["rgb_pct"], f"{m['psnr_db']:.2f}"),
     }
     for name, (label, n_bytes, pct, psnr) in rows.items():

@@ -16,7 +16,7 @@ from rapid_inr.decode import decode_each
 from rapid_inr.encode import EncodeReport, encode
 from rapid_inr.figures import comparison_sheet
 from rapid_inr.fit import FitConfig
-from rapid_inr.metrics import bpp, rgb_pct
+from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import write_store
 from rapid_inr.store.packed import PackedStore
@@ -53,12 +53,11 @@ def encode_dataset(cfg: DictConfig, plan: EncodePlan, run: Run, *, out: Path) ->
     _warn(report, run)
     _write_images_csv(run.folder / "images.csv", store, report)
     _write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
-    run.metrics |= {
-        "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
-        "min_psnr_db": report.psnr_db.min().item(), "images": len(store), "store_bytes": store_bytes,
-        "bpp": bpp(store_bytes, store.n_pixels), "rgb_pct": rgb_pct(store_bytes, store.n_pixels), "fit_s": report.fit_s,
-        "fit_ms_per_image": 1e3 * report.fit_s / len(store), "unconverged": len(report.unconverged), "skipped": len(report.skipped),
-        "omega": plan.spec.omega,
+    run.metrics |= rates(store_bytes=store_bytes, n_pixels=store.n_pixels) | {
+        "images": len(store), "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
+        "min_psnr_db": report.psnr_db.min().item(), "omega": plan.spec.omega, "fit_s": report.fit_s,
+        "fit_ms_per_image": 1e3 * report.fit_s / len(store), "unconverged": len(report.unconverged),
+        "skipped": len(report.skipped),
     }  # fmt: skip
     return store, report
 
@@ -81,8 +80,14 @@ def _write_images_csv(path: Path, store: PackedStore, report: EncodeReport) -> N
 
 
 def _write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:
-    shown = range(min(SHEET_IMAGES, len(store)))
+    shown, spec = range(min(SHEET_IMAGES, len(store))), store.header.spec
     ids = shown if store.source_ids is None else store.source_ids[: len(shown)].tolist()
     decoded = [image.numpy() for image in decode_each(store, limit=len(shown))]
     captions = [f"{store.name_of(i)}  {report.psnr_db[i]:.1f} dB" for i in shown]
-    comparison_sheet(path, [source.read(int(i)) for i in ids], decoded, captions, title=f"{source.name}, {store.header.spec}")
+    comparison_sheet(
+        path,
+        [source.read(int(i)) for i in ids],
+        decoded,
+        captions,
+        title=f"{source.name} as {spec.depth}x{spec.hidden}, omega {spec.omega:g}",
+    )

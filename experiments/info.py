@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.cli import main
-from rapid_inr.metrics import bpp, rgb_pct
+from rapid_inr.metrics import rates
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, bytes_by_part
 
@@ -20,10 +20,10 @@ def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:
     return {
         "images": len(store), "depth": header.spec.depth, "hidden": header.spec.hidden, "omega": header.spec.omega,
         "sizes": [list(size) for size in sizes], "splits": dict(header.splits), "classes": list(header.class_names),
-        "bits": header.quantize.bits, "ends_bits": header.quantize.ends_bits, "store_bytes": store_bytes,
-        "parts_bytes": bytes_by_part(store, file_bytes=store_bytes), "bpp": bpp(store_bytes, store.n_pixels),
-        "rgb_pct": rgb_pct(store_bytes, store.n_pixels), "mean": list(header.mean), "std": list(header.std), "made": header.made,
-    }  # fmt: skip
+        "bits": header.quantize.bits, "ends_bits": header.quantize.ends_bits,
+        "parts_bytes": bytes_by_part(store, file_bytes=store_bytes), "mean": list(header.mean), "std": list(header.std),
+        "made": header.made,
+    } | rates(store_bytes=store_bytes, n_pixels=store.n_pixels)  # fmt: skip
 
 
 def run_info(cfg: DictConfig) -> None:

@@ -62,7 +62,19 @@ BENCHMARK_FIT = (
     MACHINE,
     RUN,
 )
-TABLES = {"encode": ENCODE, "train": TRAIN, "benchmark": BENCHMARK_FIT}
+DEMO = (
+    IMAGES,
+    Column("stored bytes", metric("store_bytes", ",d")),
+    Column("% of RGB", metric("rgb_pct", ".1f")),
+    Column("PSNR, dB", metric("psnr_db")),
+    Column("top-1 from raw, %", metric("resident_top1_pct", ".1f")),
+    Column("top-1 from INR, %", metric("inr_top1_pct", ".1f")),
+    Column("images/s from raw", metric("resident_images_per_s", ",.0f")),
+    Column("images/s from INR", metric("inr_images_per_s", ",.0f")),
+    MACHINE,
+    RUN,
+)
+TABLES = {"demo": DEMO, "encode": ENCODE, "train": TRAIN, "benchmark": BENCHMARK_FIT}
 
 
 def run_tables(cfg: DictConfig) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.arms import Arm, inr_arm, resident_arm, train_arm
+from experiments.arms import Arm, draw_curves, inr_arm, resident_arm, train_arm
 from experiments.cli import main, start_run
-from rapid_inr.figures import training_curves
-from rapid_inr.metrics import bpp, rgb_pct
+from rapid_inr.metrics import rates
 from rapid_inr.store.format import read_store
 from rapid_inr.train import summary
 
@@ -26,8 +24,8 @@ def open_arm(cfg: DictConfig) -> tuple[Arm, dict[str, float]]:
         )
     store, store_bytes = read_store(cfg.store), Path(cfg.store).stat().st_size
     arm = inr_arm(cfg, store)
-    rates = {"bpp": bpp(store_bytes, store.n_pixels), "rgb_pct": rgb_pct(store_bytes, store.n_pixels)}
-    return arm, {"device_bytes": arm.pipeline.nbytes, "store_bytes": store_bytes} | rates
+    costs = rates(store_bytes=store_bytes, n_pixels=store.n_pixels)
+    return arm, {"device_bytes": arm.pipeline.nbytes} | costs
 
 
 def run_train(cfg: DictConfig) -> None:
@@ -36,9 +34,7 @@ def run_train(cfg: DictConfig) -> None:
         run.metrics |= sizes | {"images": len(arm.pipeline)}
         reports = train_arm(cfg, run, arm)
         run.metrics |= summary(reports)
-        training_curves(
-            run.picture("curves.png"), {arm.name: [asdict(r) for r in reports]}, title=f"{cfg.dataset.name}, {arm.name}"
-        )
+        draw_curves(run, {arm.name: reports}, title=f"{cfg.dataset.name}, {arm.name}")
     m = run.metrics
     print(
         f"{arm.name}: top-1 {m['top1_pct']:.2f}% after {m['epochs']} epochs, {m['images_per_s']:,.0f} images/s, "

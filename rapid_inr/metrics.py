@@ -46,11 +46,17 @@ def psnr_db(decoded: Tensor, original: Tensor) -> Tensor:
     return (10 * torch.log10(255.0**2 / mse)).clamp(max=MAX_PSNR_DB)
 
 
-def bpp(n_bytes: int, n_pixels: int) -> float:
+def bpp(*, n_bytes: int, n_pixels: int) -> float:
     """Return bits per pixel: all stored bytes over all pixels (24 is raw RGB)."""
     return 8 * n_bytes / n_pixels
 
 
-def rgb_pct(n_bytes: int, n_pixels: int) -> float:
+def rgb_pct(*, n_bytes: int, n_pixels: int) -> float:
     """Return stored bytes in percent of the raw 8-bit RGB bytes, height x width x 3."""
     return 100 * n_bytes / (3 * n_pixels)
+
+
+def rates(*, store_bytes: int, n_pixels: int) -> dict[str, float]:
+    """Return what a store costs, under the names that records use: ``store_bytes``, ``bpp``, ``rgb_pct``."""
+    cost = {"n_bytes": store_bytes, "n_pixels": n_pixels}
+    return {"store_bytes": store_bytes, "bpp": bpp(**cost), "rgb_pct": rgb_pct(**cost)}

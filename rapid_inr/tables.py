@@ -54,7 +54,10 @@ def metric(name: str, style: str = ".2f") -> Callable[[Mapping[str, Any]], str |
 def markdown_table(records: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
     """Return a Markdown table, a row a record."""
     rows = [[column.cell(record) or ABSENT for column in columns] for record in records]
-    head = ["| " + " | ".join(column.heading for column in columns) + " |", "|" + "|".join("--:" if c.right else "---" for c in columns) + "|"]
+    head = [
+        "| " + " | ".join(column.heading for column in columns) + " |",
+        "|" + "|".join("--:" if c.right else "---" for c in columns) + "|",
+    ]
     return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])
 
 

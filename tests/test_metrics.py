@@ -71,10 +71,10 @@ def test_every_level_survives_a_round_trip(dtype):
 
 @given(n_pixels=st.integers(1, 10**12))
 def test_raw_rgb_is_24_bits_a_pixel_and_100_percent(n_pixels):
-    assert bpp(3 * n_pixels, n_pixels) == 24
-    assert rgb_pct(3 * n_pixels, n_pixels) == 100
+    assert bpp(n_bytes=3 * n_pixels, n_pixels=n_pixels) == 24
+    assert rgb_pct(n_bytes=3 * n_pixels, n_pixels=n_pixels) == 100
 
 
 def test_the_rates_count_bits_and_percent():
-    assert bpp(100, 400) == 2.0
-    assert rgb_pct(300, 400) == 25.0
+    assert bpp(n_bytes=100, n_pixels=400) == 2.0
+    assert rgb_pct(n_bytes=300, n_pixels=400) == 25.0

@@ -24,11 +24,10 @@ def test_records_are_the_finished_runs_of_a_verb_in_order(tmp_path):
 
 
 def test_a_table_says_what_is_absent():
-    columns = [Column("name", lambda r: r["run"], right=False), Column("dB", metric("psnr_db")), Column("n", metric("images", ",d"))]
+    name = Column("name", lambda record: record["run"], right=False)
+    columns = [name, Column("dB", metric("psnr_db")), Column("n", metric("images", ",d"))]
     records = [{"run": "a", "metrics": {"psnr_db": 30.126, "images": 1200}}, {"run": "b", "metrics": {}}]
-    assert markdown_table(records, columns) == (
-        "| name | dB | n |\n|---|--:|--:|\n| a | 30.13 | 1,200 |\n| b | — | — |"
-    )
+    assert markdown_table(records, columns) == ("| name | dB | n |\n|---|--:|--:|\n| a | 30.13 | 1,200 |\n| b | — | — |")
 
 
 def test_a_record_that_is_no_json_is_named(tmp_path):

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -44,9 +44,10 @@ def train_small(model: nn.Module, config: OptimizeConfig, *, feed=None, autocast
 
 @dataclass
 class Fixed:
-    """A pipeline that gives the same batches in every epoch."""
+    """A pipeline that gives the same batches in every epoch, and notes which epochs it was asked for."""
 
     batches: list[Batch]
+    asked: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(len(batch.ids) for batch in self.batches)
@@ -56,6 +57,7 @@ class Fixed:
         return len(self.batches)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
+        self.asked.append(epoch)
         yield from self.batches
 
 
@@ -171,6 +173,12 @@ def test_accuracy_is_that_of_evaluation_mode_and_training_mode_comes_back():
     assert model.calls == [("train", True), ("test", False)] * 2
     assert [report.top1_pct for report in reports] == [100.0, 100.0]
     assert not model.training
+
+
+def test_each_epoch_has_its_own_order():
+    feed, test = one_batch(torch.eye(3), [0, 1, 2]), one_batch(torch.eye(3), [0, 1, 2])
+    train(nn.Linear(3, 3), feed, test, OptimizeConfig(epochs=3, batch_size=3), device="cpu", autocast=False)
+    assert feed.asked == [0, 1, 2]
 
 
 def test_accuracy_counts_every_test_image_in_batches_of_any_size():

@@ -6,6 +6,7 @@ rename none, so that an id names the same image in a store, a record and a pictu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -64,13 +65,20 @@ class ImageSource:
         Raises:
             ValueError: if no image of the source as opened has this id.
         """
-        require(0 <= image_id < self.n_opened, "image id", image_id, f"in 0..{self.n_opened - 1}")
-        index = int(image_id)
-        for split, count in self.splits:
-            if index < count:
-                return f"{split}_{index:05d}"
-            index -= count
-        raise AssertionError("unreachable: the id was checked against the sum of the counts")
+        return name_in_splits(self.splits, image_id)
+
+
+def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
+    """Return the split that an id falls into when ids count through the splits, and its index there: ``"test_00042"``.
+
+    Raises:
+        ValueError: if the id lies beyond them.
+    """
+    total = sum(count for _, count in splits)
+    require(0 <= image_id < total, "image id", image_id, f"in 0..{total - 1}")
+    ends = itertools.accumulate(count for _, count in splits)
+    split, count, end = next((*of, end) for of, end in zip(splits, ends, strict=True) if image_id < end)
+    return f"{split}_{image_id - (end - count):05d}"
 
 
 def require_split(split: str) -> None:

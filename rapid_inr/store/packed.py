@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec, float_sections, n_floats
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.source import name_in_splits
 
 FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
 
@@ -119,12 +120,7 @@ class PackedStore:
 
     def name_of(self, index: int) -> str:
         """Return the split of an image and its index there, such as ``test_00042``."""
-        source_id = index if self.source_ids is None else int(self.source_ids[index])
-        for split, count in self.header.splits:
-            if source_id < count:
-                return f"{split}_{source_id:05d}"
-            source_id -= count
-        raise ValueError(f"image {index} lies beyond the splits {self.header.splits}")
+        return name_in_splits(self.header.splits, index if self.source_ids is None else int(self.source_ids[index]))
 
     def take(self, ids: Tensor) -> PackedStore:
         """Return the store of the images at these positions, int64 and increasing, on the same device."""
@@ -170,8 +166,8 @@ def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
     """Break down the bytes of a store's file; the parts sum to `file_bytes`.
 
     Returns:
-        ``codes`` (hidden weights), ``ends`` (first and last layer), ``biases``, ``scales``, ``sizes``, ``labels``, ``source_ids``,
-        and ``header`` (all else in the file: names, offsets, checksums, how it was made).
+        ``codes`` (hidden weights), ``ends`` (first and last layer), ``biases``, ``scales``, ``sizes``, ``labels``,
+        ``source_ids``, and ``header`` (all else in the file: names, offsets, checksums, how it was made).
     """
     spec, quantize = store.header.spec, store.header.quantize
     element = store.floats.element_size() * len(store)
