@@ -22,7 +22,7 @@ from rapid_inr.metrics import psnr_db
 from rapid_inr.siren import GradientWorkspace, initial_weights, layer_views, omega_factors
 
 ADAM_EPS = 1e-8
-CPU_WORKSPACE_BYTES = 32 << 20  # buffers of a batch that stay in a last-level cache; 8 to 64 MiB are within noise here
+CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
 CUDA_MEMORY_SHARE = 0.5  # of the free device memory
 FULL_STEP_PIXELS = 4096  # pixels of one pass when a step sees the whole image
 
