@@ -19,9 +19,12 @@ CODE_DTYPES = (torch.int8, *FLOAT_DTYPES)
 IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
-def has_scales(codes: Tensor) -> bool:
-    """Return whether the hidden weights are integer codes, which need scales; floating ones are the weights themselves."""
-    return not codes.dtype.is_floating_point
+def count_scales(codes: Tensor, floats: Tensor, spec: SirenSpec) -> int:
+    """Return how many scales a hidden layer of these rows has: `spec.hidden`, 1, or 0 where the hidden weights are floating."""
+    if codes.dtype.is_floating_point:
+        return 0
+    one_each = floats.shape[-1] == n_floats(spec, scales=1) and spec.depth > 1
+    return 1 if one_each else spec.hidden
 
 
 def check_rows(codes: Tensor, floats: Tensor, spec: SirenSpec) -> None:
@@ -35,9 +38,14 @@ def check_rows(codes: Tensor, floats: Tensor, spec: SirenSpec) -> None:
     require(floats.dtype in FLOAT_DTYPES, "floats.dtype", floats.dtype, f"one of {FLOAT_DTYPES}")
     require(codes.ndim == 2 and len(codes) >= 1, "codes.shape", tuple(codes.shape), "[N, n_hidden_weights] with N >= 1")
     require(codes.shape[1] == spec.n_hidden_weights, "codes.shape[1]", codes.shape[1], f"{spec.n_hidden_weights} for {spec}")
-    expected = (len(codes), n_floats(spec, scales=has_scales(codes)))
-    kind = "with scales" if has_scales(codes) else "without scales"
-    require(tuple(floats.shape) == expected, "floats.shape", tuple(floats.shape), f"{expected} for {spec} {kind}")
+    scales = count_scales(codes, floats, spec)
+    expected = (len(codes), n_floats(spec, scales=scales))
+    require(
+        tuple(floats.shape) == expected,
+        "floats.shape",
+        tuple(floats.shape),
+        f"{expected} for {spec} with {scales} scales a layer",
+    )
     require(floats.device == codes.device, "floats.device", floats.device, f"{codes.device}, that of codes")
     _require_contiguous(codes=codes, floats=floats)
 

@@ -32,16 +32,14 @@ def launch_config(spec: SirenSpec, n_pixels: int) -> LaunchConfig:
     return LaunchConfig(block=block, num_warps=4, num_stages=1)
 
 
-def kernel_constants(
-    spec: SirenSpec, images: ImageFormat, *, scales: bool, exact_sine: bool, block: int
-) -> dict[str, int | bool]:
+def kernel_constants(spec: SirenSpec, images: ImageFormat, *, scales: int, exact_sine: bool, block: int) -> dict[str, int | bool]:
     """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
     return {
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
         "PADDED": padded_width(spec),
         "ROW_FLOATS": n_floats(spec, scales=scales),
-        "HAS_SCALES": scales,
+        "SCALES": scales,
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,
         "EXACT_SINE": exact_sine,

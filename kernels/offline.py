@@ -73,7 +73,9 @@ def compile_decode(
     require(not INTERPRETED, "TRITON_INTERPRET", "set", "unset: the interpreter compiles nothing")
     images = ImageFormat(side, side, dtype, None, None, True, channels_last)
     config = launch_config(spec, images.n_pixels)
-    constants = kernel_constants(spec, images, scales=not codes.is_floating_point, exact_sine=exact_sine, block=config.block)
+    constants = kernel_constants(
+        spec, images, scales=0 if codes.is_floating_point else spec.hidden, exact_sine=exact_sine, block=config.block
+    )
     source = ASTSource(
         fn=_decode_siren_kernel,
         signature=_signature(constants, codes=codes, floats=floats, dtype=dtype),

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode_io import MAX_INT32, ImageFormat, check_batch, check_rows, has_scales
+from kernels.decode_io import MAX_INT32, ImageFormat, check_batch, check_rows, count_scales
 from kernels.fast_math import INTERPRETED, ROUND_TO_INTEGER, accurate_sin, fast_sin
 from kernels.launch import kernel_constants, launch_config
 from kernels.spec import OUT_FEATURES, SirenSpec, float_sections
@@ -55,7 +55,7 @@ def _decode_siren_kernel(
     HIDDEN: tl.constexpr,
     PADDED: tl.constexpr,
     ROW_FLOATS: tl.constexpr,
-    HAS_SCALES: tl.constexpr,
+    SCALES: tl.constexpr,
     ROUND: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     EXACT_SINE: tl.constexpr,
@@ -81,7 +81,7 @@ def _decode_siren_kernel(
     real = n < HIDDEN
     bias_ptr = floats_ptr + 2 * HIDDEN + n
     last_ptr = floats_ptr + (2 + DEPTH) * HIDDEN
-    scale_ptr = last_ptr + 3 * HIDDEN + 3 + n
+    scale_ptr = last_ptr + 3 * HIDDEN + 3 + (n if SCALES == HIDDEN else n * 0)  # one a column, or one for all
 
     # omega is folded into weights and biases; a padded column has weight and bias 0, so its sine is 0
     weight_y = tl.load(floats_ptr + n, mask=real, other=0.0).to(tl.float32) * omega
@@ -97,8 +97,8 @@ def _decode_siren_kernel(
         weight = tl.load(codes_ptr + layer * (HIDDEN * HIDDEN) + tile, mask=tile_real, other=0).to(tl.float16)
         bias = tl.load(bias_ptr + (layer + 1) * HIDDEN, mask=real, other=0.0).to(tl.float32) * omega
         z = tl.dot(h.to(tl.float16), weight)
-        if HAS_SCALES:
-            scale = tl.load(scale_ptr + layer * HIDDEN, mask=real, other=0.0).to(tl.float32) * omega
+        if SCALES > 0:
+            scale = tl.load(scale_ptr + layer * SCALES, mask=real, other=0.0).to(tl.float32) * omega
             z = z * scale[None, :] + bias[None, :]
         else:
             z = z * omega + bias[None, :]
@@ -142,7 +142,8 @@ def decode_siren(
     Args:
         codes: [N, spec.n_hidden_weights], the hidden weights row-major [layer, in, out]: int8 codes, which the `scales` of
             `floats` multiply by column, or the weights themselves in float16 or float32 (used as float16: at most 65,504).
-        floats: float16 or float32 [N, n_floats(spec, scales=codes are int8)], laid out by `float_sections`.
+        floats: float16 or float32 [N, n_floats(spec, scales=...)], laid out by `float_sections`: with int8 codes one scale a
+            hidden column or one a hidden layer, otherwise none.
         ids: int64 [B], the row of each image. Out of range: an error on the CPU; on a GPU nobody looks, and that image is black.
         affine: float32 [2, 3], or [B, 2, 3] for one an image: maps (row, column, 1) of an output pixel to the INR's coordinate.
         dtype: uint8, float16, bfloat16 or float32.
@@ -191,7 +192,7 @@ def _launch(
         float(spec.omega),
         *gains,
         *shifts,
-        **kernel_constants(spec, images, scales=has_scales(codes), exact_sine=exact_sine, block=config.block),
+        **kernel_constants(spec, images, scales=count_scales(codes, floats, spec), exact_sine=exact_sine, block=config.block),
         num_warps=config.num_warps,
         num_stages=config.num_stages,
         enable_fp_fusion=True,
@@ -263,10 +264,10 @@ def _unpack_layers(
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (weight [b, out, in], bias [b, out, 1]) of each layer of the chosen rows, omega folded into all but the last."""
     row = floats.index_select(0, ids).to(compute_dtype)
-    sections = float_sections(spec, scales=has_scales(codes))
+    sections = float_sections(spec, scales=count_scales(codes, floats, spec))
     part = {name: row[:, s.start : s.stop].unflatten(1, s.shape) for name, s in sections.items()}
     hidden = codes.index_select(0, ids).to(compute_dtype).unflatten(1, (spec.depth - 1, spec.hidden, spec.hidden))
-    if has_scales(codes):
+    if part["scales"].numel():
         hidden = hidden * part["scales"][:, :, None, :]
     weights = [part["first_weight"], *hidden.unbind(1)]
     layers = [(w.mT * spec.omega, part["biases"][:, i, :, None] * spec.omega) for i, w in enumerate(weights)]

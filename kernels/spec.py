@@ -95,11 +95,14 @@ def weight_sections(spec: SirenSpec) -> dict[str, Section]:
     return _sections(named)
 
 
-def float_sections(spec: SirenSpec, *, scales: bool) -> dict[str, Section]:
+def float_sections(spec: SirenSpec, *, scales: int) -> dict[str, Section]:
     """Return where each tensor lies in the `floats` part of a packed row: all that is not a hidden weight.
 
-    Order: first weight, all biases of the sine layers, last weight, last bias, then, if `scales`, one scale a hidden
-    column. A hidden weight is ``codes[layer, i, j] * scales[layer, j]``, so a scale multiplies the accumulator of column j.
+    Order: first weight, all biases of the sine layers, last weight, last bias, then the scales of the hidden layers. A hidden
+    weight is ``codes[layer, i, j] * scales[layer, j]``, so a scale multiplies the accumulator of column j.
+
+    Args:
+        scales: how many a hidden layer has: `spec.hidden` (one a column), 1 (for all columns), or 0 (weights are floating).
     """
     d, h = spec.depth, spec.hidden
     named = [
@@ -107,12 +110,11 @@ def float_sections(spec: SirenSpec, *, scales: bool) -> dict[str, Section]:
         ("biases", (d, h)),
         ("last_weight", (h, OUT_FEATURES)),
         ("last_bias", (OUT_FEATURES,)),
+        ("scales", (d - 1, scales)),
     ]
-    if scales:
-        named.append(("scales", (d - 1, h)))
     return _sections(named)
 
 
-def n_floats(spec: SirenSpec, *, scales: bool) -> int:
-    """Return the length of the `floats` part of a packed row."""
-    return max(section.stop for section in float_sections(spec, scales=scales).values())
+def n_floats(spec: SirenSpec, *, scales: int) -> int:
+    """Return the length of the `floats` part of a packed row; see `float_sections`."""
+    return float_sections(spec, scales=scales)["scales"].stop

@@ -17,6 +17,7 @@ from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.fit import FitConfig, Progress, fit, measure_psnr
+from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
 CHUNK_IMAGES = 4096  # read and fitted together, at most; the rows of an image do not depend on it
@@ -152,7 +153,7 @@ def _pack(
     )
     return PackedStore(
         header,
-        codes=columns["codes"],
+        codes=pack_codes(columns["codes"], quantize_config.bits) if quantize_config.is_integer else columns["codes"],
         floats=columns["floats"],
         sizes=None if one_size else sizes,
         labels=None if labels is None else labels.to(_label_dtype(len(source.class_names))),

@@ -176,15 +176,25 @@ def default_lr(spec: SirenSpec) -> float:
     return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3)
 
 
-def optimise(rows: Tensor, images: Tensor, spec: SirenSpec, config: FitConfig, *, on_progress: Progress | None = None) -> Tensor:
+def optimise(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    *,
+    project: Callable[[Tensor], Tensor] = lambda rows: rows,
+    on_progress: Progress | None = None,
+) -> Tensor:
     """Run `config.steps` of Adam from `rows` and return the new rows.
 
     Args:
         rows: float32 [B, S], the weights to start from, on the device to work on.
         images: uint8 [B, height, width, 3] on the same device.
+        project: takes rows to the nearest ones that may be stored, such as pruned or quantized. The gradient is taken there and
+            applied to the rows as they are (a straight-through estimate: Bengio et al. 2013, arXiv 1308.3432).
 
     Returns:
-        float32 [B, S].
+        float32 [B, S], projected.
     """
     height, width = images.shape[1:3]
     n_pixels = height * width
@@ -198,38 +208,34 @@ def optimise(rows: Tensor, images: Tensor, spec: SirenSpec, config: FitConfig, *
         len(p): GradientWorkspace(spec, n_images=len(images), n_pixels=len(p), device=rows.device) for p in lattices
     }  # two sizes at most
 
-    factors = omega_factors(spec).to(rows.device)
-    rows = rows * factors
-    grad, mean, square = (torch.zeros_like(rows) for _ in range(3))
-    layers, grads = layer_views(rows, spec), layer_views(grad, spec)
+    factors, rows = omega_factors(spec).to(rows.device), rows.clone()
+    folded, grad, mean, square = (torch.zeros_like(rows) for _ in range(4))
+    layers, grads = layer_views(folded, spec), layer_views(grad, spec)
     peak_lr = config.lr if config.lr is not None else default_lr(spec)
     first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
     for step in range(config.steps):
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
+        torch.mul(project(rows), factors, out=folded)
         grad.zero_()
         for some_coords, target in seen:
             workspaces[target.shape[1]].add_gradient(layers, grads, some_coords, target, scale=scale)
         lr = peak_lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        _adam_step(rows, grad, mean, square, factors, lr=lr, betas=config.betas, step=step + 1)
+        _adam_step(rows, grad.mul_(factors), mean, square, lr=lr, betas=config.betas, step=step + 1)
         if on_progress is not None:
             on_progress(len(images) / config.steps)
-    return rows / factors
+    return project(rows)
 
 
 def _adam_step(
-    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, factors: Tensor, *, lr: float, betas: tuple[float, float], step: int
+    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, *, lr: float, betas: tuple[float, float], step: int
 ) -> None:
-    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place.
-
-    `rows` are folded, rows = factors * weights, so their gradient is that of the weights over `factors`. Adam's direction does
-    not depend on the scale of the gradient (but for eps), so the step of the weights is had by scaling the step of the rows.
-    """
+    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place."""
     beta_1, beta_2 = betas
     mean.lerp_(grad, 1 - beta_1)
     square.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
     root = square.sqrt().mul_(1 / math.sqrt(1 - beta_2**step)).add_(ADAM_EPS)
-    rows.addcdiv_(mean * factors, root, value=-lr / (1 - beta_1**step))
+    rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
 
 
 def measure_psnr(rows: Tensor, images: Tensor, spec: SirenSpec) -> Tensor:

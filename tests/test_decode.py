@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rapid_inr.compress.quantize import dequantize
+from rapid_inr.compress.quantize import QuantizeConfig, dequantize
 from rapid_inr.coords import pixel_coords
 from rapid_inr.decode import decode, decode_each
 from rapid_inr.metrics import to_8bit
@@ -10,15 +10,17 @@ from tests.store.stores import SPEC, small_store
 
 
 def reference(store, ids, height, width):
-    rows = dequantize(store.codes[ids], store.floats[ids], store.header.spec).double()
+    codes, floats, rows = store.rows(ids)
+    rows = dequantize(codes[rows], floats[rows], store.header.spec).double()
     return (
         to_8bit(siren(rows, pixel_coords(height, width).double(), SPEC)).reshape(len(ids), height, width, 3).permute(0, 3, 1, 2)
     )
 
 
+@pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(bits=5, granularity="tensor"), QuantizeConfig(bits=32)])
 @pytest.mark.parametrize("size", [None, (6, 4), (13, 5)])
-def test_a_decode_is_the_formula_at_the_pixel_centres(size):
-    store, ids = small_store(5), torch.tensor([4, 0, 0, 2])
+def test_a_decode_is_the_formula_at_the_pixel_centres(size, config):
+    store, ids = small_store(5, config=config), torch.tensor([4, 0, 0, 2])
     difference = decode(store, ids, size=size).int() - reference(store, ids, *(size or (6, 4))).int()
     assert difference.abs().max() <= 1  # a value on the edge of rounding
     assert difference.float().abs().mean() < 0.01
@@ -45,3 +47,14 @@ def test_decoding_each_image_is_decoding_it_alone():
 def test_ids_out_of_range_are_refused(ids):
     with pytest.raises(ValueError, match=r"positions in 0\.\.4"):
         decode(small_store(5), torch.tensor(ids, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("masks", ["own", "shared"])
+@pytest.mark.parametrize("bits", [3, 8])
+def test_weights_that_a_mask_leaves_out_are_zero(masks, bits):
+    store, ids = small_store(5, config=QuantizeConfig(bits), masks=masks), torch.tensor([4, 0, 0, 2])
+    codes, _, rows = store.rows(ids)
+    zeros = (codes[rows] == 0).float().mean(1)
+    assert (zeros > 0.2).all()
+    difference = decode(store, ids).int() - reference(store, ids, 6, 4).int()
+    assert difference.abs().max() <= 1

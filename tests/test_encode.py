@@ -45,7 +45,9 @@ def test_the_psnr_reported_is_that_of_the_file_read_back_and_decoded(tmp_path):
 def test_int8_costs_little_and_is_measured():
     _, report = encode(source_of(smooth_images(6, 16, 16)), SPEC, FIT, QuantizeConfig())
     loss = (report.fit_psnr_db - report.psnr_db).mean()
-    assert 0 < loss < 0.5  # measured 0.16
+    assert abs(loss) < 0.3  # measured 0.005 better, by luck
+    _, coarse = encode(source_of(smooth_images(6, 16, 16)), SPEC, FIT, QuantizeConfig(bits=3))
+    assert (coarse.fit_psnr_db - coarse.psnr_db).mean() > 3
 
 
 def test_images_of_mixed_sizes_keep_their_order_and_sizes():

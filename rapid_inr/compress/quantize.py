@@ -1,23 +1,26 @@
-"""Layer-wise quantization: hidden weights to integers with one scale a column, everything else in half or full precision.
+"""Layer-wise quantization: hidden weights to a few bits with shared scales, everything else in half or full precision.
 
-    code[i, j] = round(w[i, j] / scale[j]),   scale[j] = max_i |w[i, j]| / 127,   w'[i, j] = code[i, j] * scale[j]
+    code[i, j] = round(w[i, j] / scale[j]),   |code| <= q = 2^(bits-1) - 1,   w'[i, j] = code[i, j] * scale[j]
 
-A column is an output unit of a layer, so in ``h @ W`` its scale multiplies the accumulator after the integers are summed.
+A column j is an output unit of a layer, so in ``h @ W`` its scale multiplies the accumulator after the integers are summed.
 Source: Rapid-INR (arXiv 2306.16699) keeps the first and last layers in full precision and takes 8 bits between; its formula is
 not known. At 3x16 on 32x32 one scale a column costs 0.2 dB where one a tensor costs 0.9 (COIN++'s ablation found the same trap).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec, float_sections, n_floats, weight_sections
+from kernels.spec import Section, SirenSpec, float_sections, n_floats, weight_sections
 
-MAX_CODE = 127  # symmetric: -128 is never written
 FLOAT_DTYPES = {16: torch.float16, 32: torch.float32}
+GRANULARITIES = ("column", "tensor")
+RANGES = ("max", "mse")
+CLIPS = torch.linspace(0.3, 1.0, 36)  # of the largest weight: ranges that `mse` tries
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ class QuantizeConfig:
     """How weights are stored.
 
     Args:
-        bits: of a hidden weight: 8 (integer with a scale a column), or 16 or 32 (floating, no scales).
+        bits: of a hidden weight: 2 to 8 (integer with scales), or 16 or 32 (floating, no scales).
         ends_bits: 16 or 32, of the first and last layers, all biases, and the scales.
+        granularity: ``column`` (a scale for each output unit of a layer) or ``tensor`` (one for each layer).
+        range: ``max`` (no weight is clipped) or ``mse`` (the clipping with the least squared error).
 
     Raises:
         ValueError: if a value is not one of these.
@@ -34,24 +39,37 @@ class QuantizeConfig:
 
     bits: int = 8
     ends_bits: int = 16
+    granularity: str = "column"
+    range: str = "max"
 
     def __post_init__(self) -> None:
-        if self.bits not in (8, *FLOAT_DTYPES):
-            raise ValueError(f"quantize.bits is {self.bits}, expected 8, 16 or 32")
-        if self.ends_bits not in FLOAT_DTYPES:
-            raise ValueError(f"quantize.ends_bits is {self.ends_bits}, expected 16 or 32")
+        choices = {
+            "bits": (*range(2, 9), *FLOAT_DTYPES),
+            "ends_bits": tuple(FLOAT_DTYPES),
+            "granularity": GRANULARITIES,
+            "range": RANGES,
+        }
+        for name, accepted in choices.items():
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"quantize.{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, accepted))}")
 
     @property
-    def has_scales(self) -> bool:
+    def is_integer(self) -> bool:
+        """Whether hidden weights are stored as integers with scales."""
         return self.bits not in FLOAT_DTYPES
 
     @property
-    def codes_dtype(self) -> torch.dtype:
-        return FLOAT_DTYPES.get(self.bits, torch.int8)
+    def max_code(self) -> int:
+        """The largest code, and minus the smallest: symmetric, so -2^(bits-1) is never written."""
+        return 2 ** (self.bits - 1) - 1
 
     @property
     def floats_dtype(self) -> torch.dtype:
         return FLOAT_DTYPES[self.ends_bits]
+
+    def n_scales(self, spec: SirenSpec) -> int:
+        """Return how many scales a layer has."""
+        return 0 if not self.is_integer else spec.hidden if self.granularity == "column" else 1
 
 
 def split_rows(rows: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
@@ -71,7 +89,7 @@ def split_rows(rows: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
 def join_rows(hidden: Tensor, rest: Tensor, spec: SirenSpec) -> Tensor:
     """Undo `split_rows`."""
     rows = rest.new_empty(len(rest), spec.n_weights)
-    sections, parts = weight_sections(spec), float_sections(spec, scales=False)
+    sections, parts = weight_sections(spec), float_sections(spec, scales=0)
 
     def put(name: str, values: Tensor) -> None:
         rows[:, sections[name].start : sections[name].stop] = values
@@ -87,8 +105,13 @@ def join_rows(hidden: Tensor, rest: Tensor, spec: SirenSpec) -> Tensor:
     return rows
 
 
-def _section(floats: Tensor, section) -> Tensor:
+def _section(floats: Tensor, section: Section) -> Tensor:
     return floats[:, section.start : section.stop].unflatten(1, section.shape)
+
+
+def hidden_matrices(hidden: Tensor, spec: SirenSpec) -> Tensor:
+    """View hidden weights or codes [B, (depth - 1) H^2] as [B, D-1, fan_in, fan_out]."""
+    return hidden.reshape(len(hidden), spec.depth - 1, spec.hidden, spec.hidden)
 
 
 def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tuple[Tensor, Tensor]:
@@ -98,49 +121,79 @@ def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tuple[Ten
         rows: float32 [B, S], finite.
 
     Returns:
-        `codes` [B, (depth - 1) H^2] of `config.codes_dtype` and `floats` [B, F] of `config.floats_dtype`; with scales the error
-        of a hidden weight is at most half a step of its column.
+        `codes` [B, (depth - 1) H^2], int8 or of the floating type of `config.bits`, and `floats` [B, F] of
+        `config.floats_dtype`. With scales and ``range=max``, the error of a hidden weight is at most half a step.
 
     Raises:
-        ValueError: if a value is not finite or does not fit `ends_bits`.
+        ValueError: if a value is not finite or does not fit its type.
     """
     hidden, rest = split_rows(rows, spec)
-    if not config.has_scales:
-        codes, floats = hidden.to(config.codes_dtype), rest
+    if config.is_integer:
+        matrices = hidden_matrices(hidden, spec)
+        scales = choose_scales(matrices, config)  # [B, D-1, columns or 1]
+        codes = _round_to_codes(matrices, scales, config).to(torch.int8).flatten(1)
+        rest = torch.cat([rest, scales.flatten(1)], 1)
     else:
-        weights = hidden.reshape(len(rows), spec.depth - 1, spec.hidden, spec.hidden)  # [B, D-1, in, out]
-        scales = column_scales(weights, config)
-        codes = (weights / scales.unsqueeze(2)).round_().clamp_(-MAX_CODE, MAX_CODE).to(torch.int8).flatten(1)
-        floats = torch.cat([rest, scales.flatten(1)], 1)
-    floats = floats.to(config.floats_dtype)
-    if not (floats.isfinite().all() and (config.has_scales or codes.isfinite().all())):
-        raise ValueError(f"a weight is not finite in {config.ends_bits} bits; try quantize.ends_bits=32")
+        codes = hidden.to(FLOAT_DTYPES[config.bits])
+    floats = rest.to(config.floats_dtype)
+    if not (floats.isfinite().all() and codes.isfinite().all()):
+        raise ValueError("a weight is not finite in the bits it is stored with; try quantize=fp32")
     return codes, floats
 
 
-def column_scales(weights: Tensor, config: QuantizeConfig) -> Tensor:
-    """Return the scale of each column, as it will be stored: rounded *up* to `ends_bits`, so that no code has to be clipped.
+def _round_to_codes(matrices: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
+    return (matrices / scales.unsqueeze(2)).round_().clamp_(-config.max_code, config.max_code)
+
+
+def choose_scales(matrices: Tensor, config: QuantizeConfig) -> Tensor:
+    """Return the scales as they will be stored: numbers of `config.floats_dtype`, in float32.
 
     Args:
-        weights: float32 [B, D-1, H, H], (fan_in, fan_out) last.
+        matrices: float32 [B, D-1, H, H], (fan_in, fan_out) last.
 
     Returns:
-        float32 [B, D-1, H], positive; a column of zeros gets the smallest normal number, so that its codes are 0.
+        float32 [B, D-1, H] or [B, D-1, 1], positive. Rounded *up* with ``range=max``, so that no weight is clipped. Weights that
+        are all zero get the smallest normal number, so that their codes are 0.
     """
-    exact = weights.abs().amax(2) / MAX_CODE if weights.numel() else weights.new_empty(weights.shape[0], 0, weights.shape[-1])
-    dtype = config.floats_dtype
-    stored = exact.to(dtype)
-    stored = torch.where(stored.float() < exact, torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored)
+    axes = (2,) if config.granularity == "column" else (2, 3)
+    if matrices.shape[1] == 0:  # amax refuses to reduce nothing
+        return matrices.new_empty(len(matrices), 0, matrices.shape[3] if config.granularity == "column" else 1)
+    largest = matrices.abs().amax(axes, keepdim=config.granularity == "tensor").flatten(2) / config.max_code
+    full = _storable(largest, config.floats_dtype)
+    if config.range == "max":
+        return full
+    best, least = full, torch.full_like(full, torch.inf)
+    for clip in CLIPS.tolist():
+        scales = _storable(largest * clip, config.floats_dtype)
+        error = (_round_to_codes(matrices, scales, config) * scales.unsqueeze(2) - matrices).square_()
+        error = error.sum(axes, keepdim=config.granularity == "tensor").flatten(2)
+        best, least = torch.where(error < least, scales, best), torch.minimum(error, least)
+    return best
+
+
+def _storable(scales: Tensor, dtype: torch.dtype) -> Tensor:
+    stored = scales.to(dtype)
+    stored = torch.where(stored.float() < scales, torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored)
     return stored.clamp_min(torch.finfo(dtype).tiny).float()
 
 
+def projection(spec: SirenSpec, config: QuantizeConfig) -> Callable[[Tensor], Tensor]:
+    """Return the map from float32 rows [B, S] to what they are after storing: for training through the quantization.
+
+    Scales are chosen anew for every set of rows, so they follow the weights.
+    """
+
+    def project(rows: Tensor) -> Tensor:
+        return dequantize(*quantize(rows, spec, config), spec)
+
+    return project
+
+
 def dequantize(codes: Tensor, floats: Tensor, spec: SirenSpec) -> Tensor:
-    """Return float32 flat rows [B, S] from what a store holds."""
-    floats = floats.float()
-    hidden = codes.float()
-    scaled = codes.dtype == torch.int8
-    if scaled:
-        scales = _section(floats, float_sections(spec, scales=True)["scales"])  # [B, D-1, H]
-        shape = (len(codes), spec.depth - 1, spec.hidden, spec.hidden)
-        hidden = (hidden.reshape(shape) * scales.unsqueeze(2)).flatten(1)
-    return join_rows(hidden, floats[:, : n_floats(spec, scales=False)], spec)
+    """Return float32 flat rows [B, S] from what `quantize` returned."""
+    floats, hidden = floats.float(), codes.float()
+    n_plain = n_floats(spec, scales=0)
+    if codes.dtype == torch.int8 and spec.depth > 1:
+        scales = floats[:, n_plain:].unflatten(1, (spec.depth - 1, -1))  # [B, D-1, columns or 1]
+        hidden = (hidden_matrices(hidden, spec) * scales.unsqueeze(2)).flatten(1)
+    return join_rows(hidden, floats[:, :n_plain], spec)

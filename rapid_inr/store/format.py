@@ -21,7 +21,7 @@ from rapid_inr.store.packed import FAMILY, PackedStore, StoreHeader
 
 VERSION = 1
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
-OPTIONAL = ("sizes", "labels", "source_ids")
+OPTIONAL = ("masks", "sizes", "labels", "source_ids")
 
 
 class StoreFormatError(Exception):
@@ -164,6 +164,9 @@ def _check_values(path: Path, store: PackedStore, *, images: object) -> None:
         reject(f"a label lies outside the {len(store.header.class_names)} classes")
     if not all(bool(t.isfinite().all()) for t in (store.codes, store.floats)):
         reject("a weight is not finite")
+    unused = -store.header.spec.n_hidden_weights % 8
+    if store.masks is not None and unused and bool((store.masks[:, -1] >> (8 - unused)).any()):
+        reject("a mask has bits behind its last weight")
     total = sum(count for _, count in store.header.splits)
     last = len(store) - 1
     if store.source_ids is not None:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec, float_sections, n_floats
-from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.compress.bits import packed_bytes
+from rapid_inr.compress.quantize import FLOAT_DTYPES, QuantizeConfig
 from rapid_inr.data.source import name_in_splits
+from rapid_inr.store.codes import gather_codes, row_bytes, row_starts, take_rows
 
 FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
 
@@ -50,8 +52,10 @@ class PackedStore:
 
     Args:
         header: see `StoreHeader`.
-        codes: [N, (depth - 1) hidden^2] hidden weights, int8, or floating without scales.
+        codes: hidden weights. Integers: uint8 rows as `store.codes` packs them, [N, bytes], or [total bytes] where each image
+            has its own mask. Floating: [N, (depth - 1) hidden^2].
         floats: [N, F] all else of a row; see `kernels.spec.float_sections`.
+        masks: uint8 [N, bytes], or [1, bytes] for one that all share, a bit a hidden weight, 1 where it is kept; None: all are.
         sizes: int32 [N, 2] (height, width), or None where `header.size` holds for all.
         labels: integer [N], or None.
         source_ids: integer [N], increasing: the index of each image in its source; None where it is 0..N-1.
@@ -63,49 +67,67 @@ class PackedStore:
     header: StoreHeader
     codes: Tensor
     floats: Tensor
+    masks: Tensor | None = None
     sizes: Tensor | None = None
     labels: Tensor | None = None
     source_ids: Tensor | None = None
+    starts: Tensor | None = field(init=False, default=None, repr=False, compare=False)  # of rows of unequal length
 
     def __post_init__(self) -> None:
         spec, quantize = self.header.spec, self.header.quantize
-        n = len(self.codes)
+        n = len(self.floats)
+        if n == 0:
+            raise ValueError("the store is empty, expected at least one image")
         expected = {
-            "codes": ((n, spec.n_hidden_weights), (quantize.codes_dtype,)),
-            "floats": ((n, n_floats(spec, scales=quantize.has_scales)), (quantize.floats_dtype,)),
+            "floats": ((n, n_floats(spec, scales=quantize.n_scales(spec))), (quantize.floats_dtype,)),
             "sizes": ((n, 2), (torch.int32,)),
             "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64)),
             "source_ids": ((n,), (torch.int32, torch.int64)),
+            "masks": ((n if self.codes.ndim == 1 else 1, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,)),
         }
-        for name, tensor in self.tensors().items():
-            shape, dtypes = expected[name]
-            if tuple(tensor.shape) != shape:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-            if tensor.dtype not in dtypes:
-                raise ValueError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
-            if tensor.device != self.codes.device:
-                raise ValueError(f"{name} is on {tensor.device}, codes on {self.codes.device}")
-        if n == 0:
-            raise ValueError("the store is empty, expected at least one image")
+        for name, (shape, dtypes) in expected.items():
+            self._check(name, shape, dtypes)
+        if self.codes.ndim == 1 and self.masks is not None:
+            object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
+        self._check("codes", self._codes_shape(), (torch.uint8,) if quantize.is_integer else (FLOAT_DTYPES[quantize.bits],))
         if (self.header.size is None) != (self.sizes is not None):
             raise ValueError("exactly one of header.size and sizes must be given")
 
+    def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
+        tensor = getattr(self, name)
+        if tensor is None:
+            return
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+        if tensor.dtype not in dtypes:
+            raise ValueError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
+        if tensor.device != self.floats.device:
+            raise ValueError(f"{name} is on {tensor.device}, floats on {self.floats.device}")
+
+    def _codes_shape(self) -> tuple[int, ...]:
+        spec, quantize = self.header.spec, self.header.quantize
+        if self.starts is not None:
+            return (int(self.starts[-1]),)
+        if not quantize.is_integer:
+            return (len(self), spec.n_hidden_weights)
+        return (len(self), row_bytes(spec.n_hidden_weights, quantize.bits, self.masks))
+
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.floats)
 
     @property
     def device(self) -> torch.device:
-        return self.codes.device
+        return self.floats.device
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors there are, by name, in the order of the file."""
-        named = {name: getattr(self, name) for name in ("codes", "floats", "sizes", "labels", "source_ids")}
+        named = {name: getattr(self, name) for name in ("codes", "floats", "masks", "sizes", "labels", "source_ids")}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tensors take on their device."""
-        return sum(tensor.nbytes for tensor in self.tensors().values())
+        return sum(tensor.nbytes for tensor in (*self.tensors().values(), self.starts) if tensor is not None)
 
     @property
     def n_pixels(self) -> int:
@@ -122,11 +144,36 @@ class PackedStore:
         """Return the split of an image and its index there, such as ``test_00042``."""
         return name_in_splits(self.header.splits, index if self.source_ids is None else int(self.source_ids[index]))
 
+    def rows(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a decode reads: codes, floats, and the row of each image in them.
+
+        Rows of whole bytes are handed over as they lie; rows of fewer bits or with masks are unpacked for these images alone.
+
+        Args:
+            ids: int64 [B], positions in the store, on its device.
+
+        Returns:
+            int8 or floating [M, (depth - 1) hidden^2], floating [M, F], and int64 [B].
+        """
+        spec, bits = self.header.spec, self.header.quantize.bits
+        if not self.header.quantize.is_integer:
+            return self.codes, self.floats, ids
+        if bits == 8 and self.masks is None:
+            return self.codes.view(torch.int8), self.floats, ids
+        codes = gather_codes(
+            self.codes, ids, bits=bits, n_codes=spec.n_hidden_weights, masks=self.masks, starts=self.starts
+        )  # fmt: skip
+        return codes, self.floats[ids], torch.arange(len(ids), device=ids.device)
+
     def take(self, ids: Tensor) -> PackedStore:
         """Return the store of the images at these positions, int64 and increasing, on the same device."""
+        ids = ids.to(self.device)
         source_ids = torch.arange(len(self), dtype=torch.int32) if self.source_ids is None else self.source_ids
         tensors = self.tensors() | {"source_ids": source_ids.to(self.device)}
-        return replace(self, **{name: tensor[ids.to(self.device)] for name, tensor in tensors.items()})
+        taken = {name: tensor[ids] for name, tensor in tensors.items() if name not in ("codes", "masks")}
+        taken["masks"] = self.masks if self.starts is None else self.masks[ids]
+        taken["codes"] = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
+        return replace(self, **taken)
 
     def of_split(self, split: str) -> PackedStore:
         """Return the store of the images of one split of the source.
@@ -166,18 +213,18 @@ def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
     """Break down the bytes of a store's file; the parts sum to `file_bytes`.
 
     Returns:
-        ``codes`` (hidden weights), ``ends`` (first and last layer), ``biases``, ``scales``, ``sizes``, ``labels``,
-        ``source_ids``, and ``header`` (all else in the file: names, offsets, checksums, how it was made).
+        ``codes`` (hidden weights), ``masks`` (which are kept), ``ends`` (first and last layer), ``biases``, ``scales``,
+        ``sizes``, ``labels``, ``source_ids``, and ``header`` (all else in the file: names, offsets, checksums, how it was made).
     """
     spec, quantize = store.header.spec, store.header.quantize
     element = store.floats.element_size() * len(store)
-    sections = float_sections(spec, scales=quantize.has_scales)
+    sections = float_sections(spec, scales=quantize.n_scales(spec))
     parts = {
         "codes": store.codes.nbytes,
         "ends": element * (sections["first_weight"].size + sections["last_weight"].size),
         "biases": element * (sections["biases"].size + sections["last_bias"].size),
-        "scales": element * (sections["scales"].size if "scales" in sections else 0),
+        "scales": element * sections["scales"].size,
     }
-    optional = {"sizes": store.sizes, "labels": store.labels, "source_ids": store.source_ids}
+    optional = {"masks": store.masks, "sizes": store.sizes, "labels": store.labels, "source_ids": store.source_ids}
     parts |= {name: 0 if tensor is None else tensor.nbytes for name, tensor in optional.items()}
     return parts | {"header": file_bytes - sum(parts.values())}

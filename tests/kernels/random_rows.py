@@ -34,12 +34,17 @@ def random_batch(
     ids: tuple[int, ...] = (3, 0, 3, 1),
     codes: torch.dtype = torch.int8,
     floats: torch.dtype = torch.float16,
+    scales: int | None = None,
     seed: int = 0,
 ) -> Batch:
-    """Return a batch from a store of 5 rows, decoded to unrounded float32 over the plain pixel grid."""
+    """Return a batch from a store of 5 rows, decoded to unrounded float32 over the plain pixel grid.
+
+    Args:
+        scales: how many a hidden layer has with int8 codes; one a column by default.
+    """
     generator = torch.Generator().manual_seed(seed)
     n = 5
-    scales = codes == torch.int8
+    scales = (scales or spec.hidden) if codes == torch.int8 else 0
     bound = (6 / spec.hidden) ** 0.5 / spec.omega  # Sitzmann et al.'s initialisation of the hidden layers
     ranges = {
         "first_weight": (-1, 1),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.siren_decode import decode_siren, decode_siren_torch
-from kernels.spec import SirenSpec, float_sections
+from kernels.spec import SirenSpec, float_sections, n_floats
 from rapid_inr.coords import pixel_affine
 from rapid_inr.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
@@ -48,11 +48,18 @@ def test_every_kind_of_row_is_read(device, codes, floats, exact_sine):
     torch.testing.assert_close(batch.decode(decode_siren, exact_sine=exact_sine), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
+@pytest.mark.parametrize("hidden", [1, 13, 16])
+def test_one_scale_a_layer_serves_all_its_columns(device, decode, hidden):
+    batch = random_batch(SirenSpec(3, hidden, 12.0), device, height=5, width=7, scales=1)
+    assert batch.floats.shape[1] == n_floats(SirenSpec(3, hidden, 12.0), scales=1)
+    torch.testing.assert_close(batch.decode(decode), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
 def test_every_code_is_its_value_in_its_place(device, decode):
     spec = SirenSpec(2, 16, 1.0)
     codes = torch.arange(-128, 128, dtype=torch.int8)  # 16 x 16 weights, each code once
     rows = [(i, group) for i in range(16) for group in range(6)]  # a row lets neuron i speak to three neurons of the next layer
-    parts = {name: torch.zeros(len(rows), *section.shape) for name, section in float_sections(spec, scales=True).items()}
+    parts = {name: torch.zeros(len(rows), *section.shape) for name, section in float_sections(spec, scales=spec.hidden).items()}
     parts["scales"].fill_(1 / 128)
     parts["last_bias"].fill_(0.5)
     expected = torch.full((len(rows), 3, 1, 1), 0.5)
@@ -89,7 +96,7 @@ def test_rounding_and_dtype_are_those_of_the_metrics(batch, decode, dtype, chann
 
 def test_half_the_only_exact_tie_is_level_128(device, decode):
     batch = random_batch(SirenSpec(1, 16, 12.0), device, height=1, width=1, ids=(0,), floats=torch.float32)
-    sections = float_sections(batch.keywords["spec"], scales=True)
+    sections = float_sections(batch.keywords["spec"], scales=batch.keywords["spec"].hidden)
     batch.floats[:, sections["last_weight"].start : sections["last_weight"].stop] = 0
     batch.floats[:, -3:] = torch.tensor([0.5, 0.0, 1.0])
     assert batch.decode(decode, dtype=torch.uint8, round_8bit=True).flatten().tolist() == [128, 0, 255]
@@ -164,7 +171,7 @@ def test_no_value_is_written_twice_or_beyond_its_image(monkeypatch, batch):
 @pytest.mark.parametrize("where", ["first_weight", "biases", "scales", "last_weight", "last_bias"])
 def test_nan_weights_are_black_and_stay_in_their_image(batch, decode, where):
     clean = batch.decode(decode)
-    section = float_sections(batch.keywords["spec"], scales=True)[where]
+    section = float_sections(batch.keywords["spec"], scales=batch.keywords["spec"].hidden)[where]
     batch.floats[3, section.start : section.stop] = float("nan")
     images = batch.decode(decode)
     black = batch.ids == 3
@@ -185,7 +192,7 @@ def test_no_neighbouring_row_is_read(device, decode, row):
 
 @interpreter_warnings
 def test_values_are_clamped(batch, decode):
-    section = float_sections(batch.keywords["spec"], scales=True)["last_bias"]
+    section = float_sections(batch.keywords["spec"], scales=batch.keywords["spec"].hidden)["last_bias"]
     batch.floats[:, section.start : section.stop] = torch.tensor([-40.0, 40.0, float("inf")], dtype=torch.float16)
     images = batch.decode(decode)
     assert (images[:, 0] == 0).all()

@@ -8,6 +8,7 @@ from rapid_inr.decode import decode
 from rapid_inr.metrics import to_8bit
 from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
 from rapid_inr.siren import initial_weights
+from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)
@@ -33,7 +34,7 @@ def small_store(device: torch.device | str, *, labels: bool = True, one_size: bo
     header = StoreHeader(spec, config, (6, 8) if one_size else None, (("train", N),), ("a", "b", "c"), MEAN, STD)
     sizes = None if one_size else torch.tensor([[6, 8 + i % 2] for i in range(N)], dtype=torch.int32)
     names = torch.arange(N).remainder(3).to(torch.uint8) if labels else None
-    return PackedStore(header, codes, floats, sizes=sizes, labels=names).to(device)
+    return PackedStore(header, pack_codes(codes, 8), floats, sizes=sizes, labels=names).to(device)
 
 
 def test_resident_images_are_normalised_like_the_formula():

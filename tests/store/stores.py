@@ -9,15 +9,24 @@ import torch
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.siren import initial_weights
+from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
 SPEC = SirenSpec(depth=2, hidden=5, omega=15.0)
 
 
-def small_store(n: int = 4, *, spec: SirenSpec = SPEC, config: QuantizeConfig | None = None, mixed: bool = False) -> PackedStore:
-    """Return n random images of 6x4, or of two sizes, in three classes."""
+def small_store(
+    n: int = 4, *, spec: SirenSpec = SPEC, config: QuantizeConfig | None = None, mixed: bool = False, masks: str | None = None
+) -> PackedStore:
+    """Return n random images of 6x4, or of two sizes, in three classes; with `masks` "own" or "shared", half of the weights."""
     config = config or QuantizeConfig()
     codes, floats = quantize(initial_weights(spec, range(n), seed=0), spec, config)
+    kept = None
+    if masks is not None:
+        shape = (n if masks == "own" else 1, spec.n_hidden_weights)
+        kept = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    if config.is_integer:
+        codes = pack_codes(codes, config.bits, kept)
     header = StoreHeader(
         spec=spec,
         quantize=config,
@@ -29,7 +38,8 @@ def small_store(n: int = 4, *, spec: SirenSpec = SPEC, config: QuantizeConfig | 
         made={"seed": 0},
     )
     sizes = torch.tensor([[6, 4], [3, 8]], dtype=torch.int32).repeat(n, 1)[:n] if mixed else None
-    return PackedStore(header, codes, floats, sizes, labels=torch.arange(n, dtype=torch.uint8) % 3)
+    packed_masks = None if kept is None else pack_masks(kept)
+    return PackedStore(header, codes, floats, packed_masks, sizes, labels=torch.arange(n, dtype=torch.uint8) % 3)
 
 
 def with_tensors(store: PackedStore, **tensors: torch.Tensor) -> PackedStore:

@@ -12,7 +12,9 @@ from rapid_inr.store.format import METADATA_KEY, StoreFormatError, read_store, w
 from tests.store.stores import small_store, with_tensors
 
 
-@pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(8, 32), QuantizeConfig(16, 16), QuantizeConfig(32, 32)])
+@pytest.mark.parametrize(
+    "config", [QuantizeConfig(), QuantizeConfig(5, 32, "tensor"), QuantizeConfig(16, 16), QuantizeConfig(32, 32)]
+)
 @pytest.mark.parametrize("mixed", [False, True])
 def test_what_is_written_is_read_back(tmp_path, config, mixed):
     store = small_store(4, config=config, mixed=mixed)
@@ -26,7 +28,7 @@ def test_what_is_written_is_read_back(tmp_path, config, mixed):
 def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "7c6172c37e6c053e219f4f471b49181b4748100417e332bdd8f28977562a5d92"
+    assert digest == "ffdb3e1901090cae6bd795bd9a00752c01e0d81d16798cac44b132bc3d51bde5"
 
 
 def test_an_existing_file_is_kept_unless_it_may_be_replaced(tmp_path):
@@ -108,11 +110,13 @@ def store_format_metadata(path):
         (lambda raw: raw.update(family="cosine"), "family 'cosine'"),
         (lambda raw: raw.update(images=4), "counts 4 images"),
         (lambda raw: raw.pop("spec"), "contradicts itself"),
-        (lambda raw: raw["spec"].update(hidden=6), "codes has shape"),
+        (lambda raw: raw["spec"].update(hidden=6), "floats has shape"),
+        (lambda raw: raw["quantize"].update(bits=5), "codes has shape"),
+        (lambda raw: raw["quantize"].update(granularity="row"), "granularity is 'row'"),
         (lambda raw: raw["spec"].update(depth=0), "depth is 0"),
         (lambda raw: raw["spec"].update(width=6), "contradicts itself"),
-        (lambda raw: raw["quantize"].update(bits=16), "codes is torch.int8"),
-        (lambda raw: raw["quantize"].update(bits=3), "bits is 3"),
+        (lambda raw: raw["quantize"].update(bits=16), "floats has shape"),
+        (lambda raw: raw["quantize"].update(bits=9), "bits is 9"),
         (lambda raw: raw.update(size=[6]), "2 non-negative numbers"),
         (lambda raw: raw.update(size=[0, 4]), "no pixels"),
         (lambda raw: raw.update(size=None), "exactly one"),
@@ -153,4 +157,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     floats[1, 2] = torch.nan
     write_store(tmp_path / "a.inr", with_tensors(store, floats=floats))
     with pytest.raises(StoreFormatError, match="not finite"):
+        read_store(tmp_path / "a.inr")
+
+
+def test_a_mask_with_bits_behind_its_last_weight_is_refused(tmp_path):
+    store = small_store(3, masks="shared")
+    masks = store.masks.clone()
+    masks[0, -1] |= 128  # 25 weights take 4 bytes, of which the last uses one bit
+    write_store(tmp_path / "a.inr", with_tensors(store, masks=masks))
+    with pytest.raises(StoreFormatError, match="behind its last weight"):
         read_store(tmp_path / "a.inr")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.store.format import write_store
+from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.packed import StoreTooLarge, bytes_by_part
 from tests.store.stores import small_store
 
@@ -15,7 +15,8 @@ def test_a_store_takes_the_bytes_that_its_parts_add_up_to(tmp_path):
     parts = bytes_by_part(store, file_bytes=file_bytes)
     # 2x5: 25 codes; ends 10 + 15, biases 10 + 3, scales 5, in half precision; a label
     assert {k: v for k, v in parts.items() if k != "header"} == {
-        "codes": 4 * 25, "ends": 4 * 2 * 25, "biases": 4 * 2 * 13, "scales": 4 * 2 * 5, "sizes": 0, "labels": 4, "source_ids": 0,
+        "codes": 4 * 25, "masks": 0, "ends": 4 * 2 * 25, "biases": 4 * 2 * 13, "scales": 4 * 2 * 5,
+        "sizes": 0, "labels": 4, "source_ids": 0,
     }  # fmt: skip
     assert sum(parts.values()) == file_bytes
     assert store.nbytes == file_bytes - parts["header"]
@@ -52,10 +53,12 @@ def test_pixels_are_counted_over_mixed_sizes():
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("codes", torch.zeros(4, 24, dtype=torch.int8), r"codes has shape \(4, 24\)"),
+        ("codes", torch.zeros(4, 24, dtype=torch.uint8), r"codes has shape \(4, 24\)"),
         ("codes", torch.zeros(4, 25), "codes is torch.float32"),
         ("floats", torch.zeros(4, 43), "floats is torch.float32"),
-        ("floats", torch.zeros(3, 43, dtype=torch.float16), "floats has shape"),
+        ("floats", torch.zeros(4, 42, dtype=torch.float16), "floats has shape"),
+        ("masks", torch.zeros(2, 4, dtype=torch.uint8), "masks has shape"),
+        ("masks", torch.zeros(1, 4, dtype=torch.uint8), "codes has shape"),
         ("labels", torch.zeros(4), "labels is torch.float32"),
         ("sizes", torch.ones(4, 2, dtype=torch.int32), "exactly one"),
         ("source_ids", torch.zeros(3, dtype=torch.int32), "source_ids has shape"),
@@ -81,3 +84,25 @@ def test_a_store_may_hold_hidden_weights_in_half_precision():
     store = small_store(3, config=QuantizeConfig(bits=16))
     assert store.codes.dtype == torch.float16
     assert bytes_by_part(store, file_bytes=10_000)["scales"] == 0
+
+
+@pytest.mark.parametrize("masks", [None, "own", "shared"])
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_taking_images_takes_their_rows(masks, bits):
+    store, ids = small_store(6, config=QuantizeConfig(bits), masks=masks), torch.tensor([1, 2, 5])
+    taken = store.take(ids)
+    (codes, floats, rows), (expected, all_floats, places) = taken.rows(torch.arange(3)), store.rows(ids)
+    assert torch.equal(codes[rows], expected[places])
+    assert torch.equal(floats[rows], all_floats[places])
+    assert taken.source_ids.tolist() == [1, 2, 5]
+
+
+@pytest.mark.parametrize("masks", ["own", "shared"])
+def test_a_store_with_masks_is_read_back_and_counted(tmp_path, masks):
+    store = small_store(6, config=QuantizeConfig(4), masks=masks)
+    file_bytes = write_store(tmp_path / "a.inr", store)
+    again = read_store(tmp_path / "a.inr")
+    assert torch.equal(again.rows(torch.arange(6))[0], store.rows(torch.arange(6))[0])
+    parts = bytes_by_part(store, file_bytes=file_bytes)
+    assert parts["masks"] == 4 * (6 if masks == "own" else 1)
+    assert sum(parts.values()) == file_bytes

@@ -1,0 +1,98 @@
+"""The codes of a store as bytes: packed at their bit width, pruned ones left out, any image readable without the others.
+
+A row of codes is K integers of `bits` bits in two's complement, value after value, least significant bit first, padded to whole
+bytes. With a mask (1 bit a weight, 1 where it is kept) only the kept ones are written, so rows differ in length.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rapid_inr.compress.bits import pack_bits, packed_bytes, unpack_bits
+
+PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile
+
+
+def pack_codes(codes: Tensor, bits: int, masks: Tensor | None = None) -> Tensor:
+    """Pack codes.
+
+    Args:
+        codes: int8 [N, K], each in [-2^(bits-1), 2^(bits-1)).
+        masks: bool [N, K], or [1, K] for one mask for all, or None to write every code.
+
+    Returns:
+        uint8 [N, bytes] where rows are of one length, or [total bytes], row after row, where each image has its own mask.
+    """
+    unsigned = codes.to(torch.int16) & (1 << bits) - 1
+    if masks is None or len(masks) == 1 != len(codes):
+        kept = unsigned if masks is None else unsigned[:, masks[0]]
+        return torch.cat([pack_bits(part, bits) for part in kept.split(PACK_ROWS)])
+    rows = (pack_bits(code[mask][None], bits)[0] for code, mask in zip(unsigned, masks, strict=True))
+    return torch.cat(list(rows))
+
+
+def row_starts(masks: Tensor, bits: int) -> Tensor:
+    """Return where each row begins in codes that were packed with a mask each, and where the last ends.
+
+    Args:
+        masks: uint8 [N, packed_bytes(K, 1)], as `pack_masks` returns them.
+
+    Returns:
+        int64 [N + 1].
+    """
+    ones = torch.tensor([bin(byte).count("1") for byte in range(256)], device=masks.device)
+    kept = ones[masks.int()].sum(1)  # [N]
+    ends = torch.div(kept * bits + 7, 8, rounding_mode="floor").cumsum(0)
+    return torch.cat([ends.new_zeros(1), ends])
+
+
+def pack_masks(masks: Tensor) -> Tensor:
+    """Pack bool [N, K] to uint8 [N, packed_bytes(K, 1)]."""
+    return torch.cat([pack_bits(part, 1) for part in masks.split(PACK_ROWS)])
+
+
+def gather_codes(
+    packed: Tensor, ids: Tensor, *, bits: int, n_codes: int, masks: Tensor | None = None, starts: Tensor | None = None
+) -> Tensor:
+    """Unpack the codes of some images, in tensor code on the device of `packed`.
+
+    Args:
+        packed: what `pack_codes` returned.
+        ids: int64 [B].
+        n_codes: K.
+        masks: packed masks, [N, ...] or [1, ...], or None.
+        starts: what `row_starts` returned, for masks of their own.
+
+    Returns:
+        int8 [B, K], 0 where a mask has left a weight out.
+    """
+    first = ids * packed.shape[1] if starts is None else starts[ids]  # [B], the byte at which each row begins
+    if masks is None:
+        kept, rank = None, torch.arange(n_codes, device=packed.device)[None]  # [1, K]
+    else:
+        chosen = masks if starts is None else masks[ids]
+        kept = unpack_bits(chosen, 1, n_codes).bool()  # [1 or B, K]
+        rank = kept.cumsum(1) - 1
+    place = rank.clamp(min=0) * bits
+    byte = first[:, None] + place // 8  # [B, K]
+    flat = packed.flatten()
+    low, high = flat[byte.clamp(max=len(flat) - 1)].int(), flat[(byte + 1).clamp(max=len(flat) - 1)].int()
+    value = (low | high << 8) >> (place % 8) & (1 << bits) - 1
+    sign = 1 << (bits - 1)
+    codes = ((value ^ sign) - sign).to(torch.int8)
+    return codes if kept is None else torch.where(kept, codes, 0)
+
+
+def take_rows(packed: Tensor, starts: Tensor, ids: Tensor) -> Tensor:
+    """Return the packed rows of some images, one after the other, from rows of unequal length."""
+    lengths = starts[ids + 1] - starts[ids]
+    before = lengths.cumsum(0) - lengths  # where each row begins in the result
+    shift = (starts[ids] - before).repeat_interleave(lengths)
+    return packed[torch.arange(len(shift), device=packed.device) + shift]
+
+
+def row_bytes(n_codes: int, bits: int, shared_mask: Tensor | None = None) -> int:
+    """Return the bytes of a row where all rows are of one length; `shared_mask` is packed, [1, ...]."""
+    kept = n_codes if shared_mask is None else int(unpack_bits(shared_mask, 1, n_codes).sum())
+    return packed_bytes(kept, bits)

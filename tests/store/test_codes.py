@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from rapid_inr.compress.bits import packed_bytes
+from rapid_inr.store.codes import gather_codes, pack_codes, pack_masks, row_bytes, row_starts
+
+IDS = torch.tensor([4, 0, 0, 2])
+
+
+def codes_of(bits, n=5, k=29, seed=0):
+    low = -(1 << bits - 1)
+    return torch.randint(low, -low, (n, k), generator=torch.Generator().manual_seed(seed)).to(torch.int8)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_dense_rows_are_read_back(bits):
+    codes = codes_of(bits)
+    packed = pack_codes(codes, bits)
+    assert packed.shape == (5, packed_bytes(29, bits)) == (5, row_bytes(29, bits))
+    assert torch.equal(gather_codes(packed, IDS, bits=bits, n_codes=29), codes[IDS])
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_every_code_of_every_width_is_read_back(bits):
+    codes = torch.arange(-(1 << bits - 1), 1 << bits - 1).to(torch.int8)[None]
+    packed = pack_codes(codes, bits)
+    assert torch.equal(gather_codes(packed, torch.tensor([0]), bits=bits, n_codes=codes.shape[1]), codes)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+def test_rows_with_a_mask_each_hold_the_kept_codes_alone(bits):
+    codes, masks = codes_of(bits), torch.rand(5, 29, generator=torch.Generator().manual_seed(1)) < 0.4
+    masks[2] = False  # an image that keeps nothing
+    masks[3] = True
+    packed, packed_masks = pack_codes(codes, bits, masks), pack_masks(masks)
+    starts = row_starts(packed_masks, bits)
+    assert packed.shape == (sum(packed_bytes(int(mask.sum()), bits) for mask in masks),) == (int(starts[-1]),)
+    there = gather_codes(packed, IDS, bits=bits, n_codes=29, masks=packed_masks, starts=starts)
+    assert torch.equal(there, torch.where(masks, codes, 0)[IDS])
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+def test_rows_with_one_mask_for_all_are_of_one_length(bits):
+    codes, mask = codes_of(bits), torch.rand(1, 29, generator=torch.Generator().manual_seed(2)) < 0.6
+    packed, packed_mask = pack_codes(codes, bits, mask), pack_masks(mask)
+    assert packed.shape == (5, row_bytes(29, bits, packed_mask)) == (5, packed_bytes(int(mask.sum()), bits))
+    there = gather_codes(packed, IDS, bits=bits, n_codes=29, masks=packed_mask)
+    assert torch.equal(there, torch.where(mask, codes, 0)[IDS])
+
+
+def test_eight_bit_rows_are_the_bytes_of_int8():
+    codes = codes_of(8)
+    assert torch.equal(pack_codes(codes, 8).view(torch.int8), codes)
