@@ -31,7 +31,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	else $(PIP) install --quiet torch==$(TORCH)+cpu 2>/dev/null \
 	  || $(PIP) install --quiet torch==$(TORCH)+cpu --index-url $(TORCH_CPU_INDEX) 2>/dev/null \
 	  || { echo "no CPU build of torch $(TORCH) found, installing the default one"; $(PIP) install --quiet torch==$(TORCH); }; fi
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[report,dev]'
+	$(PIP) install --quiet --constraint constraints.txt torch==$(TORCH) --editable '.[report,dev]'
 	touch $@
 
 clean:
