@@ -9,7 +9,6 @@ not known. At 3x16 on 32x32 one scale a column costs 0.2 dB where one a tensor c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -114,11 +113,12 @@ def hidden_matrices(hidden: Tensor, spec: SirenSpec) -> Tensor:
     return hidden.reshape(len(hidden), spec.depth - 1, spec.hidden, spec.hidden)
 
 
-def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tuple[Tensor, Tensor]:
+def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Quantize flat rows to what a store holds.
 
     Args:
         rows: float32 [B, S], finite.
+        scales: float32 [B, D-1, H or 1], as they can be stored; None chooses them as `config` says.
 
     Returns:
         `codes` [B, (depth - 1) H^2], int8 or of the floating type of `config.bits`, and `floats` [B, F] of
@@ -130,7 +130,7 @@ def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tuple[Ten
     hidden, rest = split_rows(rows, spec)
     if config.is_integer:
         matrices = hidden_matrices(hidden, spec)
-        scales = choose_scales(matrices, config)  # [B, D-1, columns or 1]
+        scales = choose_scales(matrices, config) if scales is None else scales  # [B, D-1, columns or 1]
         codes = _round_to_codes(matrices, scales, config).to(torch.int8).flatten(1)
         rest = torch.cat([rest, scales.flatten(1)], 1)
     else:
@@ -159,34 +159,24 @@ def choose_scales(matrices: Tensor, config: QuantizeConfig) -> Tensor:
     if matrices.shape[1] == 0:  # amax refuses to reduce nothing
         return matrices.new_empty(len(matrices), 0, matrices.shape[3] if config.granularity == "column" else 1)
     largest = matrices.abs().amax(axes, keepdim=config.granularity == "tensor").flatten(2) / config.max_code
-    full = _storable(largest, config.floats_dtype)
+    full = storable_scales(largest, config)
     if config.range == "max":
         return full
     best, least = full, torch.full_like(full, torch.inf)
     for clip in CLIPS.tolist():
-        scales = _storable(largest * clip, config.floats_dtype)
+        scales = storable_scales(largest * clip, config)
         error = (_round_to_codes(matrices, scales, config) * scales.unsqueeze(2) - matrices).square_()
         error = error.sum(axes, keepdim=config.granularity == "tensor").flatten(2)
         best, least = torch.where(error < least, scales, best), torch.minimum(error, least)
     return best
 
 
-def _storable(scales: Tensor, dtype: torch.dtype) -> Tensor:
+def storable_scales(scales: Tensor, config: QuantizeConfig) -> Tensor:
+    """Round scales up to numbers that `ends_bits` can hold, at least the smallest normal one; returns float32."""
+    dtype = config.floats_dtype
     stored = scales.to(dtype)
     stored = torch.where(stored.float() < scales, torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored)
     return stored.clamp_min(torch.finfo(dtype).tiny).float()
-
-
-def projection(spec: SirenSpec, config: QuantizeConfig) -> Callable[[Tensor], Tensor]:
-    """Return the map from float32 rows [B, S] to what they are after storing: for training through the quantization.
-
-    Scales are chosen anew for every set of rows, so they follow the weights.
-    """
-
-    def project(rows: Tensor) -> Tensor:
-        return dequantize(*quantize(rows, spec, config), spec)
-
-    return project
 
 
 def dequantize(codes: Tensor, floats: Tensor, spec: SirenSpec) -> Tensor:

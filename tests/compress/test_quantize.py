@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec, float_sections, n_floats
-from rapid_inr.compress.quantize import QuantizeConfig, dequantize, hidden_matrices, join_rows, projection, quantize, split_rows
+from rapid_inr.compress.quantize import QuantizeConfig, dequantize, hidden_matrices, join_rows, quantize, split_rows
 
 SPECS = [SirenSpec(1, 4, 30.0), SirenSpec(2, 3, 30.0), SirenSpec(4, 7, 15.0)]
 
@@ -120,11 +120,3 @@ def test_the_range_of_least_error_has_less_error_than_the_full_one(bits, granula
         codes, floats = quantize(rows, spec, QuantizeConfig(bits, 32, granularity, name))
         errors[name] = (dequantize(codes, floats, spec) - rows).square().sum().item()
     assert errors["mse"] < (0.97 if bits < 6 else 1.0) * errors["max"]
-
-
-def test_a_projection_is_what_storing_would_leave():
-    spec, config = SPECS[2], QuantizeConfig(4)
-    rows = rows_of(spec)
-    projected = projection(spec, config)(rows)
-    assert torch.equal(projected, dequantize(*quantize(rows, spec, config), spec))
-    assert torch.allclose(projection(spec, QuantizeConfig(8, 32))(rows), rows, atol=0.01)

@@ -1,0 +1,89 @@
+"""What training may still change once weights are pruned or quantized: a projection of rows and the gradient through it.
+
+Pruned weights are zero and stay so. Quantized weights are rounded on the way forward; on the way back the rounding counts as the
+identity (straight-through: Bengio et al. 2013, arXiv 1308.3432) where a weight is not clipped, and the scales are learned from
+the rounding error (LSQ: Esser et al. 2020, arXiv 1902.08153, equation 3), here in the logarithm so that they stay positive:
+
+    w' = s clip(round(w / s), -q, q);   dw'/dw = [|w / s| <= q];   dw'/d(log s) = s (round(w / s) - w / s), or +-s q where clipped
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, hidden_matrices, join_rows, split_rows, storable_scales
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A map from rows [B, S] to the nearest that may be stored.
+
+    Args:
+        masks: bool [B, (depth - 1) H^2] or [1, ...], true where a hidden weight is kept; None keeps all.
+        quantize: how hidden weights are rounded; None or a floating kind rounds nothing.
+        log_scales: float32 [B, D-1, columns or 1], learned; empty where nothing is rounded.
+    """
+
+    spec: SirenSpec
+    masks: Tensor | None
+    quantize: QuantizeConfig | None
+    log_scales: Tensor
+
+    @classmethod
+    def of(
+        cls, rows: Tensor, spec: SirenSpec, *, masks: Tensor | None = None, quantize: QuantizeConfig | None = None
+    ) -> Projection:
+        """Begin from the scales that suit `rows` as they are."""
+        log_scales = rows.new_empty(len(rows), 0, 1)
+        if quantize is not None and quantize.is_integer:
+            hidden, _ = split_rows(rows, spec)
+            hidden = hidden if masks is None else hidden * masks
+            log_scales = choose_scales(hidden_matrices(hidden, spec), quantize).log()
+        return cls(spec, masks, quantize, log_scales)
+
+    def select(self, which: Tensor | slice) -> Projection:
+        """Return the projection of some of the rows."""
+        masks = self.masks if self.masks is None or len(self.masks) == 1 else self.masks[which]
+        return replace(self, masks=masks, log_scales=self.log_scales[which])
+
+    @property
+    def rounds(self) -> bool:
+        return self.log_scales.numel() > 0
+
+    def scales(self) -> Tensor:
+        """Return the scales as they are stored, float32 [B, D-1, columns or 1]."""
+        return storable_scales(self.log_scales.exp(), self.quantize)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the projected rows [B, S]."""
+        hidden, rest = split_rows(rows, self.spec)
+        if self.masks is not None:
+            hidden = hidden * self.masks
+        if self.rounds:
+            scales = self.scales().unsqueeze(2)  # [B, D-1, 1, columns or 1]
+            q = self.quantize.max_code
+            hidden = ((hidden_matrices(hidden, self.spec) / scales).round_().clamp_(-q, q) * scales).flatten(1)
+            rest = rest.to(self.quantize.floats_dtype).float()
+        return join_rows(hidden, rest, self.spec)
+
+    def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the gradient at the projected rows back to the rows [B, S] and to the logarithms of the scales."""
+        hidden_grad, rest_grad = split_rows(grad, self.spec)
+        if self.masks is not None:
+            hidden_grad = hidden_grad * self.masks
+        if not self.rounds:
+            return join_rows(hidden_grad, rest_grad, self.spec), self.log_scales.new_zeros(self.log_scales.shape)
+        hidden, _ = split_rows(rows, self.spec)
+        scales, q = self.scales().unsqueeze(2), self.quantize.max_code
+        exact = hidden_matrices(hidden, self.spec) / scales  # [B, D-1, H, H]
+        clipped = exact.clamp(-q, q)
+        inside = exact == clipped
+        matrix_grad = hidden_matrices(hidden_grad, self.spec)
+        by_weight = matrix_grad * (clipped.round() - torch.where(inside, exact, 0)) * scales
+        axes = (2,) if self.quantize.granularity == "column" else (2, 3)
+        scale_grad = by_weight.sum(axes).reshape(self.log_scales.shape)
+        return join_rows((matrix_grad * inside).flatten(1), rest_grad, self.spec), scale_grad
