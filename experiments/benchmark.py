@@ -9,8 +9,9 @@ from statistics import median
 import torch
 from omegaconf import DictConfig
 
-from experiments.build import build_device, build_fit, build_source, build_spec
-from experiments.cli import main, start_run
+from experiments.build import build_device, build_fit, build_source, build_spec, first_image
+from experiments.cli import main
+from experiments.runs import start_run
 from rapid_inr.data import load_all
 from rapid_inr.fit import fit
 
@@ -18,7 +19,8 @@ from rapid_inr.fit import fit
 def benchmark_fit(cfg: DictConfig) -> dict[str, float]:
     """Time fitting the images of ``cfg.dataset``, loaded beforehand."""
     source, device, config = build_source(cfg), build_device(cfg), build_fit(cfg)
-    spec, loaded = build_spec(cfg, source), load_all(source, on_corrupt=cfg.dataset.on_corrupt)
+    spec = build_spec(cfg, image_size=first_image(cfg, source).shape[:2])
+    loaded = load_all(source, on_corrupt=cfg.dataset.on_corrupt)
     fit(loaded.images[:16], loaded.ids[:16], spec, config, device=device)  # warm up
     seconds = []
     for _ in range(cfg.repeats):
@@ -44,7 +46,8 @@ def run_benchmark(cfg: DictConfig) -> None:
     with start_run(cfg, "benchmark") as run:
         run.metrics |= SUITES[cfg.suite](cfg)
     for name, value in run.metrics.items():
-        print(f"{name:18s} {value:,.2f}" if isinstance(value, float) else f"{name:18s} {value:,}")
+        text = value if isinstance(value, str) else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+        print(f"{name:18s} {text}")
     print(f"run in {run.folder}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,10 +13,12 @@ from experiments.cli import CONFIGS
 from kernels.spec import SirenSpec
 from rapid_inr.augment import AugmentConfig
 from rapid_inr.backbone import BackboneConfig
+from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import open_source
-from rapid_inr.data.source import ImageSource
+from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.fit import FitConfig
+from rapid_inr.refine import RefineConfig
 from rapid_inr.siren import default_omega
 from rapid_inr.train import OptimizeConfig
 
@@ -27,6 +31,8 @@ def build_device(cfg: DictConfig) -> torch.device:
     """Return the device that ``device=auto|cpu|cuda`` means here."""
     if cfg.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.device):
+        raise ValueError(f"device is {cfg.device!r}, expected auto, cpu or cuda")
     device = torch.device(cfg.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch sees no CUDA device here; use device=cpu, or install a CUDA build of torch")
@@ -43,17 +49,34 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
     return open_source(**options | ({"split": split} if split else {}))
 
 
-def build_spec(cfg: DictConfig, source: ImageSource) -> SirenSpec:
-    """Return the shape of the INRs; where omega is null it follows the size of the first image."""
-    omega = cfg.inr.omega
-    if omega is None:
-        omega = default_omega(*source.read(int(source.ids[0])).shape[:2])
+def first_image(cfg: DictConfig, source: ImageSource) -> np.ndarray:
+    """Read the first image, or the first that can be read where ``dataset.on_corrupt`` is skip."""
+    for image_id in source.ids.tolist():
+        try:
+            return source.read(image_id)
+        except CorruptImage:
+            if cfg.dataset.on_corrupt != "skip":
+                raise
+    raise ValueError(f"{source.name}: none of {len(source)} images could be read")
+
+
+def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
+    """Return the shape of the INRs; where omega is null it follows the size of the images."""
+    omega = default_omega(*image_size) if cfg.inr.omega is None else cfg.inr.omega
     return SirenSpec(cfg.inr.depth, cfg.inr.hidden, float(omega))
 
 
 def build_fit(cfg: DictConfig) -> FitConfig:
     options = plain(cfg.fit)
     return FitConfig(**options | {"betas": tuple(options["betas"]), "seed": cfg.seed})
+
+
+def build_prune(cfg: DictConfig) -> PruneConfig:
+    return PruneConfig(**plain(cfg.prune))
+
+
+def build_refine(cfg: DictConfig) -> RefineConfig:
+    return RefineConfig(**plain(cfg.refine))
 
 
 def build_quantize(cfg: DictConfig) -> QuantizeConfig:
@@ -75,6 +98,4 @@ def build_optimize(cfg: DictConfig) -> OptimizeConfig:
 
 def build_autocast(cfg: DictConfig) -> bool:
     """Return whether to train in bfloat16; ``auto`` does on a GPU alone, since few CPUs are faster in it."""
-    if cfg.autocast not in ("auto", True, False):
-        raise ValueError(f"autocast is {cfg.autocast!r}, expected auto, true or false")
     return build_device(cfg).type == "cuda" if cfg.autocast == "auto" else cfg.autocast

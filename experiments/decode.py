@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig
 from PIL import Image
 
 from experiments.build import build_device
-from experiments.cli import main, start_run
+from experiments.cli import main
+from experiments.runs import require_folder_can_be_written, start_run
 from rapid_inr.decode import decode_each
 from rapid_inr.figures import contact_sheet, save_png
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import read_store
 
 SHEET_IMAGES = 48
+PICTURE = re.compile(r"(train|test)_\d{5,}\.png")
+
+
+def read_size(cfg: DictConfig) -> tuple[int, int] | None:
+    """Return the (height, width) to decode at; one number is both."""
+    size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size is {list(size)}, expected [height, width] of at least 1")
+    return size
+
+
+def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -> None:
+    """Refuse a folder that is not empty, or, where it may be, one with pictures of a decode that this one would not replace.
+
+    Nothing is ever removed: a picture that this decode does not write may be anybody's.
+
+    Raises:
+        OSError: if the folder is refused, or cannot be written.
+    """
+    require_folder_can_be_written(out)
+    if any(out.iterdir()) and not overwrite:
+        raise FileExistsError(f"{out} is not empty; overwrite=true writes into it all the same")
+    others = sorted({path.name for path in out.iterdir() if PICTURE.fullmatch(path.name)} - set(names))
+    if others:
+        raise FileExistsError(f"{out} holds {len(others)} pictures of another decode, such as {others[0]}; remove them first")
 
 
 def run_decode(cfg: DictConfig) -> None:
-    out = Path(cfg.out)
-    if out.is_dir() and any(out.iterdir()) and not cfg.overwrite:
-        raise FileExistsError(f"{out} is not empty; overwrite=true writes into it all the same")
     if cfg.limit is not None and cfg.limit < 1:
         raise ValueError(f"limit is {cfg.limit}, expected at least 1")
+    size = read_size(cfg)
     store = read_store(cfg.store, device=build_device(cfg))
     n_images = min(len(store), cfg.limit or len(store))
-    size = tuple(cfg.size) if cfg.size is not None else None
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size is {list(size)}, expected [height, width] of at least 1")
+    out, names = Path(cfg.out), [f"{store.name_of(i)}.png" for i in range(n_images)]
+    require_no_other_pictures(out, names, overwrite=cfg.overwrite)
     with start_run(cfg, "decode") as run:
         shown = []
         with progress_bar("decode", n_images, unit="images") as bar:
             for i, image in enumerate(decode_each(store, size=size, limit=n_images)):
-                save_png(out / f"{store.name_of(i)}.png", Image.fromarray(image.numpy()))
+                save_png(out / names[i], Image.fromarray(image.numpy()))
                 if i < SHEET_IMAGES:
                     shown.append(image.numpy())
                 bar.advance(1)
-        captions = [store.name_of(i) for i in range(len(shown))]
+        captions = [Path(name).stem for name in names[: len(shown)]]
         contact_sheet(
             out / "contact_sheet.png", shown, captions, title=f"{Path(cfg.store).name}: {n_images} of {len(store)} images"
         )

@@ -6,19 +6,25 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.arms import draw_curves, inr_arm, resident_arm, train_arm
-from experiments.cli import main, start_run
+from experiments.arms import inr_arm, resident_arm
+from experiments.cli import main
 from experiments.encoding import encode_dataset, plan_encode
+from experiments.held_out import load_held_out, require_match
+from experiments.runs import start_run
+from experiments.training import draw_curves, train_arm, warn_skipped
 from rapid_inr.tracking import Run
 from rapid_inr.train import summary
 
 
 def run_demo(cfg: DictConfig) -> None:
-    plan = plan_encode(cfg, split="train")
+    plan, test = plan_encode(cfg, split="train"), load_held_out(cfg)
+    require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
+    resident = resident_arm(cfg)  # before encoding, which is wasted on images that cannot be trained from
     with start_run(cfg, "demo") as run:
+        warn_skipped(run, test.loaded.skipped)
         store, _ = encode_dataset(cfg, plan, run, out=run.folder / "train.inr")
-        arms = [resident_arm(cfg), inr_arm(cfg, store)]
-        reports = {arm.name: train_arm(cfg, run, arm) for arm in arms}
+        arms = [resident, inr_arm(cfg, store)]
+        reports = {arm.name: train_arm(cfg, run, arm, test) for arm in arms}
         for name, epochs in reports.items():
             run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
         raw_bytes = 3 * store.n_pixels

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.arms import Arm, draw_curves, inr_arm, resident_arm, train_arm
-from experiments.cli import main, start_run
+from experiments.arms import Arm, inr_arm, resident_arm
+from experiments.cli import main
+from experiments.held_out import load_held_out, require_match
+from experiments.runs import start_run
+from experiments.training import draw_curves, train_arm, warn_skipped
 from rapid_inr.metrics import rates
 from rapid_inr.store.format import read_store
 from rapid_inr.train import summary
@@ -18,21 +21,30 @@ def open_arm(cfg: DictConfig) -> tuple[Arm, dict[str, float]]:
     if cfg.pipeline.name == "resident":
         arm = resident_arm(cfg)
         return arm, {"device_bytes": arm.pipeline.nbytes}
-    if cfg.store is None:
-        raise ValueError(
-            "pipeline=inr needs store=FILE.inr; write one with: python -m experiments.encode dataset=... out=FILE.inr"
-        )
     store, store_bytes = read_store(cfg.store), Path(cfg.store).stat().st_size
     arm = inr_arm(cfg, store)
     costs = rates(store_bytes=store_bytes, n_pixels=store.n_pixels)
     return arm, {"device_bytes": arm.pipeline.nbytes} | costs
 
 
+def require_store_where_it_is_read(cfg: DictConfig) -> None:
+    if cfg.pipeline.name == "inr" and cfg.store is None:
+        raise ValueError(
+            "pipeline=inr needs store=FILE.inr; write one with: python -m experiments.encode dataset=... out=FILE.inr"
+        )
+    if cfg.pipeline.name == "resident" and cfg.store is not None:
+        raise ValueError("pipeline=resident trains from raw images and reads no store; for store=FILE.inr set pipeline=inr")
+
+
 def run_train(cfg: DictConfig) -> None:
+    require_store_where_it_is_read(cfg)
+    test = load_held_out(cfg)
     arm, sizes = open_arm(cfg)
+    require_match(test, class_names=arm.class_names, image_size=arm.image_size)
     with start_run(cfg, "train") as run:
+        warn_skipped(run, test.loaded.skipped)
         run.metrics |= sizes | {"images": len(arm.pipeline)}
-        reports = train_arm(cfg, run, arm)
+        reports = train_arm(cfg, run, arm, test)
         run.metrics |= summary(reports)
         draw_curves(run, {arm.name: reports}, title=f"{cfg.dataset.name}, {arm.name}")
     m = run.metrics

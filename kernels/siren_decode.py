@@ -1,14 +1,13 @@
 """Decode: packed rows of SIREN weights and an affine map of the pixels -> images as a network eats them, in one launch.
 
 The formula is that of kernels/spec.py (Sitzmann et al. 2020, section 3); then NaN becomes 0, values are clamped to [0, 1],
-rounded to 8 bits and normalised per channel. `decode_siren` is the Triton kernel, `decode_siren_torch` its twin: the reference,
-and the backend of CPUs.
+rounded to 8 bits and normalised per channel. The twin, of the same signature, is `decode_siren_torch` in siren_decode_torch.py:
+it has a file of its own because triton, which this one needs, is not installed everywhere.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -17,15 +16,10 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode_io import MAX_INT32, ImageFormat, check_batch, check_rows, count_scales
+from kernels.decode_io import MAX_HIDDEN, MAX_INT32, ImageFormat, check_batch, check_rows, count_scales
 from kernels.fast_math import INTERPRETED, ROUND_TO_INTEGER, accurate_sin, fast_sin
 from kernels.launch import kernel_constants, launch_config
-from kernels.spec import OUT_FEATURES, SirenSpec, float_sections
-
-# float32 values of one activation buffer of the twin (2 MB: it and its successor fit a core's share of the cache) and the pixels
-# below which an image is not cut further. Measured on 2 cores: kernels/README.md.
-CHUNK_VALUES = 2**19
-CHUNK_PIXELS = 2**12
+from kernels.spec import SirenSpec
 
 
 @triton.jit
@@ -146,6 +140,7 @@ def decode_siren(
             hidden column or one a hidden layer, otherwise none.
         ids: int64 [B], the row of each image. Out of range: an error on the CPU; on a GPU nobody looks, and that image is black.
         affine: float32 [2, 3], or [B, 2, 3] for one an image: maps (row, column, 1) of an output pixel to the INR's coordinate.
+        spec: of all rows, at most 64 wide: the activations stay in registers.
         dtype: uint8, float16, bfloat16 or float32.
         mean, std: three numbers each, or None: the output is (rgb - mean) / std, rgb in [0, 1]. Not with uint8.
         round_8bit: round to multiples of 1/255 as the metrics do (0.5, the one exact tie, is 128 / 255); must be true with uint8.
@@ -161,14 +156,10 @@ def decode_siren(
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     check_rows(codes, floats, spec)
     check_batch(ids, affine, codes)
+    require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (decode_siren_torch takes any)")
     require(codes.is_cuda or INTERPRETED, "codes.device", codes.device, "a CUDA device (decode_siren_torch runs on any)")
     with torch.cuda.device(codes.device) if codes.is_cuda else nullcontext():
         return _launch(codes, floats, ids, affine, spec=spec, images=images, exact_sine=exact_sine)
-
-
-def decoder_for(device: torch.device) -> Callable[..., Tensor]:
-    """Return what decodes on a device: the kernel on a CUDA device, its torch twin elsewhere."""
-    return decode_siren if device.type == "cuda" else decode_siren_torch
 
 
 def _launch(
@@ -198,100 +189,3 @@ def _launch(
         enable_fp_fusion=True,
     )
     return out
-
-
-def decode_siren_torch(
-    codes: Tensor,
-    floats: Tensor,
-    ids: Tensor,
-    affine: Tensor,
-    *,
-    spec: SirenSpec,
-    height: int,
-    width: int,
-    dtype: torch.dtype,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    round_8bit: bool = True,
-    channels_last: bool = False,
-    exact_sine: bool = False,
-    compute_dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Decode a batch of packed rows into images with torch, on any device: the kernel's reference, and the backend of CPUs.
-
-    The batch is cut so that two buffers of activations stay in the cache, and activations lie [image, feature, pixel], so that a
-    layer is one batched product with long rows. Only the weights of the rows asked for are ever dequantized.
-
-    Args:
-        exact_sine: without effect, the sine is torch's.
-        compute_dtype: float32, or float64 for the oracle of tests. The others are those of `decode_siren`; an id out of range on
-            a GPU is torch's device-side assertion here.
-
-    Returns:
-        As `decode_siren`.
-
-    Raises:
-        ValueError: as `decode_siren`.
-    """
-    images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
-    check_rows(codes, floats, spec)
-    check_batch(ids, affine, codes)
-    require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
-    return _decode_chunks(codes, floats, ids, affine.reshape(-1, 2, 3).to(compute_dtype), spec=spec, images=images)
-
-
-def _decode_chunks(codes: Tensor, floats: Tensor, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat) -> Tensor:
-    """Decode chunk after chunk of images and pixels, computing in the dtype of `affine`, [1 or B, 2, 3]."""
-    step = max(1, min(len(ids), CHUNK_VALUES // (spec.hidden * min(images.n_pixels, CHUNK_PIXELS))))
-    tile = max(1, min(images.n_pixels, CHUNK_VALUES // (spec.hidden * step)))
-    buffers = affine.new_empty((2, step * max(spec.hidden, OUT_FEATURES) * tile))
-    out = images.empty(len(ids), codes.device)
-    rows = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
-    for first in range(0, len(ids), step):
-        chunk = slice(first, min(first + step, len(ids)))
-        layers = _unpack_layers(codes, floats, ids[chunk], spec, affine.dtype)
-        for start in range(0, images.n_pixels, tile):
-            pixel = torch.arange(start, min(start + tile, images.n_pixels), device=codes.device)
-            place = torch.stack((pixel // images.width, pixel % images.width)).to(affine.dtype)  # [2, P]
-            maps = affine[chunk] if len(affine) > 1 else affine
-            coords = maps[:, :, :2] @ place + maps[:, :, 2:]  # [1 or b, 2, P]
-            rows[chunk, :, start : start + tile] = _finish(_evaluate(layers, coords, buffers), images)
-    return out
-
-
-def _unpack_layers(
-    codes: Tensor, floats: Tensor, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype
-) -> list[tuple[Tensor, Tensor]]:
-    """Return (weight [b, out, in], bias [b, out, 1]) of each layer of the chosen rows, omega folded into all but the last."""
-    row = floats.index_select(0, ids).to(compute_dtype)
-    sections = float_sections(spec, scales=count_scales(codes, floats, spec))
-    part = {name: row[:, s.start : s.stop].unflatten(1, s.shape) for name, s in sections.items()}
-    hidden = codes.index_select(0, ids).to(compute_dtype).unflatten(1, (spec.depth - 1, spec.hidden, spec.hidden))
-    if part["scales"].numel():
-        hidden = hidden * part["scales"][:, :, None, :]
-    weights = [part["first_weight"], *hidden.unbind(1)]
-    layers = [(w.mT * spec.omega, part["biases"][:, i, :, None] * spec.omega) for i, w in enumerate(weights)]
-    return [*layers, (part["last_weight"].mT, part["last_bias"][:, :, None])]
-
-
-def _evaluate(layers: list[tuple[Tensor, Tensor]], coords: Tensor, buffers: Tensor) -> Tensor:
-    """Return RGB [b, 3, P] at coords [1 or b, 2, P], in one of the two buffers that the layers take in turn."""
-    h = coords.expand(len(layers[0][0]), -1, -1)
-    for i, (weight, bias) in enumerate(layers):
-        size = (len(weight), weight.shape[1], coords.shape[2])
-        z = buffers[i % 2, : math.prod(size)].view(size)
-        torch.baddbmm(bias, weight, h, out=z)
-        h = z.sin_() if i < len(layers) - 1 else z
-    return h
-
-
-def _finish(rgb: Tensor, images: ImageFormat) -> Tensor:
-    """Take RGB [b, 3, P] to the values the images hold, in place."""
-    rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
-    if images.round_8bit:
-        rgb.mul_(255).round_()
-        if images.dtype != torch.uint8:
-            rgb.div_(255)
-    if images.mean is not None and images.std is not None:
-        rgb.sub_(rgb.new_tensor(images.mean)[:, None]).div_(rgb.new_tensor(images.std)[:, None])
-    return rgb

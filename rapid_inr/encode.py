@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig, dequantize, quantize
+from rapid_inr.compress.prune import PruneConfig
+from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.fit import FitConfig, Progress, fit, measure_psnr
-from rapid_inr.store.codes import pack_codes
+from rapid_inr.refine import RefineConfig, compress
+from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
+DENSE, UNREFINED = PruneConfig(), RefineConfig()
 CHUNK_IMAGES = 4096  # read and fitted together, at most; the rows of an image do not depend on it
 
 
@@ -28,20 +31,24 @@ class EncodeReport:
     """What became of each image that was encoded, in the order of the store.
 
     Args:
-        psnr_db: float64 [N], of the 8-bit decode of what is stored.
+        psnr_db: float64 [N], of what is stored, as `decode` shows it in 8 bits on the device that encoded.
         fit_psnr_db: float64 [N], the same before quantization.
         attempts: int64 [N], fits that each image took.
+        prune_ratio: float64 [N], pruned hidden weights over all.
         unconverged: names of the images that stayed below `fit.min_psnr_db`.
         skipped: one message for each image that could not be read.
-        fit_s: seconds spent fitting.
+        fit_s: seconds inside `fit`, with its retries and its `fit_psnr_db`; reading, quantizing and `psnr_db` do not count.
+        compress_s: seconds spent pruning, quantizing and training what was left.
     """
 
     psnr_db: Tensor
     fit_psnr_db: Tensor
     attempts: Tensor
+    prune_ratio: Tensor
     unconverged: tuple[str, ...]
     skipped: tuple[str, ...]
     fit_s: float
+    compress_s: float
 
 
 def encode(
@@ -50,6 +57,8 @@ def encode(
     fit_config: FitConfig,
     quantize_config: QuantizeConfig,
     *,
+    prune_config: PruneConfig = DENSE,
+    refine_config: RefineConfig = UNREFINED,
     device: torch.device | str = "cpu",
     on_corrupt: str = "fail",
     on_progress: Progress | None = None,
@@ -65,19 +74,24 @@ def encode(
         made: JSON values on how the store is made, kept in its header.
 
     Returns:
-        The store, on the CPU, and the report.
+        The store, on the CPU, and the report. Mean and std of its header are those of the images of the train split where the
+        source has any, else of all that were encoded.
 
     Raises:
         CorruptImage: at an unreadable image, where `on_corrupt` is ``fail``.
         ValueError: if no image could be read.
     """
-    chunks, skipped, moments, fit_s = [], [], ChannelMoments(), 0.0
+    chunks, skipped, moments, fit_s, compress_s = [], [], ChannelMoments(), 0.0, 0.0
+    compression = {"prune_config": prune_config, "quantize_config": quantize_config, "refine_config": refine_config}
+    counted = _ids_of_moments(source)
     for chunk in read_chunks(source, CHUNK_IMAGES, on_corrupt=on_corrupt):
-        for image in chunk.images:
-            moments.add(image)
-        began = time.perf_counter()
-        encoded = _encode_chunk(chunk.images, chunk.ids, spec, fit_config, quantize_config, torch.device(device), on_progress)
-        fit_s += time.perf_counter() - began
+        for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
+            if image_id in counted:
+                moments.add(image)
+        encoded, seconds = _encode_chunk(
+            chunk.images, chunk.ids, spec, fit_config, compression, torch.device(device), on_progress
+        )
+        fit_s, compress_s = fit_s + seconds[0], compress_s + seconds[1]
         chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": _labels(chunk.labels)})
         skipped += chunk.skipped
         if on_chunk is not None:
@@ -85,10 +99,20 @@ def encode(
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     store = _pack(source, spec, quantize_config, columns, moments, made or {})
     unconverged = tuple(source.name_of(int(i)) for i in columns["ids"][~columns["converged"]])
-    report = EncodeReport(
-        columns["psnr_db"], columns["fit_psnr_db"], columns["attempts"], unconverged, tuple(skipped), fit_s
-    )  # fmt: skip
+    measured = {name: columns[name] for name in ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio")}
+    report = EncodeReport(**measured, unconverged=unconverged, skipped=tuple(skipped), fit_s=fit_s, compress_s=compress_s)
     return store, report
+
+
+def _ids_of_moments(source: ImageSource) -> range:
+    """Return the ids whose images give mean and std: a network may know of the train split alone."""
+    first = 0
+    for name, count in source.splits:
+        of_split = range(first, first + count)
+        if name == "train" and ((source.ids >= of_split.start) & (source.ids < of_split.stop)).any():
+            return of_split
+        first += count
+    return range(first)
 
 
 def _labels(labels: np.ndarray | None) -> Tensor | None:
@@ -100,34 +124,36 @@ def _encode_chunk(
     ids: np.ndarray,
     spec: SirenSpec,
     fit_config: FitConfig,
-    quantize_config: QuantizeConfig,
+    compression: dict[str, Any],
     device: torch.device,
     on_progress: Progress | None,
-) -> dict[str, Tensor]:
-    """Fit and quantize images, those of one size together, and return columns in the order given."""
+) -> tuple[dict[str, Tensor], tuple[float, float]]:
+    """Fit and compress images, those of one size together; return columns in the order given, and the seconds of the two."""
+    fit_s, compress_s = 0.0, 0.0
     sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
     columns: dict[str, Tensor] = {"sizes": torch.from_numpy(sizes)}
     for size in np.unique(sizes, axis=0):
         members = np.flatnonzero((sizes == size).all(1))
         batch = torch.from_numpy(np.stack([images[i] for i in members]))
+        began = time.perf_counter()
         result = fit(batch, torch.from_numpy(ids[members]), spec, fit_config, device=device, on_progress=on_progress)
-        codes, floats = quantize(result.weights, spec, quantize_config)
+        fit_s += time.perf_counter() - began
+        began = time.perf_counter()
+        stored = compress(result, batch, spec, fit_config, device=device, **compression)
+        compress_s += time.perf_counter() - began
         found = {
-            "codes": codes,
-            "floats": floats,
-            "psnr_db": _stored_psnr(codes, floats, batch, spec, device),
+            "codes": stored.codes,
+            "floats": stored.floats,
+            "masks": stored.masks,
+            "prune_ratio": stored.ratio,
+            "psnr_db": measure_psnr(stored.codes, stored.floats, batch, spec, device=device),
             "fit_psnr_db": result.psnr_db,
             "attempts": result.attempts,
             "converged": result.converged,
         }
         for name, values in found.items():
             columns.setdefault(name, values.new_empty((len(images), *values.shape[1:])))[torch.from_numpy(members)] = values
-    return columns
-
-
-def _stored_psnr(codes: Tensor, floats: Tensor, images: Tensor, spec: SirenSpec, device: torch.device) -> Tensor:
-    parts = zip(codes.split(256), floats.split(256), images.split(256), strict=True)
-    return torch.cat([measure_psnr(dequantize(c, f, spec).to(device), i.to(device), spec).cpu() for c, f, i in parts])
+    return columns, (fit_s, compress_s)
 
 
 def _pack(
@@ -153,12 +179,25 @@ def _pack(
     )
     return PackedStore(
         header,
-        codes=pack_codes(columns["codes"], quantize_config.bits) if quantize_config.is_integer else columns["codes"],
         floats=columns["floats"],
+        **_smallest_layout(columns["codes"], columns["masks"], quantize_config),
         sizes=None if one_size else sizes,
         labels=None if labels is None else labels.to(_label_dtype(len(source.class_names))),
         source_ids=None if torch.equal(ids, torch.arange(len(ids))) else ids.to(torch.int32),
     )
+
+
+def _smallest_layout(codes: Tensor, masks: Tensor, config: QuantizeConfig) -> dict[str, Tensor | None]:
+    """Pack codes with a mask an image, or all of them with the pruned ones as zeros, whichever takes fewer bytes."""
+    if not config.is_integer:
+        return {"codes": codes, "masks": None}
+    dense = pack_codes(codes, config.bits)
+    if masks.all():
+        return {"codes": dense, "masks": None}
+    packed_masks, sparse = pack_masks(masks), pack_codes(codes, config.bits, masks)
+    if packed_masks.nbytes + sparse.nbytes < dense.nbytes:
+        return {"codes": sparse, "masks": packed_masks}
+    return {"codes": dense, "masks": None}
 
 
 def _label_dtype(n_classes: int) -> torch.dtype:

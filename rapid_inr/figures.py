@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from rapid_inr.files import atomic
 
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
 MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the pictures of one cell
@@ -102,10 +103,8 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
 
 def save_png(path: Path, image: Image.Image) -> None:
     """Write a PNG atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    image.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], *, title: str) -> None:

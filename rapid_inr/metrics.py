@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 MAX_PSNR_DB = 100.0  # of two equal images, whose PSNR has no finite value
+# pixels that are decoded or compared at once, unless a single image has more: 13 MB of bytes, 150 MB while they are compared
+BATCH_PIXELS = 1 << 22
+
+
+def images_at_once(n_pixels: int) -> int:
+    """Return how many images of `n_pixels` each make up `BATCH_PIXELS`, at least 1."""
+    return max(1, BATCH_PIXELS // max(1, n_pixels))
 
 
 def to_8bit(rgb: Tensor) -> Tensor:
@@ -39,11 +46,16 @@ def psnr_db(decoded: Tensor, original: Tensor) -> Tensor:
         raise ValueError(f"psnr_db takes uint8 images, got {decoded.dtype} and {original.dtype}")
     if decoded.shape != original.shape:
         raise ValueError(f"images differ in shape: {tuple(decoded.shape)} and {tuple(original.shape)}")
-    difference = decoded.to(torch.int32) - original.to(torch.int32)
-    # int64 sums are exact and independent of the order of summation
-    squares = (difference * difference).flatten(1).sum(1, dtype=torch.int64).to(torch.float64)
-    mse = squares / math.prod(original.shape[1:])
-    return (10 * torch.log10(255.0**2 / mse)).clamp(max=MAX_PSNR_DB)
+    n_values = math.prod(original.shape[1:])
+    some = images_at_once(n_values // 3)
+    squares = torch.cat([_squared_error(a, b) for a, b in zip(decoded.split(some), original.split(some), strict=True)])
+    return (10 * torch.log10(255.0**2 / (squares / n_values))).clamp(max=MAX_PSNR_DB)
+
+
+def _squared_error(decoded: Tensor, original: Tensor) -> Tensor:
+    """Return the sum of squared differences of each image, float64 [B] and exact: int64 sums have no order of summation."""
+    difference = decoded.to(torch.int32).sub_(original)
+    return difference.mul_(difference).flatten(1).sum(1, dtype=torch.int64).to(torch.float64)
 
 
 def bpp(*, n_bytes: int, n_pixels: int) -> float:

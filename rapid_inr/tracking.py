@@ -25,6 +25,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from rapid_inr.files import atomic
+
 WANDB_PROJECT = "rapid-inr"
 TRACK_MODES = ("offline", "online", "off")
 CODE_FOLDERS = ("kernels", "rapid_inr", "experiments", "configs")  # what decides a result; a new file there counts as a change
@@ -34,9 +36,8 @@ PACKAGES = ("rapid-inr", "torch", "triton", "numpy", "pillow", "hydra-core")
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to a file atomically; a float that is not finite becomes null."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

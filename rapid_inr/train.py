@@ -126,7 +126,7 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
         schedule.step()
-        total_loss += loss.detach() * len(batch.ids)  # a tensor on the device from here on: no synchronisation in a step
+        total_loss += loss.detach() * len(batch.ids)  # stays on the device: adding up makes no step wait for it
         n_images += len(batch.ids)
     return float(total_loss) / n_images, n_images
 

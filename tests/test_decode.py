@@ -1,46 +1,85 @@
 import pytest
 import torch
 
+from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig, dequantize
 from rapid_inr.coords import pixel_coords
 from rapid_inr.decode import decode, decode_each
 from rapid_inr.metrics import to_8bit
 from rapid_inr.siren import siren
-from tests.store.stores import SPEC, small_store
+from tests.store.stores import small_store
+from tests.tolerances import DECODE_MEAN_LEVELS
+
+
+def assert_is_the_formula(store, ids, *, size=None):
+    difference = decode(store, ids, size=size).cpu().int() - reference(store.to("cpu"), ids.cpu(), *(size or (6, 4))).int()
+    assert difference.abs().max() <= 1  # a value on the edge of rounding
+    assert difference.float().abs().mean() < DECODE_MEAN_LEVELS
 
 
 def reference(store, ids, height, width):
     codes, floats, rows = store.rows(ids)
-    rows = dequantize(codes[rows], floats[rows], store.header.spec).double()
-    return (
-        to_8bit(siren(rows, pixel_coords(height, width).double(), SPEC)).reshape(len(ids), height, width, 3).permute(0, 3, 1, 2)
-    )
+    spec, rows = store.header.spec, dequantize(codes[rows], floats[rows], store.header.spec).double()
+    rgb = to_8bit(siren(rows, pixel_coords(height, width).double(), spec))
+    return rgb.reshape(len(ids), height, width, 3).permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(bits=5, granularity="tensor"), QuantizeConfig(bits=32)])
 @pytest.mark.parametrize("size", [None, (6, 4), (13, 5)])
-def test_a_decode_is_the_formula_at_the_pixel_centres(size, config):
-    store, ids = small_store(5, config=config), torch.tensor([4, 0, 0, 2])
-    difference = decode(store, ids, size=size).int() - reference(store, ids, *(size or (6, 4))).int()
-    assert difference.abs().max() <= 1  # a value on the edge of rounding
-    assert difference.float().abs().mean() < 0.01
+def test_a_decode_is_the_formula_at_the_pixel_centres(size, config, device):
+    assert_is_the_formula(small_store(5, config=config).to(device), torch.tensor([4, 0, 0, 2]), size=size)
 
 
-def test_normalised_images_are_the_8_bit_ones_less_mean_over_std():
-    store, ids = small_store(4), torch.tensor([1, 3])
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (store.header.mean, store.header.std))
+def test_ids_may_lie_on_the_device_of_the_store(device):
+    store, ids = small_store(5).to(device), torch.tensor([4, 0, 2])
+    assert torch.equal(decode(store, ids.to(device)), decode(store, ids))
+
+
+def test_a_siren_wider_than_the_kernel_takes_is_decoded(device):
+    spec, ids = SirenSpec(2, 65, 15.0), torch.tensor([1, 0])
+    assert_is_the_formula(small_store(2, spec=spec).to(device), ids)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU waits for nothing")
+@pytest.mark.parametrize("bits", [5, 8])
+def test_a_batch_of_ids_on_the_gpu_is_decoded_without_waiting_for_it(device, bits):
+    store, ids = small_store(5, config=QuantizeConfig(bits)).to(device), torch.tensor([4, 0, 2], device=device)
+    decode(store, ids, dtype=torch.float32, normalize=True)  # compiles, and puts the map there
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        decode(store, ids, dtype=torch.float32, normalize=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_normalised_images_are_the_8_bit_ones_less_mean_over_std(device):
+    store, ids = small_store(4).to(device), torch.tensor([1, 3])
+    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (store.header.mean, store.header.std))
     expected = (decode(store, ids).float() / 255 - mean) / std
     assert torch.allclose(decode(store, ids, dtype=torch.float32, normalize=True), expected, atol=1e-5)
 
 
-def test_decoding_each_image_is_decoding_it_alone():
-    for store in (small_store(5), small_store(5, mixed=True)):
+@pytest.mark.parametrize("batch_pixels", [1, 50, 1 << 22])  # one image, two, all at once
+def test_decoding_each_image_is_decoding_it_alone(monkeypatch, device, batch_pixels):
+    monkeypatch.setattr("rapid_inr.metrics.BATCH_PIXELS", batch_pixels)
+    for store in (small_store(5).to(device), small_store(5, mixed=True).to(device)):
         images = list(decode_each(store, batch_size=2))
         assert len(images) == 5
         for i, image in enumerate(images):
             assert image.shape == (*store.size_of(i), 3)
-            assert torch.equal(image, decode(store, torch.tensor([i]))[0].permute(1, 2, 0))
+            assert torch.equal(image, decode(store, torch.tensor([i]))[0].permute(1, 2, 0).cpu())
     assert len(list(decode_each(small_store(5), limit=3))) == 3
+
+
+def test_images_decoded_at_once_are_bounded_by_their_pixels(monkeypatch):
+    taken = []
+    monkeypatch.setattr(
+        "rapid_inr.decode.decode", lambda store, ids, size: taken.append(len(ids)) or decode(store, ids, size=size)
+    )
+    monkeypatch.setattr("rapid_inr.metrics.BATCH_PIXELS", 2 * 20 * 30)
+    assert len(list(decode_each(small_store(5), size=(20, 30)))) == 5
+    assert len(list(decode_each(small_store(5), size=(2, 3), batch_size=3))) == 5
+    assert taken == [2, 2, 1, 3, 2]
 
 
 @pytest.mark.parametrize("ids", [[], [-1], [0, 5]])
@@ -51,10 +90,9 @@ def test_ids_out_of_range_are_refused(ids):
 
 @pytest.mark.parametrize("masks", ["own", "shared"])
 @pytest.mark.parametrize("bits", [3, 8])
-def test_weights_that_a_mask_leaves_out_are_zero(masks, bits):
-    store, ids = small_store(5, config=QuantizeConfig(bits), masks=masks), torch.tensor([4, 0, 0, 2])
+def test_weights_that_a_mask_leaves_out_are_zero(masks, bits, device):
+    store, ids = small_store(5, config=QuantizeConfig(bits), masks=masks).to(device), torch.tensor([4, 0, 0, 2], device=device)
     codes, _, rows = store.rows(ids)
     zeros = (codes[rows] == 0).float().mean(1)
     assert (zeros > 0.2).all()
-    difference = decode(store, ids).int() - reference(store, ids, 6, 4).int()
-    assert difference.abs().max() <= 1
+    assert_is_the_formula(store, ids)

@@ -1,18 +1,23 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import rapid_inr.encode
 from kernels.spec import SirenSpec
+from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.decode import decode, decode_each
 from rapid_inr.encode import encode
 from rapid_inr.fit import FitConfig
 from rapid_inr.metrics import psnr_db
+from rapid_inr.refine import RefineConfig
 from rapid_inr.store.format import read_store, write_store
 from tests.images import smooth_images
+from tests.tolerances import DECODE_PSNR_DB
 
 SPEC = SirenSpec(depth=2, hidden=8, omega=10.0)
 FIT = FitConfig(steps=60, pixels_per_step=64)
@@ -31,32 +36,36 @@ def mixed_images():
     return [tall[0], wide[0], wide[1], tall[1], wide[2]]
 
 
-def test_the_psnr_reported_is_that_of_the_file_read_back_and_decoded(tmp_path):
+@pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(4), QuantizeConfig(16), QuantizeConfig(32, 32)])
+def test_the_psnr_reported_is_that_of_the_file_read_back_and_decoded(tmp_path, device, config):
     images = smooth_images(5, 12, 12)
-    store, report = encode(source_of(images, [0, 1, 0, 1, 1]), SPEC, FIT, QuantizeConfig())
+    store, report = encode(source_of(images, [0, 1, 0, 1, 1]), SPEC, FIT, config, device=device)
     write_store(tmp_path / "a.inr", store)
     again = read_store(tmp_path / "a.inr")
-    decoded = torch.stack(list(decode_each(again)))
-    assert torch.allclose(psnr_db(decoded, images), report.psnr_db, atol=0.05)  # a pixel on the edge of rounding may differ
+    decoded = torch.stack(list(decode_each(again.to(device))))
+    if device.type == "cpu":  # sums of the twin may depend on the batch, those of the kernel do not
+        torch.testing.assert_close(psnr_db(decoded, images), report.psnr_db, atol=DECODE_PSNR_DB, rtol=0)
+    else:
+        assert torch.equal(psnr_db(decoded, images), report.psnr_db)
     assert again.labels.tolist() == [0, 1, 0, 1, 1]
-    assert report.psnr_db.min() > 20  # measured 23.3
+    assert report.psnr_db.min() > 22  # measured 24.5 with 4 bits, 25.0 with more
 
 
-def test_int8_costs_little_and_is_measured():
-    _, report = encode(source_of(smooth_images(6, 16, 16)), SPEC, FIT, QuantizeConfig())
+def test_int8_costs_little_and_is_measured(device):
+    _, report = encode(source_of(smooth_images(6, 16, 16)), SPEC, FIT, QuantizeConfig(), device=device)
     loss = (report.fit_psnr_db - report.psnr_db).mean()
     assert abs(loss) < 0.3  # measured 0.005 better, by luck
-    _, coarse = encode(source_of(smooth_images(6, 16, 16)), SPEC, FIT, QuantizeConfig(bits=3))
+    _, coarse = encode(source_of(smooth_images(6, 16, 16)), SPEC, FIT, QuantizeConfig(bits=3), device=device)
     assert (coarse.fit_psnr_db - coarse.psnr_db).mean() > 3
 
 
-def test_images_of_mixed_sizes_keep_their_order_and_sizes():
+def test_images_of_mixed_sizes_keep_their_order_and_sizes(device):
     images = mixed_images()
-    store, report = encode(source_of(images), SPEC, FIT, QuantizeConfig())
+    store, report = encode(source_of(images), SPEC, FIT, QuantizeConfig(), device=device)
     assert store.header.size is None
     assert store.sizes.tolist() == [list(image.shape[:2]) for image in images]
     for image, decoded, reported in zip(images, decode_each(store), report.psnr_db.tolist(), strict=True):
-        assert psnr_db(decoded[None], image[None]).item() == pytest.approx(reported, abs=0.05)
+        assert psnr_db(decoded[None], image[None]).item() == pytest.approx(reported, abs=DECODE_PSNR_DB)
 
 
 def test_a_batch_of_mixed_sizes_needs_a_size_to_decode_at():
@@ -73,6 +82,25 @@ def test_the_header_knows_the_channels_of_the_originals():
     flat = images.reshape(-1, 3).double() / 255
     assert store.header.mean == pytest.approx(flat.mean(0).tolist(), abs=1e-9)
     assert store.header.std == pytest.approx(flat.std(0, correction=0).tolist(), abs=1e-9)
+
+
+def test_the_header_knows_the_channels_of_the_train_split_alone():
+    images, quick = smooth_images(5, 6, 7), replace(FIT, steps=1)
+    source = replace(source_of(images), splits=(("test", 2), ("train", 3)))
+    test_alone = replace(source, ids=source.ids[:2])
+    for some, expected in ((source, images[2:]), (test_alone, images[:2]), (replace(source, splits=(("test", 5),)), images)):
+        store, _ = encode(some, SPEC, quick, QuantizeConfig())
+        assert store.header.mean == pytest.approx((expected.reshape(-1, 3).double() / 255).mean(0).tolist(), abs=1e-9)
+
+
+def test_the_seconds_of_the_fit_are_those_inside_it(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("rapid_inr.encode.time.perf_counter", lambda: float(next(clock)))
+    real = rapid_inr.encode.compress
+    monkeypatch.setattr("rapid_inr.encode.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
+    _, report = encode(source_of(mixed_images()), SPEC, replace(FIT, steps=1), QuantizeConfig())
+    assert report.fit_s == 2  # one tick for each of two sizes
+    assert report.compress_s == 4  # and one more for each within
 
 
 def with_a_corrupt_image(images) -> ImageSource:
@@ -104,6 +132,7 @@ def test_an_image_that_did_not_converge_is_named():
 
 
 def test_the_rows_of_an_image_do_not_depend_on_what_is_encoded_beside_it():
+    """On the CPU, where a fit promises it."""
     images = smooth_images(5, 8, 8)
     whole, _ = encode(source_of(images), SPEC, FIT, QuantizeConfig())
     source = source_of(images)
@@ -111,3 +140,38 @@ def test_the_rows_of_an_image_do_not_depend_on_what_is_encoded_beside_it():
     assert torch.equal(whole.codes[3:], part.codes)
     assert torch.equal(whole.floats[3:], part.floats)
     assert part.source_ids.tolist() == [3, 4]
+
+
+def test_training_through_four_bits_wins_back_most_of_what_they_cost():
+    source, bits = source_of(smooth_images(6, 16, 16)), QuantizeConfig(bits=4, granularity="tensor", range="mse")
+    _, rounded = encode(source, SPEC, FIT, bits)
+    store, refined = encode(source, SPEC, FIT, bits, refine_config=RefineConfig(steps=150))
+    cost = [(report.fit_psnr_db - report.psnr_db).mean() for report in (rounded, refined)]
+    assert cost[1] < 0.5 * cost[0]
+    assert torch.equal(rounded.fit_psnr_db, refined.fit_psnr_db)
+    decoded = torch.stack(list(decode_each(store)))
+    assert torch.allclose(psnr_db(decoded, smooth_images(6, 16, 16)), refined.psnr_db, atol=0.05)
+
+
+def test_pruned_images_are_stored_with_their_masks_and_keep_their_rule():
+    images = smooth_images(6, 16, 16)
+    config = PruneConfig(rule="max_drop", max_drop_db=2.0, max_ratio=0.8, step=0.2, finetune_steps=30)
+    spec = SirenSpec(depth=3, hidden=16, omega=10.0)
+    store, report = encode(source_of(images), spec, FIT, QuantizeConfig(), prune_config=config)
+    dense, _ = encode(source_of(images), spec, FIT, QuantizeConfig())
+    assert report.prune_ratio.unique().numel() > 1
+    assert (report.psnr_db >= report.fit_psnr_db - 2.0 - 0.5).all()  # and a little for the rounding
+    assert store.masks is not None
+    assert store.nbytes < dense.nbytes
+    zeros = (store.rows(torch.arange(6))[0] == 0).double().mean(1)
+    assert (zeros >= report.prune_ratio - 1e-9).all()
+    decoded = torch.stack(list(decode_each(store)))
+    assert torch.allclose(psnr_db(decoded, images), report.psnr_db, atol=0.05)
+
+
+def test_masks_are_left_out_where_they_would_cost_more_than_they_save():
+    config = PruneConfig(rule="fixed", max_ratio=0.1, step=0.1, finetune_steps=1)
+    spec = SirenSpec(depth=3, hidden=16, omega=10.0)
+    store, report = encode(source_of(smooth_images(3, 12, 12)), spec, FIT, QuantizeConfig(), prune_config=config)
+    assert store.masks is None
+    assert report.prune_ratio.tolist() == pytest.approx([0.1] * 3, abs=0.01)

@@ -15,6 +15,7 @@ PACKAGES = ("kernels", "rapid_inr", "experiments")
 RANKS = {
     "kernels": 0,
     "rapid_inr": 0,  # the package itself, which is empty
+    "rapid_inr.files": 0,  # how anything is written
     "rapid_inr.metrics": 1,
     "rapid_inr.coords": 1,
     "rapid_inr.siren": 1,
@@ -29,8 +30,9 @@ RANKS = {
     "rapid_inr.figures": 2,
     "rapid_inr.store": 3,
     "rapid_inr.fit": 3,
-    "rapid_inr.encode": 4,
+    "rapid_inr.refine": 4,
     "rapid_inr.decode": 4,
+    "rapid_inr.encode": 5,
     "rapid_inr.pipelines": 5,
     "rapid_inr.train": 6,
     "experiments": 9,

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapid_inr.metrics import MAX_PSNR_DB, bpp, psnr_db, rgb_pct, to_8bit
+from rapid_inr.metrics import BATCH_PIXELS, MAX_PSNR_DB, bpp, images_at_once, psnr_db, rgb_pct, to_8bit
 
 
 def random_images(*shape: int, seed: int) -> torch.Tensor:
@@ -35,6 +35,19 @@ def test_an_image_keeps_its_psnr_in_any_batch():
     together = psnr_db(decoded, original)
     assert together.dtype == torch.float64
     assert together.tolist() == [psnr_db(decoded[i : i + 1], original[i : i + 1]).item() for i in range(5)]
+
+
+def test_psnr_in_parts_is_the_same(monkeypatch):
+    decoded, original = random_images(5, 7, 9, 3, seed=3), random_images(5, 7, 9, 3, seed=4)
+    whole = psnr_db(decoded, original)
+    for batch_pixels in (1, 63, 2 * 63):
+        monkeypatch.setattr("rapid_inr.metrics.BATCH_PIXELS", batch_pixels)
+        assert torch.equal(psnr_db(decoded, original), whole)
+
+
+def test_images_at_once_hold_a_bounded_number_of_pixels():
+    assert images_at_once(1024) * 1024 == BATCH_PIXELS
+    assert images_at_once(1 << 30) == images_at_once(BATCH_PIXELS) == 1
 
 
 def test_no_images_have_no_psnr():

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from experiments.cli import CONFIGS
-from experiments.tables import TABLES
+from experiments.columns import TABLES, configured, inr_shape, machine
+from experiments.tables import tables
 from rapid_inr.tables import Column, markdown_table, metric, read_records, replace_block
 
 ROOT = CONFIGS.parent
@@ -43,11 +44,35 @@ def test_a_block_is_replaced_and_nothing_else():
         replace_block(text, "y", "new")
 
 
+def test_cells_come_from_the_configuration():
+    record = {"config": {"inr": {"depth": 3, "hidden": 16}, "fit": {"steps": 200}}}
+    assert inr_shape(record) == "3x16"
+    assert configured("fit.steps")(record) == "200"
+    assert configured("quantize.bits")(record) is None
+    assert inr_shape({"config": {}}) is None
+
+
+def test_the_machine_of_a_run_is_the_device_that_did_the_work():
+    facts = {"cpu": "Intel(R) Fast", "cpu_cores": 2, "gpu": "H200"}
+    assert machine({"machine": facts, "metrics": {"device": "cpu"}}) == "2 cores, Intel Fast"
+    assert machine({"machine": facts, "metrics": {"device": "cuda"}}) == "H200"
+
+
+def test_a_record_is_linked_from_where_the_table_stands(tmp_path):
+    facts = {"metrics": {"device": "cpu"}, "machine": {"cpu": "Fast", "cpu_cores": 2}}
+    write_record(tmp_path / "kept" / "a", **facts)
+    (tmp_path / "kept" / "a" / "config.yaml").write_text("dataset:\n  name: shapes\ninr:\n  depth: 2\n  hidden: 8\n")
+    table = tables(tmp_path / "kept", linked_from=tmp_path)["encode"]
+    assert table.endswith("| 2 cores, Fast | [a](kept/a/record.json) |")
+    assert "| shapes | — | 2x8 |" in table
+    assert "[a](../kept/a/record.json)" in tables(tmp_path / "kept", linked_from=tmp_path / "docs")["encode"]
+
+
 @pytest.mark.parametrize("verb", TABLES)
 def test_the_tables_of_the_readme_are_those_of_the_committed_records(verb):
-    readme, records = (ROOT / "README.md").read_text(), read_records(ROOT / "results", verb=verb)
-    assert records
-    assert replace_block(readme, f"results:{verb}", markdown_table(records, TABLES[verb])) == readme
+    assert read_records(ROOT / "results", verb=verb)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert replace_block(readme, f"results:{verb}", tables(ROOT / "results", linked_from=ROOT)[verb]) == readme
 
 
 def test_the_committed_records_say_where_they_come_from():
@@ -57,4 +82,4 @@ def test_the_committed_records_say_where_they_come_from():
             assert record["dirty"] is False
             assert record["machine"]
             assert record["versions"]["torch"]
-            assert record["command"].startswith(f"python -m experiments.{verb} ")
+            assert (record["command"] + " ").startswith(f"python -m experiments.{verb} ")

@@ -45,6 +45,11 @@ class Projection:
             log_scales = choose_scales(hidden_matrices(hidden, spec), quantize).log()
         return cls(spec, masks, quantize, log_scales)
 
+    def to(self, device: torch.device) -> Projection:
+        """Return the projection with its tensors on a device; on the same device its scales are shared."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return replace(self, masks=masks, log_scales=self.log_scales.to(device))
+
     def select(self, which: Tensor | slice) -> Projection:
         """Return the projection of some of the rows."""
         masks = self.masks if self.masks is None or len(self.masks) == 1 else self.masks[which]
@@ -59,7 +64,9 @@ class Projection:
         return storable_scales(self.log_scales.exp(), self.quantize)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the projected rows [B, S]."""
+        """Return the projected rows [B, S]; where nothing is pruned or rounded, the rows themselves."""
+        if self.masks is None and not self.rounds:
+            return rows
         hidden, rest = split_rows(rows, self.spec)
         if self.masks is not None:
             hidden = hidden * self.masks
@@ -72,11 +79,13 @@ class Projection:
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Take the gradient at the projected rows back to the rows [B, S] and to the logarithms of the scales."""
+        if self.masks is None and not self.rounds:
+            return grad, self.log_scales
         hidden_grad, rest_grad = split_rows(grad, self.spec)
         if self.masks is not None:
             hidden_grad = hidden_grad * self.masks
         if not self.rounds:
-            return join_rows(hidden_grad, rest_grad, self.spec), self.log_scales.new_zeros(self.log_scales.shape)
+            return join_rows(hidden_grad, rest_grad, self.spec), self.log_scales
         hidden, _ = split_rows(rows, self.spec)
         scales, q = self.scales().unsqueeze(2), self.quantize.max_code
         exact = hidden_matrices(hidden, self.spec) / scales  # [B, D-1, H, H]

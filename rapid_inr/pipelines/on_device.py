@@ -12,7 +12,7 @@ from rapid_inr.decode import decode, one_size
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches
 from rapid_inr.store.packed import PackedStore
 
-Fetch = Callable[[Tensor], Tensor]  # ids on the CPU -> normalised images [B, 3, height, width], channels_last, on the device
+Fetch = Callable[[Tensor], Tensor]  # ids -> normalised images [B, 3, height, width], channels_last; both on the device
 
 
 class DevicePipeline:
@@ -56,8 +56,10 @@ class DevicePipeline:
         draws = None
         if self._augment is not None:
             draws = draw(len(self), self._augment, seed=self._seed, epoch=epoch).to(device)
-        for ids in epoch_batches(n_images=len(self), batch_size=self._batch_size, epoch=epoch, seed=self._seed):
-            images, there = self._fetch(ids), ids.to(device)
+        batches = epoch_batches(n_images=len(self), batch_size=self._batch_size, epoch=epoch, seed=self._seed)
+        order = torch.cat(batches).to(device)  # once an epoch: a copy in every batch would make the host wait for the device
+        for ids, there in zip(batches, order.split(self._batch_size), strict=True):
+            images = self._fetch(there)
             if draws is not None:
                 images = crop_and_flip(
                     images, draws.shifts[there], draws.flips[there], padding=self._augment.padding, black=self._black
@@ -97,7 +99,7 @@ def resident_pipeline(
     shift = torch.tensor(mean, device=device) / torch.tensor(std, device=device)
 
     def fetch(ids: Tensor) -> Tensor:
-        return (images[ids.to(images.device)] * scale - shift).to(dtype).permute(0, 3, 1, 2)
+        return (images[ids] * scale - shift).to(dtype).permute(0, 3, 1, 2)
 
     return DevicePipeline(
         fetch, labels.long().to(device), black=-shift, batch_size=batch_size, augment=augment, seed=seed, nbytes=images.nbytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.files import atomic
 from rapid_inr.store.packed import FAMILY, PackedStore, StoreHeader
 
 VERSION = 1
@@ -48,18 +48,10 @@ def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False
         **asdict(store.header),
         "crc32": {name: _crc32(tensor) for name, tensor in tensors.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with atomic(path) as temporary:
         save_file(tensors, temporary, {METADATA_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))})
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # hours of fitting must outlive a power cut
     return path.stat().st_size
 
 
@@ -90,12 +82,6 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu") -> Packe
         raise StoreFormatError(f"{path} contradicts itself: {error}") from None
     _check_values(path, store, images=raw.get("images"))
     return store.to(device)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _crc32(tensor: Tensor) -> int:

@@ -33,7 +33,7 @@ class StoreHeader:
         class_names: empty without labels.
         mean: per channel, of the original images in [0, 1].
         std: likewise.
-        made: how the store was made, as JSON values: dataset, configs, code version. No times, so equal work gives equal bytes.
+        made: how the store was made, as JSON values: dataset, fit, seed. No times or paths, so equal work gives equal bytes.
     """
 
     spec: SirenSpec

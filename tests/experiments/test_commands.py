@@ -2,42 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
+import torch
 from PIL import Image
 
-from experiments import benchmark, cli, decode, demo, encode, info, train
-
-COMMANDS = {
-    "encode": encode.run_encode, "decode": decode.run_decode, "info": info.run_info, "train": train.run_train,
-    "demo": demo.run_demo, "benchmark": benchmark.run_benchmark,
-}  # fmt: skip
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Run a command in this process, in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(verb, *overrides):
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [f"experiments.{verb}", *overrides])
-        try:
-            cli.main(verb, COMMANDS[verb])
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-SMOKE = ("debug=smoke", "track=off")
-TINY = ("dataset=shapes", "dataset.size=12", "dataset.limit=9", "inr=2x8", *SMOKE)
+from experiments import cli
+from experiments.columns import TABLES
+from experiments.errors import errors_in_one_line
+from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 
 def record_of(folder):
@@ -91,10 +67,33 @@ def test_decode_writes_pictures_named_by_split_and_index(command, tmp_path):
         assert picture.size == (30, 20)
 
 
+def test_one_number_decodes_to_squares(command, tmp_path):
+    command("encode", *TINY, "out=a.inr")
+    assert command("decode", "store=a.inr", "out=pictures", "size=20", "limit=1", "track=off")[0] == 0
+    with Image.open(tmp_path / "pictures" / "train_00000.png") as picture:
+        assert picture.size == (20, 20)
+
+
+def test_pictures_of_two_decodes_are_never_mixed(command, tmp_path):
+    command("encode", *TINY, "out=a.inr")
+    decode = ("decode", "store=a.inr", "out=pictures", "track=off")
+    assert command(*decode, "limit=3")[0] == 0
+    (tmp_path / "pictures" / "mine.png").write_text("precious")
+    code, _, err = command(*decode, "limit=3")
+    assert (code, "pictures is not empty" in err) == (2, True)
+    assert command(*decode, "limit=3", "overwrite=true")[0] == 0
+    code, _, err = command(*decode, "limit=2", "overwrite=true")
+    assert (code, "holds 1 pictures of another decode, such as train_00002.png" in err) == (2, True)
+    assert (tmp_path / "pictures" / "mine.png").read_text() == "precious"
+    code, _, err = command("decode", "store=a.inr", "out=a.inr", "track=off")
+    assert (code, "a.inr is a file" in err) == (2, True)
+
+
 @pytest.mark.parametrize("pipeline", ["resident", "inr"])
 def test_train_runs_either_arm_and_reports(command, tmp_path, pipeline):
     command("encode", *TINY, "out=a.inr")
-    code, out, _ = command("train", *TINY[:3], *SMOKE, f"pipeline={pipeline}", "store=a.inr", "run_dir=run")
+    store = ["store=a.inr"] if pipeline == "inr" else []
+    code, out, _ = command("train", *SHAPES, *SMOKE, f"pipeline={pipeline}", *store, "run_dir=run")
     assert code == 0
     assert out.startswith(f"{pipeline}: top-1 ")
     metrics = record_of(tmp_path / "run")["metrics"]
@@ -115,13 +114,99 @@ def test_demo_prints_a_table_of_both_arms(command, tmp_path):
         assert name in out or name == "train.inr"
 
 
+def test_the_demo_works_on_a_folder_of_ones_own(command, photos, tmp_path):
+    options = ("inr=2x8", f"dataset.root={photos()}", "optimize.batch_size=4", "run_dir=run")
+    assert command("demo", "dataset=image_folder", *SMOKE, *options)[0] == 0
+    assert record_of(tmp_path / "run")["metrics"]["images"] == 10
+
+
+@pytest.mark.parametrize("verb", ["demo", "train"])
+def test_a_missing_test_split_is_found_before_any_work(command, photos, tmp_path, verb):
+    shutil.rmtree(tmp_path / photos() / "val")
+    code, _, err = command(verb, "dataset=image_folder", "dataset.root=photos", *SMOKE, "run_dir=run")
+    assert code == 2
+    assert "image folder not found" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_test_images_of_another_size_are_found_before_any_work(command, photos, tmp_path):
+    photos("small")
+    photos("large", sizes=((16, 12),))
+    shutil.rmtree(tmp_path / "small" / "val")
+    (tmp_path / "large" / "val").rename(tmp_path / "small" / "val")
+    for verb in ("demo", "train"):
+        code, _, err = command(verb, "dataset=image_folder", "dataset.root=small", *SMOKE, "optimize.batch_size=4", "run_dir=run")
+        assert code == 2
+        assert "training images are 12x12, test images 16x12; set dataset.size=S" in err
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_demo_of_mixed_sizes_fails_before_it_encodes(command, photos, tmp_path):
+    options = ("dataset=image_folder", f"dataset.root={photos(sizes=((12, 12), (10, 14)))}", "optimize.batch_size=4")
+    code, _, err = command("demo", *options, *SMOKE, "run_dir=run")
+    assert (code, "dataset.size=S" in err) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_first_image_can_be_skipped(command, photos, tmp_path):
+    (tmp_path / photos() / "train" / "dark" / "0.png").write_text("no picture")
+    options = ("dataset=image_folder", "dataset.root=photos", *SMOKE)
+    code, _, err = command("encode", *options, "inr=2x8", "out=a.inr")
+    assert (code, "0.png" in err) == (2, True)
+    skip = "dataset.on_corrupt=skip"
+    code, _, err = command("encode", *options, "inr=2x8", "out=a.inr", skip)
+    assert code == 0
+    for number, arm in enumerate((["pipeline=inr", "store=a.inr"], ["pipeline=resident"])):
+        run_dir = f"run{number}"
+        code, _, err = command("train", *options, skip, *arm, "optimize.batch_size=4", f"run_dir={run_dir}")
+        assert code == 0
+        assert record_of(tmp_path / run_dir)["metrics"]["images"] == 9
+    (warning,) = record_of(tmp_path / run_dir)["warnings"]
+    assert warning["name"] == "image_skipped"
+    assert "0.png" in warning["message"]
+
+
+def test_an_inr_too_small_for_its_images_is_hinted_at(command):
+    options = ("dataset=shapes", "dataset.limit=1", *SMOKE, "fit.steps=1")
+    assert "small_inr" not in command("encode", *options, "dataset.size=64", "inr=3x16", "out=a.inr")[2]
+    assert "small_inr" not in command("encode", *options, "dataset.size=128", "inr=6x16", "out=b.inr")[2]
+    assert "inr=10x32 fit=photo" in command("encode", *options, "dataset.size=128", "inr=3x16", "out=c.inr")[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(torch.OutOfMemoryError("tried to\nallocate"), "out of memory"), (OSError(28, "No space left on device"), "No space left")],
+)
+def test_a_machine_that_is_full_is_said_in_one_line(capsys, error, message):
+    with pytest.raises(SystemExit) as stop, errors_in_one_line():
+        raise error
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
 def test_the_fit_benchmark_reports_medians(command, tmp_path):
     code, out, _ = command("benchmark", "suite=fit", "dataset=shapes", *SMOKE, "run_dir=run")
     metrics = record_of(tmp_path / "run")["metrics"]
     assert code == 0
-    assert metrics["images"] == 24
+    assert (metrics["images"], metrics["device"]) == (24, "cuda" if torch.cuda.is_available() else "cpu")
     assert metrics["fit_s_fastest"] <= metrics["fit_s"] <= metrics["fit_s_slowest"]
     assert "fit_ms_per_image" in out
+
+
+def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, tmp_path):
+    command("encode", *TINY, "out=a.inr", "run_dir=kept/a")
+    code, out, _ = command("tables", "root=kept")
+    assert code == 0
+    assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 0 |" in out
+    assert "[a](kept/a/record.json)" in out
+    blocks = "".join(f"<!-- results:{verb} -->\n<!-- /results:{verb} -->\n" for verb in TABLES)
+    (tmp_path / "notes.md").write_text(blocks)
+    assert command("tables", "root=kept", "update=notes.md")[0] == 0
+    assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 0 |" in (tmp_path / "notes.md").read_text()
+    assert sorted(os.listdir(tmp_path)) == ["a.inr", "kept", "notes.md"]
 
 
 @pytest.mark.parametrize(
@@ -137,17 +222,43 @@ def test_the_fit_benchmark_reports_medians(command, tmp_path):
         ("encode", ["dataset=cifar10", "dataset.root=nowhere", "out=a.inr"], "nowhere"),
         ("encode", ["dataset=flat", "out=a.inr"], "dataset.root=... is required"),
         ("encode", [*TINY, "out=a.inr", "track.mode=loud"], "track is 'loud'"),
+        ("tables", ["root=nowhere"], "no folder of runs at nowhere"),
+        ("tables", ["root=.", "update=text.inr"], "the text has no block"),
         ("info", ["store=missing.inr"], "no store at missing.inr"),
         ("info", ["store=text.inr"], "not a whole safetensors file"),
         ("decode", ["store=missing.inr", "out=b"], "no store at missing.inr"),
         ("train", ["dataset=shapes", "pipeline=inr", *SMOKE], "needs store=FILE.inr"),
         ("train", ["dataset=shapes", *SMOKE, "optimize.batch_size=1000"], "batch_size is 1000"),
         ("train", ["dataset=shapes", *SMOKE, "device=cuda"], "no CUDA device"),
+        ("train", ["dataset=shapes", *SMOKE, "store=text.inr"], "pipeline=resident trains from raw images and reads no store"),
+        ("train", ["dataset=shapes", *SMOKE, "optimize.epochs=ten"], "optimize.epochs is 'ten', expected an integer"),
+        ("train", ["dataset=shapes", *SMOKE, "autocast=1"], "autocast is 1, expected true or false or auto"),
+        ("train", ["dataset=shapes", *SMOKE, "+optimize.rate=1"], "optimize.rate is unknown"),
         ("benchmark", ["dataset=shapes", "suite=none", *SMOKE], "suite is 'none'"),
+        ("benchmark", ["dataset=shapes", *SMOKE, "repeats=2.5"], "repeats is 2.5, expected an integer"),
+        ("encode", [*TINY, "out=a.inr", "dataset.limit=all"], "dataset.limit is 'all', expected an integer or null"),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "dataset.size=0.5"],
+            "dataset.size is 0.5, expected an integer or [an integer, an integer]",
+        ),
+        ("encode", [*TINY, "out=a.inr", "dataset.exclude=[1,x]"], "expected text or a list of integers or null"),
+        ("encode", [*TINY, "out=a.inr", "seed=abc"], "seed is 'abc', expected an integer"),
+        ("encode", [*TINY, "out=a.inr", "device=gpu"], "device is 'gpu', expected auto, cpu or cuda"),
+        ("encode", [*TINY, "out=a.inr", "fit.betas=[0.9]"], "fit.betas is [0.9], expected [a number, a number]"),
+        ("encode", [*TINY, "out=a.inr", "fit.steps=true"], "fit.steps is True, expected an integer"),
+        ("encode", [*TINY, "out=a.inr", "inr=3X16"], "inr is '3X16', expected DEPTHxWIDTH, for instance 3x16"),
+        ("encode", [*TINY, "out=a.inr", "inr=16"], "inr is '16', expected DEPTHxWIDTH"),
+        ("encode", [*TINY, "out=../../"], "is a folder, expected the name of a file"),
+        ("encode", [*TINY, "out=text.inr/a.inr"], "text.inr is not a folder"),
+        ("decode", ["store=missing.inr", "out=b", "size=[a,b]"], "size is ['a', 'b'], expected an integer or [an integer"),
+        ("decode", ["store=missing.inr", "out=b", "size=[12.5,3]"], "size is [12.5, 3]"),
+        ("decode", ["store=missing.inr", "out=b", "size=0"], "size is [0, 0]"),
+        ("decode", ["store=missing.inr", "out=b", "limit=all"], "limit is 'all', expected an integer or null"),
     ],
 )
 def test_an_error_of_use_is_one_line_and_exit_code_2(command, tmp_path, verb, overrides, message):
-    if "device=cuda" in overrides and __import__("torch").cuda.is_available():
+    if "device=cuda" in overrides and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     (tmp_path / "text.inr").write_text("this is no store")
     code, out, err = command(verb, *overrides)
@@ -168,7 +279,7 @@ def test_an_output_that_exists_is_refused_before_any_work(command, tmp_path):
 
 
 def test_any_shape_can_be_named_on_the_command_line(command):
-    command("encode", *TINY[:3], *SMOKE, "inr=1x7", "out=a.inr")
+    command("encode", *SHAPES, *SMOKE, "inr=1x7", "out=a.inr")
     facts = json.loads(command("info", "store=a.inr")[1])
     assert (facts["depth"], facts["hidden"]) == (1, 7)
 

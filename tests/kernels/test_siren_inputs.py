@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from kernels.siren_decode import decode_siren, decode_siren_torch
+from kernels.siren_decode import decode_siren
+from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec
 from tests.kernels.random_rows import random_batch
 
@@ -26,7 +27,6 @@ BAD = {
         lambda b: {"spec": SirenSpec(4, 8, 12.0)},
         "codes.shape[1] is 128, expected 192 for SirenSpec(depth=4",
     ),
-    "a spec too wide": (lambda b: {"spec": SirenSpec(3, 65, 12.0)}, "spec.hidden is 65, expected at most 64"),
     "ids of another type": (lambda b: {"ids": b.ids.int()}, "ids.dtype is torch.int32, expected torch.int64"),
     "ids of two dimensions": (lambda b: {"ids": b.ids[None]}, "ids.shape is (1, 4), expected [B]"),
     "an empty batch": (lambda b: {"ids": b.ids[:0]}, "ids.shape is (0,), expected [B] with B >= 1"),
@@ -72,6 +72,13 @@ def test_a_bad_argument_is_named(fault, decode):
     changes, message = BAD[fault]
     with pytest.raises(ValueError, match=re.escape(message)):
         batch.decode(decode, **changes(batch))
+
+
+def test_the_kernel_takes_no_siren_wider_than_its_registers_and_the_twin_does():
+    batch = random_batch(SirenSpec(2, 65, 12.0), torch.device("cpu"), height=2, width=3)
+    with pytest.raises(ValueError, match=r"spec.hidden is 65, expected at most 64 \(decode_siren_torch takes any\)"):
+        batch.decode(decode_siren)
+    assert batch.decode(decode_siren_torch).shape == (4, 3, 2, 3)
 
 
 def test_the_kernel_needs_a_gpu_where_it_is_compiled(monkeypatch):

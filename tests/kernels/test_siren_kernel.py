@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from kernels.siren_decode import decode_siren, decode_siren_torch
+from kernels.siren_decode import decode_siren
+from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec, float_sections, n_floats
 from rapid_inr.coords import pixel_affine
 from rapid_inr.metrics import to_8bit

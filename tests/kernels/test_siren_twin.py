@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
-from kernels import siren_decode
-from kernels.siren_decode import decode_siren_torch
+from kernels import siren_decode_torch
+from kernels.decode_io import ImageFormat
+from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec
+from rapid_inr.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
 from tests.tolerances import FORMULA_RGB, TWIN_RGB
 
 CPU = torch.device("cpu")
-SIZES = [(1, 1), (1, 16), (2, 7), (3, 13), (5, 24), (4, 64)]  # depth, hidden
+SIZES = [(1, 1), (1, 16), (2, 7), (3, 13), (5, 24), (4, 64), (2, 65)]  # depth, hidden
 CODES = [torch.int8, torch.float16, torch.float32]
 
 
@@ -55,10 +57,21 @@ def test_float32_is_as_good_as_float64(depth, hidden):
 def test_chunks_do_not_show(monkeypatch, chunk_values, channels_last):
     batch = random_batch(SirenSpec(3, 16, 12.0), CPU, height=11, width=3, ids=(4, 1, 1, 0, 2))
     whole = batch.decode(decode_siren_torch)
-    monkeypatch.setattr(siren_decode, "CHUNK_VALUES", chunk_values)
-    monkeypatch.setattr(siren_decode, "CHUNK_PIXELS", 16)
+    monkeypatch.setattr(siren_decode_torch, "CHUNK_VALUES", chunk_values)
+    monkeypatch.setattr(siren_decode_torch, "CHUNK_PIXELS", 16)
     chunked = batch.decode(decode_siren_torch, channels_last=channels_last)
     torch.testing.assert_close(chunked, whole, atol=TWIN_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_become_8_bits_as_the_metrics_have_it(dtype):
+    """The twin clamps and rounds in place, so it has lines of its own for what `to_8bit` defines."""
+    steps = torch.arange(-64, 256 * 4 + 64, dtype=dtype) / 4 / 255  # levels, ties between them, and what is outside
+    special = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 1.0, 0.5], dtype=dtype)
+    values = torch.cat([steps, torch.nextafter(steps, steps + 1), torch.nextafter(steps, steps - 1), special])
+    images = ImageFormat(1, len(values), torch.uint8, None, None, round_8bit=True, channels_last=False)
+    finished = siren_decode_torch._finish(values.clone().expand(1, 3, -1).contiguous(), images)
+    assert torch.equal(finished.to(torch.uint8), to_8bit(values).expand(1, 3, -1))
 
 
 def test_only_float32_and_float64_are_computed_in():

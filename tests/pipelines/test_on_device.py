@@ -6,7 +6,7 @@ from rapid_inr.augment import AugmentConfig, crop_and_flip, draw
 from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.decode import decode
 from rapid_inr.metrics import to_8bit
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
+from rapid_inr.pipelines.on_device import DevicePipeline, inr_pipeline, resident_pipeline
 from rapid_inr.siren import initial_weights
 from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.packed import PackedStore, StoreHeader
@@ -176,3 +176,19 @@ def test_a_pipeline_refuses_what_it_could_not_feed():
         resident(every_level().permute(0, 3, 1, 2))
     with pytest.raises(ValueError, match=r"labels are \(9,\), expected \(10,\)"):
         resident(labels=torch.arange(9))
+
+
+def test_the_order_of_an_epoch_goes_to_the_device_once():
+    asked = []
+
+    def fetch(ids):
+        asked.append(ids)
+        return torch.empty((len(ids), 3, 4, 4), device=ids.device)
+
+    labels, black = torch.zeros(N, dtype=torch.int64, device="meta"), torch.zeros(3, device="meta")
+    pipeline = DevicePipeline(fetch, labels, black=black, batch_size=4, augment=AugmentConfig(), seed=0, nbytes=0)
+    batches = list(pipeline.epoch(0))
+    assert {ids.device.type for ids in asked} == {"meta"}
+    assert asked[0]._base is not None
+    assert asked[0]._base is asked[1]._base  # views of one copy
+    assert {batch.ids.device.type for batch in batches} == {"cpu"}

@@ -1,0 +1,95 @@
+"""The columns of the tables: cells from a record, its configuration, and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rapid_inr.tables import Column, metric
+
+Record = Mapping[str, Any]  # of a run, with its resolved configuration as "config" and the link to it as "link"
+
+
+def configured(key: str) -> Callable[[Record], str | None]:
+    """Return a cell with a value of the run's configuration."""
+
+    def cell(record: Record) -> str | None:
+        value: Any = record["config"]
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return None if value is None else str(value)
+
+    return cell
+
+
+def inr_shape(record: Record) -> str | None:
+    depth, hidden = configured("inr.depth")(record), configured("inr.hidden")(record)
+    return None if depth is None or hidden is None else f"{depth}x{hidden}"
+
+
+def machine(record: Record) -> str:
+    """Return the device that did the work: the GPU where the run used it, else the processor."""
+    facts = record["machine"]
+    if record["metrics"].get("device") == "cuda":
+        return facts["gpu"]
+    return f"{facts['cpu_cores']} cores, {facts['cpu'].replace('(R)', '')}"
+
+
+RUN = Column("record", lambda r: f"[{r['run']}]({r['link']})", right=False)
+MACHINE = Column("machine", machine, right=False)
+DATASET = Column("dataset", configured("dataset.name"), right=False)
+IMAGES = Column("images", metric("images", ",d"))
+INR = Column("INR", inr_shape, right=False)
+STEPS = Column("steps", configured("fit.steps"))
+ENCODE = (
+    DATASET,
+    IMAGES,
+    INR,
+    STEPS,
+    Column("pruned", metric("prune_ratio", ".0%")),
+    Column("bits", configured("quantize.bits")),
+    Column("steps after", configured("refine.steps")),
+    Column("fitted, dB", metric("fit_psnr_db")),
+    Column("stored, dB", metric("psnr_db")),
+    Column("bpp", metric("bpp")),
+    Column("% of RGB", metric("rgb_pct", ".1f")),
+    Column("ms an image", metric("encode_ms_per_image", ",.0f")),
+    MACHINE,
+    RUN,
+)
+TRAIN = (
+    DATASET,
+    Column("pipeline", configured("pipeline.name"), right=False),
+    IMAGES,
+    Column("ResNet-18 width", configured("backbone.width")),
+    Column("epochs", metric("epochs", "d")),
+    Column("bytes on the device", metric("device_bytes", ",d")),
+    Column("top-1, %", metric("top1_pct", ".1f")),
+    Column("images/s", metric("images_per_s", ",.0f")),
+    MACHINE,
+    RUN,
+)
+BENCHMARK_FIT = (
+    DATASET,
+    IMAGES,
+    INR,
+    STEPS,
+    Column("fitted, dB", metric("fit_psnr_db")),
+    Column("ms an image", metric("fit_ms_per_image", ".1f")),
+    Column("images/s", metric("images_per_s", ".1f")),
+    MACHINE,
+    RUN,
+)
+DEMO = (
+    IMAGES,
+    Column("stored bytes", metric("store_bytes", ",d")),
+    Column("% of RGB", metric("rgb_pct", ".1f")),
+    Column("PSNR, dB", metric("psnr_db")),
+    Column("top-1 from raw, %", metric("resident_top1_pct", ".1f")),
+    Column("top-1 from INR, %", metric("inr_top1_pct", ".1f")),
+    Column("images/s from raw", metric("resident_images_per_s", ",.0f")),
+    Column("images/s from INR", metric("inr_images_per_s", ",.0f")),
+    MACHINE,
+    RUN,
+)
+TABLES = {"demo": DEMO, "encode": ENCODE, "train": TRAIN, "benchmark": BENCHMARK_FIT}

@@ -1,0 +1,55 @@
+"""What an encoded dataset leaves in its run: warnings, a table of the images, and a sheet to look at."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from kernels.spec import SirenSpec
+from rapid_inr.data.source import ImageSource
+from rapid_inr.decode import decode_each
+from rapid_inr.encode import EncodeReport
+from rapid_inr.figures import comparison_sheet
+from rapid_inr.files import atomic
+from rapid_inr.store.packed import PackedStore
+from rapid_inr.tracking import Run
+
+SHEET_IMAGES = 12
+LARGE_SIDE, SMALL_DEPTH = 128, 5  # images of that many pixels a side and more want INRs of more layers
+
+
+def warn_small(run: Run, *, image_size: tuple[int, int], spec: SirenSpec) -> None:
+    if max(image_size) >= LARGE_SIDE and spec.depth <= SMALL_DEPTH:
+        height, width = image_size
+        shape = f"{spec.depth}x{spec.hidden}"
+        run.warn("small_inr", f"images of {height}x{width} lose detail in inr={shape}; inr=10x32 fit=photo is meant for them")
+
+
+def warn_failures(run: Run, report: EncodeReport) -> None:
+    if report.unconverged:
+        run.warn("not_converged", f"{len(report.unconverged)} images: {', '.join(report.unconverged[:20])}")
+    for message in report.skipped:
+        run.warn("image_skipped", message)
+
+
+def write_images_csv(path: Path, store: PackedStore, report: EncodeReport) -> None:
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio"])
+        measured = (report.psnr_db, report.fit_psnr_db, report.attempts, report.prune_ratio)
+        for i, (psnr, fit_psnr, attempts, ratio) in enumerate(zip(*(values.tolist() for values in measured), strict=True)):
+            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}"])
+
+
+def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:
+    shown, spec = range(min(SHEET_IMAGES, len(store))), store.header.spec
+    ids = shown if store.source_ids is None else store.source_ids[: len(shown)].tolist()
+    decoded = [image.numpy() for image in decode_each(store, limit=len(shown))]
+    captions = [f"{store.name_of(i)}  {report.psnr_db[i]:.1f} dB" for i in shown]
+    comparison_sheet(
+        path,
+        [source.read(int(i)) for i in ids],
+        decoded,
+        captions,
+        title=f"{source.name} as {spec.depth}x{spec.hidden}, omega {spec.omega:g}",
+    )

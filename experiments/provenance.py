@@ -1,0 +1,100 @@
+"""What a store says about how it was made, and whether its images are those of the dataset that is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from experiments.build import plain
+from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.store.packed import PackedStore
+
+NOWHERE = ("root", "download", "on_corrupt")  # keys of a dataset that say nothing about its images
+CHOSEN = ("split", "limit", "exclude", "test_count")  # keys that choose among images, which ids tell exactly
+
+
+def how_made(cfg: DictConfig) -> dict[str, Any]:
+    """Return what the header of a store keeps: what decides its bytes, and neither paths nor times."""
+    fit = plain(cfg.fit)
+    del fit["max_batch"]  # how images were batched changes no byte
+    return {"dataset": _dataset(cfg), "fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine), "seed": cfg.seed}
+
+
+def _dataset(cfg: DictConfig) -> dict[str, Any]:
+    dataset = {key: value for key, value in plain(cfg.dataset).items() if key not in NOWHERE}
+    if dataset.get("exclude") is not None:
+        dataset["exclude"] = _digest(dataset["exclude"])
+    return {key: value for key, value in dataset.items() if value is not None}
+
+
+def _digest(exclude: str | list[int]) -> str:
+    ids = json.loads(Path(exclude).read_text(encoding="utf-8")) if isinstance(exclude, str) else exclude
+    ids = ids["index"] if isinstance(ids, dict) else ids
+    return hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()[:16]
+
+
+def require_made_from(store: PackedStore, cfg: DictConfig) -> None:
+    """Refuse a store of another dataset, or of the same one split or prepared in another way.
+
+    A store that has images in their own sizes can be decoded at ``dataset.size``, which stretches them as resizing would.
+
+    Raises:
+        ValueError: at the first key in which they differ; the message names both values.
+    """
+    made, asked = store.header.made.get("dataset"), _dataset(cfg)
+    if not isinstance(made, dict):
+        raise ValueError("the store does not say which dataset it was made from; encode it with experiments.encode")
+    ignored = set(CHOSEN)
+    if asked.get("size") is None:
+        ignored.add("resize")  # nothing was resized, unless the sizes differ, which is found below
+    elif made.get("size") is None and asked.get("resize") == "stretch":
+        ignored |= {"size", "resize"}
+    for key in sorted((set(made) | set(asked)) - ignored, key=lambda key: (key != "name", key)):
+        there, here = made.get(key), asked.get(key)
+        if _sides(there) != _sides(here):
+            raise ValueError(f"the store was made with dataset.{key}={there}, this is dataset.{key}={here}")
+
+
+def _sides(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
+
+
+def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str) -> PackedStore:
+    """Return the training images of a store that are in a source, opened as ``split="train"``.
+
+    Raises:
+        ValueError: if some are not in the store, though they can be read, or their labels or classes are others.
+    """
+    store = store.of_split("train")  # ids of train count from 0, whatever other splits the store holds
+    n_made = dict(store.header.splits)["train"]
+    if n_made != source.n_opened:
+        raise ValueError(f"the store was made from {n_made} training images, dataset={source.name} has {source.n_opened}")
+    held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
+    missing = source.ids[~np.isin(source.ids, held)].tolist()
+    if on_corrupt == "skip":
+        missing = [image_id for image_id in missing if _is_readable(source, image_id)]
+    if missing:
+        raise ValueError(
+            f"the store lacks {len(missing)} of the {len(source)} training images, the first {source.name_of(missing[0])}; "
+            "set dataset.limit and dataset.exclude as when it was encoded"
+        )
+    kept = np.flatnonzero(np.isin(held, source.ids))
+    store = store if len(kept) == len(store) else store.take(torch.from_numpy(kept))
+    labels = source.labels[np.isin(source.ids, held)]
+    if store.header.class_names != source.class_names or store.labels is None or store.labels.tolist() != labels.tolist():
+        raise ValueError(f"the labels in the store are not those of dataset={source.name}")
+    return store
+
+
+def _is_readable(source: ImageSource, image_id: int) -> bool:
+    try:
+        source.read(image_id)
+    except CorruptImage:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""Compress fitted rows: prune under a rule, quantize, and train what is left through both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.projection import Projection
+from rapid_inr.compress.prune import PruneConfig, prune
+from rapid_inr.compress.quantize import QuantizeConfig, quantize, split_rows
+from rapid_inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How quantized rows are trained before they are stored.
+
+    Args:
+        steps: optimiser steps through the quantization; 0 for none.
+        lr_scale: their rate over that of the fit.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    steps: int = 0
+    lr_scale: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"refine.steps is {self.steps}, expected at least 0")
+        if self.lr_scale <= 0:
+            raise ValueError(f"refine.lr_scale is {self.lr_scale}, expected positive")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """B images as a store holds them, codes not yet packed.
+
+    Args:
+        codes: int8 or floating [B, K]; 0 where a mask has left a weight out.
+        floats: floating [B, F].
+        masks: bool [B, K], true where a hidden weight is kept.
+        ratio: float64 [B], pruned hidden weights over all.
+    """
+
+    codes: Tensor
+    floats: Tensor
+    masks: Tensor
+    ratio: Tensor
+
+
+def refine(
+    rows: Tensor, images: Tensor, spec: SirenSpec, config: FitConfig, projection: Projection, *, device: torch.device
+) -> Tensor:
+    """Train rows on their images through a projection, batch by batch, its scales in place.
+
+    Args:
+        rows: float32 [B, S] on the CPU, like `projection`.
+        images: uint8 [B, height, width, 3].
+
+    Returns:
+        float32 [B, S] on the CPU, projected; a row that diverged is as it was, projected.
+    """
+    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    trained = []
+    for start in range(0, len(rows), batch):
+        part = slice(start, start + batch)
+        before = projection.select(part)
+        there = replace(before, log_scales=before.log_scales.clone()).to(device)
+        found = optimise(rows[part].to(device), images[part].to(device), spec, config, projection=there).cpu()
+        scales = there.log_scales.cpu()
+        sound = found.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
+        trained.append(torch.where(sound[:, None], found, before.forward(rows[part])))
+        before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
+    return torch.cat(trained)
+
+
+def compress(
+    result: FitResult,
+    images: Tensor,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    *,
+    prune_config: PruneConfig,
+    quantize_config: QuantizeConfig,
+    refine_config: RefineConfig,
+    device: torch.device,
+) -> Compressed:
+    """Prune, quantize and refine fitted images of one size, as the three configs say."""
+    pruned = _prune(result, images, spec, fit_config, prune_config, device)
+    masks = None if bool(pruned.masks.all()) else pruned.masks
+    rows, scales = pruned.rows, None
+    if quantize_config.is_integer and refine_config.steps > 0:
+        projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config)
+        schedule = _schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
+        rows = refine(rows, images, spec, schedule, projection, device=device)
+        scales = projection.scales()
+    codes, floats = quantize(rows, spec, quantize_config, scales=scales)
+    return Compressed(codes, floats, pruned.masks, pruned.ratio)
+
+
+def _schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
+    lr = config.lr if config.lr is not None else default_lr(spec)
+    return replace(config, steps=steps, lr=lr * lr_scale)
+
+
+def _prune(result: FitResult, images: Tensor, spec: SirenSpec, fit_config: FitConfig, config: PruneConfig, device: torch.device):
+    schedule = _schedule(fit_config, spec, steps=max(1, config.finetune_steps), lr_scale=config.lr_scale)
+
+    def train(rows: Tensor, masks: Tensor, places: Tensor) -> Tensor:
+        projection = Projection.of(rows, spec, masks=masks)
+        if config.finetune_steps == 0:
+            return projection.forward(rows)
+        return refine(rows, images[places], spec, schedule, projection, device=device)
+
+    return prune(
+        result.weights,
+        lambda rows: split_rows(rows, spec)[0],
+        result.psnr_db,
+        config,
+        n_layers=spec.depth - 1,
+        refine=train,
+        measure=lambda rows, places: measure_psnr(*split_rows(rows, spec), images[places], spec, device=device),
+    )

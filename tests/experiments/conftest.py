@@ -1,0 +1,46 @@
+import sys
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from experiments import cli
+from tests.experiments.commands import COMMANDS
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Run a command in this process, in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb, *overrides):
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [f"experiments.{verb}", *overrides])
+        try:
+            cli.main(verb, COMMANDS[verb])
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Make an image folder of two classes below the working folder; returns a function, which names it."""
+
+    def make(name="photos", *, count=5, sizes=((12, 12),), seed=0):
+        rng = np.random.default_rng(seed)
+        for split in ("train", "val"):
+            for label in ("dark", "light"):
+                folder = tmp_path / name / split / label
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    pixels = rng.integers(0, 120, (*sizes[i % len(sizes)], 3), dtype=np.uint8) + 100 * (label == "light")
+                    Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+        return name
+
+    return make
