@@ -17,7 +17,7 @@ from experiments.build import (
     build_spec,
     first_image,
 )
-from experiments.encoded import warn_failures, warn_small, write_images_csv, write_sheet
+from experiments.outputs import warn_failures, warn_small, write_images_csv, write_sheet
 from experiments.provenance import how_made
 from kernels.spec import SirenSpec
 from rapid_inr.compress.prune import PruneConfig

@@ -8,6 +8,8 @@ crop, a flip or a rotation is a product of matrices and costs no resampling.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,3 +38,20 @@ def pixel_coords(height: int, width: int) -> Tensor:
     rows = torch.arange(height, dtype=torch.float32) * affine[0, 0] + affine[0, 2]  # [height]
     columns = torch.arange(width, dtype=torch.float32) * affine[1, 1] + affine[1, 2]  # [width]
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+def pixel_lattices(height: int, width: int, n_pixels: int) -> list[Tensor]:
+    """Split the pixels of an image into disjoint, evenly spread subsets of about `n_pixels`.
+
+    With stride s, a lattice holds every s-th pixel of every s-th row; the lattices follow each other in a fixed shuffled order
+    so that neighbours in time are far apart, and are cut so that their sizes differ by one at most.
+
+    Returns:
+        int64 index tensors into the row-major pixels; together they hold each pixel once.
+    """
+    count = max(1, math.ceil(height * width / n_pixels))
+    stride = math.ceil(math.sqrt(count))
+    rows, columns = torch.arange(height)[:, None] % stride, torch.arange(width)[None] % stride
+    shuffled = torch.randperm(stride * stride, generator=torch.Generator().manual_seed(0))
+    order = torch.argsort(shuffled[rows * stride + columns].flatten(), stable=True)
+    return list(order.tensor_split(count))

@@ -98,10 +98,13 @@ def encode(
             on_chunk(encoded["psnr_db"])
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     store = _pack(source, spec, quantize_config, columns, moments, made or {})
-    unconverged = tuple(source.name_of(int(i)) for i in columns["ids"][~columns["converged"]])
+    return store, _report(source, columns, skipped=tuple(skipped), fit_s=fit_s, compress_s=compress_s)
+
+
+def _report(source: ImageSource, columns: dict[str, Tensor], **rest: Any) -> EncodeReport:
     measured = {name: columns[name] for name in ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio")}
-    report = EncodeReport(**measured, unconverged=unconverged, skipped=tuple(skipped), fit_s=fit_s, compress_s=compress_s)
-    return store, report
+    unconverged = tuple(source.name_of(int(i)) for i in columns["ids"][~columns["converged"]])
+    return EncodeReport(**measured, unconverged=unconverged, **rest)
 
 
 def _ids_of_moments(source: ImageSource) -> range:

@@ -18,7 +18,7 @@ from kernels.decoder import decoder_for
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import split_rows
-from rapid_inr.coords import pixel_affine, pixel_coords
+from rapid_inr.coords import pixel_affine, pixel_coords, pixel_lattices
 from rapid_inr.metrics import images_at_once, psnr_db
 from rapid_inr.siren import GradientWorkspace, initial_weights, layer_views, omega_factors
 
@@ -201,15 +201,9 @@ def optimise(
     Returns:
         float32 [B, S], projected.
     """
-    height, width = images.shape[1:3]
-    n_pixels = height * width
-    lattices = [lattice.to(rows.device) for lattice in pixel_lattices(height, width, _lattice_pixels(config, n_pixels))]
-    coords = pixel_coords(height, width).to(rows.device)
-    flat = images.reshape(len(images), n_pixels, 3)
-    # per lattice: coords [B, P', 2], target [B, P', 3]
-    passes = [(coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in lattices]
-    workspace = GradientWorkspace(spec, n_images=len(images), n_pixels=max(map(len, lattices)), device=rows.device)
-
+    passes = _passes(images, config)
+    n_pixels = max(target.shape[1] for _, target in passes)
+    workspace = GradientWorkspace(spec, n_images=len(images), n_pixels=n_pixels, device=rows.device)
     factors, rows = omega_factors(spec).to(rows.device), rows.clone()
     folded, grad, mean, square = (torch.zeros_like(rows) for _ in range(4))
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
@@ -232,6 +226,15 @@ def optimise(
         if on_progress is not None:
             on_progress(len(images) / config.steps)
     return projection.forward(rows)
+
+
+def _passes(images: Tensor, config: FitConfig) -> list[tuple[Tensor, Tensor]]:
+    """Return the coordinates [B, P', 2] and the targets [B, P', 3] in [0, 1] of each lattice of the pixels."""
+    height, width = images.shape[1:3]
+    coords, flat = pixel_coords(height, width).to(images.device), images.flatten(1, 2)
+    lattices = pixel_lattices(height, width, _lattice_pixels(config, height * width))
+    places = [lattice.to(images.device) for lattice in lattices]
+    return [(coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in places]
 
 
 def _adam_step(
@@ -273,23 +276,6 @@ def measure_psnr(codes: Tensor, floats: Tensor, images: Tensor, spec: SirenSpec,
 
 def _lattice_pixels(config: FitConfig, n_pixels: int) -> int:
     return min(n_pixels, config.pixels_per_step or FULL_STEP_PIXELS)
-
-
-def pixel_lattices(height: int, width: int, n_pixels: int) -> list[Tensor]:
-    """Split the pixels of an image into disjoint, evenly spread subsets of about `n_pixels`.
-
-    With stride s, a lattice holds every s-th pixel of every s-th row; the lattices follow each other in a fixed shuffled order
-    so that neighbours in time are far apart, and are cut so that their sizes differ by one at most.
-
-    Returns:
-        int64 index tensors into the row-major pixels; together they hold each pixel once.
-    """
-    count = max(1, math.ceil(height * width / n_pixels))
-    stride = math.ceil(math.sqrt(count))
-    rows, columns = torch.arange(height)[:, None] % stride, torch.arange(width)[None] % stride
-    shuffled = torch.randperm(stride * stride, generator=torch.Generator().manual_seed(0))
-    order = torch.argsort(shuffled[rows * stride + columns].flatten(), stable=True)
-    return list(order.tensor_split(count))
 
 
 def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:

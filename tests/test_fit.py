@@ -7,7 +7,7 @@ import torch
 from kernels.spec import SirenSpec
 from rapid_inr import fit as fit_module
 from rapid_inr.compress.quantize import split_rows
-from rapid_inr.coords import pixel_coords
+from rapid_inr.coords import pixel_coords, pixel_lattices
 from rapid_inr.fit import (
     CPU_WORKSPACE_BYTES,
     FitConfig,
@@ -16,7 +16,6 @@ from rapid_inr.fit import (
     images_per_batch,
     measure_psnr,
     optimise,
-    pixel_lattices,
 )
 from rapid_inr.metrics import psnr_db, to_8bit
 from rapid_inr.siren import GradientWorkspace, initial_weights, siren

@@ -44,8 +44,8 @@ class PruneConfig:
     max_ratio: float = 0.7
     max_drop_db: float = 1.0
     floor_db: float = 30.0
-    finetune_steps: int = 40
-    lr_scale: float = 0.5
+    finetune_steps: int = 100
+    lr_scale: float = 0.2
 
     def __post_init__(self) -> None:
         checks = {

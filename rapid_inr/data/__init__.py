@@ -79,10 +79,7 @@ def open_source(
     if name not in READERS:
         raise ValueError(f"dataset is {name!r}, expected one of {', '.join(READERS)}")
     require_split(split)
-    known = [option for option in inspect.signature(READERS[name]).parameters if option not in _COMMON]
-    for option in options:
-        if option not in known:
-            raise ValueError(f"{name} has no option {option!r}, expected one of: {', '.join(known) or 'none'}")
+    _check_options(name, options)
     if name == "shapes":
         source = generated_shapes(split, **options if size is None else {**options, "size": size})
     else:
@@ -90,11 +87,15 @@ def open_source(
         source = _FROM_FILES[name](folder, split, download=download, **options)
     if exclude is not None:
         source = exclude_ids(source, _own_ids(source, split, exclude))
-    if limit is not None:
-        source = limit_to(source, limit)
-    if size is not None and name != "shapes":
-        source = resize_to(source, size, resize)
-    return source
+    source = source if limit is None else limit_to(source, limit)
+    return source if size is None or name == "shapes" else resize_to(source, size, resize)
+
+
+def _check_options(name: str, options: Iterable[str]) -> None:
+    known = [option for option in inspect.signature(READERS[name]).parameters if option not in _COMMON]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}, expected one of: {', '.join(known) or 'none'}")
 
 
 def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int]) -> list[int]:
