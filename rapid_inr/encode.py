@@ -15,7 +15,7 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
-from rapid_inr.data.reading import read_chunks
+from rapid_inr.data.reading import Chunk, read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.fit import FitConfig, Progress, fit, measure_psnr
 from rapid_inr.refine import RefineConfig, compress
@@ -83,11 +83,8 @@ def encode(
     """
     chunks, skipped, moments, fit_s, compress_s = [], [], ChannelMoments(), 0.0, 0.0
     compression = {"prune_config": prune_config, "quantize_config": quantize_config, "refine_config": refine_config}
-    counted = _ids_of_moments(source)
     for chunk in read_chunks(source, CHUNK_IMAGES, on_corrupt=on_corrupt):
-        for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
-            if image_id in counted:
-                moments.add(image)
+        _count(moments, chunk, _ids_of_moments(source))
         encoded, seconds = _encode_chunk(
             chunk.images, chunk.ids, spec, fit_config, compression, torch.device(device), on_progress
         )
@@ -105,6 +102,12 @@ def _report(source: ImageSource, columns: dict[str, Tensor], **rest: Any) -> Enc
     measured = {name: columns[name] for name in ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio")}
     unconverged = tuple(source.name_of(int(i)) for i in columns["ids"][~columns["converged"]])
     return EncodeReport(**measured, unconverged=unconverged, **rest)
+
+
+def _count(moments: ChannelMoments, chunk: Chunk, counted: range) -> None:
+    for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
+        if image_id in counted:
+            moments.add(image)
 
 
 def _ids_of_moments(source: ImageSource) -> range:

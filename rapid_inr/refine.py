@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
-from rapid_inr.compress.prune import PruneConfig, prune
+from rapid_inr.compress.prune import PruneConfig, PruneResult, prune
 from rapid_inr.compress.quantize import QuantizeConfig, quantize, split_rows
 from rapid_inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
 
@@ -108,7 +108,9 @@ def _schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float
     return replace(config, steps=steps, lr=lr * lr_scale)
 
 
-def _prune(result: FitResult, images: Tensor, spec: SirenSpec, fit_config: FitConfig, config: PruneConfig, device: torch.device):
+def _prune(
+    result: FitResult, images: Tensor, spec: SirenSpec, fit_config: FitConfig, config: PruneConfig, device: torch.device
+) -> PruneResult:
     schedule = _schedule(fit_config, spec, steps=max(1, config.finetune_steps), lr_scale=config.lr_scale)
 
     def train(rows: Tensor, masks: Tensor, places: Tensor) -> Tensor:

@@ -175,3 +175,15 @@ def test_masks_are_left_out_where_they_would_cost_more_than_they_save():
     store, report = encode(source_of(smooth_images(3, 12, 12)), spec, FIT, QuantizeConfig(), prune_config=config)
     assert store.masks is None
     assert report.prune_ratio.tolist() == pytest.approx([0.1] * 3, abs=0.01)
+
+
+def test_a_single_sine_layer_has_nothing_to_prune_or_to_round():
+    config = PruneConfig(rule="fixed", scope="layer", finetune_steps=1)
+    spec = SirenSpec(depth=1, hidden=8, omega=10.0)
+    images = source_of(smooth_images(2, 8, 8))
+    store, report = encode(
+        images, spec, replace(FIT, steps=3), QuantizeConfig(4), prune_config=config, refine_config=RefineConfig(steps=2)
+    )
+    assert report.prune_ratio.tolist() == [0, 0]
+    assert store.codes.numel() == 0
+    assert decode(store, torch.tensor([1])).shape == (1, 3, 8, 8)

@@ -7,6 +7,7 @@ Source: Rapid-INR (arXiv 2306.16699), of which only the outline is known; the ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ def prune(
     rows, psnr = rows.clone(), dense_psnr_db.clone()
     masks = torch.ones_like(hidden(rows), dtype=torch.bool)
     target, least = _targets(dense_psnr_db, config)
-    open_images = torch.ones(len(rows), dtype=torch.bool)
+    open_images = torch.full((len(rows),), masks.shape[1] > 0)  # a single sine layer has nothing to prune
     for ratio in _ratios(config):
         open_images &= target >= ratio - 1e-9
         places = open_images.nonzero().flatten()
@@ -120,7 +121,7 @@ def prune(
 
 
 def _ratios(config: PruneConfig) -> list[float]:
-    count = round(config.max_ratio / config.step + 0.499)
+    count = math.ceil(config.max_ratio / config.step - 1e-9)
     return [min((i + 1) * config.step, config.max_ratio) for i in range(count)] if config.rule != "none" else []
 
 

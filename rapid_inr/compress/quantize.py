@@ -4,7 +4,7 @@
 
 A column j is an output unit of a layer, so in ``h @ W`` its scale multiplies the accumulator after the integers are summed.
 Source: Rapid-INR (arXiv 2306.16699) keeps the first and last layers in full precision and takes 8 bits between; its formula is
-not known. At 3x16 on 32x32 one scale a column costs 0.2 dB where one a tensor costs 0.9 (COIN++'s ablation found the same trap).
+not known. What each choice costs was measured: docs/compression.md.
 """
 
 from __future__ import annotations

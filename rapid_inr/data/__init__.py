@@ -62,8 +62,7 @@ def open_source(
         root: folder of the data, by default ``data/<name>``; shapes are generated and need none.
         split: train, test, or all (train, then test).
         limit: number of images to keep, at most.
-        size: side of the square that every image is resized to; shapes are generated in this size, which for them may
-            also be (height, width).
+        size: side of the square that images are resized to; shapes are made in it, for them also (height, width).
         resize: ``"stretch"`` or ``"crop"``.
         exclude: ids in the order of ``split="all"``, or a JSON file that holds a list of them or a record with that list as
             ``"index"``; those of the other split are ignored.
