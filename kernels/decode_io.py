@@ -10,47 +10,16 @@ import torch
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.spec import OUT_FEATURES, SirenSpec, n_floats
+from kernels.rows import PackedRows, require_contiguous
+from kernels.spec import OUT_FEATURES
 
 MAX_HIDDEN = 64  # the widest SIREN whose activations the kernel keeps in registers; the torch twin takes any
 MAX_INT32 = 2**31 - 1
-FLOAT_DTYPES = (torch.float16, torch.float32)
-CODE_DTYPES = (torch.int8, *FLOAT_DTYPES)
 IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
-def count_scales(codes: Tensor, floats: Tensor, spec: SirenSpec) -> int:
-    """Return how many scales a hidden layer of these rows has: `spec.hidden`, 1, or 0 where the hidden weights are floating."""
-    if codes.dtype.is_floating_point:
-        return 0
-    one_each = floats.shape[-1] == n_floats(spec, scales=1) and spec.depth > 1
-    return 1 if one_each else spec.hidden
-
-
-def check_rows(codes: Tensor, floats: Tensor, spec: SirenSpec) -> None:
-    """Require packed rows of `spec`.
-
-    Raises:
-        ValueError: if dtype, shape, device or contiguity of either tensor is not what the decode reads.
-    """
-    require(codes.dtype in CODE_DTYPES, "codes.dtype", codes.dtype, f"one of {CODE_DTYPES}")
-    require(floats.dtype in FLOAT_DTYPES, "floats.dtype", floats.dtype, f"one of {FLOAT_DTYPES}")
-    require(codes.ndim == 2 and len(codes) >= 1, "codes.shape", tuple(codes.shape), "[N, n_hidden_weights] with N >= 1")
-    require(codes.shape[1] == spec.n_hidden_weights, "codes.shape[1]", codes.shape[1], f"{spec.n_hidden_weights} for {spec}")
-    scales = count_scales(codes, floats, spec)
-    expected = (len(codes), n_floats(spec, scales=scales))
-    require(
-        tuple(floats.shape) == expected,
-        "floats.shape",
-        tuple(floats.shape),
-        f"{expected} for {spec} with {scales} scales a layer",
-    )
-    require(floats.device == codes.device, "floats.device", floats.device, f"{codes.device}, that of codes")
-    _require_contiguous(codes=codes, floats=floats)
-
-
-def check_batch(ids: Tensor, affine: Tensor, codes: Tensor) -> None:
-    """Require a batch of row numbers and their maps, on the device of `codes`.
+def check_batch(ids: Tensor, affine: Tensor, rows: PackedRows) -> None:
+    """Require a batch of row numbers and their maps, on the device of the rows.
 
     Values (ids within the store, a finite affine) are looked at on the CPU only: on a GPU that would wait for the device.
 
@@ -59,21 +28,16 @@ def check_batch(ids: Tensor, affine: Tensor, codes: Tensor) -> None:
     """
     require(ids.dtype == torch.int64, "ids.dtype", ids.dtype, torch.int64)
     require(ids.ndim == 1 and len(ids) >= 1, "ids.shape", tuple(ids.shape), "[B] with B >= 1")
-    require(ids.device == codes.device, "ids.device", ids.device, f"{codes.device}, that of codes")
+    require(ids.device == rows.device, "ids.device", ids.device, f"{rows.device}, that of the rows")
     require(affine.dtype == torch.float32, "affine.dtype", affine.dtype, torch.float32)
     shapes = ((2, 3), (len(ids), 2, 3))
     require(tuple(affine.shape) in shapes, "affine.shape", tuple(affine.shape), f"{shapes[0]} or {shapes[1]}")
-    require(affine.device == codes.device, "affine.device", affine.device, f"{codes.device}, that of codes")
-    _require_contiguous(ids=ids, affine=affine)
+    require(affine.device == rows.device, "affine.device", affine.device, f"{rows.device}, that of the rows")
+    require_contiguous(ids=ids, affine=affine)
     if ids.device.type == "cpu":
         low, high = (int(v) for v in torch.aminmax(ids))
-        require(low >= 0 and high < len(codes), "ids", f"in [{low}, {high}]", f"within [0, {len(codes) - 1}]")
+        require(low >= 0 and high < len(rows), "ids", f"in [{low}, {high}]", f"within [0, {len(rows) - 1}]")
         require(bool(affine.isfinite().all()), "affine", affine.tolist(), "finite")
-
-
-def _require_contiguous(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        require(tensor.is_contiguous(), f"{name}.stride()", tensor.stride(), "that of a contiguous tensor")
 
 
 @dataclass(frozen=True)

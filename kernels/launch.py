@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernels.decode_io import ImageFormat
-from kernels.spec import SirenSpec, n_floats
+from kernels.rows import PackedRows, packed_bytes
+from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
 MIN_BLOCK = 64  # pixels of one wgmma
@@ -32,14 +33,42 @@ def launch_config(spec: SirenSpec, n_pixels: int) -> LaunchConfig:
     return LaunchConfig(block=block, num_warps=4, num_stages=1)
 
 
-def kernel_constants(spec: SirenSpec, images: ImageFormat, *, scales: int, exact_sine: bool, block: int) -> dict[str, int | bool]:
+@dataclass(frozen=True)
+class RowKind:
+    """What of the rows a compiled variant depends on, besides their dtypes.
+
+    Args:
+        bits: of a code, as the decode reads it.
+        scales: of a hidden layer.
+        by_image: whether codes have been unpacked, one row an image.
+        int8_ends: whether ends are int8 with scales.
+    """
+
+    bits: int
+    scales: int
+    by_image: bool
+    int8_ends: bool
+
+    @classmethod
+    def of(cls, rows: PackedRows, spec: SirenSpec) -> RowKind:
+        masked = rows.masks is not None
+        scales = rows.scales_a_layer(spec)
+        return cls(bits=8 if masked else rows.bits, scales=scales, by_image=masked, int8_ends=rows.end_scales is not None)
+
+
+def kernel_constants(
+    spec: SirenSpec, images: ImageFormat, kind: RowKind, *, exact_sine: bool, block: int
+) -> dict[str, int | bool]:
     """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
     return {
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
         "PADDED": padded_width(spec),
-        "ROW_FLOATS": n_floats(spec, scales=scales),
-        "SCALES": scales,
+        "BITS": kind.bits,
+        "ROW_CODES": spec.n_hidden_weights if kind.bits >= 8 else packed_bytes(spec.n_hidden_weights, kind.bits),
+        "CODES_BY_IMAGE": kind.by_image,
+        "SCALES": kind.scales,
+        "END_SCALES": kind.int8_ends,
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,
         "EXACT_SINE": exact_sine,

@@ -20,7 +20,8 @@ from triton.compiler import ASTSource
 from kernels.checks import require
 from kernels.decode_io import ImageFormat
 from kernels.fast_math import INTERPRETED
-from kernels.launch import kernel_constants, launch_config
+from kernels.launch import RowKind, kernel_constants, launch_config
+from kernels.rows import CODE_DTYPES
 from kernels.siren_decode import _decode_siren_kernel
 from kernels.spec import SirenSpec
 
@@ -55,8 +56,9 @@ def compile_decode(
     *,
     target: int,
     side: int,
-    codes: torch.dtype = torch.int8,
-    floats: torch.dtype = torch.float16,
+    bits: int = 8,
+    ends: torch.dtype = torch.float16,
+    scales: int | None = None,
     dtype: torch.dtype = torch.bfloat16,
     channels_last: bool = True,
     exact_sine: bool = False,
@@ -65,7 +67,9 @@ def compile_decode(
 
     Args:
         target: compute capability, 90 for sm_90.
-        codes, floats, dtype: element types of the store and of the images.
+        bits: of a code.
+        ends, dtype: element types of the ends and of the images.
+        scales: how many a hidden layer has with integer codes; one a column by default.
 
     Raises:
         ValueError: if triton runs as an interpreter, which has no compiler.
@@ -73,12 +77,12 @@ def compile_decode(
     require(not INTERPRETED, "TRITON_INTERPRET", "set", "unset: the interpreter compiles nothing")
     images = ImageFormat(side, side, dtype, None, None, True, channels_last)
     config = launch_config(spec, images.n_pixels)
-    constants = kernel_constants(
-        spec, images, scales=0 if codes.is_floating_point else spec.hidden, exact_sine=exact_sine, block=config.block
-    )
+    n_scales = 0 if bits > 8 else scales or spec.hidden
+    kind = RowKind(bits=bits, scales=n_scales, by_image=False, int8_ends=ends == torch.int8)
+    constants = kernel_constants(spec, images, kind, exact_sine=exact_sine, block=config.block)
     source = ASTSource(
         fn=_decode_siren_kernel,
-        signature=_signature(constants, codes=codes, floats=floats, dtype=dtype),
+        signature=_signature(constants, bits=bits, ends=ends, dtype=dtype),
         constexprs={(_decode_siren_kernel.arg_names.index(name),): value for name, value in constants.items()},
         attrs=_divisible_by_16(images.n_pixels),
     )
@@ -88,14 +92,17 @@ def compile_decode(
     return _read_resources(compiled, time.perf_counter() - start)
 
 
-def _signature(constants: dict, *, codes: torch.dtype, floats: torch.dtype, dtype: torch.dtype) -> dict[str, str]:
+def _signature(constants: dict, *, bits: int, ends: torch.dtype, dtype: torch.dtype) -> dict[str, str]:
+    scales = torch.float32 if ends == torch.float32 else torch.float16  # as a store has them
     types = {
         "out_ptr": "*" + TRITON_TYPES[dtype],
-        "codes_ptr": "*" + TRITON_TYPES[codes],
-        "floats_ptr": "*" + TRITON_TYPES[floats],
+        "codes_ptr": "*" + TRITON_TYPES[CODE_DTYPES[bits]],
+        "ends_ptr": "*" + TRITON_TYPES[ends],
+        "scales_ptr": "*" + TRITON_TYPES[scales],
+        "end_scales_ptr": "*" + TRITON_TYPES[scales],
         "ids_ptr": "*i64",
         "affine_ptr": "*fp32",
-        **dict.fromkeys(("n_rows", "n_pixels", "width", "affine_stride"), "i32"),
+        **dict.fromkeys(("n_rows", "n_pixels", "width", "scales_stride", "affine_stride"), "i32"),
         **dict.fromkeys(constants, "constexpr"),
     }
     return {name: types.get(name, "fp32") for name in _decode_siren_kernel.arg_names}
@@ -103,7 +110,7 @@ def _signature(constants: dict, *, codes: torch.dtype, floats: torch.dtype, dtyp
 
 def _divisible_by_16(n_pixels: int) -> dict:
     """Return the launcher's specialisation: torch aligns its tensors, and n_pixels is the one integer that it looks at."""
-    names = ["out_ptr", "codes_ptr", "floats_ptr", "ids_ptr", "affine_ptr"]
+    names = [name for name in _decode_siren_kernel.arg_names if name.endswith("_ptr")]
     if n_pixels % 16 == 0:
         names.append("n_pixels")
     return {(_decode_siren_kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in names}

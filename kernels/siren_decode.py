@@ -16,10 +16,12 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode_io import MAX_HIDDEN, MAX_INT32, ImageFormat, check_batch, check_rows, count_scales
+from kernels.decode_io import MAX_HIDDEN, MAX_INT32, ImageFormat, check_batch
 from kernels.fast_math import INTERPRETED, ROUND_TO_INTEGER, accurate_sin, fast_sin
-from kernels.launch import kernel_constants, launch_config
+from kernels.launch import RowKind, kernel_constants, launch_config
+from kernels.rows import PackedRows, check_rows
 from kernels.spec import SirenSpec
+from kernels.unpack_rows import load_codes, unpack_masked
 
 
 @triton.jit
@@ -27,16 +29,19 @@ def _sin(x, EXACT_SINE: tl.constexpr):
     return accurate_sin(x) if EXACT_SINE else fast_sin(x)
 
 
-@triton.jit(do_not_specialize=["n_rows", "width", "affine_stride"])
+@triton.jit(do_not_specialize=["n_rows", "width", "scales_stride", "affine_stride"])
 def _decode_siren_kernel(
     out_ptr,
     codes_ptr,
-    floats_ptr,
+    ends_ptr,
+    scales_ptr,
+    end_scales_ptr,
     ids_ptr,
     affine_ptr,
     n_rows,
     n_pixels,
     width,
+    scales_stride,
     affine_stride,
     omega,
     gain_0,
@@ -48,8 +53,11 @@ def _decode_siren_kernel(
     DEPTH: tl.constexpr,
     HIDDEN: tl.constexpr,
     PADDED: tl.constexpr,
-    ROW_FLOATS: tl.constexpr,
+    BITS: tl.constexpr,
+    ROW_CODES: tl.constexpr,
+    CODES_BY_IMAGE: tl.constexpr,
     SCALES: tl.constexpr,
+    END_SCALES: tl.constexpr,
     ROUND: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     EXACT_SINE: tl.constexpr,
@@ -62,8 +70,15 @@ def _decode_siren_kernel(
     row = tl.load(ids_ptr + image)
     known = (row >= 0) & (row < n_rows)
     row = tl.where(known, row, 0)  # an unknown id reads row 0 and writes black
-    codes_ptr += row * ((DEPTH - 1) * HIDDEN * HIDDEN)
-    floats_ptr += row * ROW_FLOATS
+    codes_ptr += (image if CODES_BY_IMAGE else row) * ROW_CODES
+    ends_ptr += row * ((5 + DEPTH) * HIDDEN + 3)
+    first_gain, bias_gain, last_gain, last_bias_gain = omega, omega, 1.0, 1.0  # omega is folded into weights and biases
+    if END_SCALES:
+        end_scales_ptr += row * 4
+        first_gain = omega * tl.load(end_scales_ptr).to(tl.float32)
+        bias_gain = omega * tl.load(end_scales_ptr + 1).to(tl.float32)
+        last_gain = tl.load(end_scales_ptr + 2).to(tl.float32)
+        last_bias_gain = tl.load(end_scales_ptr + 3).to(tl.float32)
 
     affine_ptr += image * affine_stride
     i = (pixel // width).to(tl.float32)
@@ -73,14 +88,14 @@ def _decode_siren_kernel(
 
     n = tl.arange(0, PADDED)
     real = n < HIDDEN
-    bias_ptr = floats_ptr + 2 * HIDDEN + n
-    last_ptr = floats_ptr + (2 + DEPTH) * HIDDEN
-    scale_ptr = last_ptr + 3 * HIDDEN + 3 + (n if SCALES == HIDDEN else n * 0)  # one a column, or one for all
+    bias_ptr = ends_ptr + 2 * HIDDEN + n
+    last_ptr = ends_ptr + (2 + DEPTH) * HIDDEN
+    scales_ptr += row * scales_stride + (n if SCALES == HIDDEN else n * 0)  # one a column, or one for all
 
-    # omega is folded into weights and biases; a padded column has weight and bias 0, so its sine is 0
-    weight_y = tl.load(floats_ptr + n, mask=real, other=0.0).to(tl.float32) * omega
-    weight_x = tl.load(floats_ptr + HIDDEN + n, mask=real, other=0.0).to(tl.float32) * omega
-    bias = tl.load(bias_ptr, mask=real, other=0.0).to(tl.float32) * omega
+    # a padded column has weight and bias 0, so its sine is 0
+    weight_y = tl.load(ends_ptr + n, mask=real, other=0.0).to(tl.float32) * first_gain
+    weight_x = tl.load(ends_ptr + HIDDEN + n, mask=real, other=0.0).to(tl.float32) * first_gain
+    bias = tl.load(bias_ptr, mask=real, other=0.0).to(tl.float32) * bias_gain
     z = y[:, None] * weight_y[None, :] + (x[:, None] * weight_x[None, :] + bias[None, :])
     # h stays float32 between layers: carried as float16 it reaches wgmma through shared memory, a barrier a layer more
     h = _sin(z, EXACT_SINE)  # [BLOCK, PADDED]
@@ -88,11 +103,11 @@ def _decode_siren_kernel(
     tile = n[:, None] * HIDDEN + n[None, :]
     tile_real = real[:, None] & real[None, :]
     for layer in range(DEPTH - 1):
-        weight = tl.load(codes_ptr + layer * (HIDDEN * HIDDEN) + tile, mask=tile_real, other=0).to(tl.float16)
-        bias = tl.load(bias_ptr + (layer + 1) * HIDDEN, mask=real, other=0.0).to(tl.float32) * omega
+        weight = load_codes(codes_ptr, layer * (HIDDEN * HIDDEN) + tile, tile_real, BITS)
+        bias = tl.load(bias_ptr + (layer + 1) * HIDDEN, mask=real, other=0.0).to(tl.float32) * bias_gain
         z = tl.dot(h.to(tl.float16), weight)
         if SCALES > 0:
-            scale = tl.load(scale_ptr + layer * SCALES, mask=real, other=0.0).to(tl.float32) * omega
+            scale = tl.load(scales_ptr + layer * SCALES, mask=real, other=0.0).to(tl.float32) * omega
             z = z * scale[None, :] + bias[None, :]
         else:
             z = z * omega + bias[None, :]
@@ -101,8 +116,8 @@ def _decode_siren_kernel(
     c = tl.arange(0, 4)  # RGB and one column of padding
     rgb = c < 3
     weight = tl.load(last_ptr + n[:, None] * 3 + c[None, :], mask=real[:, None] & rgb[None, :], other=0.0).to(tl.float16)
-    bias = tl.load(last_ptr + 3 * HIDDEN + c, mask=rgb, other=0.0).to(tl.float32)
-    value = tl.dot(h.to(tl.float16), weight) + bias[None, :]  # [BLOCK, 4]
+    bias = tl.load(last_ptr + 3 * HIDDEN + c, mask=rgb, other=0.0).to(tl.float32) * last_bias_gain
+    value = tl.dot(h.to(tl.float16), weight) * last_gain + bias[None, :]  # [BLOCK, 4]
     value = tl.where((value == value) & known, value, 0.0)  # NaN: tl.maximum drops it or keeps it, by version and backend
     value = tl.minimum(tl.maximum(value, 0.0), 1.0)
     if ROUND:
@@ -116,8 +131,7 @@ def _decode_siren_kernel(
 
 
 def decode_siren(
-    codes: Tensor,
-    floats: Tensor,
+    rows: PackedRows,
     ids: Tensor,
     affine: Tensor,
     *,
@@ -131,13 +145,10 @@ def decode_siren(
     channels_last: bool = False,
     exact_sine: bool = False,
 ) -> Tensor:
-    """Decode a batch of packed rows into images, in one kernel launch and without waiting for the device.
+    """Decode a batch of packed rows into images, in one kernel launch, or two with masks, without waiting for the device.
 
     Args:
-        codes: [N, spec.n_hidden_weights], the hidden weights row-major [layer, in, out]: int8 codes, which the `scales` of
-            `floats` multiply by column, or the weights themselves in float16 or float32 (used as float16: at most 65,504).
-        floats: float16 or float32 [N, n_floats(spec, scales=...)], laid out by `float_sections`: with int8 codes one scale a
-            hidden column or one a hidden layer, otherwise none.
+        rows: see `PackedRows`; floating codes are used as float16 (at most 65,504).
         ids: int64 [B], the row of each image. Out of range: an error on the CPU; on a GPU nobody looks, and that image is black.
         affine: float32 [2, 3], or [B, 2, 3] for one an image: maps (row, column, 1) of an output pixel to the INR's coordinate.
         spec: of all rows, at most 64 wide: the activations stay in registers.
@@ -154,36 +165,39 @@ def decode_siren(
         ValueError: naming the argument, what it is and what was expected.
     """
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
-    check_rows(codes, floats, spec)
-    check_batch(ids, affine, codes)
+    check_rows(rows, spec)
+    check_batch(ids, affine, rows)
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (decode_siren_torch takes any)")
-    require(codes.is_cuda or INTERPRETED, "codes.device", codes.device, "a CUDA device (decode_siren_torch runs on any)")
-    with torch.cuda.device(codes.device) if codes.is_cuda else nullcontext():
-        return _launch(codes, floats, ids, affine, spec=spec, images=images, exact_sine=exact_sine)
+    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (decode_siren_torch runs on any)")
+    with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
+        return _launch(rows, ids, affine, spec=spec, images=images, exact_sine=exact_sine)
 
 
-def _launch(
-    codes: Tensor, floats: Tensor, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, exact_sine: bool
-) -> Tensor:
+def _launch(rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, exact_sine: bool) -> Tensor:
     config = launch_config(spec, images.n_pixels)
     n_programs = len(ids) * triton.cdiv(images.n_pixels, config.block)
     require(n_programs <= MAX_INT32, "B x height x width", len(ids) * images.n_pixels, f"under 2^31 blocks of {config.block}")
     gains, shifts = images.gains_and_shifts()
-    out = images.empty(len(ids), codes.device)
+    constants = kernel_constants(spec, images, RowKind.of(rows, spec), exact_sine=exact_sine, block=config.block)
+    codes = rows.codes if rows.masks is None else unpack_masked(rows, ids, spec)
+    out = images.empty(len(ids), rows.device)
     _decode_siren_kernel[(n_programs,)](
         out,
         codes,
-        floats,
+        rows.ends,
+        rows.ends if rows.scales is None else rows.scales,  # not read where there is none
+        rows.ends if rows.end_scales is None else rows.end_scales,
         ids,
         affine,
-        len(codes),
+        len(rows),
         images.n_pixels,
         images.width,
+        0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1],
         6 if affine.ndim == 3 else 0,
         float(spec.omega),
         *gains,
         *shifts,
-        **kernel_constants(spec, images, scales=count_scales(codes, floats, spec), exact_sine=exact_sine, block=config.block),
+        **constants,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
         enable_fp_fusion=True,

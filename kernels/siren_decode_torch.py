@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode_io import ImageFormat, check_batch, check_rows, count_scales
-from kernels.spec import OUT_FEATURES, SirenSpec, float_sections
+from kernels.decode_io import ImageFormat, check_batch
+from kernels.rows import PackedRows, check_rows
+from kernels.spec import OUT_FEATURES, SirenSpec, end_sections
+from kernels.unpack import gather_hidden, unpack_ends
 
 # float32 values of one activation buffer (2 MB: it and its successor fit a core's share of the cache) and the pixels
 # below which an image is not cut further. Measured on 2 cores: kernels/README.md.
@@ -23,8 +25,7 @@ CHUNK_PIXELS = 2**12
 
 
 def decode_siren_torch(
-    codes: Tensor,
-    floats: Tensor,
+    rows: PackedRows,
     ids: Tensor,
     affine: Tensor,
     *,
@@ -56,42 +57,37 @@ def decode_siren_torch(
         ValueError: as `decode_siren`.
     """
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
-    check_rows(codes, floats, spec)
-    check_batch(ids, affine, codes)
+    check_rows(rows, spec)
+    check_batch(ids, affine, rows)
     require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
-    return _decode_chunks(codes, floats, ids, affine.reshape(-1, 2, 3).to(compute_dtype), spec=spec, images=images)
+    return _decode_chunks(rows, ids, affine.reshape(-1, 2, 3).to(compute_dtype), spec=spec, images=images)
 
 
-def _decode_chunks(codes: Tensor, floats: Tensor, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat) -> Tensor:
+def _decode_chunks(rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat) -> Tensor:
     """Decode chunk after chunk of images and pixels, computing in the dtype of `affine`, [1 or B, 2, 3]."""
     step = max(1, min(len(ids), CHUNK_VALUES // (spec.hidden * min(images.n_pixels, CHUNK_PIXELS))))
     tile = max(1, min(images.n_pixels, CHUNK_VALUES // (spec.hidden * step)))
     buffers = affine.new_empty((2, step * max(spec.hidden, OUT_FEATURES) * tile))
-    out = images.empty(len(ids), codes.device)
-    rows = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
+    out = images.empty(len(ids), rows.device)
+    lines = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
     for first in range(0, len(ids), step):
         chunk = slice(first, min(first + step, len(ids)))
-        layers = _unpack_layers(codes, floats, ids[chunk], spec, affine.dtype)
+        layers = _unpack_layers(rows, ids[chunk], spec, affine.dtype)
         for start in range(0, images.n_pixels, tile):
-            pixel = torch.arange(start, min(start + tile, images.n_pixels), device=codes.device)
+            pixel = torch.arange(start, min(start + tile, images.n_pixels), device=rows.device)
             place = torch.stack((pixel // images.width, pixel % images.width)).to(affine.dtype)  # [2, P]
             maps = affine[chunk] if len(affine) > 1 else affine
             coords = maps[:, :, :2] @ place + maps[:, :, 2:]  # [1 or b, 2, P]
-            rows[chunk, :, start : start + tile] = _finish(_evaluate(layers, coords, buffers), images)
+            lines[chunk, :, start : start + tile] = _finish(_evaluate(layers, coords, buffers), images)
     return out
 
 
-def _unpack_layers(
-    codes: Tensor, floats: Tensor, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype
-) -> list[tuple[Tensor, Tensor]]:
+def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return (weight [b, out, in], bias [b, out, 1]) of each layer of the chosen rows, omega folded into all but the last."""
-    row = floats.index_select(0, ids).to(compute_dtype)
-    sections = float_sections(spec, scales=count_scales(codes, floats, spec))
-    part = {name: row[:, s.start : s.stop].unflatten(1, s.shape) for name, s in sections.items()}
-    hidden = codes.index_select(0, ids).to(compute_dtype).unflatten(1, (spec.depth - 1, spec.hidden, spec.hidden))
-    if part["scales"].numel():
-        hidden = hidden * part["scales"][:, :, None, :]
-    weights = [part["first_weight"], *hidden.unbind(1)]
+    end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
+    ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, compute_dtype)
+    part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
+    weights = [part["first_weight"], *gather_hidden(rows, ids, spec, compute_dtype).unbind(1)]
     layers = [(w.mT * spec.omega, part["biases"][:, i, :, None] * spec.omega) for i, w in enumerate(weights)]
     return [*layers, (part["last_weight"].mT, part["last_bias"][:, :, None])]
 

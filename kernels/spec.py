@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kernels.checks import require
 
@@ -95,14 +96,12 @@ def weight_sections(spec: SirenSpec) -> dict[str, Section]:
     return _sections(named)
 
 
-def float_sections(spec: SirenSpec, *, scales: int) -> dict[str, Section]:
-    """Return where each tensor lies in the `floats` part of a packed row: all that is not a hidden weight.
+@lru_cache  # asked for in every decode
+def end_sections(spec: SirenSpec) -> dict[str, Section]:
+    """Return where each tensor lies in the `ends` of a packed row: all that is neither a hidden weight nor a scale.
 
-    Order: first weight, all biases of the sine layers, last weight, last bias, then the scales of the hidden layers. A hidden
-    weight is ``codes[layer, i, j] * scales[layer, j]``, so a scale multiplies the accumulator of column j.
-
-    Args:
-        scales: how many a hidden layer has: `spec.hidden` (one a column), 1 (for all columns), or 0 (weights are floating).
+    Order: first weight, all biases of the sine layers, last weight, last bias. Ends stored as int8 have a scale for each of the
+    four, in this order.
     """
     d, h = spec.depth, spec.hidden
     named = [
@@ -110,11 +109,10 @@ def float_sections(spec: SirenSpec, *, scales: int) -> dict[str, Section]:
         ("biases", (d, h)),
         ("last_weight", (h, OUT_FEATURES)),
         ("last_bias", (OUT_FEATURES,)),
-        ("scales", (d - 1, scales)),
     ]
     return _sections(named)
 
 
-def n_floats(spec: SirenSpec, *, scales: int) -> int:
-    """Return the length of the `floats` part of a packed row; see `float_sections`."""
-    return float_sections(spec, scales=scales)["scales"].stop
+def n_ends(spec: SirenSpec) -> int:
+    """Return the length of the `ends` of a packed row; see `end_sections`."""
+    return end_sections(spec)["last_bias"].stop

@@ -43,9 +43,8 @@ def decode(
         raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
     height, width = size or one_size(store, ids)
     header = store.header
-    codes, floats, rows = store.rows(ids.to(store.device))
     return decoder_for(store.device, header.spec)(
-        codes, floats, rows, _affine_on(height, width, store.device),
+        store.rows, ids.to(store.device), _affine_on(height, width, store.device),
         spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
         mean=header.mean if normalize else None, std=header.std if normalize else None,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.reading import Chunk, read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.fit import FitConfig, Progress, fit, measure_psnr
-from rapid_inr.refine import RefineConfig, compress
+from rapid_inr.refine import Compressed, RefineConfig, compress
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
@@ -82,7 +82,10 @@ def encode(
         ValueError: if no image could be read.
     """
     chunks, skipped, moments, fit_s, compress_s = [], [], ChannelMoments(), 0.0, 0.0
-    compression = {"prune_config": prune_config, "quantize_config": quantize_config, "refine_config": refine_config}
+    compression: dict[str, Any] = {
+        "prune_config": prune_config, "quantize_config": quantize_config, "refine_config": refine_config,
+        "scales": None,  # with granularity dataset those of the first images encoded together
+    }  # fmt: skip
     for chunk in read_chunks(source, CHUNK_IMAGES, on_corrupt=on_corrupt):
         _count(moments, chunk, _ids_of_moments(source))
         encoded, seconds = _encode_chunk(
@@ -138,7 +141,8 @@ def _encode_chunk(
     fit_s, compress_s = 0.0, 0.0
     sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
     columns: dict[str, Tensor] = {"sizes": torch.from_numpy(sizes)}
-    for size in np.unique(sizes, axis=0):
+    kinds, counts = np.unique(sizes, axis=0, return_counts=True)
+    for size in kinds[np.argsort(-counts, kind="stable")]:  # scales that all share are chosen for the most frequent size
         members = np.flatnonzero((sizes == size).all(1))
         batch = torch.from_numpy(np.stack([images[i] for i in members]))
         began = time.perf_counter()
@@ -147,12 +151,10 @@ def _encode_chunk(
         began = time.perf_counter()
         stored = compress(result, batch, spec, fit_config, device=device, **compression)
         compress_s += time.perf_counter() - began
-        found = {
-            "codes": stored.codes,
-            "floats": stored.floats,
-            "masks": stored.masks,
-            "prune_ratio": stored.ratio,
-            "psnr_db": measure_psnr(stored.codes, stored.floats, batch, spec, device=device),
+        if compression["quantize_config"].granularity == "dataset" and stored.rows.scales is not None:
+            compression["scales"] = stored.rows.scales.float().unflatten(1, (-1, 1))
+        found = _columns(stored) | {
+            "psnr_db": measure_psnr(stored.rows, batch, spec, device=device),
             "fit_psnr_db": result.psnr_db,
             "attempts": result.attempts,
             "converged": result.converged,
@@ -160,6 +162,17 @@ def _encode_chunk(
         for name, values in found.items():
             columns.setdefault(name, values.new_empty((len(images), *values.shape[1:])))[torch.from_numpy(members)] = values
     return columns, (fit_s, compress_s)
+
+
+def _columns(stored: Compressed) -> dict[str, Tensor]:
+    """Return what is stored of each image; scales that all share stand at every image until they are packed."""
+    rows = stored.rows
+    columns = {"codes": rows.codes, "ends": rows.ends, "masks": stored.masks, "prune_ratio": stored.ratio}
+    if rows.scales is not None:
+        columns["scales"] = rows.scales.expand(len(rows), -1)
+    if rows.end_scales is not None:
+        columns["end_scales"] = rows.end_scales
+    return columns
 
 
 def _pack(
@@ -172,6 +185,7 @@ def _pack(
 ) -> PackedStore:
     sizes, ids, labels = columns["sizes"], columns["ids"], columns.get("labels")
     one_size = bool((sizes == sizes[0]).all())
+    shared = quantize_config.is_integer and quantize_config.granularity == "dataset"
     mean, std = moments.mean_std()
     header = StoreHeader(
         spec=spec,
@@ -185,7 +199,9 @@ def _pack(
     )
     return PackedStore(
         header,
-        floats=columns["floats"],
+        ends=columns["ends"],
+        scales=columns["scales"][:1] if shared else columns.get("scales"),
+        end_scales=columns.get("end_scales"),
         **_smallest_layout(columns["codes"], columns["masks"], quantize_config),
         sizes=None if one_size else sizes,
         labels=None if labels is None else labels.to(_label_dtype(len(source.class_names))),

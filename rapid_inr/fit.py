@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels.decoder import decoder_for
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
-from rapid_inr.compress.quantize import split_rows
+from rapid_inr.compress.quantize import Quantized, split_rows
 from rapid_inr.coords import pixel_affine, pixel_coords, pixel_lattices
 from rapid_inr.metrics import images_at_once, psnr_db
 from rapid_inr.siren import GradientWorkspace, initial_weights, layer_views, omega_factors
@@ -167,7 +167,7 @@ def _fit_attempt(
         finite.append(rows.isfinite().all(1, keepdim=True))
         rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
         weights.append(rows.cpu())
-        psnr.append(measure_psnr(*split_rows(rows, spec), some_images, spec))
+        psnr.append(measure_psnr(Quantized(*split_rows(rows, spec)), some_images, spec))
     psnr = torch.cat(psnr)
     converged = (psnr >= config.min_psnr_db) & torch.cat(finite).flatten().cpu()
     return FitResult(torch.cat(weights), psnr, torch.ones(len(ids), dtype=torch.int64), converged)
@@ -248,29 +248,29 @@ def _adam_step(
     rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
 
 
-def measure_psnr(codes: Tensor, floats: Tensor, images: Tensor, spec: SirenSpec, *, device: torch.device | None = None) -> Tensor:
+def measure_psnr(rows: Quantized, images: Tensor, spec: SirenSpec, *, device: torch.device | None = None) -> Tensor:
     """Return the PSNR of images as `decode` shows them on a device.
 
     Args:
-        codes: int8 or floating [B, (depth - 1) H^2], hidden weights as `quantize` or `split_rows` returns them.
-        floats: floating [B, F], the rest of each row, likewise.
+        rows: of B images, as `quantize` returns them, or `Quantized(*split_rows(...))` for rows as they are fitted.
         images: uint8 [B, height, width, 3], the originals.
         device: where to decode; by default where the rows are.
 
     Returns:
         float64 [B] in dB on the CPU.
     """
-    device = device or codes.device
+    device = device or rows.ends.device
     height, width = images.shape[1:3]
     affine, decoder = pixel_affine(height, width).to(device), decoder_for(device, spec)
-    found = []
-    for part in zip(*(tensor.split(images_at_once(height * width)) for tensor in (codes, floats, images)), strict=True):
-        some_codes, some_floats, some_images = (tensor.to(device) for tensor in part)
+    at_once, found = images_at_once(height * width), []
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        originals = images[part].to(device)
         decoded = decoder(
-            some_codes, some_floats, torch.arange(len(some_codes), device=device), affine,
+            rows.select(part).packed(device), torch.arange(len(originals), device=device), affine,
             spec=spec, height=height, width=width, dtype=torch.uint8, channels_last=True,
         )  # fmt: skip
-        found.append(psnr_db(decoded.permute(0, 2, 3, 1), some_images).cpu())
+        found.append(psnr_db(decoded.permute(0, 2, 3, 1), originals).cpu())
     return torch.cat(found)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import PruneConfig, PruneResult, prune
-from rapid_inr.compress.quantize import QuantizeConfig, quantize, split_rows
+from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize, split_rows
 from rapid_inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
 
 
@@ -41,14 +41,12 @@ class Compressed:
     """B images as a store holds them, codes not yet packed.
 
     Args:
-        codes: int8 or floating [B, K]; 0 where a mask has left a weight out.
-        floats: floating [B, F].
+        rows: codes are 0 where a mask has left a weight out.
         masks: bool [B, K], true where a hidden weight is kept.
         ratio: float64 [B], pruned hidden weights over all.
     """
 
-    codes: Tensor
-    floats: Tensor
+    rows: Quantized
     masks: Tensor
     ratio: Tensor
 
@@ -75,7 +73,8 @@ def refine(
         scales = there.log_scales.cpu()
         sound = found.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
         trained.append(torch.where(sound[:, None], found, before.forward(rows[part])))
-        before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
+        if not before.shares_scales:
+            before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
     return torch.cat(trained)
 
 
@@ -89,18 +88,22 @@ def compress(
     quantize_config: QuantizeConfig,
     refine_config: RefineConfig,
     device: torch.device,
+    scales: Tensor | None = None,
 ) -> Compressed:
-    """Prune, quantize and refine fitted images of one size, as the three configs say."""
+    """Prune, quantize and refine fitted images of one size, as the three configs say.
+
+    Args:
+        scales: float32 [1, D-1, 1], those that images compressed before share with these; None chooses them.
+    """
     pruned = _prune(result, images, spec, fit_config, prune_config, device)
     masks = None if bool(pruned.masks.all()) else pruned.masks
-    rows, scales = pruned.rows, None
+    rows = pruned.rows
     if quantize_config.is_integer and refine_config.steps > 0:
-        projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config)
+        projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
         schedule = _schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
         rows = refine(rows, images, spec, schedule, projection, device=device)
         scales = projection.scales()
-    codes, floats = quantize(rows, spec, quantize_config, scales=scales)
-    return Compressed(codes, floats, pruned.masks, pruned.ratio)
+    return Compressed(quantize(rows, spec, quantize_config, scales=scales), pruned.masks, pruned.ratio)
 
 
 def _schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
@@ -126,5 +129,5 @@ def _prune(
         config,
         n_layers=spec.depth - 1,
         refine=train,
-        measure=lambda rows, places: measure_psnr(*split_rows(rows, spec), images[places], spec, device=device),
+        measure=lambda rows, places: measure_psnr(Quantized(*split_rows(rows, spec)), images[places], spec, device=device),
     )

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig, dequantize
+from kernels.unpack import gather_hidden, unpack_ends
+from rapid_inr.compress.quantize import QuantizeConfig, join_rows
 from rapid_inr.coords import pixel_coords
 from rapid_inr.decode import decode, decode_each
 from rapid_inr.metrics import to_8bit
@@ -18,13 +19,18 @@ def assert_is_the_formula(store, ids, *, size=None):
 
 
 def reference(store, ids, height, width):
-    codes, floats, rows = store.rows(ids)
-    spec, rows = store.header.spec, dequantize(codes[rows], floats[rows], store.header.spec).double()
+    spec, stored = store.header.spec, store.rows
+    end_scales = None if stored.end_scales is None else stored.end_scales[ids]
+    ends = unpack_ends(stored.ends[ids], end_scales, spec, torch.float64)
+    rows = join_rows(gather_hidden(stored, ids, spec, torch.float64).flatten(1), ends, spec)
     rgb = to_8bit(siren(rows, pixel_coords(height, width).double(), spec))
     return rgb.reshape(len(ids), height, width, 3).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(bits=5, granularity="tensor"), QuantizeConfig(bits=32)])
+@pytest.mark.parametrize(
+    "config",
+    [QuantizeConfig(), QuantizeConfig(5, granularity="tensor"), QuantizeConfig(6, 8, "dataset"), QuantizeConfig(bits=32)],
+)
 @pytest.mark.parametrize("size", [None, (6, 4), (13, 5)])
 def test_a_decode_is_the_formula_at_the_pixel_centres(size, config, device):
     assert_is_the_formula(small_store(5, config=config).to(device), torch.tensor([4, 0, 0, 2]), size=size)
@@ -92,7 +98,6 @@ def test_ids_out_of_range_are_refused(ids):
 @pytest.mark.parametrize("bits", [3, 8])
 def test_weights_that_a_mask_leaves_out_are_zero(masks, bits, device):
     store, ids = small_store(5, config=QuantizeConfig(bits), masks=masks).to(device), torch.tensor([4, 0, 0, 2], device=device)
-    codes, _, rows = store.rows(ids)
-    zeros = (codes[rows] == 0).float().mean(1)
+    zeros = (gather_hidden(store.rows, ids, store.header.spec, torch.float32).flatten(1) == 0).float().mean(1)
     assert (zeros > 0.2).all()
     assert_is_the_formula(store, ids)

@@ -7,6 +7,7 @@ import torch
 
 import rapid_inr.encode
 from kernels.spec import SirenSpec
+from kernels.unpack import gather_hidden
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
@@ -138,7 +139,8 @@ def test_the_rows_of_an_image_do_not_depend_on_what_is_encoded_beside_it():
     source = source_of(images)
     part, _ = encode(replace(source, ids=source.ids[3:]), SPEC, FIT, QuantizeConfig())
     assert torch.equal(whole.codes[3:], part.codes)
-    assert torch.equal(whole.floats[3:], part.floats)
+    assert torch.equal(whole.ends[3:], part.ends)
+    assert torch.equal(whole.scales[3:], part.scales)
     assert part.source_ids.tolist() == [3, 4]
 
 
@@ -153,6 +155,26 @@ def test_training_through_four_bits_wins_back_most_of_what_they_cost():
     assert torch.allclose(psnr_db(decoded, smooth_images(6, 16, 16)), refined.psnr_db, atol=0.05)
 
 
+@pytest.mark.parametrize("steps", [0, 60])
+def test_scales_of_a_dataset_are_one_set_for_all_chunks_and_sizes(monkeypatch, steps):
+    monkeypatch.setattr(rapid_inr.encode, "CHUNK_IMAGES", 3)
+    images = [*smooth_images(4, 12, 12), *smooth_images(1, 10, 14)]
+    config = QuantizeConfig(8, 8, "dataset")
+    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=RefineConfig(steps=steps))
+    assert store.scales.shape == (1, SPEC.depth - 1)
+    assert store.end_scales.shape == (5, 4)
+    for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):
+        assert abs(psnr_db(found[None], image[None]) - reported) < 0.05
+    assert (report.fit_psnr_db - report.psnr_db).mean() < 1.0
+
+
+def test_training_wins_back_what_eight_bit_ends_cost():
+    source, config = source_of(smooth_images(6, 16, 16)), QuantizeConfig(8, 8)
+    _, rounded = encode(source, SPEC, FIT, config)
+    _, refined = encode(source, SPEC, FIT, config, refine_config=RefineConfig(steps=100))
+    assert (refined.psnr_db - rounded.psnr_db).mean() > 0.1
+
+
 def test_pruned_images_are_stored_with_their_masks_and_keep_their_rule():
     images = smooth_images(6, 16, 16)
     config = PruneConfig(rule="max_drop", max_drop_db=2.0, max_ratio=0.8, step=0.2, finetune_steps=30)
@@ -163,7 +185,8 @@ def test_pruned_images_are_stored_with_their_masks_and_keep_their_rule():
     assert (report.psnr_db >= report.fit_psnr_db - 2.0 - 0.5).all()  # and a little for the rounding
     assert store.masks is not None
     assert store.nbytes < dense.nbytes
-    zeros = (store.rows(torch.arange(6))[0] == 0).double().mean(1)
+    hidden = gather_hidden(store.rows, torch.arange(6), store.header.spec, torch.float32)
+    zeros = (hidden == 0).flatten(1).double().mean(1)
     assert (zeros >= report.prune_ratio - 1e-9).all()
     decoded = torch.stack(list(decode_each(store)))
     assert torch.allclose(psnr_db(decoded, images), report.psnr_db, atol=0.05)

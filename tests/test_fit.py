@@ -6,7 +6,7 @@ import torch
 
 from kernels.spec import SirenSpec
 from rapid_inr import fit as fit_module
-from rapid_inr.compress.quantize import split_rows
+from rapid_inr.compress.quantize import Quantized, split_rows
 from rapid_inr.coords import pixel_coords, pixel_lattices
 from rapid_inr.fit import (
     CPU_WORKSPACE_BYTES,
@@ -71,11 +71,11 @@ def test_a_siren_wider_than_the_kernel_takes_is_fitted_and_measured(device):
 
 def test_measuring_in_parts_does_not_show(monkeypatch, device):
     images, rows = smooth_images(5, 6, 7), initial_weights(SPEC, range(5), seed=0)
-    whole = measure_psnr(*split_rows(rows, SPEC), images, SPEC, device=device)
+    whole = measure_psnr(Quantized(*split_rows(rows, SPEC)), images, SPEC, device=device)
     monkeypatch.setattr("rapid_inr.metrics.BATCH_PIXELS", 2 * 42)
     sizes = []
     monkeypatch.setattr(fit_module, "psnr_db", lambda decoded, original: sizes.append(len(decoded)) or psnr_db(decoded, original))
-    parts = measure_psnr(*split_rows(rows, SPEC), images, SPEC, device=device)
+    parts = measure_psnr(Quantized(*split_rows(rows, SPEC)), images, SPEC, device=device)
     assert sizes == [2, 2, 1]
     torch.testing.assert_close(parts, whole, atol=DECODE_PSNR_DB, rtol=0)
 

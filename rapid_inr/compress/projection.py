@@ -5,6 +5,9 @@ identity (straight-through: Bengio et al. 2013, arXiv 1308.3432) where a weight 
 the rounding error (LSQ: Esser et al. 2020, arXiv 1902.08153, equation 3), here in the logarithm so that they stay positive:
 
     w' = s clip(round(w / s), -q, q);   dw'/dw = [|w / s| <= q];   dw'/d(log s) = s (round(w / s) - w / s), or +-s q where clipped
+
+Ends are rounded as they are stored, with scales chosen anew from their maximum each time. Scales that all images share stay as
+they are: images are trained batch by batch, and no batch may move what the others read.
 """
 
 from __future__ import annotations
@@ -15,7 +18,16 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, hidden_matrices, join_rows, split_rows, storable_scales
+from kernels.unpack import unpack_ends
+from rapid_inr.compress.quantize import (
+    QuantizeConfig,
+    choose_scales,
+    hidden_matrices,
+    join_rows,
+    quantize_ends,
+    split_rows,
+    storable_scales,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class Projection:
     Args:
         masks: bool [B, (depth - 1) H^2] or [1, ...], true where a hidden weight is kept; None keeps all.
         quantize: how hidden weights are rounded; None or a floating kind rounds nothing.
-        log_scales: float32 [B, D-1, columns or 1], learned; empty where nothing is rounded.
+        log_scales: float32 [B, D-1, columns or 1], learned, or [1, D-1, 1], shared and kept; empty where nothing is rounded.
     """
 
     spec: SirenSpec
@@ -35,14 +47,20 @@ class Projection:
 
     @classmethod
     def of(
-        cls, rows: Tensor, spec: SirenSpec, *, masks: Tensor | None = None, quantize: QuantizeConfig | None = None
+        cls,
+        rows: Tensor,
+        spec: SirenSpec,
+        *,
+        masks: Tensor | None = None,
+        quantize: QuantizeConfig | None = None,
+        scales: Tensor | None = None,
     ) -> Projection:
-        """Begin from the scales that suit `rows` as they are."""
+        """Begin from these scales, or from those that suit `rows` as they are."""
         log_scales = rows.new_empty(len(rows), 0, 1)
         if quantize is not None and quantize.is_integer:
             hidden, _ = split_rows(rows, spec)
             hidden = hidden if masks is None else hidden * masks
-            log_scales = choose_scales(hidden_matrices(hidden, spec), quantize).log()
+            log_scales = (choose_scales(hidden_matrices(hidden, spec), quantize) if scales is None else scales).log()
         return cls(spec, masks, quantize, log_scales)
 
     def to(self, device: torch.device) -> Projection:
@@ -53,11 +71,15 @@ class Projection:
     def select(self, which: Tensor | slice) -> Projection:
         """Return the projection of some of the rows."""
         masks = self.masks if self.masks is None or len(self.masks) == 1 else self.masks[which]
-        return replace(self, masks=masks, log_scales=self.log_scales[which])
+        return replace(self, masks=masks, log_scales=self.log_scales if self.shares_scales else self.log_scales[which])
 
     @property
     def rounds(self) -> bool:
-        return self.log_scales.numel() > 0
+        return self.quantize is not None and self.quantize.is_integer
+
+    @property
+    def shares_scales(self) -> bool:
+        return self.quantize is not None and self.quantize.granularity == "dataset"
 
     def scales(self) -> Tensor:
         """Return the scales as they are stored, float32 [B, D-1, columns or 1]."""
@@ -74,7 +96,7 @@ class Projection:
             scales = self.scales().unsqueeze(2)  # [B, D-1, 1, columns or 1]
             q = self.quantize.max_code
             hidden = ((hidden_matrices(hidden, self.spec) / scales).round_().clamp_(-q, q) * scales).flatten(1)
-            rest = rest.to(self.quantize.floats_dtype).float()
+            rest = unpack_ends(*quantize_ends(rest, self.spec, self.quantize), self.spec, torch.float32)
         return join_rows(hidden, rest, self.spec)
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +114,10 @@ class Projection:
         clipped = exact.clamp(-q, q)
         inside = exact == clipped
         matrix_grad = hidden_matrices(hidden_grad, self.spec)
+        row_grad = join_rows((matrix_grad * inside).flatten(1), rest_grad, self.spec)
+        if self.shares_scales:
+            return row_grad, torch.zeros_like(self.log_scales)
         by_weight = matrix_grad * (clipped.round() - torch.where(inside, exact, 0)) * scales
         axes = (2,) if self.quantize.granularity == "column" else (2, 3)
         scale_grad = by_weight.sum(axes).reshape(self.log_scales.shape)
-        return join_rows((matrix_grad * inside).flatten(1), rest_grad, self.spec), scale_grad
+        return row_grad, scale_grad

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.spec import Section, SirenSpec, float_sections, n_floats, weight_sections
+from kernels.rows import CODE_DTYPES, PackedRows
+from kernels.spec import Section, SirenSpec, end_sections, weight_sections
+from kernels.unpack import unpack_ends
 
-FLOAT_DTYPES = {16: torch.float16, 32: torch.float32}
-GRANULARITIES = ("column", "tensor")
+END_DTYPES = {8: torch.int8, 16: torch.float16, 32: torch.float32}
+GRANULARITIES = ("column", "tensor", "dataset")
+MAX_END = 127  # the largest int8 code of an end
 RANGES = ("max", "mse")
 CLIPS = torch.linspace(0.3, 1.0, 36)  # of the largest weight: ranges that `mse` tries
 
@@ -28,8 +31,10 @@ class QuantizeConfig:
 
     Args:
         bits: of a hidden weight: 2 to 8 (integer with scales), or 16 or 32 (floating, no scales).
-        ends_bits: 16 or 32, of the first and last layers, all biases, and the scales.
-        granularity: ``column`` (a scale for each output unit of a layer) or ``tensor`` (one for each layer).
+        ends_bits: 16 or 32, of the first and last layers and all biases; or 8, integers with a scale for each of the four
+            `end_sections` of an image. Scales are as wide as floating ends, and take 16 bits where ends take 8.
+        granularity: ``column`` (a scale for each output unit of a layer), ``tensor`` (one for each layer), or ``dataset`` (one
+            for each layer, shared by all images).
         range: ``max`` (no weight is clipped) or ``mse`` (the clipping with the least squared error).
 
     Raises:
@@ -43,8 +48,8 @@ class QuantizeConfig:
 
     def __post_init__(self) -> None:
         choices = {
-            "bits": (*range(2, 9), *FLOAT_DTYPES),
-            "ends_bits": tuple(FLOAT_DTYPES),
+            "bits": tuple(CODE_DTYPES),
+            "ends_bits": tuple(END_DTYPES),
             "granularity": GRANULARITIES,
             "range": RANGES,
         }
@@ -55,7 +60,7 @@ class QuantizeConfig:
     @property
     def is_integer(self) -> bool:
         """Whether hidden weights are stored as integers with scales."""
-        return self.bits not in FLOAT_DTYPES
+        return self.bits <= 8
 
     @property
     def max_code(self) -> int:
@@ -63,16 +68,58 @@ class QuantizeConfig:
         return 2 ** (self.bits - 1) - 1
 
     @property
-    def floats_dtype(self) -> torch.dtype:
-        return FLOAT_DTYPES[self.ends_bits]
+    def ends_dtype(self) -> torch.dtype:
+        return END_DTYPES[self.ends_bits]
 
-    def n_scales(self, spec: SirenSpec) -> int:
-        """Return how many scales a layer has."""
-        return 0 if not self.is_integer else spec.hidden if self.granularity == "column" else 1
+    @property
+    def scales_dtype(self) -> torch.dtype:
+        return END_DTYPES[max(self.ends_bits, 16)]
+
+    def scales_shape(self, n: int, spec: SirenSpec) -> tuple[int, int, int]:
+        """Return the shape of the scales of n rows: [n or 1, D-1, columns or 1]."""
+        rows = 1 if self.granularity == "dataset" else n
+        return rows, spec.depth - 1, spec.hidden if self.granularity == "column" else 1
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """B rows as a store holds them, codes not yet packed; None where a kind has no such tensor.
+
+    Args:
+        codes: int8 [B, (depth - 1) H^2], or floating.
+        ends: [B, E], laid out by `end_sections`.
+        scales: [B or 1, (depth - 1) * columns].
+        end_scales: [B, 4].
+    """
+
+    codes: Tensor
+    ends: Tensor
+    scales: Tensor | None = None
+    end_scales: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def select(self, which: slice) -> Quantized:
+        """Return some of the rows; shared scales stay shared."""
+        shared = self.scales is None or len(self.scales) == 1
+        return Quantized(
+            self.codes[which],
+            self.ends[which],
+            self.scales if shared else self.scales[which],
+            None if self.end_scales is None else self.end_scales[which],
+        )
+
+    def packed(self, device: torch.device | None = None) -> PackedRows:
+        """Return the rows as a decode reads them, a byte a code, on a device."""
+        codes = self.codes.view(torch.uint8) if self.codes.dtype == torch.int8 else self.codes
+        tensors = (codes, self.ends, self.scales, self.end_scales)
+        bits = 8 * codes.element_size()
+        return PackedRows(*(None if tensor is None else tensor.to(device).contiguous() for tensor in tensors), bits=bits)
 
 
 def split_rows(rows: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
-    """Split flat rows [B, S] into hidden weights [B, (depth - 1) H^2] and the rest, in the order of `float_sections`."""
+    """Split flat rows [B, S] into hidden weights [B, (depth - 1) H^2] and the ends, in the order of `end_sections`."""
     sections = weight_sections(spec)
 
     def part(name: str) -> Tensor:
@@ -85,27 +132,27 @@ def split_rows(rows: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
     return codes, torch.cat([part("weight_0"), *biases, part(f"weight_{last}"), part(f"bias_{last}")], 1)
 
 
-def join_rows(hidden: Tensor, rest: Tensor, spec: SirenSpec) -> Tensor:
+def join_rows(hidden: Tensor, ends: Tensor, spec: SirenSpec) -> Tensor:
     """Undo `split_rows`."""
-    rows = rest.new_empty(len(rest), spec.n_weights)
-    sections, parts = weight_sections(spec), float_sections(spec, scales=0)
+    rows = ends.new_empty(len(ends), spec.n_weights)
+    sections, parts = weight_sections(spec), end_sections(spec)
 
     def put(name: str, values: Tensor) -> None:
         rows[:, sections[name].start : sections[name].stop] = values
 
-    biases = _section(rest, parts["biases"]).unbind(1)
+    biases = _section(ends, parts["biases"]).unbind(1)
     for i, bias in enumerate(biases):
         put(f"bias_{i}", bias)
     for i, layer in enumerate(hidden.unflatten(1, (spec.depth - 1, -1)).unbind(1) if spec.depth > 1 else (), start=1):
         put(f"weight_{i}", layer)
-    put("weight_0", rest[:, parts["first_weight"].start : parts["first_weight"].stop])
-    put(f"weight_{spec.depth}", rest[:, parts["last_weight"].start : parts["last_weight"].stop])
-    put(f"bias_{spec.depth}", rest[:, parts["last_bias"].start : parts["last_bias"].stop])
+    put("weight_0", ends[:, parts["first_weight"].start : parts["first_weight"].stop])
+    put(f"weight_{spec.depth}", ends[:, parts["last_weight"].start : parts["last_weight"].stop])
+    put(f"bias_{spec.depth}", ends[:, parts["last_bias"].start : parts["last_bias"].stop])
     return rows
 
 
-def _section(floats: Tensor, section: Section) -> Tensor:
-    return floats[:, section.start : section.stop].unflatten(1, section.shape)
+def _section(ends: Tensor, section: Section) -> Tensor:
+    return ends[:, section.start : section.stop].unflatten(1, section.shape)
 
 
 def hidden_matrices(hidden: Tensor, spec: SirenSpec) -> Tensor:
@@ -113,32 +160,45 @@ def hidden_matrices(hidden: Tensor, spec: SirenSpec) -> Tensor:
     return hidden.reshape(len(hidden), spec.depth - 1, spec.hidden, spec.hidden)
 
 
-def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: Tensor | None = None) -> Quantized:
     """Quantize flat rows to what a store holds.
 
     Args:
         rows: float32 [B, S], finite.
-        scales: float32 [B, D-1, H or 1], as they can be stored; None chooses them as `config` says.
+        scales: float32 [B or 1, D-1, H or 1], as they can be stored; None chooses them as `config` says.
 
     Returns:
-        `codes` [B, (depth - 1) H^2], int8 or of the floating type of `config.bits`, and `floats` [B, F] of
-        `config.floats_dtype`. With scales and ``range=max``, the error of a hidden weight is at most half a step.
+        The codes and all that goes with them. With scales chosen here and ``range=max``, the error of a hidden weight is at most
+        half a step.
 
     Raises:
         ValueError: if a value is not finite or does not fit its type.
     """
     hidden, rest = split_rows(rows, spec)
+    stored_scales = None
     if config.is_integer:
         matrices = hidden_matrices(hidden, spec)
-        scales = choose_scales(matrices, config) if scales is None else scales  # [B, D-1, columns or 1]
+        scales = choose_scales(matrices, config) if scales is None else scales  # [B or 1, D-1, columns or 1]
         codes = _round_to_codes(matrices, scales, config).to(torch.int8).flatten(1)
-        rest = torch.cat([rest, scales.flatten(1)], 1)
+        stored_scales = scales.flatten(1).to(config.scales_dtype)
     else:
-        codes = hidden.to(FLOAT_DTYPES[config.bits])
-    floats = rest.to(config.floats_dtype)
-    if not (floats.isfinite().all() and codes.isfinite().all()):
+        codes = hidden.to(CODE_DTYPES[config.bits])
+    ends, end_scales = quantize_ends(rest, spec, config)
+    quantized = Quantized(codes, ends, stored_scales, end_scales)
+    kept = (rows, codes, ends, stored_scales, end_scales)
+    if not all(bool(tensor.isfinite().all()) for tensor in kept if tensor is not None):
         raise ValueError("a weight is not finite in the bits it is stored with; try quantize=fp32")
-    return codes, floats
+    return quantized
+
+
+def quantize_ends(ends: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tuple[Tensor, Tensor | None]:
+    """Return the ends [B, E] as they are stored and, where they are integers, the scales [B, 4] of their sections."""
+    if config.ends_bits != 8:
+        return ends.to(config.ends_dtype), None
+    parts = [ends[:, section.start : section.stop] for section in end_sections(spec).values()]
+    scales = [storable_scales(part.abs().amax(1, keepdim=True) / MAX_END, config) for part in parts]
+    codes = [(part / scale).round_().clamp_(-MAX_END, MAX_END) for part, scale in zip(parts, scales, strict=True)]
+    return torch.cat(codes, 1).to(torch.int8), torch.cat(scales, 1).to(config.scales_dtype)
 
 
 def _round_to_codes(matrices: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
@@ -146,19 +206,20 @@ def _round_to_codes(matrices: Tensor, scales: Tensor, config: QuantizeConfig) ->
 
 
 def choose_scales(matrices: Tensor, config: QuantizeConfig) -> Tensor:
-    """Return the scales as they will be stored: numbers of `config.floats_dtype`, in float32.
+    """Return the scales as they will be stored: numbers of `config.scales_dtype`, in float32.
 
     Args:
         matrices: float32 [B, D-1, H, H], (fan_in, fan_out) last.
 
     Returns:
-        float32 [B, D-1, H] or [B, D-1, 1], positive. Rounded *up* with ``range=max``, so that no weight is clipped. Weights that
-        are all zero get the smallest normal number, so that their codes are 0.
+        float32 [B, D-1, H], [B, D-1, 1] or [1, D-1, 1], positive. Rounded *up* with ``range=max``, so that no weight is clipped.
+        Weights that are all zero get the smallest normal number, so that their codes are 0.
     """
-    axes = (2,) if config.granularity == "column" else (2, 3)
+    axes = {"column": (2,), "tensor": (2, 3), "dataset": (0, 2, 3)}[config.granularity]  # that share a scale
     if matrices.shape[1] == 0:  # amax refuses to reduce nothing
-        return matrices.new_empty(len(matrices), 0, matrices.shape[3] if config.granularity == "column" else 1)
-    largest = matrices.abs().amax(axes, keepdim=config.granularity == "tensor").flatten(2) / config.max_code
+        rows, columns = (1 if axis in axes else matrices.shape[axis] for axis in (0, 3))
+        return matrices.new_empty(rows, 0, columns)
+    largest = matrices.abs().amax(axes, keepdim=True).squeeze(2) / config.max_code
     full = storable_scales(largest, config)
     if config.range == "max":
         return full
@@ -166,24 +227,23 @@ def choose_scales(matrices: Tensor, config: QuantizeConfig) -> Tensor:
     for clip in CLIPS.tolist():
         scales = storable_scales(largest * clip, config)
         error = (_round_to_codes(matrices, scales, config) * scales.unsqueeze(2) - matrices).square_()
-        error = error.sum(axes, keepdim=config.granularity == "tensor").flatten(2)
+        error = error.sum(axes, keepdim=True).squeeze(2)
         best, least = torch.where(error < least, scales, best), torch.minimum(error, least)
     return best
 
 
 def storable_scales(scales: Tensor, config: QuantizeConfig) -> Tensor:
-    """Round scales up to numbers that `ends_bits` can hold, at least the smallest normal one; returns float32."""
-    dtype = config.floats_dtype
+    """Round scales up to numbers that `config.scales_dtype` can hold, at least the smallest normal one; returns float32."""
+    dtype = config.scales_dtype
     stored = scales.to(dtype)
     stored = torch.where(stored.float() < scales, torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored)
     return stored.clamp_min(torch.finfo(dtype).tiny).float()
 
 
-def dequantize(codes: Tensor, floats: Tensor, spec: SirenSpec) -> Tensor:
-    """Return float32 flat rows [B, S] from what `quantize` returned."""
-    floats, hidden = floats.float(), codes.float()
-    n_plain = n_floats(spec, scales=0)
-    if codes.dtype == torch.int8 and spec.depth > 1:
-        scales = floats[:, n_plain:].unflatten(1, (spec.depth - 1, -1))  # [B, D-1, columns or 1]
+def dequantize(quantized: Quantized, spec: SirenSpec) -> Tensor:
+    """Return float32 flat rows [B, S]."""
+    hidden = quantized.codes.float()
+    if quantized.scales is not None and spec.depth > 1:
+        scales = quantized.scales.float().unflatten(1, (spec.depth - 1, -1))  # [B or 1, D-1, columns or 1]
         hidden = (hidden_matrices(hidden, spec) * scales.unsqueeze(2)).flatten(1)
-    return join_rows(hidden, floats[:, :n_plain], spec)
+    return join_rows(hidden, unpack_ends(quantized.ends, quantized.end_scales, spec, torch.float32), spec)

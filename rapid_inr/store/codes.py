@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rapid_inr.compress.bits import pack_bits, packed_bytes, unpack_bits
+from kernels.rows import packed_bytes
+from kernels.unpack import unpack_bits
+from rapid_inr.compress.bits import pack_bits
 
 PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile
 
@@ -50,38 +52,6 @@ def row_starts(masks: Tensor, bits: int) -> Tensor:
 def pack_masks(masks: Tensor) -> Tensor:
     """Pack bool [N, K] to uint8 [N, packed_bytes(K, 1)]."""
     return torch.cat([pack_bits(part, 1) for part in masks.split(PACK_ROWS)])
-
-
-def gather_codes(
-    packed: Tensor, ids: Tensor, *, bits: int, n_codes: int, masks: Tensor | None = None, starts: Tensor | None = None
-) -> Tensor:
-    """Unpack the codes of some images, in tensor code on the device of `packed`.
-
-    Args:
-        packed: what `pack_codes` returned.
-        ids: int64 [B].
-        n_codes: K.
-        masks: packed masks, [N, ...] or [1, ...], or None.
-        starts: what `row_starts` returned, for masks of their own.
-
-    Returns:
-        int8 [B, K], 0 where a mask has left a weight out.
-    """
-    first = ids * packed.shape[1] if starts is None else starts[ids]  # [B], the byte at which each row begins
-    if masks is None:
-        kept, rank = None, torch.arange(n_codes, device=packed.device)[None]  # [1, K]
-    else:
-        chosen = masks if starts is None else masks[ids]
-        kept = unpack_bits(chosen, 1, n_codes).bool()  # [1 or B, K]
-        rank = kept.cumsum(1) - 1
-    place = rank.clamp(min=0) * bits
-    byte = first[:, None] + place // 8  # [B, K]
-    flat = packed.flatten()
-    low, high = flat[byte.clamp(max=len(flat) - 1)].int(), flat[(byte + 1).clamp(max=len(flat) - 1)].int()
-    value = (low | high << 8) >> (place % 8) & (1 << bits) - 1
-    sign = 1 << (bits - 1)
-    codes = ((value ^ sign) - sign).to(torch.int8)
-    return codes if kept is None else torch.where(kept, codes, 0)
 
 
 def take_rows(packed: Tensor, starts: Tensor, ids: Tensor) -> Tensor:

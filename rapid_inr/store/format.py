@@ -17,11 +17,11 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.files import atomic
-from rapid_inr.store.packed import FAMILY, PackedStore, StoreHeader
+from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
 
-VERSION = 1
+VERSION = 2
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
-OPTIONAL = ("masks", "sizes", "labels", "source_ids")
+NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
 
 
 class StoreFormatError(Exception):
@@ -105,8 +105,8 @@ def _parse_metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, An
 
 
 def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    missing = {"codes", "floats"} - set(tensors)
-    unknown = set(tensors) - {"codes", "floats", *OPTIONAL}
+    missing = NEEDED - set(tensors)
+    unknown = set(tensors) - set(TENSORS)
     if missing or unknown:
         raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {sorted(unknown)}")
     checksums = raw.get("crc32")
@@ -148,7 +148,7 @@ def _check_values(path: Path, store: PackedStore, *, images: object) -> None:
         reject("an image has no pixels")
     if store.labels is not None and not 0 <= int(store.labels.min()) <= int(store.labels.max()) < len(store.header.class_names):
         reject(f"a label lies outside the {len(store.header.class_names)} classes")
-    if not all(bool(t.isfinite().all()) for t in (store.codes, store.floats)):
+    if not all(bool(t.isfinite().all()) for t in store.rows.tensors().values()):
         reject("a weight is not finite")
     unused = -store.header.spec.n_hidden_weights % 8
     if store.masks is not None and unused and bool((store.masks[:, -1] >> (8 - unused)).any()):

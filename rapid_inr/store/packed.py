@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec, float_sections, n_floats
-from rapid_inr.compress.bits import packed_bytes
-from rapid_inr.compress.quantize import FLOAT_DTYPES, QuantizeConfig
+from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
+from kernels.spec import SirenSpec, end_sections, n_ends
+from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import name_in_splits
-from rapid_inr.store.codes import gather_codes, row_bytes, row_starts, take_rows
+from rapid_inr.store.codes import row_bytes, row_starts, take_rows
 
+TENSORS = ("codes", "ends", "scales", "end_scales", "masks", "sizes", "labels", "source_ids")  # in the order of the file
 FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
 
 
@@ -52,10 +53,7 @@ class PackedStore:
 
     Args:
         header: see `StoreHeader`.
-        codes: hidden weights. Integers: uint8 rows as `store.codes` packs them, [N, bytes], or [total bytes] where each image
-            has its own mask. Floating: [N, (depth - 1) hidden^2].
-        floats: [N, F] all else of a row; see `kernels.spec.float_sections`.
-        masks: uint8 [N, bytes], or [1, bytes] for one that all share, a bit a hidden weight, 1 where it is kept; None: all are.
+        codes, ends, scales, end_scales, masks: the packed rows; see `kernels.rows.PackedRows`.
         sizes: int32 [N, 2] (height, width), or None where `header.size` holds for all.
         labels: integer [N], or None.
         source_ids: integer [N], increasing: the index of each image in its source; None where it is 0..N-1.
@@ -66,20 +64,28 @@ class PackedStore:
 
     header: StoreHeader
     codes: Tensor
-    floats: Tensor
+    ends: Tensor
+    scales: Tensor | None = None
+    end_scales: Tensor | None = None
     masks: Tensor | None = None
     sizes: Tensor | None = None
     labels: Tensor | None = None
     source_ids: Tensor | None = None
     starts: Tensor | None = field(init=False, default=None, repr=False, compare=False)  # of rows of unequal length
+    rows: PackedRows = field(init=False, repr=False, compare=False)  # what a decode reads: the same tensors
 
     def __post_init__(self) -> None:
         spec, quantize = self.header.spec, self.header.quantize
-        n = len(self.floats)
+        n = len(self.ends)
         if n == 0:
             raise ValueError("the store is empty, expected at least one image")
+        scales_shape = quantize.scales_shape(n, spec)
+        self._check_presence("scales", there=quantize.is_integer)
+        self._check_presence("end_scales", there=quantize.ends_bits == 8)
         expected = {
-            "floats": ((n, n_floats(spec, scales=quantize.n_scales(spec))), (quantize.floats_dtype,)),
+            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,)),
+            "scales": ((scales_shape[0], scales_shape[1] * scales_shape[2]), (quantize.scales_dtype,)),
+            "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,)),
             "sizes": ((n, 2), (torch.int32,)),
             "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64)),
             "source_ids": ((n,), (torch.int32, torch.int64)),
@@ -89,9 +95,17 @@ class PackedStore:
             self._check(name, shape, dtypes)
         if self.codes.ndim == 1 and self.masks is not None:
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
-        self._check("codes", self._codes_shape(), (torch.uint8,) if quantize.is_integer else (FLOAT_DTYPES[quantize.bits],))
+        self._check("codes", self._codes_shape(), (CODE_DTYPES[quantize.bits],))
         if (self.header.size is None) != (self.sizes is not None):
             raise ValueError("exactly one of header.size and sizes must be given")
+        rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
+        object.__setattr__(self, "rows", rows)
+
+    def _check_presence(self, name: str, *, there: bool) -> None:
+        if (getattr(self, name) is not None) != there:
+            raise ValueError(
+                f"{name} is {'None' if there else 'a tensor'}, expected {'a tensor' if there else 'None'} by the header"
+            )
 
     def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
         tensor = getattr(self, name)
@@ -101,8 +115,8 @@ class PackedStore:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         if tensor.dtype not in dtypes:
             raise ValueError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
-        if tensor.device != self.floats.device:
-            raise ValueError(f"{name} is on {tensor.device}, floats on {self.floats.device}")
+        if tensor.device != self.device:
+            raise ValueError(f"{name} is on {tensor.device}, ends on {self.device}")
 
     def _codes_shape(self) -> tuple[int, ...]:
         spec, quantize = self.header.spec, self.header.quantize
@@ -113,15 +127,15 @@ class PackedStore:
         return (len(self), row_bytes(spec.n_hidden_weights, quantize.bits, self.masks))
 
     def __len__(self) -> int:
-        return len(self.floats)
+        return len(self.ends)
 
     @property
     def device(self) -> torch.device:
-        return self.floats.device
+        return self.ends.device
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors there are, by name, in the order of the file."""
-        named = {name: getattr(self, name) for name in ("codes", "floats", "masks", "sizes", "labels", "source_ids")}
+        named = {name: getattr(self, name) for name in TENSORS}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @property
@@ -144,33 +158,14 @@ class PackedStore:
         """Return the split of an image and its index there, such as ``test_00042``."""
         return name_in_splits(self.header.splits, index if self.source_ids is None else int(self.source_ids[index]))
 
-    def rows(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what a decode reads: codes, floats, and the row of each image in them.
-
-        Rows of whole bytes are handed over as they lie; rows of fewer bits or with masks are unpacked for these images alone.
-
-        Args:
-            ids: int64 [B], positions in the store, on its device.
-
-        Returns:
-            int8 or floating [M, (depth - 1) hidden^2], floating [M, F], and int64 [B].
-        """
-        spec, bits = self.header.spec, self.header.quantize.bits
-        if not self.header.quantize.is_integer:
-            return self.codes, self.floats, ids
-        if bits == 8 and self.masks is None:
-            return self.codes.view(torch.int8), self.floats, ids
-        codes = gather_codes(
-            self.codes, ids, bits=bits, n_codes=spec.n_hidden_weights, masks=self.masks, starts=self.starts
-        )  # fmt: skip
-        return codes, self.floats[ids], torch.arange(len(ids), device=ids.device)
-
     def take(self, ids: Tensor) -> PackedStore:
         """Return the store of the images at these positions, int64 and increasing, on the same device."""
         ids = ids.to(self.device)
         source_ids = torch.arange(len(self), dtype=torch.int32) if self.source_ids is None else self.source_ids
         tensors = self.tensors() | {"source_ids": source_ids.to(self.device)}
-        taken = {name: tensor[ids] for name, tensor in tensors.items() if name not in ("codes", "masks")}
+        taken = {name: tensor[ids] for name, tensor in tensors.items() if name not in ("codes", "masks", "scales")}
+        own_scales = self.scales is not None and self.header.quantize.granularity != "dataset"
+        taken["scales"] = self.scales[ids] if own_scales else self.scales
         taken["masks"] = self.masks if self.starts is None else self.masks[ids]
         taken["codes"] = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
         return replace(self, **taken)
@@ -213,17 +208,15 @@ def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
     """Break down the bytes of a store's file; the parts sum to `file_bytes`.
 
     Returns:
-        ``codes`` (hidden weights), ``masks`` (which are kept), ``ends`` (first and last layer), ``biases``, ``scales``,
+        ``codes`` (hidden weights), ``masks`` (which are kept), ``ends`` (first and last layer), ``biases``, ``scales`` (all),
         ``sizes``, ``labels``, ``source_ids``, and ``header`` (all else in the file: names, offsets, checksums, how it was made).
     """
-    spec, quantize = store.header.spec, store.header.quantize
-    element = store.floats.element_size() * len(store)
-    sections = float_sections(spec, scales=quantize.n_scales(spec))
+    element, sections = store.ends.element_size() * len(store), end_sections(store.header.spec)
     parts = {
         "codes": store.codes.nbytes,
         "ends": element * (sections["first_weight"].size + sections["last_weight"].size),
         "biases": element * (sections["biases"].size + sections["last_bias"].size),
-        "scales": element * sections["scales"].size,
+        "scales": sum(tensor.nbytes for tensor in (store.scales, store.end_scales) if tensor is not None),
     }
     optional = {"masks": store.masks, "sizes": store.sizes, "labels": store.labels, "source_ids": store.source_ids}
     parts |= {name: 0 if tensor is None else tensor.nbytes for name, tensor in optional.items()}

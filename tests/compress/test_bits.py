@@ -3,7 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapid_inr.compress.bits import pack_bits, packed_bytes, unpack_bits
+from kernels.rows import packed_bytes
+from kernels.unpack import unpack_bits
+from rapid_inr.compress.bits import pack_bits
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -16,14 +16,15 @@ def masks_of(n=4):
     return torch.rand(n, SPEC.n_hidden_weights, generator=torch.Generator().manual_seed(1)) < 0.6
 
 
-@pytest.mark.parametrize("granularity", ["column", "tensor"])
+@pytest.mark.parametrize("granularity", ["column", "tensor", "dataset"])
 @pytest.mark.parametrize("range_", ["max", "mse"])
+@pytest.mark.parametrize("ends_bits", [8, 16])
 @pytest.mark.parametrize("masks", [None, masks_of(), masks_of(1)])
-def test_forward_is_what_storing_with_its_scales_leaves(granularity, range_, masks):
-    config = QuantizeConfig(4, 16, granularity, range_)
+def test_forward_is_what_storing_with_its_scales_leaves(granularity, range_, masks, ends_bits):
+    config = QuantizeConfig(4, ends_bits, granularity, range_)
     projection = Projection.of(rows_of(), SPEC, masks=masks, quantize=config)
     there = projection.forward(rows_of())
-    again = dequantize(*quantize(there, SPEC, config, scales=projection.scales()), SPEC)
+    again = dequantize(quantize(there, SPEC, config, scales=projection.scales()), SPEC)
     assert torch.equal(there, again)
     if masks is not None:
         assert (split_rows(there, SPEC)[0][~masks.expand(4, -1)] == 0).all()
@@ -49,7 +50,7 @@ def test_the_gradient_of_the_scales_is_that_of_the_rounded_weights(granularity):
     hidden = split_rows(rows, SPEC)[0]
     grad = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
     _, scale_grad = projection.backward(rows, grad)
-    codes = quantize(projection.forward(rows), SPEC, config, scales=projection.scales())[0].float()
+    codes = quantize(projection.forward(rows), SPEC, config, scales=projection.scales()).codes.float()
     scales = projection.scales().unsqueeze(2)
     shape = (4, 2, 6, 6)
     exact = hidden.reshape(shape) / scales
@@ -78,3 +79,21 @@ def test_selecting_rows_selects_their_masks_and_scales():
     shared = Projection.of(rows_of(), SPEC, masks=masks_of(1), quantize=QuantizeConfig(4)).select(slice(1, 3))
     assert len(shared.masks) == 1
     assert shared.forward(rows_of()[1:3]).shape == (2, SPEC.n_weights)
+
+
+def test_the_gradient_passes_straight_through_the_rounding_of_ends():
+    projection = Projection.of(rows_of(), SPEC, quantize=QuantizeConfig(4, 8))
+    rows = rows_of()
+    assert not torch.equal(split_rows(projection.forward(rows), SPEC)[1], split_rows(rows, SPEC)[1])
+    grad = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(split_rows(projection.backward(rows, grad)[0], SPEC)[1], split_rows(grad, SPEC)[1])
+
+
+def test_scales_that_all_images_share_are_not_learned():
+    projection = Projection.of(rows_of(), SPEC, quantize=QuantizeConfig(4, 16, "dataset"))
+    assert projection.log_scales.shape == (1, 2, 1)
+    row_grad, scale_grad = projection.backward(rows_of(), torch.ones_like(rows_of()))
+    assert row_grad.any()
+    assert scale_grad.shape == projection.log_scales.shape
+    assert not scale_grad.any()
+    assert torch.equal(projection.select(slice(1, 3)).log_scales, projection.log_scales)

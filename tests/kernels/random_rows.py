@@ -1,27 +1,28 @@
 """Random packed rows whose images use the whole range from black to white, so that an error anywhere shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec, float_sections, n_floats
+from kernels.rows import CODE_DTYPES, PackedRows
+from kernels.spec import SirenSpec, end_sections
 from rapid_inr.coords import pixel_affine
+from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 
 
 @dataclass(frozen=True)
 class Batch:
     """Arguments of a decode."""
 
-    codes: Tensor
-    floats: Tensor
+    rows: PackedRows
     ids: Tensor
     affine: Tensor
     keywords: dict
 
     def decode(self, function, **changes) -> Tensor:
         """Call a decode with these arguments, some of them changed by name."""
-        positional = {name: changes.pop(name, getattr(self, name)) for name in ("codes", "floats", "ids", "affine")}
+        positional = {name: changes.pop(name, getattr(self, name)) for name in ("rows", "ids", "affine")}
         return function(*positional.values(), **(self.keywords | changes))
 
 
@@ -32,37 +33,56 @@ def random_batch(
     height: int,
     width: int,
     ids: tuple[int, ...] = (3, 0, 3, 1),
-    codes: torch.dtype = torch.int8,
-    floats: torch.dtype = torch.float16,
+    bits: int = 8,
+    ends: torch.dtype = torch.float16,
     scales: int | None = None,
+    shared_scales: bool = False,
+    masks: str | None = None,
     seed: int = 0,
 ) -> Batch:
     """Return a batch from a store of 5 rows, decoded to unrounded float32 over the plain pixel grid.
 
     Args:
-        scales: how many a hidden layer has with int8 codes; one a column by default.
+        scales: how many a hidden layer has with integer codes; one a column by default.
+        masks: "own" or "shared", which keep two weights of three.
     """
     generator = torch.Generator().manual_seed(seed)
     n = 5
-    scales = (scales or spec.hidden) if codes == torch.int8 else 0
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator) * (high - low) + low
+
     bound = (6 / spec.hidden) ** 0.5 / spec.omega  # Sitzmann et al.'s initialisation of the hidden layers
-    ranges = {
-        "first_weight": (-1, 1),
-        "biases": (-0.3, 0.3),
-        "last_weight": (-2 * spec.hidden**-0.5, 2 * spec.hidden**-0.5),
-        "last_bias": (0.2, 0.8),
-        "scales": (0.5 * bound / 127, 1.5 * bound / 127),
-    }
-    row = torch.empty(n, n_floats(spec, scales=scales))
-    for name, section in float_sections(spec, scales=scales).items():
-        low, high = ranges[name]
-        row[:, section.start : section.stop] = torch.rand(n, section.size, generator=generator) * (high - low) + low
-    hidden = torch.rand(n, spec.n_hidden_weights, generator=generator) * 2 - 1
-    hidden = (hidden * 128).floor() if scales else hidden * bound
+    last = 2 * spec.hidden**-0.5
+    bounds = {"first_weight": (-1, 1), "biases": (-0.3, 0.3), "last_weight": (-last, last), "last_bias": (0.2, 0.8)}
+    parts = [uniform(*bounds[name], n, section.size) for name, section in end_sections(spec).items()]
+    end_scales = None
+    if ends == torch.int8:
+        end_scales = torch.stack([part.abs().amax(1) / 127 for part in parts], 1).half()
+        parts = [(part / scale).round() for part, scale in zip(parts, end_scales.float().split(1, 1), strict=True)]
+    hidden = uniform(-1, 1, n, spec.n_hidden_weights)
+    kept, row_scales = None, None
+    if bits <= 8:
+        top = 2 ** (bits - 1)
+        hidden = (hidden * top).floor().to(torch.int8)
+        columns = (spec.depth - 1) * (scales or spec.hidden)
+        row_scales = uniform(0.5 * bound / top, 1.5 * bound / top, 1 if shared_scales else n, columns).half()
+        if masks is not None:
+            kept = uniform(0, 1, n if masks == "own" else 1, spec.n_hidden_weights) < 0.67
+        codes = pack_codes(hidden, bits, kept)
+    else:
+        codes = (hidden * bound).to(CODE_DTYPES[bits])
+    packed_masks = None if kept is None else pack_masks(kept)
+    starts = row_starts(packed_masks, bits) if masks == "own" else None
+    tensors = (codes, torch.cat(parts, 1).to(ends), row_scales, end_scales)
     return Batch(
-        codes=hidden.to(codes).to(device),
-        floats=row.to(floats).to(device),
+        rows=on(device, PackedRows(*tensors, bits, packed_masks, starts)),
         ids=torch.tensor(ids, device=device),
         affine=pixel_affine(height, width).to(device),
         keywords={"spec": spec, "height": height, "width": width, "dtype": torch.float32, "round_8bit": False},
     )
+
+
+def on(device: torch.device, rows: PackedRows) -> PackedRows:
+    """Return rows on a device."""
+    return replace(rows, **{name: tensor.to(device) for name, tensor in rows.tensors().items()})

@@ -20,8 +20,8 @@ wanted = {f"{d}x{h} sm_{t}": (d, h, side, t, {}) for d, h, side in SIZES for t i
 variants = {
     "accurate sine": {"exact_sine": True},
     "bytes": {"dtype": torch.uint8, "channels_last": False},
-    "float16 weights": {"codes": torch.float16},
-    "float32 weights": {"codes": torch.float32, "floats": torch.float32, "dtype": torch.float32},
+    "float16 weights": {"bits": 16},
+    "float32 weights": {"bits": 32, "ends": torch.float32, "dtype": torch.float32},
 }
 wanted |= {name: (10, 32, 224, 90, options) for name, options in variants.items()}
 report = {

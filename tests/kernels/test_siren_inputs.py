@@ -1,6 +1,7 @@
 """Every bad argument of a decode is refused by both backends, with a message that names it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,28 +11,90 @@ from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec
 from tests.kernels.random_rows import random_batch
 
-SPEC = SirenSpec(3, 8, 12.0)  # 128 codes; 87 floats and 16 scales a row
+SPEC = SirenSpec(3, 8, 12.0)  # 128 codes, 67 ends and 16 scales a row
+WIDE = SirenSpec(2, 65, 12.0)
 
-BAD = {
-    "codes of another type": (lambda b: {"codes": b.codes.to(torch.int16)}, "codes.dtype is torch.int16, expected one of"),
-    "codes of one dimension": (lambda b: {"codes": b.codes[0]}, "codes.shape is (128,), expected [N, n_hidden_weights]"),
-    "no rows": (lambda b: {"codes": b.codes[:0], "floats": b.floats[:0]}, "codes.shape is (0, 128), expected"),
-    "codes with gaps": (lambda b: {"codes": b.codes.mT.contiguous().mT}, "codes.stride() is (1, 5), expected"),
-    "codes elsewhere": (lambda b: {"codes": b.codes.to("meta")}, "floats.device is cpu, expected meta, that of codes"),
-    "floats of another type": (lambda b: {"floats": b.floats.double()}, "floats.dtype is torch.float64, expected one of"),
-    "floats without scales": (lambda b: {"floats": b.floats[:, :-16].contiguous()}, "floats.shape is (5, 67), expected (5, 83)"),
-    "scales without codes": (lambda b: {"codes": b.codes.half()}, "floats.shape is (5, 83), expected (5, 67)"),
-    "fewer floats than codes": (lambda b: {"floats": b.floats[:4]}, "floats.shape is (4, 83), expected (5, 83)"),
-    "floats with gaps": (lambda b: {"floats": b.floats.mT.contiguous().mT}, "floats.stride() is (1, 5), expected"),
-    "rows of a deeper spec": (
-        lambda b: {"spec": SirenSpec(4, 8, 12.0)},
-        "codes.shape[1] is 128, expected 192 for SirenSpec(depth=4",
+
+def rows(**changes):
+    """Return what changes the rows of a batch, each tensor through its function."""
+
+    def change(batch):
+        found = {name: new(getattr(batch.rows, name)) if callable(new) else new for name, new in changes.items()}
+        return {"rows": replace(batch.rows, **found)}
+
+    return change
+
+
+def gaps(tensor):
+    return tensor.mT.contiguous().mT
+
+
+BAD_ROWS = {
+    "bits out of range": ({}, rows(bits=9), "bits is 9, expected one of (2, 3, 4, 5, 6, 7, 8, 16, 32)"),
+    "codes of another type": ({}, rows(codes=torch.Tensor.char), "codes.dtype is torch.int8, expected torch.uint8 at 8 bits"),
+    "codes of other bits": ({}, rows(bits=16), "codes.dtype is torch.uint8, expected torch.float16 at 16 bits"),
+    "codes of fewer bits": ({}, rows(bits=5), "codes.shape is (5, 128), expected (5, 80) for SirenSpec"),
+    "codes of one dimension": ({}, rows(codes=torch.flatten), "codes.shape is (640,), expected (5, 128) for SirenSpec"),
+    "no rows": ({}, rows(codes=lambda t: t[:0], ends=lambda t: t[:0]), "ends.shape is (0, 67), expected [N, 67] with N >= 1"),
+    "codes with gaps": ({}, rows(codes=gaps), "codes.stride() is (1, 5), expected that of a contiguous tensor"),
+    "codes elsewhere": ({}, rows(codes=lambda t: t.to("meta")), "ends.device is cpu, expected meta, that of codes"),
+    "ends of another type": ({}, rows(ends=torch.Tensor.double), "ends.dtype is torch.float64, expected one of"),
+    "ends of another length": ({}, rows(ends=lambda t: t[:, 1:]), "ends.shape is (5, 66), expected [N, 67]"),
+    "ends with gaps": ({}, rows(ends=gaps), "ends.stride() is (1, 5), expected that of a contiguous tensor"),
+    "codes without scales": ({}, rows(scales=None), "scales is None, expected a tensor with uint8 codes"),
+    "scales without codes": ({"bits": 16}, rows(scales=torch.ones(5, 16)), "scales is a tensor, expected None"),
+    "scales of another type": ({}, rows(scales=torch.Tensor.double), "scales.dtype is torch.float64, expected one of"),
+    "fewer scales than rows": (
+        {},
+        rows(scales=lambda t: t[:4]),
+        "scales.shape is (4, 16), expected (5, 16) or (1, 16) or (5, 2) or (1, 2)",
     ),
+    "scales elsewhere": ({}, rows(scales=lambda t: t.to("meta")), "scales.device is meta, expected cpu, that of codes"),
+    "int8 ends without scales": ({"ends": torch.int8}, rows(end_scales=None), "end_scales is None, expected a tensor with int8"),
+    "scales of floating ends": (
+        {},
+        rows(end_scales=torch.ones(5, 4)),
+        "end_scales is a tensor, expected None with torch.float16",
+    ),
+    "one scale an image": (
+        {"ends": torch.int8},
+        rows(end_scales=lambda t: t[:, :1]),
+        "end_scales.shape is (5, 1), expected (5, 4)",
+    ),
+    "end scales of another type": (
+        {"ends": torch.int8},
+        rows(end_scales=torch.Tensor.long),
+        "end_scales.dtype is torch.int64, expected one of",
+    ),
+    "starts without masks": ({}, rows(starts=torch.arange(6)), "starts is a tensor, expected None without masks"),
+    "masks of floating codes": (
+        {"bits": 16},
+        rows(masks=torch.zeros(1, 16, dtype=torch.uint8)),
+        "masks is a tensor, expected None with floating codes",
+    ),
+    "masks of another type": ({"masks": "own"}, rows(masks=torch.Tensor.int), "masks.dtype is torch.int32, expected torch.uint8"),
+    "too few masks": ({"masks": "own"}, rows(masks=lambda t: t[:1]), "masks.shape is (1, 16), expected (5, 16)"),
+    "masks without starts": ({"masks": "own"}, rows(starts=None), "masks.shape is (5, 16), expected (1, 16)"),
+    "starts of another type": ({"masks": "own"}, rows(starts=torch.Tensor.int), "starts.dtype is torch.int32, expected"),
+    "too few starts": ({"masks": "own"}, rows(starts=lambda t: t[1:]), "starts.shape is (5,), expected (6,)"),
+    "rows of one length with starts": (
+        {"masks": "own"},
+        rows(codes=lambda t: t[None]),
+        "expected [total bytes] with starts",
+    ),
+    "more codes than weights": (
+        {"masks": "shared"},
+        rows(codes=torch.zeros(5, 129, dtype=torch.uint8)),
+        "codes.shape is (5, 129), expected [5, at most 128] with a shared mask",
+    ),
+}
+BAD = {
+    "rows of a deeper spec": (lambda b: {"spec": SirenSpec(4, 8, 12.0)}, "ends.shape is (5, 67), expected [N, 75]"),
     "ids of another type": (lambda b: {"ids": b.ids.int()}, "ids.dtype is torch.int32, expected torch.int64"),
     "ids of two dimensions": (lambda b: {"ids": b.ids[None]}, "ids.shape is (1, 4), expected [B]"),
     "an empty batch": (lambda b: {"ids": b.ids[:0]}, "ids.shape is (0,), expected [B] with B >= 1"),
     "ids with gaps": (lambda b: {"ids": b.ids[::2]}, "ids.stride() is (2,), expected"),
-    "ids elsewhere": (lambda b: {"ids": b.ids.to("meta")}, "ids.device is meta, expected cpu, that of codes"),
+    "ids elsewhere": (lambda b: {"ids": b.ids.to("meta")}, "ids.device is meta, expected cpu, that of the rows"),
     "an id too large": (lambda b: {"ids": b.ids + 2}, "ids is in [2, 5], expected within [0, 4]"),
     "a negative id": (lambda b: {"ids": b.ids - 1}, "ids is in [-1, 2], expected within [0, 4]"),
     "affine of another type": (lambda b: {"affine": b.affine.double()}, "affine.dtype is torch.float64, expected torch.float32"),
@@ -40,7 +103,7 @@ BAD = {
         "affine.shape is (3, 2, 3), expected (2, 3) or (4, 2, 3)",
     ),
     "affine with gaps": (lambda b: {"affine": b.affine.expand(4, 2, 3)}, "affine.stride() is (0, 3, 1), expected"),
-    "affine elsewhere": (lambda b: {"affine": b.affine.to("meta")}, "affine.device is meta, expected cpu, that of codes"),
+    "affine elsewhere": (lambda b: {"affine": b.affine.to("meta")}, "affine.device is meta, expected cpu, that of the rows"),
     "a NaN affine": (
         lambda b: {"affine": b.affine * float("nan")},
         "affine is [[nan, nan, nan], [nan, nan, nan]], expected finite",
@@ -65,7 +128,19 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("decode", [decode_siren, decode_siren_torch], ids=["kernel", "twin"])
+both = pytest.mark.parametrize("decode", [decode_siren, decode_siren_torch], ids=["kernel", "twin"])
+
+
+@both
+@pytest.mark.parametrize("fault", BAD_ROWS)
+def test_bad_rows_are_named(fault, decode):
+    kind, change, message = BAD_ROWS[fault]
+    batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3, **kind)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        batch.decode(decode, **change(batch))
+
+
+@both
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_argument_is_named(fault, decode):
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3)
@@ -75,7 +150,7 @@ def test_a_bad_argument_is_named(fault, decode):
 
 
 def test_the_kernel_takes_no_siren_wider_than_its_registers_and_the_twin_does():
-    batch = random_batch(SirenSpec(2, 65, 12.0), torch.device("cpu"), height=2, width=3)
+    batch = random_batch(WIDE, torch.device("cpu"), height=2, width=3)
     with pytest.raises(ValueError, match=r"spec.hidden is 65, expected at most 64 \(decode_siren_torch takes any\)"):
         batch.decode(decode_siren)
     assert batch.decode(decode_siren_torch).shape == (4, 3, 2, 3)
@@ -84,5 +159,5 @@ def test_the_kernel_takes_no_siren_wider_than_its_registers_and_the_twin_does():
 def test_the_kernel_needs_a_gpu_where_it_is_compiled(monkeypatch):
     monkeypatch.setattr("kernels.siren_decode.INTERPRETED", False)
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3)
-    with pytest.raises(ValueError, match=r"codes.device is cpu, expected a CUDA device \(decode_siren_torch runs on any\)"):
+    with pytest.raises(ValueError, match=r"rows.device is cpu, expected a CUDA device \(decode_siren_torch runs on any\)"):
         batch.decode(decode_siren)

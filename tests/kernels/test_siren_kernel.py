@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
+from kernels.rows import PackedRows
 from kernels.siren_decode import decode_siren
 from kernels.siren_decode_torch import decode_siren_torch
-from kernels.spec import SirenSpec, float_sections, n_floats
+from kernels.spec import SirenSpec, end_sections
 from rapid_inr.coords import pixel_affine
 from rapid_inr.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
@@ -41,18 +42,39 @@ def test_the_kernel_is_the_float64_twin(device, depth, hidden, height, width):
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
+KINDS = {
+    **{f"{bits} bits": {"bits": bits} for bits in range(2, 8)},
+    "8 bits, float32 ends": {"ends": torch.float32},
+    "float16": {"bits": 16},
+    "float16, float32 ends": {"bits": 16, "ends": torch.float32},
+    "float32": {"bits": 32, "ends": torch.float32},
+    "float32, int8 ends": {"bits": 32, "ends": torch.int8},
+    "5 bits, int8 ends, a scale a layer": {"bits": 5, "ends": torch.int8, "scales": 1},
+    "shared scales": {"bits": 8, "scales": 1, "shared_scales": True},
+    "shared scales, one a column": {"bits": 3, "shared_scales": True},
+    **{f"own masks, {bits} bits": {"bits": bits, "masks": "own"} for bits in (3, 8)},
+    **{f"a shared mask, {bits} bits": {"bits": bits, "masks": "shared", "ends": torch.int8} for bits in (5, 8)},
+}
+
+
 @pytest.mark.parametrize("exact_sine", [False, True])
-@pytest.mark.parametrize("floats", [torch.float16, torch.float32])
-@pytest.mark.parametrize("codes", [torch.int8, torch.float16, torch.float32])
-def test_every_kind_of_row_is_read(device, codes, floats, exact_sine):
-    batch = random_batch(SirenSpec(3, 24, 30.0), device, height=6, width=9, codes=codes, floats=floats)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_row_is_read(device, kind, exact_sine):
+    batch = random_batch(SirenSpec(3, 24, 30.0), device, height=3, width=5, **KINDS[kind])
     torch.testing.assert_close(batch.decode(decode_siren, exact_sine=exact_sine), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("masks", ["own", "shared"])
+@pytest.mark.parametrize("hidden", [1, 13, 33])
+def test_masks_of_more_than_one_program_are_read(device, hidden, masks):
+    batch = random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=5, masks=masks)
+    torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
 @pytest.mark.parametrize("hidden", [1, 13, 16])
 def test_one_scale_a_layer_serves_all_its_columns(device, decode, hidden):
     batch = random_batch(SirenSpec(3, hidden, 12.0), device, height=5, width=7, scales=1)
-    assert batch.floats.shape[1] == n_floats(SirenSpec(3, hidden, 12.0), scales=1)
+    assert batch.rows.scales.shape[1] == 2
     torch.testing.assert_close(batch.decode(decode), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
@@ -60,8 +82,7 @@ def test_every_code_is_its_value_in_its_place(device, decode):
     spec = SirenSpec(2, 16, 1.0)
     codes = torch.arange(-128, 128, dtype=torch.int8)  # 16 x 16 weights, each code once
     rows = [(i, group) for i in range(16) for group in range(6)]  # a row lets neuron i speak to three neurons of the next layer
-    parts = {name: torch.zeros(len(rows), *section.shape) for name, section in float_sections(spec, scales=spec.hidden).items()}
-    parts["scales"].fill_(1 / 128)
+    parts = {name: torch.zeros(len(rows), *section.shape) for name, section in end_sections(spec).items()}
     parts["last_bias"].fill_(0.5)
     expected = torch.full((len(rows), 3, 1, 1), 0.5)
     for row, (i, group) in enumerate(rows):
@@ -69,10 +90,14 @@ def test_every_code_is_its_value_in_its_place(device, decode):
         for channel, j in enumerate(range(3 * group, min(3 * group + 3, 16))):
             parts["last_weight"][row, j, channel] = 0.5
             expected[row, channel] = 0.5 + 0.5 * torch.sin(codes[16 * i + j] / 128)
-    floats = torch.cat([part.flatten(1) for part in parts.values()], dim=1).to(device)
     images = decode(
-        codes.expand(len(rows), -1).contiguous().to(device),
-        floats,
+        PackedRows(
+            codes.view(torch.uint8).expand(len(rows), -1).contiguous().to(device),
+            torch.cat([part.flatten(1) for part in parts.values()], dim=1).to(device),
+            torch.full((1, 1), 1 / 128, device=device),
+            None,
+            bits=8,
+        ),
         torch.arange(len(rows), device=device),
         pixel_affine(1, 1).to(device),
         spec=spec,
@@ -96,10 +121,10 @@ def test_rounding_and_dtype_are_those_of_the_metrics(batch, decode, dtype, chann
 
 
 def test_half_the_only_exact_tie_is_level_128(device, decode):
-    batch = random_batch(SirenSpec(1, 16, 12.0), device, height=1, width=1, ids=(0,), floats=torch.float32)
-    sections = float_sections(batch.keywords["spec"], scales=batch.keywords["spec"].hidden)
-    batch.floats[:, sections["last_weight"].start : sections["last_weight"].stop] = 0
-    batch.floats[:, -3:] = torch.tensor([0.5, 0.0, 1.0])
+    batch = random_batch(SirenSpec(1, 16, 12.0), device, height=1, width=1, ids=(0,), ends=torch.float32)
+    section = end_sections(batch.keywords["spec"])["last_weight"]
+    batch.rows.ends[:, section.start : section.stop] = 0
+    batch.rows.ends[:, -3:] = torch.tensor([0.5, 0.0, 1.0])
     assert batch.decode(decode, dtype=torch.uint8, round_8bit=True).flatten().tolist() == [128, 0, 255]
 
 
@@ -172,8 +197,11 @@ def test_no_value_is_written_twice_or_beyond_its_image(monkeypatch, batch):
 @pytest.mark.parametrize("where", ["first_weight", "biases", "scales", "last_weight", "last_bias"])
 def test_nan_weights_are_black_and_stay_in_their_image(batch, decode, where):
     clean = batch.decode(decode)
-    section = float_sections(batch.keywords["spec"], scales=batch.keywords["spec"].hidden)[where]
-    batch.floats[3, section.start : section.stop] = float("nan")
+    if where == "scales":
+        batch.rows.scales[3] = float("nan")
+    else:
+        section = end_sections(batch.keywords["spec"])[where]
+        batch.rows.ends[3, section.start : section.stop] = float("nan")
     images = batch.decode(decode)
     black = batch.ids == 3
     assert (images[black] == 0).all()
@@ -183,18 +211,18 @@ def test_nan_weights_are_black_and_stay_in_their_image(batch, decode, where):
 @interpreter_warnings
 @pytest.mark.parametrize("row", [0, 2, 4])
 def test_no_neighbouring_row_is_read(device, decode, row):
-    batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7, ids=(row,), codes=torch.float16)
+    batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7, ids=(row,), bits=16)
     clean = batch.decode(decode)
     neighbours = torch.arange(5, device=device) != row
-    batch.codes[neighbours] = float("nan")
-    batch.floats[neighbours] = float("nan")
+    batch.rows.codes[neighbours] = float("nan")
+    batch.rows.ends[neighbours] = float("nan")
     assert torch.equal(batch.decode(decode), clean)
 
 
 @interpreter_warnings
 def test_values_are_clamped(batch, decode):
-    section = float_sections(batch.keywords["spec"], scales=batch.keywords["spec"].hidden)["last_bias"]
-    batch.floats[:, section.start : section.stop] = torch.tensor([-40.0, 40.0, float("inf")], dtype=torch.float16)
+    section = end_sections(batch.keywords["spec"])["last_bias"]
+    batch.rows.ends[:, section.start : section.stop] = torch.tensor([-40.0, 40.0, float("inf")], dtype=torch.float16)
     images = batch.decode(decode)
     assert (images[:, 0] == 0).all()
     assert (images[:, 1:] == 1).all()

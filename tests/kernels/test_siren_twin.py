@@ -7,6 +7,7 @@ import torch
 
 from kernels import siren_decode_torch
 from kernels.decode_io import ImageFormat
+from kernels.rows import PackedRows
 from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec
 from rapid_inr.metrics import to_8bit
@@ -15,16 +16,58 @@ from tests.tolerances import FORMULA_RGB, TWIN_RGB
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 16), (2, 7), (3, 13), (5, 24), (4, 64), (2, 65)]  # depth, hidden
-CODES = [torch.int8, torch.float16, torch.float32]
+KINDS = {
+    **{f"{bits} bits": {"bits": bits} for bits in range(2, 9)},
+    "float16": {"bits": 16},
+    "float32": {"bits": 32, "ends": torch.float32},
+    "int8 ends": {"ends": torch.int8},
+    "a scale a layer": {"bits": 5, "scales": 1},
+    "shared scales": {"bits": 6, "scales": 1, "shared_scales": True},
+    "own masks": {"bits": 5, "masks": "own"},
+    "a shared mask": {"bits": 4, "masks": "shared", "ends": torch.int8},
+}
 
 
-def rgb_by_hand(codes: list[float], floats: list[float], spec: SirenSpec, y: float, x: float) -> list[float]:
+def bits_by_hand(packed: list[int], bits: int, n: int) -> list[int]:
+    """Read n unsigned integers of a row of bytes as one long number."""
+    number = int.from_bytes(bytes(packed), "little")
+    return [number >> bits * i & (1 << bits) - 1 for i in range(n)]
+
+
+def codes_by_hand(rows: PackedRows, row: int, n: int) -> list[float]:
+    """Read the codes of a row as docs/format.md states it in words."""
+    if rows.bits > 8:
+        return rows.codes[row].tolist()
+    packed = rows.codes[row] if rows.starts is None else rows.codes[rows.starts[row] : rows.starts[row + 1]]
+    kept = [1] * n
+    if rows.masks is not None:
+        kept = bits_by_hand(rows.masks[row if len(rows.masks) > 1 else 0].tolist(), 1, n)
+    codes = iter(bits_by_hand(packed.tolist(), rows.bits, sum(kept)))
+    half = 1 << rows.bits - 1
+    return [((next(codes) + half) % (2 * half)) - half if keep else 0 for keep in kept]
+
+
+def row_by_hand(rows: PackedRows, row: int, spec: SirenSpec) -> tuple[list[float], list[float], list[float]]:
+    """Return codes, ends and scales, one a column, of a row."""
+    d, h = spec.depth, spec.hidden
+    ends = rows.ends[row].tolist()
+    if rows.end_scales is not None:
+        sizes = (2 * h, d * h, 3 * h, 3)
+        steps = [step for step, size in zip(rows.end_scales[row].tolist(), sizes, strict=True) for _ in range(size)]
+        ends = [code * step for code, step in zip(ends, steps, strict=True)]
+    scales = [1.0] * ((d - 1) * h)
+    if rows.scales is not None:
+        scales = rows.scales[row if len(rows.scales) > 1 else 0].tolist()
+        scales = scales if len(scales) == (d - 1) * h else [scale for scale in scales for _ in range(h)]
+    return codes_by_hand(rows, row, (d - 1) * h * h), ends, scales
+
+
+def rgb_by_hand(codes: list[float], ends: list[float], scales: list[float], spec: SirenSpec, y: float, x: float) -> list[float]:
     """Evaluate one row at one coordinate, reading it by the layout that kernels/spec.py states in words."""
     d, h = spec.depth, spec.hidden
-    bias = [floats[(2 + i) * h : (3 + i) * h] for i in range(d)]
-    last = floats[(2 + d) * h :]
-    scales = last[3 * h + 3 :] or [1.0] * ((d - 1) * h)
-    a = [math.sin(spec.omega * (y * floats[j] + x * floats[h + j] + bias[0][j])) for j in range(h)]
+    bias = [ends[(2 + i) * h : (3 + i) * h] for i in range(d)]
+    last = ends[(2 + d) * h :]
+    a = [math.sin(spec.omega * (y * ends[j] + x * ends[h + j] + bias[0][j])) for j in range(h)]
     for i in range(1, d):
         weight = [[codes[((i - 1) * h + k) * h + j] * scales[(i - 1) * h + j] for j in range(h)] for k in range(h)]
         a = [math.sin(spec.omega * (sum(a[k] * weight[k][j] for k in range(h)) + bias[i][j])) for j in range(h)]
@@ -32,16 +75,16 @@ def rgb_by_hand(codes: list[float], floats: list[float], spec: SirenSpec, y: flo
 
 
 @pytest.mark.parametrize(("depth", "hidden"), SIZES)
-@pytest.mark.parametrize("codes", CODES)
-def test_the_float64_twin_is_the_formula(depth, hidden, codes):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_float64_twin_is_the_formula(depth, hidden, kind):
     spec = SirenSpec(depth, hidden, 12.0)
-    batch = random_batch(spec, CPU, height=3, width=5, codes=codes)
+    batch = random_batch(spec, CPU, height=3, width=5, **KINDS[kind])
     images = batch.decode(decode_siren_torch, compute_dtype=torch.float64)
     (yi, yj, y0), (xi, xj, x0) = batch.affine.tolist()
     for image, row in zip(images, batch.ids.tolist(), strict=True):
         for i, j in ((0, 0), (1, 2), (2, 4), (0, 3)):
             y, x = yi * i + yj * j + y0, xi * i + xj * j + x0
-            expected = rgb_by_hand(batch.codes[row].tolist(), batch.floats[row].tolist(), spec, y, x)
+            expected = rgb_by_hand(*row_by_hand(batch.rows, row, spec), spec, y, x)
             assert image[:, i, j].tolist() == pytest.approx(expected, abs=FORMULA_RGB, rel=0)
 
 

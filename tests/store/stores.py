@@ -20,13 +20,12 @@ def small_store(
 ) -> PackedStore:
     """Return n random images of 6x4, or of two sizes, in three classes; with `masks` "own" or "shared", half of the weights."""
     config = config or QuantizeConfig()
-    codes, floats = quantize(initial_weights(spec, range(n), seed=0), spec, config)
+    rows = quantize(initial_weights(spec, range(n), seed=0), spec, config)
     kept = None
     if masks is not None:
         shape = (n if masks == "own" else 1, spec.n_hidden_weights)
         kept = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    if config.is_integer:
-        codes = pack_codes(codes, config.bits, kept)
+    codes = pack_codes(rows.codes, config.bits, kept) if config.is_integer else rows.codes
     header = StoreHeader(
         spec=spec,
         quantize=config,
@@ -39,7 +38,8 @@ def small_store(
     )
     sizes = torch.tensor([[6, 4], [3, 8]], dtype=torch.int32).repeat(n, 1)[:n] if mixed else None
     packed_masks = None if kept is None else pack_masks(kept)
-    return PackedStore(header, codes, floats, packed_masks, sizes, labels=torch.arange(n, dtype=torch.uint8) % 3)
+    labels = torch.arange(n, dtype=torch.uint8) % 3
+    return PackedStore(header, codes, rows.ends, rows.scales, rows.end_scales, packed_masks, sizes, labels)
 
 
 def with_tensors(store: PackedStore, **tensors: torch.Tensor) -> PackedStore:

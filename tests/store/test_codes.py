@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from rapid_inr.compress.bits import packed_bytes
-from rapid_inr.store.codes import gather_codes, pack_codes, pack_masks, row_bytes, row_starts
+from kernels.rows import packed_bytes
+from kernels.unpack import gather_codes
+from rapid_inr.store.codes import pack_codes, pack_masks, row_bytes, row_starts
 
 IDS = torch.tensor([4, 0, 0, 2])
 
@@ -37,6 +38,14 @@ def test_rows_with_a_mask_each_hold_the_kept_codes_alone(bits):
     assert packed.shape == (sum(packed_bytes(int(mask.sum()), bits) for mask in masks),) == (int(starts[-1]),)
     there = gather_codes(packed, IDS, bits=bits, n_codes=29, masks=packed_masks, starts=starts)
     assert torch.equal(there, torch.where(masks, codes, 0)[IDS])
+
+
+def test_rows_that_keep_nothing_are_zero():
+    codes, masks = codes_of(5), torch.zeros(5, 29, dtype=torch.bool)
+    packed, packed_masks = pack_codes(codes, 5, masks), pack_masks(masks)
+    found = gather_codes(packed, IDS, bits=5, n_codes=29, masks=packed_masks, starts=row_starts(packed_masks, 5))
+    assert found.shape == (4, 29)
+    assert not found.any()
 
 
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])

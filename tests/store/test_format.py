@@ -13,7 +13,15 @@ from tests.store.stores import small_store, with_tensors
 
 
 @pytest.mark.parametrize(
-    "config", [QuantizeConfig(), QuantizeConfig(5, 32, "tensor"), QuantizeConfig(16, 16), QuantizeConfig(32, 32)]
+    "config",
+    [
+        QuantizeConfig(),
+        QuantizeConfig(5, 32, "tensor"),
+        QuantizeConfig(3, 8, "dataset"),
+        QuantizeConfig(16, 16),
+        QuantizeConfig(32, 32),
+        QuantizeConfig(32, 8),
+    ],
 )
 @pytest.mark.parametrize("mixed", [False, True])
 def test_what_is_written_is_read_back(tmp_path, config, mixed):
@@ -28,7 +36,7 @@ def test_what_is_written_is_read_back(tmp_path, config, mixed):
 def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "ffdb3e1901090cae6bd795bd9a00752c01e0d81d16798cac44b132bc3d51bde5"
+    assert digest == "9d5848f4b0a313becae478a873d85bbee4402d9ac6f1739ee5d0344d3ac1b969"
 
 
 def test_an_existing_file_is_kept_unless_it_may_be_replaced(tmp_path):
@@ -106,16 +114,19 @@ def store_format_metadata(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(version=2), "format version 2"),
+        (lambda raw: raw.update(version=1), "format version 1"),
         (lambda raw: raw.update(family="cosine"), "family 'cosine'"),
         (lambda raw: raw.update(images=4), "counts 4 images"),
         (lambda raw: raw.pop("spec"), "contradicts itself"),
-        (lambda raw: raw["spec"].update(hidden=6), "floats has shape"),
+        (lambda raw: raw["spec"].update(hidden=6), "ends has shape"),
         (lambda raw: raw["quantize"].update(bits=5), "codes has shape"),
         (lambda raw: raw["quantize"].update(granularity="row"), "granularity is 'row'"),
         (lambda raw: raw["spec"].update(depth=0), "depth is 0"),
         (lambda raw: raw["spec"].update(width=6), "contradicts itself"),
-        (lambda raw: raw["quantize"].update(bits=16), "floats has shape"),
+        (lambda raw: raw["quantize"].update(granularity="dataset"), "scales has shape"),
+        (lambda raw: raw["quantize"].update(ends_bits=8), "end_scales is None, expected a tensor"),
+        (lambda raw: raw["quantize"].update(ends_bits=32), "ends is torch.float16"),
+        (lambda raw: raw["quantize"].update(bits=16), "scales is a tensor, expected None"),
         (lambda raw: raw["quantize"].update(bits=9), "bits is 9"),
         (lambda raw: raw.update(size=[6]), "2 non-negative numbers"),
         (lambda raw: raw.update(size=[0, 4]), "no pixels"),
@@ -151,11 +162,13 @@ def test_source_ids_must_increase_and_stay_inside_the_splits(tmp_path):
             read_store(tmp_path / "a.inr")
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-    store = small_store(3)
-    floats = store.floats.clone()
-    floats[1, 2] = torch.nan
-    write_store(tmp_path / "a.inr", with_tensors(store, floats=floats))
+@pytest.mark.parametrize("name", ["codes", "ends", "scales", "end_scales"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, name):
+    configs = {"codes": QuantizeConfig(bits=16), "end_scales": QuantizeConfig(ends_bits=8)}
+    store = small_store(3, config=configs.get(name))
+    tensor = getattr(store, name).clone()
+    tensor[1, 2] = torch.nan
+    write_store(tmp_path / "a.inr", with_tensors(store, **{name: tensor}))
     with pytest.raises(StoreFormatError, match="not finite"):
         read_store(tmp_path / "a.inr")
 

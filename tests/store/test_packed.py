@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernels.unpack import gather_hidden
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.packed import StoreTooLarge, bytes_by_part
@@ -55,8 +56,12 @@ def test_pixels_are_counted_over_mixed_sizes():
     [
         ("codes", torch.zeros(4, 24, dtype=torch.uint8), r"codes has shape \(4, 24\)"),
         ("codes", torch.zeros(4, 25), "codes is torch.float32"),
-        ("floats", torch.zeros(4, 43), "floats is torch.float32"),
-        ("floats", torch.zeros(4, 42, dtype=torch.float16), "floats has shape"),
+        ("ends", torch.zeros(4, 38), "ends is torch.float32"),
+        ("ends", torch.zeros(4, 37, dtype=torch.float16), "ends has shape"),
+        ("scales", None, "scales is None, expected a tensor"),
+        ("scales", torch.zeros(1, 5, dtype=torch.float16), "scales has shape"),
+        ("scales", torch.zeros(4, 5), "scales is torch.float32"),
+        ("end_scales", torch.zeros(4, 4, dtype=torch.float16), "end_scales is a tensor, expected None"),
         ("masks", torch.zeros(2, 4, dtype=torch.uint8), "masks has shape"),
         ("masks", torch.zeros(1, 4, dtype=torch.uint8), "codes has shape"),
         ("labels", torch.zeros(4), "labels is torch.float32"),
@@ -83,7 +88,26 @@ def test_a_store_that_does_not_fit_the_device_is_named_before_anything_is_copied
 def test_a_store_may_hold_hidden_weights_in_half_precision():
     store = small_store(3, config=QuantizeConfig(bits=16))
     assert store.codes.dtype == torch.float16
+    assert store.scales is None
     assert bytes_by_part(store, file_bytes=10_000)["scales"] == 0
+
+
+def test_scales_of_a_dataset_and_eight_bit_ends_are_counted_and_taken():
+    store = small_store(4, config=QuantizeConfig(8, 8, "dataset"))
+    parts = bytes_by_part(store, file_bytes=10_000)
+    assert {name: parts[name] for name in ("ends", "biases", "scales")} == {
+        "ends": 4 * 25, "biases": 4 * 13, "scales": 2 + 4 * 4 * 2,
+    }  # fmt: skip
+    taken = store.take(torch.tensor([1, 3]))
+    assert torch.equal(taken.scales, store.scales)
+    assert torch.equal(taken.end_scales, store.end_scales[[1, 3]])
+
+
+def test_a_store_hands_out_its_own_tensors():
+    store = small_store(4, masks="own", config=QuantizeConfig(5, 8))
+    for name, tensor in store.rows.tensors().items():
+        assert tensor is getattr(store, name)
+    assert store.rows.bits == 5
 
 
 @pytest.mark.parametrize("masks", [None, "own", "shared"])
@@ -91,9 +115,10 @@ def test_a_store_may_hold_hidden_weights_in_half_precision():
 def test_taking_images_takes_their_rows(masks, bits):
     store, ids = small_store(6, config=QuantizeConfig(bits), masks=masks), torch.tensor([1, 2, 5])
     taken = store.take(ids)
-    (codes, floats, rows), (expected, all_floats, places) = taken.rows(torch.arange(3)), store.rows(ids)
-    assert torch.equal(codes[rows], expected[places])
-    assert torch.equal(floats[rows], all_floats[places])
+    spec, dtype = store.header.spec, torch.float32
+    found = gather_hidden(taken.rows, torch.arange(3), spec, dtype)
+    assert torch.equal(found, gather_hidden(store.rows, ids, spec, dtype))
+    assert torch.equal(taken.ends, store.ends[ids])
     assert taken.source_ids.tolist() == [1, 2, 5]
 
 
@@ -102,7 +127,8 @@ def test_a_store_with_masks_is_read_back_and_counted(tmp_path, masks):
     store = small_store(6, config=QuantizeConfig(4), masks=masks)
     file_bytes = write_store(tmp_path / "a.inr", store)
     again = read_store(tmp_path / "a.inr")
-    assert torch.equal(again.rows(torch.arange(6))[0], store.rows(torch.arange(6))[0])
+    found, expected = (gather_hidden(s.rows, torch.arange(6), s.header.spec, torch.float32) for s in (again, store))
+    assert torch.equal(found, expected)
     parts = bytes_by_part(store, file_bytes=file_bytes)
     assert parts["masks"] == 4 * (6 if masks == "own" else 1)
     assert sum(parts.values()) == file_bytes

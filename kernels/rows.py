@@ -1,0 +1,147 @@
+"""Packed rows of SIRENs: the tensors a decode reads, and what they must be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.spec import SirenSpec, end_sections, n_ends
+
+FLOAT_DTYPES = (torch.float16, torch.float32)
+END_DTYPES = (torch.int8, *FLOAT_DTYPES)
+CODE_DTYPES = dict.fromkeys(range(2, 9), torch.uint8) | {16: torch.float16, 32: torch.float32}  # by bits
+
+
+def packed_bytes(n_values: int, bits: int) -> int:
+    """Return the bytes that a row of `n_values` takes at `bits` each."""
+    return (n_values * bits + 7) // 8
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRows:
+    """N packed rows as a decode reads them; for a SIREN of depth D and width H, K = (D - 1) H^2.
+
+    Args:
+        codes: hidden weights, row-major [layer, in, out]. At 2 to 8 bits uint8, in two's complement from the least significant
+            bit of the first byte, a row padded to whole bytes: [N, bytes], or [total bytes] where each row has its own mask. At
+            16 and 32 bits [N, K] of that floating type.
+        ends: int8, float16 or float32 [N, E], laid out by `end_sections`.
+        scales: float16 or float32 [N, (D - 1) C] or [1, (D - 1) C], shared by all rows; C = H, one a column, or 1, one a layer. A
+            hidden weight is code * scale. None where codes are floating.
+        end_scales: float16 or float32 [N, 4], one for each of the `end_sections`: an end is code * scale. Only with int8 ends.
+        bits: of a code.
+        masks: uint8 [N, bytes], or [1, bytes] for one that all share: a bit a hidden weight, 1 where its code is written; the
+            others are 0. None: all are written.
+        starts: int64 [N + 1], where each row of `codes` begins and the last ends, where each has its own mask.
+    """
+
+    codes: Tensor
+    ends: Tensor
+    scales: Tensor | None
+    end_scales: Tensor | None
+    bits: int
+    masks: Tensor | None = None
+    starts: Tensor | None = None
+    checked: SirenSpec | None = field(init=False, default=None, repr=False)  # what `check_rows` has passed it for
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors there are, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+    def scales_a_layer(self, spec: SirenSpec) -> int:
+        """Return how many scales a hidden layer has: `spec.hidden`, 1, or 0 where the hidden weights are floating."""
+        if self.scales is None:
+            return 0
+        return 1 if self.scales.shape[1] == spec.depth - 1 else spec.hidden
+
+
+def check_rows(rows: PackedRows, spec: SirenSpec) -> None:
+    """Require packed rows of `spec`; rows that have passed are not looked at again.
+
+    Raises:
+        ValueError: if dtype, shape, device or contiguity of a tensor is not what the decode reads.
+    """
+    if rows.checked == spec:
+        return
+    require(rows.bits in CODE_DTYPES, "bits", rows.bits, f"one of {tuple(CODE_DTYPES)}")
+    expected = CODE_DTYPES[rows.bits]
+    require(rows.codes.dtype == expected, "codes.dtype", rows.codes.dtype, f"{expected} at {rows.bits} bits")
+    require(rows.ends.dtype in END_DTYPES, "ends.dtype", rows.ends.dtype, f"one of {END_DTYPES}")
+    shape = tuple(rows.ends.shape)
+    ok = len(shape) == 2 and shape[0] >= 1 and shape[1] == n_ends(spec)
+    require(ok, "ends.shape", shape, f"[N, {n_ends(spec)}] with N >= 1 for {spec}")
+    _check_masks(rows, spec)
+    _check_codes(rows, spec)
+    _check_scales(rows, spec)
+    for name, tensor in rows.tensors().items():
+        require(tensor.device == rows.device, f"{name}.device", tensor.device, f"{rows.device}, that of codes")
+    require_contiguous(**rows.tensors())
+    object.__setattr__(rows, "checked", spec)
+
+
+def _check_masks(rows: PackedRows, spec: SirenSpec) -> None:
+    own = rows.starts is not None
+    if rows.masks is None:
+        require(not own, "starts", "a tensor", "None without masks")
+        return
+    require(rows.codes.dtype == torch.uint8, "masks", "a tensor", "None with floating codes")
+    require(rows.masks.dtype == torch.uint8, "masks.dtype", rows.masks.dtype, torch.uint8)
+    _require_shape("masks", rows.masks, [(len(rows) if own else 1, packed_bytes(spec.n_hidden_weights, 1))])
+    if rows.starts is not None:
+        require(rows.starts.dtype == torch.int64, "starts.dtype", rows.starts.dtype, torch.int64)
+        _require_shape("starts", rows.starts, [(len(rows) + 1,)])
+
+
+def _check_codes(rows: PackedRows, spec: SirenSpec) -> None:
+    shape = tuple(rows.codes.shape)
+    if rows.starts is not None:
+        require(len(shape) == 1, "codes.shape", shape, "[total bytes] with starts")
+        return
+    most = packed_bytes(spec.n_hidden_weights, rows.bits) if rows.codes.dtype == torch.uint8 else spec.n_hidden_weights
+    if rows.masks is None:
+        require(shape == (len(rows), most), "codes.shape", shape, f"{(len(rows), most)} for {spec} at {rows.bits} bits")
+        return
+    ok = len(shape) == 2 and shape[0] == len(rows) and shape[1] <= most  # how many are kept, a GPU would have to be asked
+    require(ok, "codes.shape", shape, f"[{len(rows)}, at most {most}] with a shared mask")
+
+
+def _check_scales(rows: PackedRows, spec: SirenSpec) -> None:
+    floating = rows.codes.dtype.is_floating_point
+    require((rows.scales is None) == floating, "scales", _kind(rows.scales), "None" if floating else "a tensor with uint8 codes")
+    if rows.scales is not None:
+        require(rows.scales.dtype in FLOAT_DTYPES, "scales.dtype", rows.scales.dtype, f"one of {FLOAT_DTYPES}")
+        layers = spec.depth - 1
+        shapes = [(n, layers * columns) for columns in (spec.hidden, 1) for n in (len(rows), 1)]
+        _require_shape("scales", rows.scales, shapes)
+    whole = rows.ends.dtype == torch.int8
+    expected = "a tensor with int8 ends" if whole else f"None with {rows.ends.dtype} ends"
+    require((rows.end_scales is not None) == whole, "end_scales", _kind(rows.end_scales), expected)
+    if rows.end_scales is not None:
+        require(rows.end_scales.dtype in FLOAT_DTYPES, "end_scales.dtype", rows.end_scales.dtype, f"one of {FLOAT_DTYPES}")
+        _require_shape("end_scales", rows.end_scales, [(len(rows), len(end_sections(spec)))])
+
+
+def _kind(tensor: Tensor | None) -> str:
+    return "None" if tensor is None else "a tensor"
+
+
+def _require_shape(name: str, tensor: Tensor, shapes: list[tuple[int, ...]]) -> None:
+    expected = " or ".join(map(str, dict.fromkeys(shapes)))
+    require(tuple(tensor.shape) in shapes, f"{name}.shape", tuple(tensor.shape), expected)
+
+
+def require_contiguous(**tensors: Tensor) -> None:
+    """Raise ValueError unless every tensor is contiguous."""
+    for name, tensor in tensors.items():
+        require(tensor.is_contiguous(), f"{name}.stride()", tensor.stride(), "that of a contiguous tensor")

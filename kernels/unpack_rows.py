@@ -1,0 +1,114 @@
+"""Unpack codes in Triton: a code out of dense bits inside the decode, and whole rows under masks before it.
+
+The twin is `gather_codes` in kernels/unpack.py.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.rows import PackedRows
+from kernels.spec import SirenSpec
+
+BLOCK = 1024  # weights a program, a multiple of 8
+
+
+@triton.jit
+def load_codes(codes_ptr, index, real, BITS: tl.constexpr):
+    """Return the codes at these places of a row, float16; `real` masks the loads.
+
+    At 3, 5, 6 and 7 bits a code may reach into the next byte, read for those codes alone: behind the last row is nothing.
+    """
+    if BITS >= 16:
+        codes = tl.load(codes_ptr + index, mask=real, other=0.0).to(tl.float16)
+    elif BITS == 8:
+        codes = tl.load(codes_ptr + index, mask=real, other=0).to(tl.int8, bitcast=True).to(tl.float16)
+    else:
+        bit = index * BITS
+        shift = bit & 7
+        pair = tl.load(codes_ptr + (bit >> 3), mask=real, other=0).to(tl.int32)
+        if 8 % BITS != 0:
+            reaches = real & (shift > 8 - BITS)
+            pair |= tl.load(codes_ptr + (bit >> 3) + 1, mask=reaches, other=0).to(tl.int32) << 8
+        codes = ((pair << (32 - BITS - shift)) >> (32 - BITS)).to(tl.float16)  # the sign bit goes to the top and is spread
+    return codes
+
+
+@triton.jit
+def _count_ones(byte):
+    byte = byte - ((byte >> 1) & 0x55)
+    byte = (byte & 0x33) + ((byte >> 2) & 0x33)
+    return (byte + (byte >> 4)) & 0x0F
+
+
+@triton.jit(do_not_specialize=["n_rows", "row_bytes", "mask_bytes"])
+def _unpack_rows_kernel(
+    out_ptr,
+    codes_ptr,
+    masks_ptr,
+    starts_ptr,
+    ids_ptr,
+    n_rows,
+    row_bytes,
+    mask_bytes,
+    N_CODES: tl.constexpr,
+    BITS: tl.constexpr,
+    OWN_MASKS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Write BLOCK codes of one image; the place of a code is the number of ones before its own in the mask."""
+    image = tl.program_id(0).to(tl.int64)
+    block = tl.program_id(1)
+    row = tl.load(ids_ptr + image)
+    row = tl.where((row >= 0) & (row < n_rows), row, 0)  # the decode writes an unknown id black, whatever stands here
+    if OWN_MASKS:
+        codes_ptr += tl.load(starts_ptr + row)
+        masks_ptr += row * mask_bytes
+    else:
+        codes_ptr += row * row_bytes
+
+    lane = tl.arange(0, BLOCK)
+    counts = tl.zeros([BLOCK], tl.int32)
+    first_byte = block * (BLOCK // 8)
+    for start in range(0, first_byte, BLOCK):
+        byte = tl.load(masks_ptr + start + lane, mask=start + lane < first_byte, other=0)
+        counts += _count_ones(byte.to(tl.int32))
+    before = tl.sum(counts, axis=0)
+
+    index = block * BLOCK + lane
+    there = index < N_CODES
+    kept = (tl.load(masks_ptr + (index >> 3), mask=there, other=0).to(tl.int32) >> (index & 7)) & 1
+    rank = before + tl.cumsum(kept, axis=0) - 1
+    codes = load_codes(codes_ptr, rank, there & (kept == 1), BITS).to(tl.int8)
+    tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=there)
+
+
+def unpack_constants(spec: SirenSpec, *, bits: int, own_masks: bool) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel."""
+    return {"N_CODES": spec.n_hidden_weights, "BITS": bits, "OWN_MASKS": own_masks, "BLOCK": BLOCK}
+
+
+def unpack_masked(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
+    """Return the codes of rows with masks, 0 where a mask has left a weight out.
+
+    Returns:
+        uint8 [B, K], the bytes of int8.
+    """
+    out = torch.empty((len(ids), spec.n_hidden_weights), dtype=torch.uint8, device=ids.device)
+    own = rows.starts is not None
+    _unpack_rows_kernel[(len(ids), triton.cdiv(spec.n_hidden_weights, BLOCK))](
+        out,
+        rows.codes,
+        rows.masks,
+        rows.starts if own else ids,
+        ids,
+        len(rows),
+        0 if own else rows.codes.shape[1],
+        rows.masks.shape[1],
+        **unpack_constants(spec, bits=rows.bits, own_masks=own),
+        num_warps=4,
+    )
+    return out
