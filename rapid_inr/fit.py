@@ -106,6 +106,7 @@ def fit(
     config: FitConfig,
     *,
     device: torch.device | str = "cpu",
+    mask: Tensor | None = None,
     on_progress: Progress | None = None,
 ) -> FitResult:
     """Fit a SIREN to each image.
@@ -116,6 +117,7 @@ def fit(
     Args:
         images: uint8 [B, height, width, 3].
         ids: int64 [B], the index of each image in its source; with `config.seed` it decides the initial weights.
+        mask: bool [1, K], the hidden weights that the images may use; None allows all.
         on_progress: called now and then with the work done since, in images.
 
     Returns:
@@ -129,12 +131,12 @@ def fit(
     if ids.shape != images.shape[:1]:
         raise ValueError(f"ids are {tuple(ids.shape)}, expected ({len(images)},)")
     device = torch.device(device)
-    result = _fit_attempt(images, ids, spec, config, device, 0, on_progress)
+    result = _fit_attempt(images, ids, spec, config, device, 0, mask, on_progress)
     for attempt in range(1, config.retries + 1):
         poor = (~result.converged).nonzero().flatten()
         if len(poor) == 0:
             break
-        again = _fit_attempt(images[poor], ids[poor], spec, config, device, attempt, None)
+        again = _fit_attempt(images[poor], ids[poor], spec, config, device, attempt, mask, None)
         result = _keep_better(result, poor, again)
     return result
 
@@ -156,14 +158,16 @@ def _fit_attempt(
     config: FitConfig,
     device: torch.device,
     attempt: int,
+    mask: Tensor | None,
     on_progress: Progress | None,
 ) -> FitResult:
     batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
     weights, psnr, finite = [], [], []
     for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
-        start = initial_weights(spec, some_ids.tolist(), seed=config.seed, attempt=attempt)
+        start = initial_weights(spec, some_ids.tolist(), seed=config.seed, attempt=attempt).to(device)
         some_images = some_images.to(device)
-        rows = optimise(start.to(device), some_images, spec, config, on_progress=on_progress)
+        projection = Projection.of(start, spec, masks=None if mask is None else mask.to(device))
+        rows = optimise(start, some_images, spec, config, projection=projection, on_progress=on_progress)
         finite.append(rows.isfinite().all(1, keepdim=True))
         rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
         weights.append(rows.cpu())
