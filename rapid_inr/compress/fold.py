@@ -1,8 +1,8 @@
 """Fold the biases of sine layers into a quarter turn either way: the same function, in numbers that quantize finely.
 
 A sine repeats: sin(omega (x + b)) = (-1)^k sin(omega (x + b - k pi / omega)) for every integer k, and the weights that the unit
-feeds can take the sign. So each bias comes within pi / (2 omega), which is 0.1 at omega 15, where those of the first layer are drawn
-from -0.7 to 0.7: 8-bit biases then cost 0.1 dB in place of 0.6 (docs/compression.md).
+feeds can take the sign. So each bias comes within pi / (2 omega): 0.1 at omega 15, where those of the first layer are drawn from
+-0.7 to 0.7. Eight-bit biases then cost 0.1 dB in place of 0.6 (docs/compression.md).
 """
 
 from __future__ import annotations
