@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec
+from rapid_inr.calibrate import calibrate
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
@@ -84,7 +85,10 @@ def encode(
     chunks, skipped, moments, fit_s, compress_s = [], [], ChannelMoments(), 0.0, 0.0
     compression: dict[str, Any] = {
         "prune_config": prune_config, "quantize_config": quantize_config, "refine_config": refine_config,
-        "scales": None,  # with granularity dataset those of the first images encoded together
+        "calibration": calibrate(
+            source, spec, fit_config, prune_config=prune_config, quantize_config=quantize_config, device=device,
+            on_corrupt=on_corrupt,
+        ),
     }  # fmt: skip
     for chunk in read_chunks(source, CHUNK_IMAGES, on_corrupt=on_corrupt):
         _count(moments, chunk, _ids_of_moments(source))
@@ -97,7 +101,8 @@ def encode(
         if on_chunk is not None:
             on_chunk(encoded["psnr_db"])
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
-    store = _pack(source, spec, quantize_config, columns, moments, made or {})
+    shared_mask = compression["calibration"].mask
+    store = _pack(source, spec, quantize_config, columns, moments, made or {}, shared_mask=shared_mask)
     return store, _report(source, columns, skipped=tuple(skipped), fit_s=fit_s, compress_s=compress_s)
 
 
@@ -141,18 +146,16 @@ def _encode_chunk(
     fit_s, compress_s = 0.0, 0.0
     sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
     columns: dict[str, Tensor] = {"sizes": torch.from_numpy(sizes)}
-    kinds, counts = np.unique(sizes, axis=0, return_counts=True)
-    for size in kinds[np.argsort(-counts, kind="stable")]:  # scales that all share are chosen for the most frequent size
+    mask = compression["calibration"].mask
+    for size in np.unique(sizes, axis=0):
         members = np.flatnonzero((sizes == size).all(1))
         batch = torch.from_numpy(np.stack([images[i] for i in members]))
         began = time.perf_counter()
-        result = fit(batch, torch.from_numpy(ids[members]), spec, fit_config, device=device, on_progress=on_progress)
+        result = fit(batch, torch.from_numpy(ids[members]), spec, fit_config, device=device, mask=mask, on_progress=on_progress)
         fit_s += time.perf_counter() - began
         began = time.perf_counter()
         stored = compress(result, batch, spec, fit_config, device=device, **compression)
         compress_s += time.perf_counter() - began
-        if compression["quantize_config"].granularity == "dataset" and stored.rows.scales is not None:
-            compression["scales"] = stored.rows.scales.float().unflatten(1, (-1, 1))
         found = _columns(stored) | {
             "psnr_db": measure_psnr(stored.rows, batch, spec, device=device),
             "fit_psnr_db": result.psnr_db,
@@ -182,6 +185,8 @@ def _pack(
     columns: dict[str, Tensor],
     moments: ChannelMoments,
     made: dict[str, Any],
+    *,
+    shared_mask: Tensor | None,
 ) -> PackedStore:
     sizes, ids, labels = columns["sizes"], columns["ids"], columns.get("labels")
     one_size = bool((sizes == sizes[0]).all())
@@ -202,17 +207,19 @@ def _pack(
         ends=columns["ends"],
         scales=columns["scales"][:1] if shared else columns.get("scales"),
         end_scales=columns.get("end_scales"),
-        **_smallest_layout(columns["codes"], columns["masks"], quantize_config),
+        **_smallest_layout(columns["codes"], columns["masks"], quantize_config, shared=shared_mask),
         sizes=None if one_size else sizes,
         labels=None if labels is None else labels.to(_label_dtype(len(source.class_names))),
         source_ids=None if torch.equal(ids, torch.arange(len(ids))) else ids.to(torch.int32),
     )
 
 
-def _smallest_layout(codes: Tensor, masks: Tensor, config: QuantizeConfig) -> dict[str, Tensor | None]:
-    """Pack codes with a mask an image, or all of them with the pruned ones as zeros, whichever takes fewer bytes."""
+def _smallest_layout(codes: Tensor, masks: Tensor, config: QuantizeConfig, *, shared: Tensor | None) -> dict[str, Tensor | None]:
+    """Pack codes with a mask an image, with the one they share, or all with the pruned ones as zeros: as takes fewest bytes."""
     if not config.is_integer:
         return {"codes": codes, "masks": None}
+    if shared is not None and not shared.all():
+        return {"codes": pack_codes(codes[:, shared[0]], config.bits), "masks": pack_masks(shared)}
     dense = pack_codes(codes, config.bits)
     if masks.all():
         return {"codes": dense, "masks": None}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec
+from rapid_inr.compress.fold import fold_biases
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import PruneConfig, PruneResult, prune
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize, split_rows
@@ -78,6 +79,24 @@ def refine(
     return torch.cat(trained)
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What all images of a dataset share, decided before the first of them is encoded (`rapid_inr.calibrate`).
+
+    Args:
+        mask: bool [1, K], under which every image is fitted; None: an image keeps all weights or has a mask of its own.
+        scales: float32 [1, D-1, 1], for ``granularity=dataset``; None: every image has its own.
+        hidden_bytes: what codes and mask of an image may take on average, for ``prune.rule=budget``.
+    """
+
+    mask: Tensor | None = None
+    scales: Tensor | None = None
+    hidden_bytes: float | None = None
+
+
+NOTHING_SHARED = Calibration()
+
+
 def compress(
     result: FitResult,
     images: Tensor,
@@ -88,39 +107,51 @@ def compress(
     quantize_config: QuantizeConfig,
     refine_config: RefineConfig,
     device: torch.device,
-    scales: Tensor | None = None,
+    calibration: Calibration = NOTHING_SHARED,
 ) -> Compressed:
     """Prune, quantize and refine fitted images of one size, as the three configs say.
 
     Args:
-        scales: float32 [1, D-1, 1], those that images compressed before share with these; None chooses them.
+        result: of images that were fitted under ``calibration.mask``, if there is one.
+        calibration: of the dataset; with ``granularity=dataset`` and no scales in it, these images choose them.
     """
-    pruned = _prune(result, images, spec, fit_config, prune_config, device)
+    pruned = _prune(result, images, spec, fit_config, prune_config, device, calibration, bits=quantize_config.bits)
     masks = None if bool(pruned.masks.all()) else pruned.masks
-    rows = pruned.rows
+    rows, scales = fold_biases(pruned.rows, spec), calibration.scales
     if quantize_config.is_integer and refine_config.steps > 0:
         projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
-        schedule = _schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
-        rows = refine(rows, images, spec, schedule, projection, device=device)
+        config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
+        rows = refine(rows, images, spec, config, projection, device=device)
         scales = projection.scales()
     return Compressed(quantize(rows, spec, quantize_config, scales=scales), pruned.masks, pruned.ratio)
 
 
-def _schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
+def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
+    """Return the config of a fit for training its result further."""
     lr = config.lr if config.lr is not None else default_lr(spec)
-    return replace(config, steps=steps, lr=lr * lr_scale)
+    return replace(config, steps=max(1, steps), lr=lr * lr_scale)
 
 
 def _prune(
-    result: FitResult, images: Tensor, spec: SirenSpec, fit_config: FitConfig, config: PruneConfig, device: torch.device
+    result: FitResult,
+    images: Tensor,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    config: PruneConfig,
+    device: torch.device,
+    calibration: Calibration,
+    *,
+    bits: int,
 ) -> PruneResult:
-    schedule = _schedule(fit_config, spec, steps=max(1, config.finetune_steps), lr_scale=config.lr_scale)
+    if calibration.mask is not None:
+        return PruneResult(result.weights, calibration.mask.expand(len(images), -1), result.psnr_db)
+    finetune = schedule(fit_config, spec, steps=config.finetune_steps, lr_scale=config.lr_scale)
 
     def train(rows: Tensor, masks: Tensor, places: Tensor) -> Tensor:
         projection = Projection.of(rows, spec, masks=masks)
         if config.finetune_steps == 0:
             return projection.forward(rows)
-        return refine(rows, images[places], spec, schedule, projection, device=device)
+        return refine(rows, images[places], spec, finetune, projection, device=device)
 
     return prune(
         result.weights,
@@ -130,4 +161,6 @@ def _prune(
         n_layers=spec.depth - 1,
         refine=train,
         measure=lambda rows, places: measure_psnr(Quantized(*split_rows(rows, spec)), images[places], spec, device=device),
+        bits=bits,
+        hidden_bytes=None if calibration.hidden_bytes is None else int(calibration.hidden_bytes * len(images)),
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rapid_inr.compress.bits import packed_bytes
+from kernels.rows import packed_bytes
 from rapid_inr.compress.budget import allocate
 
 RULES = ("none", "fixed", "max_drop", "floor", "budget", "ceiling_first")

@@ -236,7 +236,10 @@ def storable_scales(scales: Tensor, config: QuantizeConfig) -> Tensor:
     """Round scales up to numbers that `config.scales_dtype` can hold, at least the smallest normal one; returns float32."""
     dtype = config.scales_dtype
     stored = scales.to(dtype)
-    stored = torch.where(stored.float() < scales, torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored)
+    # the tolerance is float32's: what was divided by 127 after being multiplied by it must come out the same
+    stored = torch.where(
+        stored.float() < scales * (1 - 2**-22), torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored
+    )
     return stored.clamp_min(torch.finfo(dtype).tiny).float()
 
 

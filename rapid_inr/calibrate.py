@@ -1,0 +1,135 @@
+"""Decide, before a dataset is encoded, what all its images share: a mask, scales, and how many bytes each may take.
+
+Everything is decided from the first images of the source, so every shard, and every job that encodes a part, comes to the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.rows import packed_bytes
+from kernels.spec import SirenSpec, n_ends
+from rapid_inr.compress.fold import fold_biases
+from rapid_inr.compress.projection import Projection
+from rapid_inr.compress.prune import PruneConfig, find_shared_mask, pruned_bytes
+from rapid_inr.compress.quantize import QuantizeConfig, Quantized, choose_scales, hidden_matrices, split_rows
+from rapid_inr.data.reading import read_chunks
+from rapid_inr.data.source import ImageSource, limit
+from rapid_inr.fit import FitConfig, FitResult, fit, measure_psnr
+from rapid_inr.refine import Calibration, refine, schedule
+
+HEADER_BYTES = 4096  # of a file, class names and tensors that all images share not counted: more than it takes
+
+
+def calibrate(
+    source: ImageSource,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    *,
+    prune_config: PruneConfig,
+    quantize_config: QuantizeConfig,
+    device: torch.device | str = "cpu",
+    on_corrupt: str = "fail",
+) -> Calibration:
+    """Find what the configs want shared; where they want nothing, no image is read.
+
+    Raises:
+        ValueError: if a budget is below the smallest store, or goes with weights that are not integers.
+        CorruptImage: at an unreadable image of the sample, where `on_corrupt` is ``fail``.
+    """
+    device = torch.device(device)
+    budget = prune_config.rule == "budget"
+    shares_mask = prune_config.rule != "none" and prune_config.mask == "shared"
+    shares_scales = quantize_config.is_integer and quantize_config.granularity == "dataset"
+    if not (budget or shares_mask or shares_scales):
+        return Calibration()
+    ids, images, one_size = _sample(source, prune_config.sample_images, on_corrupt=on_corrupt)
+    hidden_bytes, mask, scales = None, None, None
+    if budget:
+        hidden_bytes = _hidden_budget(source, spec, quantize_config, prune_config, one_size=one_size)
+        if shares_mask:
+            prune_config = _to_ratio(prune_config, spec, quantize_config, hidden_bytes)
+    if shares_mask or shares_scales:
+        result = fit(images, ids, spec, fit_config, device=device)
+    if shares_mask:
+        mask = _shared_mask(result, images, spec, fit_config, prune_config, device)
+    if shares_scales:
+        rows = result.weights if mask is None else fit(images, ids, spec, fit_config, device=device, mask=mask).weights
+        hidden, _ = split_rows(fold_biases(rows, spec), spec)
+        scales = choose_scales(hidden_matrices(hidden, spec), quantize_config)
+    return Calibration(mask, scales, hidden_bytes)
+
+
+def _sample(source: ImageSource, n_images: int, *, on_corrupt: str) -> tuple[Tensor, Tensor, bool]:
+    """Return ids and images of the commonest size among the first `n_images`, and whether that is the only one."""
+    chunk = next(read_chunks(limit(source, n_images), n_images, on_corrupt=on_corrupt))
+    sizes = np.array([image.shape[:2] for image in chunk.images])
+    kinds, counts = np.unique(sizes, axis=0, return_counts=True)
+    members = np.flatnonzero((sizes == kinds[counts.argmax()]).all(1))
+    images = torch.from_numpy(np.stack([chunk.images[i] for i in members]))
+    return torch.from_numpy(chunk.ids[members]), images, len(kinds) == 1
+
+
+def _hidden_budget(
+    source: ImageSource, spec: SirenSpec, quantize: QuantizeConfig, prune: PruneConfig, *, one_size: bool
+) -> float:
+    """Return the bytes that codes and mask of an image may take on average: the budget less all that does not depend on them."""
+    if not quantize.is_integer:
+        raise ValueError(
+            f"prune.rule is 'budget' with quantize.bits={quantize.bits}, expected 2 to 8 bits: only codes are left out"
+        )
+    scale_rows, *per_row = quantize.scales_shape(len(source), spec)
+    scales = (int(np.prod(per_row)) if scale_rows > 1 else 0) + (4 if quantize.ends_bits == 8 else 0)
+    label = 0 if source.labels is None else 1 if len(source.class_names) <= 256 else 4
+    source_id = 0 if np.array_equal(source.ids, np.arange(len(source))) else 4
+    each = n_ends(spec) * quantize.ends_bits // 8 + scales * quantize.scales_dtype.itemsize + label + source_id
+    each += 0 if one_size else 8
+    shared = HEADER_BYTES + len(json.dumps(source.class_names)) + spec.n_hidden_weights // 8 + 1
+    left = (prune.budget_bytes - shared) / len(source) - each
+    n_kept = spec.n_hidden_weights - round(prune.max_ratio * spec.n_hidden_weights)
+    least = packed_bytes(n_kept, quantize.bits)
+    if prune.mask == "own":
+        least = min(
+            pruned_bytes(n_kept, spec.n_hidden_weights, quantize.bits), packed_bytes(spec.n_hidden_weights, quantize.bits)
+        )
+    if left < least:
+        smallest = shared + len(source) * (each + least)
+        raise ValueError(
+            f"prune.budget_bytes is {prune.budget_bytes:,}, but {len(source):,} images take at least {smallest:,} bytes as "
+            f"{spec.depth}x{spec.hidden} in {quantize.bits} bits with prune.max_ratio={prune.max_ratio:g}"
+        )
+    return left
+
+
+def _to_ratio(config: PruneConfig, spec: SirenSpec, quantize: QuantizeConfig, hidden_bytes: float) -> PruneConfig:
+    """Return the config that prunes to the ratio at which the codes of an image, without a mask of its own, fit."""
+    n_kept = int(hidden_bytes) * 8 // quantize.bits
+    ratio = max(0.0, 1 - n_kept / max(1, spec.n_hidden_weights))
+    return replace(config, rule="fixed", max_ratio=ratio)
+
+
+def _shared_mask(
+    result: FitResult, images: Tensor, spec: SirenSpec, fit_config: FitConfig, config: PruneConfig, device: torch.device
+) -> Tensor:
+    finetune = schedule(fit_config, spec, steps=config.finetune_steps, lr_scale=config.lr_scale)
+
+    def train(rows: Tensor, mask: Tensor) -> Tensor:
+        projection = Projection.of(rows, spec, masks=mask)
+        if config.finetune_steps == 0:
+            return projection.forward(rows)
+        return refine(rows, images, spec, finetune, projection, device=device)
+
+    return find_shared_mask(
+        result.weights,
+        lambda rows: split_rows(rows, spec)[0],
+        result.psnr_db,
+        config,
+        n_layers=spec.depth - 1,
+        refine=train,
+        measure=lambda rows: measure_psnr(Quantized(*split_rows(rows, spec)), images, spec, device=device).mean().item(),
+    )
