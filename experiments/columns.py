@@ -48,6 +48,7 @@ ENCODE = (
     STEPS,
     Column("pruned", metric("prune_ratio", ".0%")),
     Column("bits", configured("quantize.bits")),
+    Column("ends", configured("quantize.ends_bits")),
     Column("steps after", configured("refine.steps")),
     Column("fitted, dB", metric("fit_psnr_db")),
     Column("stored, dB", metric("psnr_db")),
