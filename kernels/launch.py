@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kernels.decode_io import ImageFormat
 from kernels.rows import PackedRows, packed_bytes
+from kernels.sampling import Sampling
 from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
@@ -57,8 +58,8 @@ class RowKind:
 
 
 def kernel_constants(
-    spec: SirenSpec, images: ImageFormat, kind: RowKind, *, exact_sine: bool, block: int
-) -> dict[str, int | bool]:
+    spec: SirenSpec, images: ImageFormat, kind: RowKind, sampling: Sampling, *, exact_sine: bool, block: int
+) -> dict[str, int | bool | str]:
     """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
     return {
         "DEPTH": spec.depth,
@@ -69,6 +70,8 @@ def kernel_constants(
         "CODES_BY_IMAGE": kind.by_image,
         "SCALES": kind.scales,
         "END_SCALES": kind.int8_ends,
+        "OUTSIDE": sampling.outside,
+        "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,
         "EXACT_SINE": exact_sine,

@@ -22,6 +22,7 @@ from kernels.decode_io import ImageFormat
 from kernels.fast_math import INTERPRETED
 from kernels.launch import RowKind, kernel_constants, launch_config
 from kernels.rows import CODE_DTYPES
+from kernels.sampling import Sampling
 from kernels.siren_decode import _decode_siren_kernel
 from kernels.spec import SirenSpec
 
@@ -62,6 +63,8 @@ def compile_decode(
     dtype: torch.dtype = torch.bfloat16,
     channels_last: bool = True,
     exact_sine: bool = False,
+    outside: str = "extend",
+    supersample: int = 1,
 ) -> Resources:
     """Compile the variant that a decode of side x side images launches.
 
@@ -79,7 +82,8 @@ def compile_decode(
     config = launch_config(spec, images.n_pixels)
     n_scales = 0 if bits > 8 else scales or spec.hidden
     kind = RowKind(bits=bits, scales=n_scales, by_image=False, int8_ends=ends == torch.int8)
-    constants = kernel_constants(spec, images, kind, exact_sine=exact_sine, block=config.block)
+    sampling = Sampling(outside, torch.zeros(2), supersample)
+    constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, block=config.block)
     source = ASTSource(
         fn=_decode_siren_kernel,
         signature=_signature(constants, bits=bits, ends=ends, dtype=dtype),
@@ -102,7 +106,8 @@ def _signature(constants: dict, *, bits: int, ends: torch.dtype, dtype: torch.dt
         "end_scales_ptr": "*" + TRITON_TYPES[scales],
         "ids_ptr": "*i64",
         "affine_ptr": "*fp32",
-        **dict.fromkeys(("n_rows", "n_pixels", "width", "scales_stride", "affine_stride"), "i32"),
+        "edges_ptr": "*fp32",
+        **dict.fromkeys(("n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride"), "i32"),
         **dict.fromkeys(constants, "constexpr"),
     }
     return {name: types.get(name, "fp32") for name in _decode_siren_kernel.arg_names}

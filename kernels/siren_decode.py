@@ -20,6 +20,7 @@ from kernels.decode_io import MAX_HIDDEN, MAX_INT32, ImageFormat, check_batch
 from kernels.fast_math import INTERPRETED, ROUND_TO_INTEGER, accurate_sin, fast_sin
 from kernels.launch import RowKind, kernel_constants, launch_config
 from kernels.rows import PackedRows, check_rows
+from kernels.sampling import Sampling
 from kernels.spec import SirenSpec
 from kernels.unpack_rows import load_codes, unpack_masked
 
@@ -29,68 +30,47 @@ def _sin(x, EXACT_SINE: tl.constexpr):
     return accurate_sin(x) if EXACT_SINE else fast_sin(x)
 
 
-@triton.jit(do_not_specialize=["n_rows", "width", "scales_stride", "affine_stride"])
-def _decode_siren_kernel(
-    out_ptr,
-    codes_ptr,
-    ends_ptr,
-    scales_ptr,
-    end_scales_ptr,
-    ids_ptr,
-    affine_ptr,
-    n_rows,
-    n_pixels,
-    width,
-    scales_stride,
-    affine_stride,
-    omega,
-    gain_0,
-    gain_1,
-    gain_2,
-    shift_0,
-    shift_1,
-    shift_2,
-    DEPTH: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    PADDED: tl.constexpr,
-    BITS: tl.constexpr,
-    ROW_CODES: tl.constexpr,
-    CODES_BY_IMAGE: tl.constexpr,
-    SCALES: tl.constexpr,
-    END_SCALES: tl.constexpr,
-    ROUND: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    EXACT_SINE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Decode BLOCK pixels of one image; float32 but for the operands of `tl.dot`, which are float16."""
-    n_blocks = tl.cdiv(n_pixels, BLOCK)
-    image = (tl.program_id(0) // n_blocks).to(tl.int64)
-    pixel = (tl.program_id(0) % n_blocks) * BLOCK + tl.arange(0, BLOCK)
-    row = tl.load(ids_ptr + image)
-    known = (row >= 0) & (row < n_rows)
-    row = tl.where(known, row, 0)  # an unknown id reads row 0 and writes black
-    codes_ptr += (image if CODES_BY_IMAGE else row) * ROW_CODES
-    ends_ptr += row * ((5 + DEPTH) * HIDDEN + 3)
-    first_gain, bias_gain, last_gain, last_bias_gain = omega, omega, 1.0, 1.0  # omega is folded into weights and biases
-    if END_SCALES:
-        end_scales_ptr += row * 4
-        first_gain = omega * tl.load(end_scales_ptr).to(tl.float32)
-        bias_gain = omega * tl.load(end_scales_ptr + 1).to(tl.float32)
-        last_gain = tl.load(end_scales_ptr + 2).to(tl.float32)
-        last_bias_gain = tl.load(end_scales_ptr + 3).to(tl.float32)
+@triton.jit
+def _bend(c, edge, OUTSIDE: tl.constexpr):
+    """Bring coordinates back between -edge and edge: clamped, or folded about both as often as it takes."""
+    if OUTSIDE == "clamp":
+        c = tl.minimum(tl.maximum(c, -edge), edge)
+    elif OUTSIDE == "reflect":
+        turns = (c + edge) / tl.where(edge > 0, 2 * edge, 1.0)  # a single pixel has both edges in its centre
+        half = (turns * 0.5 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+        c = tl.where(tl.abs(c) <= edge, c, tl.abs(turns - 2 * half) * (2 * edge) - edge)
+    return c
 
-    affine_ptr += image * affine_stride
-    i = (pixel // width).to(tl.float32)
-    j = (pixel % width).to(tl.float32)
+
+@triton.jit
+def _map_pixels(i, j, affine_ptr, edges_ptr, OUTSIDE: tl.constexpr):
+    """Return the coordinates of places in the output, and whether they show the image."""
     y = tl.load(affine_ptr) * i + tl.load(affine_ptr + 1) * j + tl.load(affine_ptr + 2)
     x = tl.load(affine_ptr + 3) * i + tl.load(affine_ptr + 4) * j + tl.load(affine_ptr + 5)
+    inside = tl.full(y.shape, True, tl.int1)
+    if OUTSIDE == "zero":
+        inside = (tl.abs(y) <= 1) & (tl.abs(x) <= 1)
+    elif OUTSIDE != "extend":
+        y = _bend(y, tl.load(edges_ptr), OUTSIDE)
+        x = _bend(x, tl.load(edges_ptr + 1), OUTSIDE)
+    return y, x, inside
 
+
+@triton.jit
+def _evaluate(
+    y, x, codes_ptr, ends_ptr, scales_ptr, first_gain, bias_gain, last_gain, last_bias_gain, omega,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, SCALES: tl.constexpr,
+    EXACT_SINE: tl.constexpr,
+):  # fmt: skip
+    """Return RGB and a column of padding, [BLOCK, 4], at coordinates y and x, [BLOCK].
+
+    Float32 but for the operands of `tl.dot`, which are float16; omega is folded into the gains of the sine layers.
+    """
     n = tl.arange(0, PADDED)
     real = n < HIDDEN
     bias_ptr = ends_ptr + 2 * HIDDEN + n
     last_ptr = ends_ptr + (2 + DEPTH) * HIDDEN
-    scales_ptr += row * scales_stride + (n if SCALES == HIDDEN else n * 0)  # one a column, or one for all
+    scales_ptr += n if SCALES == HIDDEN else n * 0  # one a column, or one for all
 
     # a padded column has weight and bias 0, so its sine is 0
     weight_y = tl.load(ends_ptr + n, mask=real, other=0.0).to(tl.float32) * first_gain
@@ -113,21 +93,75 @@ def _decode_siren_kernel(
             z = z * omega + bias[None, :]
         h = _sin(z, EXACT_SINE)
 
-    c = tl.arange(0, 4)  # RGB and one column of padding
+    c = tl.arange(0, 4)
     rgb = c < 3
     weight = tl.load(last_ptr + n[:, None] * 3 + c[None, :], mask=real[:, None] & rgb[None, :], other=0.0).to(tl.float16)
     bias = tl.load(last_ptr + 3 * HIDDEN + c, mask=rgb, other=0.0).to(tl.float32) * last_bias_gain
-    value = tl.dot(h.to(tl.float16), weight) * last_gain + bias[None, :]  # [BLOCK, 4]
-    value = tl.where((value == value) & known, value, 0.0)  # NaN: tl.maximum drops it or keeps it, by version and backend
-    value = tl.minimum(tl.maximum(value, 0.0), 1.0)
+    value = tl.dot(h.to(tl.float16), weight) * last_gain + bias[None, :]
+    value = tl.where(value == value, value, 0.0)  # NaN: tl.maximum drops it or keeps it, by version and backend
+    return tl.minimum(tl.maximum(value, 0.0), 1.0)
+
+
+@triton.jit(do_not_specialize=["n_rows", "width", "scales_stride", "affine_stride", "edges_stride"])
+def _decode_siren_kernel(
+    out_ptr, codes_ptr, ends_ptr, scales_ptr, end_scales_ptr, ids_ptr, affine_ptr, edges_ptr,
+    n_rows, n_pixels, width, scales_stride, affine_stride, edges_stride,
+    omega, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, ROW_CODES: tl.constexpr,
+    CODES_BY_IMAGE: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, EXACT_SINE: tl.constexpr,
+    OUTSIDE: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Decode BLOCK pixels of one image."""
+    n_blocks = tl.cdiv(n_pixels, BLOCK)
+    image = (tl.program_id(0) // n_blocks).to(tl.int64)
+    pixel = (tl.program_id(0) % n_blocks) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.load(ids_ptr + image)
+    known = (row >= 0) & (row < n_rows)
+    row = tl.where(known, row, 0)  # an unknown id reads row 0 and writes black
+    codes_ptr += (image if CODES_BY_IMAGE else row) * ROW_CODES
+    ends_ptr += row * ((5 + DEPTH) * HIDDEN + 3)
+    scales_ptr += row * scales_stride
+    first_gain, bias_gain, last_gain, last_bias_gain = omega, omega, 1.0, 1.0
+    if END_SCALES:
+        end_scales_ptr += row * 4
+        first_gain = omega * tl.load(end_scales_ptr).to(tl.float32)
+        bias_gain = omega * tl.load(end_scales_ptr + 1).to(tl.float32)
+        last_gain = tl.load(end_scales_ptr + 2).to(tl.float32)
+        last_bias_gain = tl.load(end_scales_ptr + 3).to(tl.float32)
+
+    affine_ptr += image * affine_stride
+    edges_ptr += image * edges_stride
+    top = (pixel // width).to(tl.float32)
+    left = (pixel % width).to(tl.float32)
+    # a single sample is no loop: that would take 10 more registers at width 32
+    if SUPERSAMPLE == 1:
+        y, x, inside = _map_pixels(top, left, affine_ptr, edges_ptr, OUTSIDE)
+        rgb = _evaluate(
+            y, x, codes_ptr, ends_ptr, scales_ptr, first_gain, bias_gain, last_gain, last_bias_gain, omega,
+            DEPTH, HIDDEN, PADDED, BITS, SCALES, EXACT_SINE,
+        )  # fmt: skip
+        value = tl.where((inside & known)[:, None], rgb, 0.0)
+    else:
+        value = tl.zeros([BLOCK, 4], tl.float32)
+        for sample in range(SUPERSAMPLE * SUPERSAMPLE):
+            i = top + ((sample // SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
+            j = left + ((sample % SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
+            y, x, inside = _map_pixels(i, j, affine_ptr, edges_ptr, OUTSIDE)
+            rgb = _evaluate(
+                y, x, codes_ptr, ends_ptr, scales_ptr, first_gain, bias_gain, last_gain, last_bias_gain, omega,
+                DEPTH, HIDDEN, PADDED, BITS, SCALES, EXACT_SINE,
+            )  # fmt: skip
+            value += tl.where((inside & known)[:, None], rgb, 0.0)
+        value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
     if ROUND:
         value = (value * 255.0 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+    c = tl.arange(0, 4)
     gain = tl.where(c == 0, gain_0, tl.where(c == 1, gain_1, gain_2))
     shift = tl.where(c == 0, shift_0, tl.where(c == 1, shift_1, shift_2))
     value = value * gain[None, :] + shift[None, :]
     offset = pixel[:, None] * 3 + c[None, :] if CHANNELS_LAST else c[None, :] * n_pixels + pixel[:, None]
     out_ptr += image * 3 * n_pixels
-    tl.store(out_ptr + offset, value.to(out_ptr.dtype.element_ty), mask=(pixel < n_pixels)[:, None] & rgb[None, :])
+    tl.store(out_ptr + offset, value.to(out_ptr.dtype.element_ty), mask=(pixel < n_pixels)[:, None] & (c < 3)[None, :])
 
 
 def decode_siren(
@@ -144,6 +178,9 @@ def decode_siren(
     round_8bit: bool = True,
     channels_last: bool = False,
     exact_sine: bool = False,
+    outside: str = "extend",
+    edges: Tensor | None = None,
+    supersample: int = 1,
 ) -> Tensor:
     """Decode a batch of packed rows into images, in one kernel launch, or two with masks, without waiting for the device.
 
@@ -156,6 +193,12 @@ def decode_siren(
         mean, std: three numbers each, or None: the output is (rgb - mean) / std, rgb in [0, 1]. Not with uint8.
         round_8bit: round to multiples of 1/255 as the metrics do (0.5, the one exact tie, is 128 / 255); must be true with uint8.
         channels_last: lay the images out as `torch.channels_last`.
+        outside: what a map that leads out of the image finds there: ``extend`` (the INR, wherever it leads), ``zero`` (black,
+            beyond the outer side of the outermost pixels), ``reflect`` (the image folded about the centres of its outermost
+            pixels, as often as it takes) or ``clamp`` (the nearest of these centres).
+        edges: float32 [2], or [B, 2] for one an image: the coordinates of these centres, 1 - 1 / height and 1 - 1 / width of
+            the image that was encoded; needed by reflect and clamp.
+        supersample: n x n samples, evenly spread over a pixel, are clamped to [0, 1] and averaged: for maps that shrink.
         exact_sine: take `accurate_sin` in place of the hardware's sine (kernels/fast_math.py has both error bounds).
 
     Returns:
@@ -167,20 +210,31 @@ def decode_siren(
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     check_rows(rows, spec)
     check_batch(ids, affine, rows)
+    sampling = Sampling(outside, edges, supersample)
+    sampling.check(ids)
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (decode_siren_torch takes any)")
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (decode_siren_torch runs on any)")
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
-        return _launch(rows, ids, affine, spec=spec, images=images, exact_sine=exact_sine)
+        return _launch(rows, ids, affine, spec=spec, images=images, sampling=sampling, exact_sine=exact_sine)
 
 
-def _launch(rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, exact_sine: bool) -> Tensor:
+def _launch(
+    rows: PackedRows,
+    ids: Tensor,
+    affine: Tensor,
+    *,
+    spec: SirenSpec,
+    images: ImageFormat,
+    sampling: Sampling,
+    exact_sine: bool,
+) -> Tensor:
     config = launch_config(spec, images.n_pixels)
     n_programs = len(ids) * triton.cdiv(images.n_pixels, config.block)
     require(n_programs <= MAX_INT32, "B x height x width", len(ids) * images.n_pixels, f"under 2^31 blocks of {config.block}")
     gains, shifts = images.gains_and_shifts()
-    constants = kernel_constants(spec, images, RowKind.of(rows, spec), exact_sine=exact_sine, block=config.block)
+    constants = kernel_constants(spec, images, RowKind.of(rows, spec), sampling, exact_sine=exact_sine, block=config.block)
     codes = rows.codes if rows.masks is None else unpack_masked(rows, ids, spec)
-    out = images.empty(len(ids), rows.device)
+    out, edges = images.empty(len(ids), rows.device), sampling.edges
     _decode_siren_kernel[(n_programs,)](
         out,
         codes,
@@ -189,11 +243,13 @@ def _launch(rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, i
         rows.ends if rows.end_scales is None else rows.end_scales,
         ids,
         affine,
+        affine if edges is None else edges,
         len(rows),
         images.n_pixels,
         images.width,
         0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1],
         6 if affine.ndim == 3 else 0,
+        2 if edges is not None and edges.ndim == 2 else 0,
         float(spec.omega),
         *gains,
         *shifts,

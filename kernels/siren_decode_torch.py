@@ -15,6 +15,7 @@ from torch import Tensor
 from kernels.checks import require
 from kernels.decode_io import ImageFormat, check_batch
 from kernels.rows import PackedRows, check_rows
+from kernels.sampling import Sampling
 from kernels.spec import OUT_FEATURES, SirenSpec, end_sections
 from kernels.unpack import gather_hidden, unpack_ends
 
@@ -38,6 +39,9 @@ def decode_siren_torch(
     round_8bit: bool = True,
     channels_last: bool = False,
     exact_sine: bool = False,
+    outside: str = "extend",
+    edges: Tensor | None = None,
+    supersample: int = 1,
     compute_dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Decode a batch of packed rows into images with torch, on any device: the kernel's reference, and the backend of CPUs.
@@ -59,11 +63,16 @@ def decode_siren_torch(
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     check_rows(rows, spec)
     check_batch(ids, affine, rows)
+    sampling = Sampling(outside, edges, supersample)
+    sampling.check(ids)
     require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
-    return _decode_chunks(rows, ids, affine.reshape(-1, 2, 3).to(compute_dtype), spec=spec, images=images)
+    maps = affine.reshape(-1, 2, 3).to(compute_dtype)
+    return _decode_chunks(rows, ids, maps, spec=spec, images=images, sampling=sampling)
 
 
-def _decode_chunks(rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat) -> Tensor:
+def _decode_chunks(
+    rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling
+) -> Tensor:
     """Decode chunk after chunk of images and pixels, computing in the dtype of `affine`, [1 or B, 2, 3]."""
     step = max(1, min(len(ids), CHUNK_VALUES // (spec.hidden * min(images.n_pixels, CHUNK_PIXELS))))
     tile = max(1, min(images.n_pixels, CHUNK_VALUES // (spec.hidden * step)))
@@ -77,9 +86,25 @@ def _decode_chunks(rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: Siren
             pixel = torch.arange(start, min(start + tile, images.n_pixels), device=rows.device)
             place = torch.stack((pixel // images.width, pixel % images.width)).to(affine.dtype)  # [2, P]
             maps = affine[chunk] if len(affine) > 1 else affine
-            coords = maps[:, :, :2] @ place + maps[:, :, 2:]  # [1 or b, 2, P]
-            lines[chunk, :, start : start + tile] = _finish(_evaluate(layers, coords, buffers), images)
+            rgb = _sample(layers, maps, place, buffers, sampling=sampling, chunk=chunk)
+            lines[chunk, :, start : start + tile] = _finish(rgb, images)
     return out
+
+
+def _sample(
+    layers: list[tuple[Tensor, Tensor]], maps: Tensor, place: Tensor, buffers: Tensor, *, sampling: Sampling, chunk: slice
+) -> Tensor:
+    """Return RGB [b, 3, P] of pixels at `place` [2, P]: of their centres, or the mean of their samples, each clamped."""
+    total = None
+    for row, column in sampling.offsets():
+        there = torch.stack((place[0] + row, place[1] + column)) if sampling.supersample > 1 else place
+        coords = maps[:, :, :2] @ there + maps[:, :, 2:]  # [1 or b, 2, P]
+        rgb = sampling.blacken(_evaluate(layers, sampling.bend(coords, chunk), buffers), coords)
+        if sampling.supersample == 1:
+            return rgb
+        rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
+        total = rgb.clone() if total is None else total.add_(rgb)
+    return total.div_(sampling.supersample**2)
 
 
 def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:

@@ -25,7 +25,32 @@ def pixel_affine(height: int, width: int) -> Tensor:
     """
     if height < 1 or width < 1:
         raise ValueError(f"image size is {height}x{width}, expected at least 1x1")
-    return torch.tensor([[2 / height, 0.0, 1 / height - 1], [0.0, 2 / width, 1 / width - 1]])
+    return pixel_affines(torch.tensor([height, width])).float()
+
+
+def pixel_affines(sizes: Tensor) -> Tensor:
+    """Return `pixel_affine` of many sizes at once.
+
+    Args:
+        sizes: [..., 2], (height, width).
+
+    Returns:
+        float64 [..., 2, 3].
+    """
+    cell = 2 / sizes.double()  # [..., 2]
+    return torch.cat([torch.diag_embed(cell), (cell / 2 - 1).unsqueeze(-1)], dim=-1)
+
+
+def pixel_edges(sizes: Tensor) -> Tensor:
+    """Return the coordinates of the centres of the outermost pixels; minus that is the coordinate of those opposite.
+
+    Args:
+        sizes: [..., 2], (height, width).
+
+    Returns:
+        float32 [..., 2].
+    """
+    return (1 - 1 / sizes.double()).float()
 
 
 def pixel_coords(height: int, width: int) -> Tensor:

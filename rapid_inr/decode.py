@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.decoder import decoder_for
-from rapid_inr.coords import pixel_affine
+from rapid_inr.coords import pixel_affine, pixel_edges
 from rapid_inr.metrics import images_at_once
 from rapid_inr.store.packed import PackedStore
 
@@ -19,6 +19,9 @@ def decode(
     ids: Tensor,
     *,
     size: tuple[int, int] | None = None,
+    affine: Tensor | None = None,
+    outside: str = "extend",
+    supersample: int = 1,
     dtype: torch.dtype = torch.uint8,
     normalize: bool = False,
     channels_last: bool = False,
@@ -30,6 +33,10 @@ def decode(
             wait for it: an id out of range is a black image or an error of the device.
         size: (height, width) of the result; by default the images' own, which must then be one. With a size, or in a store of
             one size, ids on the store's GPU are decoded without waiting for it.
+        affine: float32 [2, 3] or [B, 2, 3] on the store's device, from (row, column, 1) of a pixel of the result to the INR's
+            coordinate, as `geometry.to_coords` makes it; None for the whole image.
+        outside: what lies outside the image: ``extend`` (the INR itself), ``zero`` (black), ``reflect`` or ``clamp``.
+        supersample: n x n samples a pixel are averaged, for maps that shrink.
         dtype: uint8, or float16, bfloat16 or float32 with values in [0, 1] rounded to 8 bits.
         normalize: whether to subtract the store's mean and divide by its std; not with uint8.
 
@@ -37,15 +44,17 @@ def decode(
         [B, 3, height, width].
 
     Raises:
-        ValueError: if `ids` is empty or, on the CPU, out of range, or the images differ in size and `size` is not given.
+        ValueError: if `ids` is empty or, on the CPU, out of range, or the images differ in size and `size` is not given; as
+            `decode_siren`.
     """
     if len(ids) == 0 or (ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < len(store)):
         raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
     height, width = size or one_size(store, ids)
-    header = store.header
+    header, there = store.header, ids.to(store.device)
     return decoder_for(store.device, header.spec)(
-        store.rows, ids.to(store.device), _affine_on(height, width, store.device),
+        store.rows, there, _affine_on(height, width, store.device) if affine is None else affine,
         spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
+        outside=outside, edges=None if outside == "extend" else _edges(store, there), supersample=supersample,
         mean=header.mean if normalize else None, std=header.std if normalize else None,
     )  # fmt: skip
 
@@ -53,6 +62,18 @@ def decode(
 @lru_cache  # a copy to a GPU waits for it, too long for every batch
 def _affine_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_affine(height, width).to(device)
+
+
+def _edges(store: PackedStore, ids: Tensor) -> Tensor:
+    """Return the coordinates of the outermost pixel centres, [2] where they are the same for all, else [B, 2]."""
+    if store.header.size is not None:
+        return _edges_on(*store.header.size, store.device)
+    return pixel_edges(store.sizes.index_select(0, ids))
+
+
+@lru_cache
+def _edges_on(height: int, width: int, device: torch.device) -> Tensor:
+    return pixel_edges(torch.tensor([height, width])).to(device)
 
 
 def one_size(store: PackedStore, ids: Tensor) -> tuple[int, int]:

@@ -6,10 +6,11 @@ from kernels.unpack import gather_hidden, unpack_ends
 from rapid_inr.compress.quantize import QuantizeConfig, join_rows
 from rapid_inr.coords import pixel_coords
 from rapid_inr.decode import decode, decode_each
-from rapid_inr.metrics import to_8bit
+from rapid_inr.geometry import compose, crop, flip, rotation, scaling, to_coords
+from rapid_inr.metrics import psnr_db, to_8bit
 from rapid_inr.siren import siren
 from tests.store.stores import small_store
-from tests.tolerances import DECODE_MEAN_LEVELS
+from tests.tolerances import CROP_PSNR_DB, DECODE_MEAN_LEVELS, RESAMPLED_PSNR_DB
 
 
 def assert_is_the_formula(store, ids, *, size=None):
@@ -101,3 +102,40 @@ def test_weights_that_a_mask_leaves_out_are_zero(masks, bits, device):
     zeros = (gather_hidden(store.rows, ids, store.header.spec, torch.float32).flatten(1) == 0).float().mean(1)
     assert (zeros > 0.2).all()
     assert_is_the_formula(store, ids)
+
+
+@pytest.mark.parametrize(("outside", "mode"), [("zero", "constant"), ("reflect", "reflect"), ("clamp", "replicate")])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_integer_crop_and_flip_are_those_of_the_decoded_image(outside, mode, mixed, device):
+    store, ids = small_store(4, mixed=mixed).to(device), torch.tensor([1, 0, 3], device=device)
+    sizes = [store.size_of(int(i)) for i in ids]
+    operation = compose(crop(-2, 1, 6, 5, size=(6, 5), device=device), flip(size=(6, 5)))
+    maps = torch.stack([to_coords(operation, size) for size in sizes])
+    found = decode(store, ids, size=(6, 5), affine=maps, outside=outside)
+    for image, i, size in zip(found.cpu(), ids.tolist(), sizes, strict=True):
+        whole = decode(store, torch.tensor([i]), size=size).float().cpu()
+        padded = torch.nn.functional.pad(whole, (2, 2, 2, 2), mode=mode)[0]
+        expected = padded[:, :6, 3:8].flip(2).byte()
+        assert psnr_db(image[None], expected[None]).item() > CROP_PSNR_DB
+
+
+@pytest.mark.parametrize("operation", [scaling(1.5, size=(48, 64)), scaling(0.5, size=(48, 64)), rotation(20, size=(48, 64))])
+def test_scaling_and_turning_are_near_resampling_the_decoded_image(operation, device):
+    store, ids = small_store(3).to(device), torch.arange(3, device=device)
+    supersample = 2 if operation[0, 0] > 1.5 else 1
+    maps = to_coords(operation, (48, 64)).to(device)
+    found = decode(store, ids, size=(48, 64), affine=maps, outside="zero", supersample=supersample)
+    whole = decode(store, ids, size=(48, 64), dtype=torch.float32)
+    places = torch.cartesian_prod(torch.arange(48.0), torch.arange(64.0)).to(device)
+    coords = (maps @ torch.cat((places, torch.ones_like(places[:, :1])), dim=1).T).T  # [P, 2], (row, column)
+    grid = coords.flip(1).view(1, 48, 64, 2).expand(3, -1, -1, -1)
+    resampled = torch.nn.functional.grid_sample(whole, grid, align_corners=False)
+    inside = (coords.abs() < 0.95).all(1).view(48, 64)  # at the border resampling mixes black in
+    assert psnr_db((found.float() * inside).byte(), to_8bit(resampled * inside)).min() > RESAMPLED_PSNR_DB
+
+
+def test_a_map_may_not_lead_nowhere():
+    with pytest.raises(ValueError, match=r"affine is .*nan.* expected finite"):
+        decode(small_store(2), torch.tensor([0]), affine=torch.full((2, 3), torch.nan))
+    with pytest.raises(ValueError, match="outside is 'wrap'"):
+        decode(small_store(2), torch.tensor([0]), outside="wrap")

@@ -1,0 +1,86 @@
+"""Where a decode samples the INR: the samples of a pixel, and what lies outside the image; shared by all its backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.rows import require_contiguous
+
+OUTSIDE = ("extend", "zero", "reflect", "clamp")
+MAX_SUPERSAMPLE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """The samples of a decode; the arguments are those of `decode_siren`.
+
+    Raises:
+        ValueError: if `outside` or `supersample` is out of range, or `edges` is missing.
+    """
+
+    outside: str
+    edges: Tensor | None
+    supersample: int
+
+    def __post_init__(self) -> None:
+        require(self.outside in OUTSIDE, "outside", repr(self.outside), f"one of {', '.join(OUTSIDE)}")
+        n, whole = self.supersample, isinstance(self.supersample, int) and not isinstance(self.supersample, bool)
+        require(whole and 1 <= n <= MAX_SUPERSAMPLE, "supersample", n, f"a whole number from 1 to {MAX_SUPERSAMPLE}")
+        ok = self.edges is not None or not self.folds
+        require(ok, "edges", self.edges, f"a tensor with outside={self.outside!r}")
+
+    @property
+    def folds(self) -> bool:
+        """Whether coordinates are brought back to the image, for which its edges must be known."""
+        return self.outside in ("reflect", "clamp")
+
+    def check(self, ids: Tensor) -> None:
+        """Require edges that fit a batch; their values are looked at on the CPU only.
+
+        Raises:
+            ValueError: if dtype, shape, device, contiguity or, on the CPU, a value is not what the decode reads.
+        """
+        edges = self.edges
+        if edges is None:
+            return
+        require(edges.dtype == torch.float32, "edges.dtype", edges.dtype, torch.float32)
+        shapes = ((2,), (len(ids), 2))
+        require(tuple(edges.shape) in shapes, "edges.shape", tuple(edges.shape), f"{shapes[0]} or {shapes[1]}")
+        require(edges.device == ids.device, "edges.device", edges.device, f"{ids.device}, that of the rows")
+        require_contiguous(edges=edges)
+        if edges.device.type == "cpu":
+            inside = bool(((edges >= 0) & (edges < 1)).all())
+            require(inside, "edges", edges.tolist(), "1 - 1 / height and 1 - 1 / width, each in [0, 1)")
+
+    def offsets(self) -> Iterator[tuple[float, float]]:
+        """Yield where the samples of a pixel lie from its centre, in pixels."""
+        places = [(k + 0.5) / self.supersample - 0.5 for k in range(self.supersample)]
+        return ((row, column) for row in places for column in places)
+
+    def bend(self, coords: Tensor, images: slice) -> Tensor:
+        """Bring coordinates [b or 1, 2, P] back to the image, for reflect and clamp.
+
+        Args:
+            images: those of the batch that the coordinates belong to.
+        """
+        if not self.folds:
+            return coords
+        edges = self.edges[None] if self.edges.ndim == 1 else self.edges[images]
+        edges = edges[:, :, None].to(coords.dtype)  # [b or 1, 2, 1]
+        if self.outside == "clamp":
+            return torch.minimum(torch.maximum(coords, -edges), edges)
+        # a triangle wave: 0 at one edge, 1 at the other; a single pixel has both edges in its centre
+        turns = (coords + edges) / torch.where(edges > 0, 2 * edges, 1)
+        folded = (turns - 2 * (turns / 2).round()).abs() * (2 * edges) - edges
+        return torch.where(coords.abs() <= edges, coords, folded)
+
+    def blacken(self, rgb: Tensor, coords: Tensor) -> Tensor:
+        """Set RGB [b, 3, P] to 0 where the coordinates [b or 1, 2, P] lie outside the image, for zero; in place."""
+        if self.outside == "zero":
+            rgb.masked_fill_((coords.abs() > 1).any(1, keepdim=True), 0)
+        return rgb
