@@ -9,8 +9,9 @@ import re
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import triton
@@ -25,11 +26,33 @@ from kernels.rows import CODE_DTYPES
 from kernels.sampling import Sampling
 from kernels.siren_decode import _decode_siren_kernel
 from kernels.spec import SirenSpec
+from kernels.unpack_rows import _unpack_rows_kernel, unpack_constants
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
-SIZES = ((3, 16, 32), (5, 13, 32), (10, 32, 224), (10, 40, 224), (12, 64, 224))  # depth, hidden, side of the image in pixels
+# depth, hidden, side of the image in pixels: the shapes of configs/inr, and the widest
+SIZES = (
+    (2, 16, 32), (3, 16, 32), (3, 24, 32), (3, 32, 32), (4, 16, 32), (5, 13, 32), (5, 16, 32), (5, 32, 32),
+    (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),
+)  # fmt: skip
+SMALL: dict[str, Any] = {"bits": 5, "ends": torch.int8}  # rows as small as they get without masks
+VARIANTS: dict[str, dict[str, Any]] = {
+    "4 bits": {"bits": 4},
+    "5 bits": {"bits": 5},
+    "5 bits, int8 ends": SMALL,
+    "5 bits, int8 ends, a scale a layer": SMALL | {"scales": 1},
+    "float16 weights": {"bits": 16},
+    "float32 weights and images": {"bits": 32, "ends": torch.float32, "dtype": torch.float32},
+    "bytes, planar": {"dtype": torch.uint8, "channels_last": False},
+    "accurate sine": {"exact_sine": True},
+    "zero padding": {"outside": "zero"},
+    "reflect padding": {"outside": "reflect"},
+    "clamp padding": {"outside": "clamp"},
+    "2x2 samples": {"supersample": 2},
+    "5 bits, int8 ends, reflect padding, 2x2 samples": SMALL | {"outside": "reflect", "supersample": 2},
+}
 TRITON_TYPES = {
     torch.int8: "i8",
+    torch.int64: "i64",
     torch.uint8: "u8",
     torch.float16: "fp16",
     torch.bfloat16: "bf16",
@@ -77,48 +100,64 @@ def compile_decode(
     Raises:
         ValueError: if triton runs as an interpreter, which has no compiler.
     """
-    require(not INTERPRETED, "TRITON_INTERPRET", "set", "unset: the interpreter compiles nothing")
     images = ImageFormat(side, side, dtype, None, None, True, channels_last)
     config = launch_config(spec, images.n_pixels)
     n_scales = 0 if bits > 8 else scales or spec.hidden
     kind = RowKind(bits=bits, scales=n_scales, by_image=False, int8_ends=ends == torch.int8)
     sampling = Sampling(outside, torch.zeros(2), supersample)
     constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, block=config.block)
-    source = ASTSource(
-        fn=_decode_siren_kernel,
-        signature=_signature(constants, bits=bits, ends=ends, dtype=dtype),
-        constexprs={(_decode_siren_kernel.arg_names.index(name),): value for name, value in constants.items()},
-        attrs=_divisible_by_16(images.n_pixels),
-    )
+    scale = torch.float32 if ends == torch.float32 else torch.float16  # as a store has them
+    pointers = {
+        "out_ptr": dtype,
+        "codes_ptr": CODE_DTYPES[bits],
+        "ends_ptr": ends,
+        "scales_ptr": scale,
+        "end_scales_ptr": scale,
+        "ids_ptr": torch.int64,
+        "affine_ptr": torch.float32,
+        "edges_ptr": torch.float32,
+    }
+    integers = ("n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride")
+    divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
     options = {"num_warps": config.num_warps, "num_stages": config.num_stages, "enable_fp_fusion": True}
+    return _compile(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
+
+
+def compile_unpack(spec: SirenSpec, *, target: int, bits: int, own_masks: bool) -> Resources:
+    """Compile the variant that unpacks rows under masks before a decode.
+
+    Raises:
+        ValueError: as `compile_decode`.
+    """
+    pointers = dict.fromkeys(("out_ptr", "codes_ptr", "masks_ptr"), torch.uint8)
+    pointers |= dict.fromkeys(("starts_ptr", "ids_ptr"), torch.int64)
+    constants = unpack_constants(spec, bits=bits, own_masks=own_masks)
+    integers = ("n_rows", "row_bytes", "mask_bytes")
+    return _compile(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
+
+
+def _compile(
+    kernel: triton.JITFunction,
+    pointers: dict[str, torch.dtype],
+    integers: tuple[str, ...],
+    constants: dict[str, int | bool | str],
+    divisible: tuple[str, ...],
+    *,
+    target: int,
+    options: dict[str, Any],
+) -> Resources:
+    require(not INTERPRETED, "TRITON_INTERPRET", "set", "unset: the interpreter compiles nothing")
+    types = {name: "*" + TRITON_TYPES[dtype] for name, dtype in pointers.items()}
+    types |= dict.fromkeys(integers, "i32") | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(
+        fn=kernel,
+        signature={name: types.get(name, "fp32") for name in kernel.arg_names},
+        constexprs={(kernel.arg_names.index(name),): value for name, value in constants.items()},
+        attrs={(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, *divisible)},
+    )
     start = time.perf_counter()
     compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
     return _read_resources(compiled, time.perf_counter() - start)
-
-
-def _signature(constants: dict, *, bits: int, ends: torch.dtype, dtype: torch.dtype) -> dict[str, str]:
-    scales = torch.float32 if ends == torch.float32 else torch.float16  # as a store has them
-    types = {
-        "out_ptr": "*" + TRITON_TYPES[dtype],
-        "codes_ptr": "*" + TRITON_TYPES[CODE_DTYPES[bits]],
-        "ends_ptr": "*" + TRITON_TYPES[ends],
-        "scales_ptr": "*" + TRITON_TYPES[scales],
-        "end_scales_ptr": "*" + TRITON_TYPES[scales],
-        "ids_ptr": "*i64",
-        "affine_ptr": "*fp32",
-        "edges_ptr": "*fp32",
-        **dict.fromkeys(("n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride"), "i32"),
-        **dict.fromkeys(constants, "constexpr"),
-    }
-    return {name: types.get(name, "fp32") for name in _decode_siren_kernel.arg_names}
-
-
-def _divisible_by_16(n_pixels: int) -> dict:
-    """Return the launcher's specialisation: torch aligns its tensors, and n_pixels is the one integer that it looks at."""
-    names = [name for name in _decode_siren_kernel.arg_names if name.endswith("_ptr")]
-    if n_pixels % 16 == 0:
-        names.append("n_pixels")
-    return {(_decode_siren_kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in names}
 
 
 def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -> Resources:
@@ -149,19 +188,30 @@ def _cuobjdump(option: str, cubin: Path) -> str:
 
 
 def main() -> None:
-    """Print the resources of every size and target as a Markdown table."""
+    """Print the resources of every size, and of every variant of one size, as Markdown tables."""
     names = [field.name for field in fields(Resources)]
-    print("| size | target | " + " | ".join(names) + " |")
-    print("|---" * (len(names) + 2) + "|")
+    heading = " | ".join(names) + " |\n" + "|---" * (len(names) + 2) + "|"
+    print("| size | target | " + heading)
     for depth, hidden, side in SIZES:
         for target in TARGETS:
-            resources = compile_decode(SirenSpec(depth, hidden, 30.0), target=target, side=side)
-            cells = [getattr(resources, name) for name in names]
-            text = [
-                ", ".join(cell) if isinstance(cell, tuple) else f"{cell:.3g}" if isinstance(cell, float) else cell
-                for cell in cells
-            ]
-            print(f"| {depth}x{hidden} at {side} px | sm_{target} | " + " | ".join(map(str, text)) + " |")
+            _print_row(
+                f"{depth}x{hidden} at {side} px", target, compile_decode(SirenSpec(depth, hidden, 30.0), target=target, side=side)
+            )
+    print("\n| 10x40 at 224 px | target | " + heading)
+    spec = SirenSpec(10, 40, 30.0)
+    for name, options in VARIANTS.items():
+        for target in TARGETS:
+            _print_row(name, target, compile_decode(spec, target=target, side=224, **options))
+    for own_masks in (True, False):
+        for target in TARGETS:
+            name = f"unpacking, {'own masks' if own_masks else 'a shared mask'}, 5 bits"
+            _print_row(name, target, compile_unpack(spec, target=target, bits=5, own_masks=own_masks))
+
+
+def _print_row(name: str, target: int, resources: Resources) -> None:
+    cells = astuple(resources)
+    text = [", ".join(cell) if isinstance(cell, tuple) else f"{cell:.3g}" if isinstance(cell, float) else cell for cell in cells]
+    print(f"| {name} | sm_{target} | " + " | ".join(map(str, text)) + " |", flush=True)
 
 
 if __name__ == "__main__":
