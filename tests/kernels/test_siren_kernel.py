@@ -57,11 +57,16 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("exact_sine", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_row_is_read(device, kind, exact_sine):
+def test_every_kind_of_row_is_read(device, kind):
     batch = random_batch(SirenSpec(3, 24, 30.0), device, height=3, width=5, **KINDS[kind])
-    torch.testing.assert_close(batch.decode(decode_siren, exact_sine=exact_sine), oracle(batch), atol=KERNEL_RGB, rtol=0)
+    torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["float16", "5 bits, int8 ends, a scale a layer"])
+def test_the_exact_sine_decodes_the_same(device, kind):
+    batch = random_batch(SirenSpec(3, 24, 30.0), device, height=3, width=5, **KINDS[kind])
+    torch.testing.assert_close(batch.decode(decode_siren, exact_sine=True), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
 @pytest.mark.parametrize("masks", ["own", "shared"])
@@ -175,6 +180,14 @@ def test_every_value_is_written(monkeypatch, batch, decode, dtype, channels_last
     assert torch.equal(batch.decode(decode, dtype=dtype, round_8bit=True, channels_last=channels_last), clean)
 
 
+@pytest.mark.parametrize("masks", ["own", "shared"])
+def test_every_unpacked_code_is_written(monkeypatch, device, masks):
+    batch, empty = random_batch(SirenSpec(4, 23, 12.0), device, height=2, width=3, bits=3, masks=masks), torch.empty
+    clean = batch.decode(decode_siren)
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(77))
+    assert torch.equal(batch.decode(decode_siren), clean)
+
+
 def test_no_value_is_written_twice_or_beyond_its_image(monkeypatch, batch):
     """A guard on both sides of the output stays as it was."""
     empty, guards = torch.empty, []
@@ -219,6 +232,17 @@ def test_no_neighbouring_row_is_read(device, decode, row):
     assert torch.equal(batch.decode(decode), clean)
 
 
+@pytest.mark.parametrize("bits", [2, 5, 7])
+@pytest.mark.parametrize("row", [0, 2, 4])
+def test_no_bit_of_a_neighbouring_row_is_read(device, decode, row, bits):
+    batch = random_batch(SirenSpec(3, 13, 12.0), device, height=2, width=3, ids=(row,), bits=bits, ends=torch.int8)
+    clean = batch.decode(decode)
+    neighbours = torch.arange(5, device=device) != row
+    for tensor in batch.rows.tensors().values():
+        tensor[neighbours] = 113
+    assert torch.equal(batch.decode(decode), clean)
+
+
 @interpreter_warnings
 def test_values_are_clamped(batch, decode):
     section = end_sections(batch.keywords["spec"])["last_bias"]
@@ -228,8 +252,10 @@ def test_values_are_clamped(batch, decode):
     assert (images[:, 1:] == 1).all()
 
 
-def test_the_kernel_reads_no_row_that_is_not_there(monkeypatch, batch):
+@pytest.mark.parametrize("kind", [{}, {"bits": 5, "masks": "own"}, {"bits": 3, "masks": "shared", "ends": torch.int8}])
+def test_the_kernel_reads_no_row_that_is_not_there(monkeypatch, device, kind):
     """As on a GPU, where ids are not looked at before the launch."""
+    batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7, **kind)
     monkeypatch.setattr("kernels.siren_decode.check_batch", lambda *_: None)
     images = batch.decode(decode_siren, ids=torch.tensor([-1, 5, 2**40, 0], device=batch.ids.device))
     assert (images[:3] == 0).all()
