@@ -6,10 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments.errors import errors_in_one_line
@@ -26,7 +29,9 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and this place alone words the message
 
     def job(cfg: DictConfig) -> None:
-        with errors_in_one_line():  # in here, or Hydra adds a line of its own
+        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+        # in here, or Hydra adds a line of its own; a multirun is Hydra's to go on with, and that line says which job it was
+        with nullcontext() if multirun else errors_in_one_line():
             check_values(cfg)
             task(cfg)
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from experiments.arms import inr_arm, resident_arm
 from experiments.cli import main
-from experiments.encoding import encode_dataset, plan_encode
+from experiments.encoding import encode_dataset, open_folder, plan_encode
 from experiments.held_out import load_held_out, require_match
 from experiments.runs import start_run
 from experiments.training import draw_curves, train_arm, warn_skipped
@@ -22,7 +22,8 @@ def run_demo(cfg: DictConfig) -> None:
     resident = resident_arm(cfg)  # before encoding, which is wasted on images that cannot be trained from
     with start_run(cfg, "demo") as run:
         warn_skipped(run, test.loaded.skipped)
-        store, _ = encode_dataset(cfg, plan, run, out=run.folder / "train.inr")
+        out = run.folder / "train.inr"
+        store = encode_dataset(cfg, plan, open_folder(cfg, plan, out=out), run, out=out)
         arms = [resident, inr_arm(cfg, store)]
         reports = {arm.name: train_arm(cfg, run, arm, test) for arm in arms}
         for name, epochs in reports.items():

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from experiments.cli import main
-from experiments.encoding import encode_dataset, plan_encode
+from experiments.encoding import EncodePlan, encode_dataset, make_shards, metrics_of, open_folder, plan_encode
+from experiments.jobs import Job, build_job, waiting
+from experiments.outputs import say_store
 from experiments.runs import require_file_can_be_written, start_run
+from rapid_inr.store.merge import merge
+from rapid_inr.store.parts import PartFolder
 
 
 def run_encode(cfg: DictConfig) -> None:
-    out = Path(cfg.out)
+    out, job = Path(cfg.out), build_job(cfg)
     require_file_can_be_written(out, overwrite=cfg.overwrite)
     plan = plan_encode(cfg)
+    folder = open_folder(cfg, plan, out=out, shard_images=cfg.shard_images)
+    try:
+        with waiting(job) as wait:
+            if not job.speaks:
+                make_shards(cfg, plan, folder, job=job)
+                wait()
+            elif job.merges:
+                encode_whole(cfg, plan, folder, job, wait)
+            else:
+                encode_share(cfg, plan, folder, job)
+    except KeyboardInterrupt:
+        if job.speaks and folder.present():
+            print(f"\n{len(folder.present())} shards are kept in {folder.path}; the same command continues", file=sys.stderr)
+        raise
+
+
+def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job, wait: Callable[[], None]) -> None:
+    out = Path(cfg.out)
     with start_run(cfg, "encode") as run:
-        encode_dataset(cfg, plan, run, out=out)
-    m = run.metrics
+        encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_parts=cfg.keep_parts)
+    say_store(out, run)
+
+
+def encode_share(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job) -> None:
+    own = job.shards(folder.plan.n_shards)
+    with start_run(cfg, "encode") as run:
+        make_shards(cfg, plan, folder, job=job)
+        parts = list(folder.read(own))
+        run.metrics |= {"images": 0} if not any(map(len, parts)) else metrics_of(merge(folder.plan, parts))
     print(
-        f"{out}: {m['images']:,} images, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB, {m['bpp']:.2f} bpp, "
-        f"{m['psnr_db']:.2f} dB, {m['encode_ms_per_image']:.1f} ms an image; run in {run.folder}"
+        f"shard {cfg.shard}: {len(own)} of {folder.plan.n_shards} shards, {run.metrics['images']:,} images, in {folder.path}; "
+        f"when all are there: python -m experiments.merge out={cfg.out}"
     )
 
 

@@ -1,36 +1,28 @@
-"""Encoding as configured: plan it, carry it out, and leave in the run what a person would look at."""
+"""Encoding as configured: plan it, make its shards, merge them, and leave in the run what a person would look at."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.build import (
-    build_device,
-    build_fit,
-    build_prune,
-    build_quantize,
-    build_refine,
-    build_source,
-    build_spec,
-    first_image,
-)
+from experiments.build import build_fit, build_prune, build_quantize, build_refine, build_source, build_spec, first_image
+from experiments.jobs import ALONE, Job, build_job_device
 from experiments.outputs import warn_failures, warn_small, write_images_csv, write_sheet
 from experiments.provenance import how_made
-from kernels.spec import SirenSpec
-from rapid_inr.compress.prune import PruneConfig
-from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import ImageSource
-from rapid_inr.encode import EncodeReport, encode
-from rapid_inr.fit import FitConfig
+from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, encode_shards, plan_store, report_of
 from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
-from rapid_inr.refine import RefineConfig
-from rapid_inr.store.format import write_store
+from rapid_inr.store.format import StoreFormatError, read_store
+from rapid_inr.store.merge import Merged, merge
 from rapid_inr.store.packed import PackedStore
-from rapid_inr.tracking import Run
+from rapid_inr.store.parts import PartFolder
+from rapid_inr.tracking import Run, peak_memory_mb
 
 
 @dataclass(frozen=True)
@@ -38,39 +30,105 @@ class EncodePlan:
     """What to encode and how, checked before any work begins."""
 
     source: ImageSource
-    spec: SirenSpec
-    fit: FitConfig
-    prune: PruneConfig
-    quantize: QuantizeConfig
-    refine: RefineConfig
+    recipe: Recipe
     image_size: tuple[int, int]  # of the first image
 
 
 def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
     source = build_source(cfg, split=split)
-    stages = build_fit(cfg), build_prune(cfg), build_quantize(cfg), build_refine(cfg)
+    fit, quantize, compression = build_fit(cfg), build_quantize(cfg), (build_prune(cfg), build_refine(cfg))
     image_size = first_image(cfg, source).shape[:2]
-    return EncodePlan(source, build_spec(cfg, image_size=image_size), *stages, image_size)
+    return EncodePlan(source, Recipe(build_spec(cfg, image_size=image_size), fit, quantize, *compression), image_size)
 
 
-def encode_dataset(cfg: DictConfig, plan: EncodePlan, run: Run, *, out: Path) -> tuple[PackedStore, EncodeReport]:
-    """Carry out a plan, write the store and what there is to see, and enter the metrics in the run."""
-    warn_small(run, image_size=plan.image_size, spec=plan.spec)
-    with progress_bar("encode", len(plan.source), unit="images") as bar:
-        store, report = encode(
-            plan.source, plan.spec, plan.fit, plan.quantize, prune_config=plan.prune, refine_config=plan.refine,
-            device=build_device(cfg), on_corrupt=cfg.dataset.on_corrupt, on_progress=bar.advance,
-            on_chunk=lambda psnr: bar.note(f"{psnr.mean():.2f} dB"), made=how_made(cfg),
+def parts_beside(out: Path) -> Path:
+    """Return the folder of the shards of an output."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: int = SHARD_IMAGES) -> PartFolder:
+    """Return the folder for the shards of a plan; where ``overwrite=true``, those of another encoding are removed.
+
+    Raises:
+        ValueError: if there are shards of another encoding otherwise.
+    """
+    store_plan = plan_store(plan.source, plan.recipe, shard_images=shard_images, made=how_made(cfg))
+    folder = PartFolder(parts_beside(out), store_plan)
+    try:
+        folder.present()
+    except (ValueError, StoreFormatError):
+        if not cfg.overwrite:
+            raise
+        folder.clear()
+    return folder
+
+
+def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: Job = ALONE) -> None:
+    """Encode the shards of a job that are not there yet."""
+    own, there = job.shards(folder.plan.n_shards), set(folder.present())
+    images = {number: len(folder.plan.shard(number)) for number in own}
+    missing = [number for number in own if number not in there]
+    if len(missing) < len(own) and job.speaks:
+        print(f"resuming: {len(own) - len(missing)} of {len(own)} shards are there", file=sys.stderr)
+    options = {"device": build_job_device(cfg, job), "on_corrupt": cfg.dataset.on_corrupt}
+    if not missing or not job.speaks:
+        encode_shards(plan.source, plan.recipe, folder, missing, **options)
+        return
+    done = sum(images[number] for number in own if number in there)
+    with progress_bar("encode", sum(images.values()), unit="images", done=done) as bar:
+        encode_shards(
+            plan.source, plan.recipe, folder, missing, on_progress=bar.advance,
+            on_shard=lambda part: bar.note(f"{part.measured['psnr_db'].mean():.2f} dB"), **options,
         )  # fmt: skip
-    store_bytes = write_store(out, store, overwrite=cfg.overwrite)
+
+
+def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = False) -> tuple[PackedStore, EncodeReport]:
+    """Write the store of a folder that is complete, remove the folder, and enter table and metrics in the run."""
+    folder.require_complete()
+    merged, whole = merge(folder.plan, folder), folder.path / "whole.part"
+    merged.write(whole)
+    os.replace(whole, out)
+    store, report = read_store(out), report_of(merged)
+    if not keep_parts:
+        folder.clear()
     warn_failures(run, report)
     write_images_csv(run.folder / "images.csv", store, report)
-    write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
-    run.metrics |= rates(store_bytes=store_bytes, n_pixels=store.n_pixels) | {
-        "images": len(store), "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
-        "min_psnr_db": report.psnr_db.min().item(), "omega": plan.spec.omega, "fit_s": report.fit_s,
-        "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / len(store),
-        "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / len(store), "unconverged": len(report.unconverged),
-        "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(),
-    }  # fmt: skip
+    run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(merged)
     return store, report
+
+
+def metrics_of(merged: Merged) -> dict[str, float]:
+    """Return what was measured of some images, as a run keeps it."""
+    report, n = report_of(merged), len(merged.ids)
+    return {
+        "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
+        "min_psnr_db": report.psnr_db.min().item(), "omega": merged.header.spec.omega, "fit_s": report.fit_s,
+        "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,
+        "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / n, "unconverged": len(report.unconverged),
+        "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(), "peak_memory_mb": peak_memory_mb(),
+    }  # fmt: skip
+
+
+def encode_dataset(
+    cfg: DictConfig,
+    plan: EncodePlan,
+    folder: PartFolder,
+    run: Run,
+    *,
+    out: Path,
+    job: Job = ALONE,
+    wait: Callable[[], None] = lambda: None,
+    keep_parts: bool = False,
+) -> PackedStore:
+    """Carry out a plan, write the store and what there is to see, and enter the metrics in the run.
+
+    Args:
+        job: whose shards this process makes.
+        wait: returns when those of the other jobs are made too.
+    """
+    warn_small(run, image_size=plan.image_size, spec=plan.recipe.spec)
+    make_shards(cfg, plan, folder, job=job)
+    wait()
+    store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
+    write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
+    return store

@@ -25,6 +25,15 @@ def warn_small(run: Run, *, image_size: tuple[int, int], spec: SirenSpec) -> Non
         run.warn("small_inr", f"images of {height}x{width} lose detail in inr={shape}; inr=10x32 fit=photo is meant for them")
 
 
+def say_store(out: Path, run: Run) -> None:
+    """Print what was written, in one line."""
+    m = run.metrics
+    print(
+        f"{out}: {m['images']:,} images, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB, {m['bpp']:.2f} bpp, "
+        f"{m['psnr_db']:.2f} dB, {m['encode_ms_per_image']:.1f} ms an image; run in {run.folder}"
+    )
+
+
 def warn_failures(run: Run, report: EncodeReport) -> None:
     if report.unconverged:
         run.warn("not_converged", f"{len(report.unconverged)} images: {', '.join(report.unconverged[:20])}")

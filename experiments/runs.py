@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.build import build_device
@@ -14,11 +15,17 @@ from rapid_inr.tracking import Run
 
 
 def start_run(cfg: DictConfig, verb: str) -> Run:
-    """Open the folder of this run, with its resolved configuration and the command that repeats it."""
+    """Open the folder of this run, with its resolved configuration and the command that repeats it.
+
+    A job of a multirun has the folder `run_dir` with its number behind, since jobs may start in the same microsecond, and its
+    command is that of the one job.
+    """
     OmegaConf.resolve(cfg)
-    command = f"python -m experiments.{verb} {shlex.join(sys.argv[1:])}".strip()
+    hydra = HydraConfig.get()
+    command = f"python -m experiments.{verb} {shlex.join(hydra.overrides.task)}".strip()
+    run_dir = f"{cfg.run_dir}-{hydra.job.num}" if hydra.mode == RunMode.MULTIRUN else cfg.run_dir
     run = Run(
-        cfg.run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
+        run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
         command=command, track=cfg.track.mode, overwrite=cfg.overwrite,
     )  # fmt: skip
     run.metrics["device"] = build_device(cfg).type

@@ -68,6 +68,8 @@ def calibrate(
 def _sample(source: ImageSource, n_images: int, *, on_corrupt: str) -> tuple[Tensor, Tensor, bool]:
     """Return ids and images of the commonest size among the first `n_images`, and whether that is the only one."""
     chunk = next(read_chunks(limit(source, n_images), n_images, on_corrupt=on_corrupt))
+    if not chunk.images:
+        raise ValueError(f"{source.name}: none of the first {n_images} images could be read; the first: {chunk.skipped[0]}")
     sizes = np.array([image.shape[:2] for image in chunk.images])
     kinds, counts = np.unique(sizes, axis=0, return_counts=True)
     members = np.flatnonzero((sizes == kinds[counts.argmax()]).all(1))

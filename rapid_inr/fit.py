@@ -8,7 +8,6 @@ such steps reach 31.1 dB where 100 full ones reach 30.0. The measured ladder is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +19,7 @@ from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import Quantized, split_rows
 from rapid_inr.coords import pixel_affine, pixel_coords, pixel_lattices
 from rapid_inr.metrics import images_at_once, psnr_db
+from rapid_inr.progress import Report
 from rapid_inr.siren import GradientWorkspace, initial_weights, layer_views, omega_factors
 
 ADAM_EPS = 1e-8
@@ -96,9 +96,6 @@ class FitResult:
     converged: Tensor
 
 
-Progress = Callable[[float], None]  # images' worth of work done since the last call, in images
-
-
 def fit(
     images: Tensor,
     ids: Tensor,
@@ -107,7 +104,7 @@ def fit(
     *,
     device: torch.device | str = "cpu",
     mask: Tensor | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Report | None = None,
 ) -> FitResult:
     """Fit a SIREN to each image.
 
@@ -159,7 +156,7 @@ def _fit_attempt(
     device: torch.device,
     attempt: int,
     mask: Tensor | None,
-    on_progress: Progress | None,
+    on_progress: Report | None,
 ) -> FitResult:
     batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
     weights, psnr, finite = [], [], []
@@ -193,7 +190,7 @@ def optimise(
     config: FitConfig,
     *,
     projection: Projection | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Report | None = None,
 ) -> Tensor:
     """Run `config.steps` of Adam from `rows` and return the new rows.
 

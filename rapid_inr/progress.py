@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+Report = Callable[[float], None]  # takes the work done since the last call
+
+
+@contextmanager
+def stage(report: Report | None, *, worth: float, share: float = 1.0) -> Iterator[Report | None]:
+    """Yield a report for a stage of some work, which counts `share` of what it is told.
+
+    When the stage ends, what it has left out of the `worth` of work that it stands for is counted too.
+    """
+    if report is None:
+        yield None
+        return
+    left = worth
+
+    def count(amount: float) -> None:
+        nonlocal left
+        left -= share * amount
+        report(share * amount)
+
+    yield count
+    report(left)
+
 
 class Bar:
     """A bar that is advanced by work done and shows a rate and whatever note was last given."""
 
-    def __init__(self, progress: Progress, task: int, unit: str) -> None:
-        self._progress, self._task, self._unit = progress, task, unit
+    def __init__(self, progress: Progress, task: int, unit: str, done: float) -> None:
+        self._progress, self._task, self._unit, self._done_before = progress, task, unit, done
         self._began, self._note = time.perf_counter(), ""
 
     def advance(self, amount: float) -> None:
         """Count `amount` more units as done."""
         self._progress.advance(self._task, amount)
-        done = self._progress.tasks[self._task].completed
+        done = self._progress.tasks[self._task].completed - self._done_before
         rate = done / max(time.perf_counter() - self._began, 1e-9)
         self._progress.update(self._task, facts=f"{rate:,.1f} {self._unit}/s{self._note}")
 
@@ -32,14 +54,18 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(what: str, total: float, *, unit: str) -> Iterator[Bar]:
-    """Show a bar while the block runs; where stderr is no terminal, one line when it ends."""
+def progress_bar(what: str, total: float, *, unit: str, done: float = 0) -> Iterator[Bar]:
+    """Show a bar while the block runs; where stderr is no terminal, one line when it ends.
+
+    Args:
+        done: of the total, before the block runs: rate and time left do not count it.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[facts]}"), TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
     width = None if sys.stderr.isatty() else 140
     with Progress(*columns, console=Console(stderr=True, width=width), refresh_per_second=4) as progress:
-        task = progress.add_task(what, total=total, facts="")
-        yield Bar(progress, task, unit)
+        task = progress.add_task(what, total=total, completed=done, facts="")
+        yield Bar(progress, task, unit, done)
         progress.update(task, completed=total)  # what was counted in fractions may have come to a hair less

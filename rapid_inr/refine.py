@@ -10,9 +10,10 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
 from rapid_inr.compress.projection import Projection
-from rapid_inr.compress.prune import PruneConfig, PruneResult, prune
+from rapid_inr.compress.prune import PruneConfig, PruneResult, prune, prune_ratios
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize, split_rows
 from rapid_inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
+from rapid_inr.progress import Report, stage
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,21 @@ class Compressed:
 
 
 def refine(
-    rows: Tensor, images: Tensor, spec: SirenSpec, config: FitConfig, projection: Projection, *, device: torch.device
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    projection: Projection,
+    *,
+    device: torch.device,
+    on_progress: Report | None = None,
 ) -> Tensor:
     """Train rows on their images through a projection, batch by batch, its scales in place.
 
     Args:
         rows: float32 [B, S] on the CPU, like `projection`.
         images: uint8 [B, height, width, 3].
+        on_progress: called now and then with the work done since, in images.
 
     Returns:
         float32 [B, S] on the CPU, projected; a row that diverged is as it was, projected.
@@ -70,7 +79,9 @@ def refine(
         part = slice(start, start + batch)
         before = projection.select(part)
         there = replace(before, log_scales=before.log_scales.clone()).to(device)
-        found = optimise(rows[part].to(device), images[part].to(device), spec, config, projection=there).cpu()
+        found = optimise(
+            rows[part].to(device), images[part].to(device), spec, config, projection=there, on_progress=on_progress
+        ).cpu()
         scales = there.log_scales.cpu()
         sound = found.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
         trained.append(torch.where(sound[:, None], found, before.forward(rows[part])))
@@ -97,6 +108,19 @@ class Calibration:
 NOTHING_SHARED = Calibration()
 
 
+def planned_steps(
+    fit_config: FitConfig,
+    prune_config: PruneConfig,
+    quantize_config: QuantizeConfig,
+    refine_config: RefineConfig,
+    calibration: Calibration,
+) -> tuple[int, int, int]:
+    """Return the optimiser steps that an image takes at most to be fitted, pruned, and trained through the quantization."""
+    rounds = len(prune_ratios(prune_config)) if calibration.mask is None else 0
+    refining = refine_config.steps if quantize_config.is_integer else 0
+    return fit_config.steps, rounds * prune_config.finetune_steps, refining
+
+
 def compress(
     result: FitResult,
     images: Tensor,
@@ -108,20 +132,26 @@ def compress(
     refine_config: RefineConfig,
     device: torch.device,
     calibration: Calibration = NOTHING_SHARED,
+    on_progress: Report | None = None,
 ) -> Compressed:
     """Prune, quantize and refine fitted images of one size, as the three configs say.
 
     Args:
         result: of images that were fitted under ``calibration.mask``, if there is one.
         calibration: of the dataset; with ``granularity=dataset`` and no scales in it, these images choose them.
+        on_progress: called now and then with the work done since, in images: all stages of this function together are one each.
     """
-    pruned = _prune(result, images, spec, fit_config, prune_config, device, calibration, bits=quantize_config.bits)
+    _, pruning, refining = planned_steps(fit_config, prune_config, quantize_config, refine_config, calibration)
+    share, bits = pruning / max(1, pruning + refining), quantize_config.bits
+    with stage(on_progress, worth=share * len(images), share=share) as report:
+        pruned = _prune(result, images, spec, fit_config, prune_config, device, calibration, report, bits=bits)
     masks = None if bool(pruned.masks.all()) else pruned.masks
     rows, scales = fold_biases(pruned.rows, spec), calibration.scales
     if quantize_config.is_integer and refine_config.steps > 0:
         projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
         config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
-        rows = refine(rows, images, spec, config, projection, device=device)
+        with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
+            rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
         scales = projection.scales()
     return Compressed(quantize(rows, spec, quantize_config, scales=scales), pruned.masks, pruned.ratio)
 
@@ -140,6 +170,7 @@ def _prune(
     config: PruneConfig,
     device: torch.device,
     calibration: Calibration,
+    on_progress: Report | None,
     *,
     bits: int,
 ) -> PruneResult:
@@ -151,7 +182,9 @@ def _prune(
         projection = Projection.of(rows, spec, masks=masks)
         if config.finetune_steps == 0:
             return projection.forward(rows)
-        return refine(rows, images[places], spec, finetune, projection, device=device)
+        a_round = len(images) / len(prune_ratios(config))  # whatever images still take part in it
+        with stage(on_progress, worth=a_round, share=a_round / len(places)) as report:
+            return refine(rows, images[places], spec, finetune, projection, device=device, on_progress=report)
 
     return prune(
         result.weights,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-import rapid_inr.encode
+import rapid_inr.shards
 from kernels.spec import SirenSpec
 from kernels.unpack import gather_hidden
 from rapid_inr.compress.prune import PruneConfig
@@ -96,9 +96,9 @@ def test_the_header_knows_the_channels_of_the_train_split_alone():
 
 def test_the_seconds_of_the_fit_are_those_inside_it(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("rapid_inr.encode.time.perf_counter", lambda: float(next(clock)))
-    real = rapid_inr.encode.compress
-    monkeypatch.setattr("rapid_inr.encode.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
+    monkeypatch.setattr("rapid_inr.shards.time.perf_counter", lambda: float(next(clock)))
+    real = rapid_inr.shards.compress
+    monkeypatch.setattr("rapid_inr.shards.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
     _, report = encode(source_of(mixed_images()), SPEC, replace(FIT, steps=1), QuantizeConfig())
     assert report.fit_s == 2  # one tick for each of two sizes
     assert report.compress_s == 4  # and one more for each within
@@ -156,11 +156,10 @@ def test_training_through_four_bits_wins_back_most_of_what_they_cost():
 
 
 @pytest.mark.parametrize("steps", [0, 60])
-def test_scales_of_a_dataset_are_one_set_for_all_chunks_and_sizes(monkeypatch, steps):
-    monkeypatch.setattr(rapid_inr.encode, "CHUNK_IMAGES", 3)
+def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(steps):
     images = [*smooth_images(4, 12, 12), *smooth_images(1, 10, 14)]
     config = QuantizeConfig(8, 8, "dataset")
-    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=RefineConfig(steps=steps))
+    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=RefineConfig(steps=steps), shard_images=3)
     assert store.scales.shape == (1, SPEC.depth - 1)
     assert store.end_scales.shape == (5, 4)
     for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):

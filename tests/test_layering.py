@@ -34,6 +34,7 @@ RANKS = {
     "rapid_inr.refine": 4,
     "rapid_inr.decode": 4,
     "rapid_inr.calibrate": 5,
+    "rapid_inr.shards": 5,
     "rapid_inr.encode": 6,
     "rapid_inr.pipelines": 5,
     "rapid_inr.train": 6,

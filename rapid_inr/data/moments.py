@@ -34,6 +34,12 @@ class ChannelMoments:
                 self.squares[channel] += counts @ np.arange(256) ** 2
         self.n_pixels += len(flat)
 
+    def include(self, other: ChannelMoments) -> None:
+        """Count what another has counted."""
+        self.n_pixels += other.n_pixels
+        self.total += other.total
+        self.squares += other.squares
+
     def mean_std(self) -> tuple[Triple, Triple]:
         """Return mean and std per channel, of values in [0, 1]; a std is at least one level, 1/255, so that one can divide by it.
 

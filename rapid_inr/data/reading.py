@@ -57,7 +57,8 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Yield the images of a source in the order of their ids, read ahead by a pool of threads.
 
-    What a chunk holds depends on the images alone, not on the number of threads.
+    What a chunk holds depends on the images alone, not on the number of threads. Where not one could be read there is a single
+    chunk without images.
 
     Args:
         max_images: images in a chunk, at most.
@@ -67,7 +68,7 @@ def read_chunks(
 
     Raises:
         CorruptImage: at an unreadable image, where `on_corrupt` is ``"fail"``.
-        ValueError: if an argument is out of range, or not one image could be read.
+        ValueError: if an argument is out of range.
     """
     # checked here and not in the generator, which would only raise at its first use
     require(max_images >= 1, "max_images", max_images, "at least 1")
@@ -81,24 +82,20 @@ def _chunks(source: ImageSource, max_images: int, on_corrupt: str, max_bytes: in
     positions: list[int] = []
     images: list[np.ndarray] = []
     skipped: list[str] = []
-    n_bytes, n_read, first_message = 0, 0, ""
+    n_bytes = 0
     for position, image in enumerate(_read_ahead(source, workers)):
         if isinstance(image, CorruptImage):
             if on_corrupt == "fail":
                 raise image
             skipped.append(str(image))
-            first_message = first_message or str(image)
             continue
-        # a full chunk waits for the next image, so that no chunk is empty and the last one carries the last messages
+        # a full chunk waits for the next image, so that the last one is not empty and carries the last messages
         if images and (len(images) == max_images or n_bytes + image.nbytes > max_bytes):
             yield _chunk(source, positions, images, skipped)
             positions, images, skipped, n_bytes = [], [], [], 0
         positions.append(position)
         images.append(image)
         n_bytes += image.nbytes
-        n_read += 1
-    if n_read == 0:
-        raise ValueError(f"{source.name}: none of {len(source)} images could be read; the first: {first_message}")
     yield _chunk(source, positions, images, skipped)
 
 
@@ -146,6 +143,8 @@ def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | No
     ids, labels, skipped = [], [], []
     n = 0
     for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt, workers=workers):
+        if not chunk.images:
+            raise ValueError(f"{source.name}: none of {len(source)} images could be read; the first: {chunk.skipped[0]}")
         if n == 0:
             images = torch.empty((len(source), *chunk.images[0].shape), dtype=torch.uint8)  # [N, height, width, 3]
         for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):

@@ -61,15 +61,19 @@ def shapes(
     require(len(sides) == 2 and min(sides) >= 8, "size", size, "a side of at least 8, or (height, width)")
     scene = _Scene(int(sides[0]), int(sides[1]), classes, seed)
     counts = {key: n for key, n in (("train", count), ("test", test_count)) if split in (key, "all")}
-    indices = [(key, index) for key, n in counts.items() for index in range(n)]
+    n_train = counts.get("train", 0)
+
+    def place(image_id: int) -> tuple[str, int]:
+        return ("train", image_id) if image_id < n_train else ("test", image_id - n_train)
+
     return of_splits(
         "shapes",
         split,
         counts,
-        labels=np.array([index % classes for _, index in indices]),
+        labels=np.concatenate([np.arange(n) % classes for n in counts.values()]),
         class_names=_class_names(classes),
-        read=lambda image_id: _render(scene, *indices[image_id])[0],
-        read_mask=lambda image_id: _render(scene, *indices[image_id])[1],
+        read=lambda image_id: _render(scene, *place(image_id))[0],
+        read_mask=lambda image_id: _render(scene, *place(image_id))[1],
         offset=count if split == "test" else 0,
     )
 

@@ -116,7 +116,8 @@ def of_splits(
     return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset)
 
 
-def _keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
+def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
+    """Keep the images at some places, a slice or bool [N], under their ids."""
     labels = None if source.labels is None else source.labels[kept]
     return replace(source, ids=source.ids[kept], labels=labels)
 
@@ -128,7 +129,7 @@ def limit(source: ImageSource, n: int) -> ImageSource:
         ValueError: if `n` is below 1.
     """
     require(n >= 1, "limit", n, "at least 1")
-    return _keep(source, slice(n))
+    return keep(source, slice(n))
 
 
 def exclude(source: ImageSource, ids: Iterable[int]) -> ImageSource:
@@ -143,7 +144,7 @@ def exclude(source: ImageSource, ids: Iterable[int]) -> ImageSource:
     kept = ~np.isin(source.ids, unwanted)
     if not kept.any():
         raise ValueError(f"{source.name}: all {len(source)} images are excluded")
-    return _keep(source, kept)
+    return keep(source, kept)
 
 
 def resize(source: ImageSource, size: int, how: str = "stretch") -> ImageSource:

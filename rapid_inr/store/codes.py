@@ -14,6 +14,7 @@ from kernels.unpack import unpack_bits
 from rapid_inr.compress.bits import pack_bits
 
 PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile
+COUNT_ROWS = 1 << 14  # whose bits are counted at once: 12 bytes a byte of mask meanwhile
 
 
 def pack_codes(codes: Tensor, bits: int, masks: Tensor | None = None) -> Tensor:
@@ -44,7 +45,7 @@ def row_starts(masks: Tensor, bits: int) -> Tensor:
         int64 [N + 1].
     """
     ones = torch.tensor([bin(byte).count("1") for byte in range(256)], device=masks.device)
-    kept = ones[masks.int()].sum(1)  # [N]
+    kept = torch.cat([ones[part.int()].sum(1) for part in masks.split(COUNT_ROWS)])  # [N]
     ends = torch.div(kept * bits + 7, 8, rounding_mode="floor").cumsum(0)
     return torch.cat([ends.new_zeros(1), ends])
 

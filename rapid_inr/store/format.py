@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.files import atomic
 from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
+from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
 
 VERSION = 2
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
@@ -40,26 +37,29 @@ def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=true replaces it")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in store.tensors().items()}
-    header = {
-        "version": VERSION,
-        "family": FAMILY,
-        "images": len(store),
-        **asdict(store.header),
-        "crc32": {name: _crc32(tensor) for name, tensor in tensors.items()},
-    }
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, {METADATA_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))})
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # hours of fitting must outlive a power cut
+    write_blocks(path, store.header, len(store), {name: Blocks.of(tensor) for name, tensor in store.tensors().items()})
     return path.stat().st_size
+
+
+def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str, Blocks]) -> None:
+    """Write the file of a store whose tensors come in pieces, in place of any that is there.
+
+    Args:
+        tensors: those of a `PackedStore`, by name.
+    """
+
+    def describe(checksums: dict[str, int]) -> dict[str, str]:
+        raw = {"version": VERSION, "family": FAMILY, "images": images, **asdict(header), "crc32": checksums}
+        return {METADATA_KEY: json.dumps(raw, sort_keys=True, separators=(",", ":"))}
+
+    write_tensors(path, tensors, describe)
 
 
 def read_store(path: Path | str, *, device: torch.device | str = "cpu") -> PackedStore:
     """Read a store, checking all of it before it is used.
 
     Returns:
-        The store on `device`; on the CPU its tensors are memory-mapped.
+        The store on `device`; on the CPU its tensors are memory-mapped, and the check leaves no page of them in memory.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -82,11 +82,6 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu") -> Packe
         raise StoreFormatError(f"{path} contradicts itself: {error}") from None
     _check_values(path, store, images=raw.get("images"))
     return store.to(device)
-
-
-def _crc32(tensor: Tensor) -> int:
-    # uint8 view, since numpy has no bfloat16; a tensor without elements has no bytes to view
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0
 
 
 def _parse_metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
@@ -112,9 +107,15 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) 
     checksums = raw.get("crc32")
     if not isinstance(checksums, dict) or set(checksums) != set(tensors):
         raise StoreFormatError(f"{path} lacks a checksum for each of its tensors {sorted(tensors)}")
-    for name, tensor in tensors.items():
-        if _crc32(tensor) != checksums[name]:
+    found, finite = dict.fromkeys(tensors, 0), True
+    for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
+        found[name] = crc32(block, found[name])
+        finite = finite and (not block.is_floating_point() or bool(block.isfinite().all()))
+    for name, checksum in found.items():
+        if checksum != checksums[name]:
             raise StoreFormatError(f"{path} is damaged: the checksum of {name} does not match")
+    if not finite:
+        raise StoreFormatError(f"{path}: a weight is not finite")
 
 
 def _parse_header(raw: dict[str, Any]) -> StoreHeader:
@@ -148,8 +149,6 @@ def _check_values(path: Path, store: PackedStore, *, images: object) -> None:
         reject("an image has no pixels")
     if store.labels is not None and not 0 <= int(store.labels.min()) <= int(store.labels.max()) < len(store.header.class_names):
         reject(f"a label lies outside the {len(store.header.class_names)} classes")
-    if not all(bool(t.isfinite().all()) for t in store.rows.tensors().values()):
-        reject("a weight is not finite")
     unused = -store.header.spec.n_hidden_weights % 8
     if store.masks is not None and unused and bool((store.masks[:, -1] >> (8 - unused)).any()):
         reject("a mask has bits behind its last weight")

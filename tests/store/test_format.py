@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.store import format as store_format
+from rapid_inr.store import tensor_file
 from rapid_inr.store.format import METADATA_KEY, StoreFormatError, read_store, write_store
 from tests.store.stores import small_store, with_tensors
 
@@ -58,7 +58,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full_disk(*arguments):
         raise OSError("no space left")
 
-    monkeypatch.setattr(store_format.os, "fsync", full_disk)
+    monkeypatch.setattr(tensor_file.os, "fsync", full_disk)
     with pytest.raises(OSError, match="no space left"):
         write_store(path, small_store(4), overwrite=True)
     assert path.read_bytes() == before
