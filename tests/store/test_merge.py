@@ -1,0 +1,120 @@
+"""Parts are merged to the store that encoding all images at once would give."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.prune import PruneConfig
+from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.encode import encode, encode_shards, plan_store
+from rapid_inr.fit import FitConfig
+from rapid_inr.shards import Recipe
+from rapid_inr.store.format import read_store, write_store
+from rapid_inr.store.merge import merge
+from rapid_inr.store.parts import PartFolder
+from tests.images import smooth_images
+
+SPEC = SirenSpec(depth=2, hidden=8, omega=10.0)
+FIT = FitConfig(steps=12, pixels_per_step=64)
+FLOOR = PruneConfig(rule="floor", floor_db=10.0, max_ratio=0.9, step=0.45, finetune_steps=1)  # which spares the poor images
+
+
+def source_of(images, *, corrupt=()):
+    arrays = [image.numpy() for image in images]
+
+    def read(i):
+        if i in corrupt:
+            raise CorruptImage(f"image {i} is torn")
+        return arrays[i]
+
+    n = len(arrays)
+    return ImageSource("test", (("train", n),), np.arange(n), np.arange(n) % 2, ("a", "b"), read=read)
+
+
+def noise(n):
+    """Return images of black and white dots, which no small INR brings to 10 dB."""
+    return 255 * torch.randint(0, 2, (n, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
+    """Return the bytes of a store that is encoded as one shard in memory, and of one that is merged from the files of many."""
+    whole, report = encode(source, SPEC, FIT, config, prune_config=prune_config, on_corrupt="skip")
+    write_store(tmp_path / "whole.inr", whole)
+    recipe = Recipe(SPEC, FIT, config, prune_config)
+    folder = PartFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=shard_images, made={}))
+    encode_shards(source, recipe, folder, range(folder.plan.n_shards), device=torch.device("cpu"), on_corrupt="skip")
+    merged = merge(folder.plan, folder)
+    merged.write(tmp_path / "merged.inr")
+    assert torch.equal(merged.measured["psnr_db"], report.psnr_db)
+    assert merged.skipped == report.skipped
+    return whole, (tmp_path / "whole.inr").read_bytes(), (tmp_path / "merged.inr").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "config", [QuantizeConfig(), QuantizeConfig(5, 8, "tensor"), QuantizeConfig(3, 16, "dataset"), QuantizeConfig(16)]
+)
+def test_a_dense_store_does_not_depend_on_its_shards(tmp_path, config):
+    _, whole, merged = whole_and_merged(tmp_path, source_of(smooth_images(5, 8, 8)), config, PruneConfig())
+    assert whole == merged
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_masks_of_their_own_are_merged_with_shards_that_were_spared(tmp_path, bits):
+    images = torch.cat([smooth_images(3, 8, 8), noise(2), smooth_images(3, 8, 8, seed=1)])  # pruned, both, spared, pruned
+    store, whole, merged = whole_and_merged(tmp_path, source_of(images[[0, 1, 2, 3, 4, 4, 5, 6]]), QuantizeConfig(bits), FLOOR)
+    assert store.starts is not None
+    assert store.starts.diff().unique().numel() > 1
+    assert whole == merged
+
+
+def test_where_masks_do_not_pay_for_the_whole_the_pruned_codes_are_zeros(tmp_path):
+    images = torch.cat([smooth_images(2, 8, 8), noise(8)])  # the first shard alone would be smaller with masks
+    store, whole, merged = whole_and_merged(tmp_path, source_of(images), QuantizeConfig(4), FLOOR)
+    assert store.masks is None
+    assert (store.codes[:2] == 0).double().mean() > 0.5
+    assert whole == merged
+
+
+def test_a_shared_mask_stays_one(tmp_path):
+    prune_config = PruneConfig(rule="fixed", mask="shared", max_ratio=0.5, step=0.5, finetune_steps=1, sample_images=2)
+    source = source_of(smooth_images(5, 8, 8))
+    store, whole, merged = whole_and_merged(tmp_path, source, QuantizeConfig(), prune_config)
+    assert store.masks.shape == (1, 8)
+    assert whole == merged
+
+
+def test_shards_of_different_sizes_and_shards_that_cannot_be_read_are_merged(tmp_path):
+    images = [*smooth_images(2, 8, 8), *smooth_images(2, 8, 8), *smooth_images(3, 6, 9)]
+    store, whole, merged = whole_and_merged(tmp_path, source_of(images, corrupt={2, 3, 5}), QuantizeConfig(), PruneConfig())
+    assert store.sizes.tolist() == [[8, 8], [8, 8], [6, 9], [6, 9]]
+    assert store.source_ids.tolist() == [0, 1, 4, 6]
+    assert whole == merged
+    assert len(read_store(tmp_path / "merged.inr")) == 4
+
+
+def test_shards_of_one_image_share_what_all_share(tmp_path):
+    source = source_of(smooth_images(3, 8, 8))
+    store, whole, merged = whole_and_merged(tmp_path, source, QuantizeConfig(8, 16, "dataset"), PruneConfig(), shard_images=1)
+    assert store.scales.shape == (1, 1)
+    assert whole == merged
+
+
+def test_nothing_readable_is_no_store():
+    with pytest.raises(ValueError, match="none of 3 images could be read; the first: image 0 is torn"):
+        encode(
+            source_of(smooth_images(3, 8, 8), corrupt={0, 1, 2}), SPEC, FIT, QuantizeConfig(), on_corrupt="skip", shard_images=2
+        )
+
+
+def test_shards_that_disagree_on_what_they_share_are_refused(tmp_path):
+    source, recipe = source_of(smooth_images(2, 8, 8)), Recipe(SPEC, FIT, QuantizeConfig(8, 16, "dataset"))
+    folder = PartFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=1, made={}))
+    encode_shards(source, recipe, folder, [0, 1], device=torch.device("cpu"))
+    first, second = (replace(part, rows={k: v.clone() for k, v in part.rows.items()}) for part in folder)
+    second.rows["scales"] *= 2
+    with pytest.raises(ValueError, match="scales should be the same in all shards, and differs in shard 00001"):
+        merge(folder.plan, [first, second])
