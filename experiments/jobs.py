@@ -55,9 +55,9 @@ def build_job(cfg: DictConfig) -> Job:
     Raises:
         ValueError: if ``shard`` is not i/n with i from 1 to n, or is given under torchrun.
     """
-    parts = re.fullmatch(r"(\d+)/(\d+)", cfg.shard)
+    parts = re.fullmatch(r"(\d+)/(\d+)", str(cfg.shard))
     if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
-        raise ValueError(f"shard is {cfg.shard!r}, expected i/n with i from 1 to n, for instance 2/4")
+        raise ValueError(f"shard is {str(cfg.shard)!r}, expected i/n with i from 1 to n, for instance 2/4")
     job = Job(int(parts[1]) - 1, int(parts[2]))
     if not distributed.is_torchelastic_launched():
         return job

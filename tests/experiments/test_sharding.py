@@ -1,0 +1,179 @@
+"""Encoding in shards: interrupted and continued, shared among jobs, merged; the file is the same in every case."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments import cli
+from rapid_inr.store.parts import PartFolder
+from tests.experiments.commands import TINY
+
+SHARDED = (*TINY, "shard_images=2")  # of nine images: five shards
+
+
+@pytest.fixture
+def whole(command, tmp_path):
+    """Encode without interruption; returns the bytes of the file."""
+    assert command("encode", *SHARDED, "out=whole.inr")[0] == 0
+    return (tmp_path / "whole.inr").read_bytes()
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Start a module as a program in the test's folder."""
+    environment = os.environ | {"PYTHONPATH": str(cli.CONFIGS.parent), "OMP_NUM_THREADS": "1"}
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+
+    return start
+
+
+def parts_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def interrupted_after(monkeypatch, n_parts):
+    """Let a command write some parts and interrupt it at the next, as Ctrl-C would."""
+    written, write = [], PartFolder.write
+
+    def write_some(folder, part):
+        if len(written) == n_parts:
+            raise KeyboardInterrupt
+        written.append(part.number)
+        write(folder, part)
+
+    monkeypatch.setattr(PartFolder, "write", write_some)
+
+
+def test_what_is_interrupted_continues_to_the_same_bytes(command, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 3)
+        code, _, err = command("encode", *SHARDED, "out=a.inr", "run_dir=first")
+    assert (code, "3 shards are kept in a.inr.parts; the same command continues" in err) == (130, True)
+    assert json.loads((tmp_path / "first" / "record.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "a.inr").exists()
+    code, _, err = command("encode", *SHARDED, "out=a.inr", "run_dir=second")
+    assert (code, "resuming: 3 of 5 shards are there" in err) == (0, True)
+    assert (tmp_path / "a.inr").read_bytes() == whole
+    assert not (tmp_path / "a.inr.parts").exists()
+    assert json.loads((tmp_path / "second" / "record.json").read_text())["metrics"]["images"] == 9
+    assert len((tmp_path / "second" / "images.csv").read_text().splitlines()) == 10
+
+
+def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, whole):
+    process = program("experiments.encode", *SHARDED, "out=a.inr")
+    first = tmp_path / "a.inr.parts" / "00000.part"
+    while not first.exists():
+        try:
+            process.wait(timeout=0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"it ended before it was killed: {process.stderr.read()}")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert command("encode", *SHARDED, "out=a.inr", "overwrite=true")[0] == 0  # which it needs if it was killed after its end
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+def test_jobs_make_their_own_shards_and_merge_makes_the_store(command, tmp_path, whole):
+    code, out, _ = command("encode", *SHARDED, "shard=2/3", "out=a.inr", "run_dir=two")
+    assert (code, "shard 2/3: 2 of 5 shards, 3 images" in out) == (0, True)
+    assert parts_of(tmp_path / "a.inr.parts") == ["00001.part", "00004.part"]
+    assert json.loads((tmp_path / "two" / "record.json").read_text())["metrics"]["images"] == 3
+    code, _, err = command("merge", "out=a.inr")
+    assert (code, "lacks 3 of 5 shards (00000, 00002, 00003)" in err) == (2, True)
+    for shard in ("1/3", "3/3"):
+        assert command("encode", *SHARDED, f"shard={shard}", "out=a.inr")[0] == 0
+    code, out, _ = command("merge", "out=a.inr", "run_dir=merged", "keep_parts=true")
+    assert (code, "a.inr: 9 images" in out) == (0, True)
+    assert (tmp_path / "a.inr").read_bytes() == whole
+    assert json.loads((tmp_path / "merged" / "record.json").read_text())["metrics"]["psnr_db"] > 10
+    assert len(parts_of(tmp_path / "a.inr.parts")) == 5
+    assert command("merge", "out=a.inr")[0] == 2
+    assert command("merge", "out=a.inr", "overwrite=true")[0] == 0
+    assert not (tmp_path / "a.inr.parts").exists()
+
+
+def test_a_job_without_a_shard_has_nothing_to_do(command):
+    code, out, _ = command("encode", *SHARDED, "shard=6/6", "out=a.inr")
+    assert (code, "shard 6/6: 0 of 5 shards, 0 images" in out) == (0, True)
+
+
+def test_shards_of_another_encoding_are_refused_or_replaced(command, tmp_path, whole):
+    assert command("encode", *SHARDED, "shard=1/2", "out=a.inr", "fit.steps=3")[0] == 0
+    code, out, err = command("encode", *SHARDED, "out=a.inr")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "a.inr.parts holds shards of another encoding (fit.steps is 3 there, 20 here)" in err
+    assert command("encode", *SHARDED, "out=a.inr", "overwrite=true")[0] == 0
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+def test_the_number_of_images_in_a_shard_changes_no_byte(command, tmp_path, whole):
+    assert command("encode", *TINY, "out=a.inr")[0] == 0
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+def test_what_all_images_share_is_decided_once(command, tmp_path):
+    shared = (*SHARDED, "quantize.granularity=dataset", "out=a.inr")
+    assert command("encode", *shared, "shard=1/2")[0] == 0
+    before = (tmp_path / "a.inr.parts" / "shared.part").read_bytes()
+    assert command("encode", *shared, "shard=2/2")[0] == 0
+    assert (tmp_path / "a.inr.parts" / "shared.part").read_bytes() == before
+    assert command("merge", "out=a.inr")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "overrides", "message"),
+    [
+        ("encode", [*TINY, "out=a.inr", "shard=0/2"], "shard is '0/2', expected i/n with i from 1 to n"),
+        ("encode", [*TINY, "out=a.inr", "shard=3/2"], "shard is '3/2'"),
+        ("encode", [*TINY, "out=a.inr", "shard=2"], "shard is '2', expected i/n"),
+        ("encode", [*TINY, "out=a.inr", "shard_images=0"], "shard_images is 0, expected at least 1"),
+        ("merge", ["out=a.inr"], "no shards in a.inr.parts"),
+        ("merge", [], "out=... is required"),
+    ],
+)
+def test_an_error_of_sharding_is_one_line_before_any_work(command, tmp_path, verb, overrides, message):
+    code, out, err = command(verb, *overrides)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_multirun_shares_the_shards_among_processes(program, command, tmp_path, whole):
+    options = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "shard=1/2,2/2", "run_dir=runs/job", "out=a.inr")
+    process = program("experiments.encode", "-m", *SHARDED, *options)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert sorted(line.split(":")[0] for line in out.splitlines() if line.startswith("shard")) == ["shard 1/2", "shard 2/2"]
+    commands = [json.loads((tmp_path / "runs" / f"job-{n}" / "record.json").read_text())["command"] for n in (0, 1)]
+    expected = " ".join(SHARDED)
+    assert commands == [f"python -m experiments.encode {expected} shard={i}/2 run_dir=runs/job out=a.inr" for i in (1, 2)]
+    assert command("merge", "out=a.inr")[0] == 0
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+def test_a_job_of_a_multirun_that_fails_lets_the_others_go_on(command, tmp_path):
+    code, out, err = command("encode", "-m", *SHARDED, "shard=3/2,2/2", "out=a.inr")
+    assert code == 2
+    assert "shard 2/2: 2 of 5 shards" in out
+    assert err.splitlines()[-1].startswith("error: shard is '3/2'")
+    assert "Traceback" not in err
+
+
+def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_path, whole):
+    process = program("torch.distributed.run", "--nproc-per-node=2", "-m", "experiments.encode", *SHARDED, "out=a.inr")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.startswith("a.inr: 9 images")
+    assert out.count("\n") == 1
+    assert (tmp_path / "a.inr").read_bytes() == whole
+    assert len(list(tmp_path.glob("runs/encode/*"))) == 2  # one of it, and one of the whole
