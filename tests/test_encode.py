@@ -12,11 +12,13 @@ from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.decode import decode, decode_each
-from rapid_inr.encode import encode
+from rapid_inr.encode import encode, encode_shards, plan_store
 from rapid_inr.fit import FitConfig
 from rapid_inr.metrics import psnr_db
-from rapid_inr.refine import RefineConfig
+from rapid_inr.refine import NOTHING_SHARED, RefineConfig
+from rapid_inr.shards import Recipe, encode_shard
 from rapid_inr.store.format import read_store, write_store
+from rapid_inr.store.parts import PartFolder
 from tests.images import smooth_images
 from tests.tolerances import DECODE_PSNR_DB
 
@@ -209,3 +211,23 @@ def test_a_single_sine_layer_has_nothing_to_prune_or_to_round():
     assert report.prune_ratio.tolist() == [0, 0]
     assert store.codes.numel() == 0
     assert decode(store, torch.tensor([1])).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("prune_config", "largest"),
+    [
+        (PruneConfig(rule="fixed", max_ratio=0.8, step=0.2, finetune_steps=10), 0.05),
+        (PruneConfig(rule="max_drop", max_drop_db=0.0, max_ratio=0.8, step=0.2, finetune_steps=10), 0.5),  # ends early
+    ],
+)
+def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tmp_path, prune_config, largest):
+    source, told = source_of(mixed_images()), []
+    recipe = Recipe(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
+    folder = PartFolder(tmp_path, plan_store(source, recipe, shard_images=3, made={}))
+    folder.write(encode_shard(source, recipe, NOTHING_SHARED, folder.plan, 1, device=torch.device("cpu")))
+    encode_shards(source, recipe, folder, [0, 1], device=torch.device("cpu"), on_progress=told.append)
+    assert sum(told) == pytest.approx(5)
+    assert min(told) > -1e-9
+    assert sum(told[: 2 * 20]) == pytest.approx(3 * 0.25, rel=0.5)  # of 20 steps of fitting among 80
+    assert max(told[:-1]) <= 3 * largest
+    assert told[-1] == pytest.approx(2)  # the shard that was there

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rapid_inr.progress import progress_bar
+from rapid_inr.progress import progress_bar, stage
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +59,32 @@ def test_work_that_breaks_off_is_not_shown_as_done(capsys):
     err = capsys.readouterr().err
     assert "1/4" in err
     assert "100%" not in err
+
+
+def test_work_done_before_counts_in_the_bar_and_not_in_the_rate(capsys, monkeypatch):
+    now = iter([100.0, 102.0])
+    monkeypatch.setattr("rapid_inr.progress.time", SimpleNamespace(perf_counter=lambda: next(now)))
+    with progress_bar("encode", 5000, unit="images", done=3000) as bar:
+        bar.advance(2000)
+    err = capsys.readouterr().err
+    assert "5000/5000" in err
+    assert " 1,000.0 images/s" in err
+
+
+def test_a_stage_counts_its_share_and_at_its_end_what_it_left_out():
+    told = []
+    with stage(told.append, worth=3.0, share=0.5) as report:
+        report(1.0)
+        report(2.0)
+        assert told == [0.5, 1.0]
+    assert told == [0.5, 1.0, 1.5]
+    with stage(None, worth=3.0) as report:
+        assert report is None
+
+
+def test_a_stage_that_breaks_off_counts_no_more():
+    told = []
+    with pytest.raises(RuntimeError), stage(told.append, worth=3.0) as report:  # noqa: PT012 (it must have begun)
+        report(1.0)
+        raise RuntimeError
+    assert told == [1.0]

@@ -61,3 +61,13 @@ def test_no_pixels_have_no_mean():
 def test_other_pixels_than_8_bit_rgb_are_refused(pixels):
     with pytest.raises(ValueError, match=r"expected uint8 \[\.\.\., 3\]"):
         ChannelMoments().add(pixels)
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3), dtype=np.uint8)
+    whole, parts = ChannelMoments(), [ChannelMoments(), ChannelMoments()]
+    whole.add(pixels)
+    parts[0].add(pixels[:7])
+    parts[1].add(pixels[7:])
+    parts[0].include(parts[1])
+    assert parts[0].mean_std() == whole.mean_std()
