@@ -15,13 +15,13 @@ from experiments.jobs import ALONE, Job, build_job_device
 from experiments.outputs import warn_failures, warn_small, write_images_csv, write_sheet
 from experiments.provenance import how_made
 from rapid_inr.data.source import ImageSource
-from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, encode_shards, plan_store, report_of
+from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, calibrate_once, encode_shards, plan_store, report_of
 from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import StoreFormatError, read_store
 from rapid_inr.store.merge import Merged, merge
 from rapid_inr.store.packed import PackedStore
-from rapid_inr.store.parts import PartFolder
+from rapid_inr.store.parts import Part, PartFolder
 from rapid_inr.tracking import Run, peak_memory_mb
 
 
@@ -71,15 +71,20 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: J
     if len(missing) < len(own) and job.speaks:
         print(f"resuming: {len(own) - len(missing)} of {len(own)} shards are there", file=sys.stderr)
     options = {"device": build_job_device(cfg, job), "on_corrupt": cfg.dataset.on_corrupt}
-    if not missing or not job.speaks:
-        encode_shards(plan.source, plan.recipe, folder, missing, **options)
+    if not missing:
+        return
+    work = (plan.source, plan.recipe, calibrate_once(plan.source, plan.recipe, folder, **options), folder, missing)
+    if not job.speaks:
+        encode_shards(*work, **options)
         return
     done = sum(images[number] for number in own if number in there)
     with progress_bar("encode", sum(images.values()), unit="images", done=done) as bar:
-        encode_shards(
-            plan.source, plan.recipe, folder, missing, on_progress=bar.advance,
-            on_shard=lambda part: bar.note(f"{part.measured['psnr_db'].mean():.2f} dB"), **options,
-        )  # fmt: skip
+
+        def note(part: Part) -> None:
+            if len(part) > 0:
+                bar.note(f"{part.measured['psnr_db'].mean():.2f} dB")
+
+        encode_shards(*work, on_progress=bar.advance, on_shard=note, **options)
 
 
 def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = False) -> tuple[PackedStore, EncodeReport]:

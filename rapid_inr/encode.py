@@ -115,9 +115,25 @@ def _digest(source: ImageSource) -> str:
     return found.hexdigest()[:16]
 
 
+def calibrate_once(
+    source: ImageSource, recipe: Recipe, folder: PartFolder, *, device: torch.device, on_corrupt: str = "fail"
+) -> Calibration:
+    """Return what all shards of a folder share: found by the first who comes, and kept with the shards for the others.
+
+    Raises:
+        ValueError: see `calibrate`, like `CorruptImage`.
+    """
+    shared = folder.shared(lambda: _tensors_of(_calibrate(source, recipe, device=device, on_corrupt=on_corrupt)))
+    calibration = replace(NOTHING_SHARED, **shared)
+    if calibration.hidden_bytes is not None:
+        calibration = replace(calibration, hidden_bytes=float(calibration.hidden_bytes))
+    return calibration
+
+
 def encode_shards(
     source: ImageSource,
     recipe: Recipe,
+    calibration: Calibration,
     folder: PartFolder,
     numbers: Iterable[int],
     *,
@@ -128,19 +144,14 @@ def encode_shards(
 ) -> None:
     """Encode shards of a source, each into its file as it is finished; those that are there already are left as they are.
 
-    What the shards share is found by the first who comes, and kept with them.
-
     Args:
+        calibration: of the whole dataset; see `calibrate_once`.
         on_progress: called with the work done since the last call, in images.
         on_shard: called with what was just written.
 
     Raises:
         CorruptImage: at an unreadable image, where `on_corrupt` is ``fail``.
     """
-    shared = folder.shared(lambda: _tensors_of(_calibrate(source, recipe, device=device, on_corrupt=on_corrupt)))
-    calibration = replace(NOTHING_SHARED, **shared)
-    if calibration.hidden_bytes is not None:
-        calibration = replace(calibration, hidden_bytes=float(calibration.hidden_bytes))
     for number in numbers:
         with stage(on_progress, worth=len(folder.plan.shard(number))) as report:
             if folder.file(number).exists():  # since another job has made it

@@ -225,7 +225,7 @@ def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tm
     recipe = Recipe(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
     folder = PartFolder(tmp_path, plan_store(source, recipe, shard_images=3, made={}))
     folder.write(encode_shard(source, recipe, NOTHING_SHARED, folder.plan, 1, device=torch.device("cpu")))
-    encode_shards(source, recipe, folder, [0, 1], device=torch.device("cpu"), on_progress=told.append)
+    encode_shards(source, recipe, NOTHING_SHARED, folder, [0, 1], device=torch.device("cpu"), on_progress=told.append)
     assert sum(told) == pytest.approx(5)
     assert min(told) > -1e-9
     assert sum(told[: 2 * 20]) == pytest.approx(3 * 0.25, rel=0.5)  # of 20 steps of fitting among 80

@@ -10,7 +10,7 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.encode import encode, encode_shards, plan_store
+from rapid_inr.encode import calibrate_once, encode, encode_shards, plan_store
 from rapid_inr.fit import FitConfig
 from rapid_inr.shards import Recipe
 from rapid_inr.store.format import read_store, write_store
@@ -46,7 +46,9 @@ def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
     write_store(tmp_path / "whole.inr", whole)
     recipe = Recipe(SPEC, FIT, config, prune_config)
     folder = PartFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=shard_images, made={}))
-    encode_shards(source, recipe, folder, range(folder.plan.n_shards), device=torch.device("cpu"), on_corrupt="skip")
+    options = {"device": torch.device("cpu"), "on_corrupt": "skip"}
+    calibration = calibrate_once(source, recipe, folder, **options)
+    encode_shards(source, recipe, calibration, folder, range(folder.plan.n_shards), **options)
     merged = merge(folder.plan, folder)
     merged.write(tmp_path / "merged.inr")
     assert torch.equal(merged.measured["psnr_db"], report.psnr_db)
@@ -113,7 +115,8 @@ def test_nothing_readable_is_no_store():
 def test_shards_that_disagree_on_what_they_share_are_refused(tmp_path):
     source, recipe = source_of(smooth_images(2, 8, 8)), Recipe(SPEC, FIT, QuantizeConfig(8, 16, "dataset"))
     folder = PartFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=1, made={}))
-    encode_shards(source, recipe, folder, [0, 1], device=torch.device("cpu"))
+    calibration = calibrate_once(source, recipe, folder, device=torch.device("cpu"))
+    encode_shards(source, recipe, calibration, folder, [0, 1], device=torch.device("cpu"))
     first, second = (replace(part, rows={k: v.clone() for k, v in part.rows.items()}) for part in folder)
     second.rows["scales"] *= 2
     with pytest.raises(ValueError, match="scales should be the same in all shards, and differs in shard 00001"):
