@@ -13,6 +13,7 @@ from experiments.cli import CONFIGS
 from kernels.spec import SirenSpec
 from rapid_inr.augment import AugmentConfig
 from rapid_inr.backbone import BackboneConfig
+from rapid_inr.codecs import CodecConfig
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import open_source
@@ -81,6 +82,11 @@ def build_refine(cfg: DictConfig) -> RefineConfig:
 
 def build_quantize(cfg: DictConfig) -> QuantizeConfig:
     return QuantizeConfig(**plain(cfg.quantize))
+
+
+def build_codec(cfg: DictConfig) -> CodecConfig:
+    options = plain(cfg.codec)
+    return CodecConfig(options["name"], tuple(options["qualities"]), tuple(options["subsamplings"]))
 
 
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:

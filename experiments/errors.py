@@ -11,6 +11,7 @@ import torch
 from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from rapid_inr.codecs import CodecUnavailable
 from rapid_inr.data.download import DownloadFailed
 from rapid_inr.data.source import CorruptImage, DatasetMissing
 from rapid_inr.store.format import StoreFormatError
@@ -20,7 +21,7 @@ from rapid_inr.train import TrainingDiverged
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 USE_ERRORS = (
     ValueError, OSError, *OUT_OF_MEMORY, DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge,
-    TrainingDiverged, HydraException, OmegaConfBaseException,
+    TrainingDiverged, CodecUnavailable, HydraException, OmegaConfBaseException,
 )  # fmt: skip
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
 

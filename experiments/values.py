@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from kernels.spec import SirenSpec
 from rapid_inr.augment import AugmentConfig
 from rapid_inr.backbone import BackboneConfig
+from rapid_inr.codecs import CodecConfig
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.fit import FitConfig
@@ -19,7 +20,7 @@ from rapid_inr.train import OptimizeConfig
 GROUPS = {
     "inr": SirenSpec, "fit": FitConfig, "prune": PruneConfig, "quantize": QuantizeConfig, "refine": RefineConfig,
     "augment": AugmentConfig, "backbone": BackboneConfig,
-    "optimize": OptimizeConfig,
+    "optimize": OptimizeConfig, "codec": CodecConfig,
 }  # fmt: skip
 SIDES = int | tuple[int, int] | None
 TYPES = {
@@ -30,8 +31,10 @@ TYPES = {
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,
+    "codec.qualities": list[float], "codec.subsamplings": list[str],
 }  # fmt: skip
-WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null", list: "a list of integers"}
+WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+MANY = {int: "integers", float: "numbers", str: "texts"}
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -78,6 +81,8 @@ def _words(kind: Any) -> str:
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join(parts)
+    if origin is list:
+        return f"a list of {MANY[parts[0]]}"
     if origin is tuple:
         return f"[{', '.join(_words(part) for part in parts)}]"
-    return " or ".join(map(_words, parts)) if parts and origin is not list else WORDS[origin or kind]
+    return " or ".join(map(_words, parts)) if parts else WORDS[kind]

@@ -1,4 +1,4 @@
-"""PSNR and the rates, each with its one definition and its unit in its name."""
+"""PSNR, SSIM and the rates, each with its one definition and its unit in its name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 MAX_PSNR_DB = 100.0  # of two equal images, whose PSNR has no finite value
 # pixels that are decoded or compared at once, unless a single image has more: 13 MB of bytes, 150 MB while they are compared
 BATCH_PIXELS = 1 << 22
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels; these two and the constants are those of Wang et al. 2004
+SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def images_at_once(n_pixels: int) -> int:
@@ -42,20 +45,66 @@ def psnr_db(decoded: Tensor, original: Tensor) -> Tensor:
     Raises:
         ValueError: if either is not uint8, or the shapes differ: a PSNR before rounding is another quantity.
     """
-    if decoded.dtype != torch.uint8 or original.dtype != torch.uint8:
-        raise ValueError(f"psnr_db takes uint8 images, got {decoded.dtype} and {original.dtype}")
-    if decoded.shape != original.shape:
-        raise ValueError(f"images differ in shape: {tuple(decoded.shape)} and {tuple(original.shape)}")
+    _require_alike("psnr_db", decoded, original)
     n_values = math.prod(original.shape[1:])
     some = images_at_once(n_values // 3)
     squares = torch.cat([_squared_error(a, b) for a, b in zip(decoded.split(some), original.split(some), strict=True)])
     return (10 * torch.log10(255.0**2 / (squares / n_values))).clamp(max=MAX_PSNR_DB)
 
 
+def _require_alike(metric: str, decoded: Tensor, original: Tensor) -> None:
+    if decoded.dtype != torch.uint8 or original.dtype != torch.uint8:
+        raise ValueError(f"{metric} takes uint8 images, got {decoded.dtype} and {original.dtype}")
+    if decoded.shape != original.shape:
+        raise ValueError(f"images differ in shape: {tuple(decoded.shape)} and {tuple(original.shape)}")
+
+
 def _squared_error(decoded: Tensor, original: Tensor) -> Tensor:
     """Return the sum of squared differences of each image, float64 [B] and exact: int64 sums have no order of summation."""
     difference = decoded.to(torch.int32).sub_(original)
     return difference.mul_(difference).flatten(1).sum(1, dtype=torch.int64).to(torch.float64)
+
+
+def ssim(decoded: Tensor, original: Tensor) -> Tensor:
+    """Return the structural similarity of each image (Wang et al. 2004, "Image quality assessment", equation 13).
+
+    The statistics are those of an 11x11 Gaussian window with sigma 1.5, at every place where it lies within the image; the mean
+    is taken over these places and over R, G and B, each a picture of its own.
+
+    Args:
+        decoded: uint8 [B, height, width, 3], height and width at least 11.
+        original: uint8 of the same shape.
+
+    Returns:
+        float64 [B], 1 for two equal images.
+
+    Raises:
+        ValueError: if either is not uint8, the shapes differ, or the images are smaller than the window.
+    """
+    _require_alike("ssim", decoded, original)
+    if original.ndim != 4 or min(original.shape[1:3]) < SSIM_WINDOW:
+        raise ValueError(
+            f"images are {tuple(original.shape)}, expected [B, height, width, 3] of at least {SSIM_WINDOW} pixels a side"
+        )
+    some = images_at_once(8 * original.shape[1] * original.shape[2])  # five float64 planes for each channel are at work
+    return torch.cat([_ssim(a, b) for a, b in zip(decoded.split(some), original.split(some), strict=True)])
+
+
+def _ssim(decoded: Tensor, original: Tensor) -> Tensor:
+    x, y = (image.permute(0, 3, 1, 2).flatten(0, 1)[:, None].double() for image in (decoded, original))  # [3 B, 1, height, width]
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64, device=x.device) - SSIM_WINDOW // 2
+    weights = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
+    weights /= weights.sum()
+
+    def windowed(values: Tensor) -> Tensor:
+        return conv2d(conv2d(values, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+
+    mean_x, mean_y = windowed(x), windowed(y)
+    var_x, var_y = windowed(x * x) - mean_x**2, windowed(y * y) - mean_y**2
+    covariance = windowed(x * y) - mean_x * mean_y
+    likeness = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
+    likeness /= (mean_x**2 + mean_y**2 + SSIM_C1) * (var_x + var_y + SSIM_C2)
+    return likeness.flatten(1).mean(1).view(len(decoded), -1).mean(1)
 
 
 def bpp(*, n_bytes: int, n_pixels: int) -> float:

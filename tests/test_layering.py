@@ -29,6 +29,7 @@ RANKS = {
     "rapid_inr.compress": 2,
     "rapid_inr.tables": 2,
     "rapid_inr.figures": 2,
+    "rapid_inr.codecs": 3,
     "rapid_inr.store": 3,
     "rapid_inr.fit": 3,
     "rapid_inr.refine": 4,

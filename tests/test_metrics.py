@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapid_inr.metrics import BATCH_PIXELS, MAX_PSNR_DB, bpp, images_at_once, psnr_db, rgb_pct, to_8bit
+from rapid_inr.metrics import BATCH_PIXELS, MAX_PSNR_DB, bpp, images_at_once, psnr_db, rgb_pct, ssim, to_8bit
 
 
 def random_images(*shape: int, seed: int) -> torch.Tensor:
@@ -65,6 +65,50 @@ def test_psnr_before_rounding_is_refused(swap):
 def test_psnr_of_different_shapes_is_refused():
     with pytest.raises(ValueError, match=r"differ in shape: \(1, 4, 4, 3\) and \(1, 3, 4, 4\)"):
         psnr_db(random_images(1, 4, 4, 3, seed=0), random_images(1, 3, 4, 4, seed=0))
+
+
+def ssim_by_formula(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return the SSIM of two planes [height, width], window by window and pixel by pixel."""
+    offsets = range(-5, 6)
+    gauss = [[math.exp(-(i * i + j * j) / (2 * 1.5**2)) for j in offsets] for i in offsets]
+    total = sum(map(sum, gauss))
+    found = []
+    for row in range(5, x.shape[0] - 5):
+        for column in range(5, x.shape[1] - 5):
+            window = [
+                (gauss[i + 5][j + 5] / total, float(x[row + i, column + j]), float(y[row + i, column + j]))
+                for i in offsets for j in offsets
+            ]  # fmt: skip
+            mean_x, mean_y = sum(w * a for w, a, _ in window), sum(w * b for w, _, b in window)
+            var_x, var_y = sum(w * (a - mean_x) ** 2 for w, a, _ in window), sum(w * (b - mean_y) ** 2 for w, _, b in window)
+            covariance = sum(w * (a - mean_x) * (b - mean_y) for w, a, b in window)
+            c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+            above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+            found.append(above / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)))
+    return sum(found) / len(found)
+
+
+def test_ssim_is_the_formula_in_plain_python():
+    original = random_images(2, 12, 14, 3, seed=0)
+    noise = random_images(2, 12, 14, 3, seed=1) // torch.tensor([4, 16, 64], dtype=torch.uint8)  # a channel unlike the next
+    decoded = (original // 2) + noise
+    for i, found in enumerate(ssim(decoded, original).tolist()):
+        channels = [ssim_by_formula(decoded[i, ..., c], original[i, ..., c]) for c in range(3)]
+        assert found == pytest.approx(sum(channels) / 3, abs=1e-12)
+        assert max(channels) - min(channels) > 0.01
+
+
+def test_ssim_is_1_for_equal_images_and_does_not_depend_on_the_batch():
+    images, others = random_images(3, 16, 11, 3, seed=2), random_images(3, 16, 11, 3, seed=3)
+    assert ssim(images, images).tolist() == pytest.approx([1.0] * 3, abs=1e-12)
+    assert torch.equal(ssim(images, others), torch.cat([ssim(images[i : i + 1], others[i : i + 1]) for i in range(3)]))
+
+
+def test_ssim_of_images_smaller_than_its_window_is_refused():
+    with pytest.raises(ValueError, match=r"images are \(1, 10, 32, 3\), expected .* at least 11 pixels a side"):
+        ssim(random_images(1, 10, 32, 3, seed=0), random_images(1, 10, 32, 3, seed=1))
+    with pytest.raises(ValueError, match="ssim takes uint8 images"):
+        ssim(random_images(1, 12, 12, 3, seed=0), random_images(1, 12, 12, 3, seed=1).float())
 
 
 def test_ties_round_to_even():

@@ -1,0 +1,45 @@
+"""`python -m experiments.codec`: the rate and distortion of a classical codec on a dataset."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from experiments.build import build_codec, build_source
+from experiments.cli import main
+from experiments.runs import start_run
+from rapid_inr.codecs import RatePoint, measure_curve, require_available
+from rapid_inr.files import atomic
+from rapid_inr.progress import progress_bar
+
+
+def write_curve_csv(path: Path, points: list[RatePoint]) -> None:
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+        rows = csv.DictWriter(file, list(asdict(points[0])))
+        rows.writeheader()
+        rows.writerows(asdict(point) for point in points)
+
+
+def run_codec(cfg: DictConfig) -> None:
+    config = build_codec(cfg)
+    require_available(config.name)
+    source = build_source(cfg)
+    with start_run(cfg, "codec") as run:
+        with progress_bar(config.name, len(source), unit="images") as bar:
+            points, skipped = measure_curve(source, config, on_corrupt=cfg.dataset.on_corrupt, on_progress=bar.advance)
+        for message in skipped:
+            run.warn("image_skipped", message)
+        write_curve_csv(run.folder / "curve.csv", points)
+        run.metrics |= {"images": points[0].images, "points": [asdict(point) for point in points]}
+    low, high = points[0], points[-1]
+    print(
+        f"{config.name}: {len(points)} points from {low.bpp:.2f} bpp, {low.psnr_db:.2f} dB to {high.bpp:.2f} bpp, "
+        f"{high.psnr_db:.2f} dB over {low.images:,} images; run in {run.folder}"
+    )
+
+
+if __name__ == "__main__":
+    main("codec", run_codec)
