@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
+from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -36,11 +37,26 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
             task(cfg)
 
     with errors_in_one_line():
-        _offer_inr_shapes(sys.argv[1:])
+        offer_inr_shapes(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
 
 
-def _offer_inr_shapes(arguments: list[str]) -> None:
+def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration of a command as its command line would make it, inside of another command.
+
+    Raises:
+        ValueError: at a value of the wrong type.
+        HydraException: at an override that the command does not have.
+    """
+    if verb == "common" or not (CONFIGS / f"{verb}.yaml").is_file():
+        raise ValueError(f"verb is {verb!r}, expected a command with a file in configs")
+    offer_inr_shapes(overrides)
+    cfg = compose(verb, overrides=list(overrides))
+    check_values(cfg)
+    return cfg
+
+
+def offer_inr_shapes(arguments: Sequence[str]) -> None:
     """Let ``inr=DEPTHxWIDTH`` name any shape, not only those with a file in configs/inr."""
     for argument in arguments:
         for choice in argument.removeprefix("inr=").split(",") if argument.startswith("inr=") else ():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from rapid_inr.codecs import CodecUnavailable
 from rapid_inr.data.download import DownloadFailed
@@ -18,10 +19,15 @@ from rapid_inr.store.format import StoreFormatError
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.train import TrainingDiverged
 
+
+class PointsNotFinished(Exception):
+    """Some points of a sweep failed, or waited for one that did; the message names them."""
+
+
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 USE_ERRORS = (
     ValueError, OSError, *OUT_OF_MEMORY, DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge,
-    TrainingDiverged, CodecUnavailable, HydraException, OmegaConfBaseException,
+    TrainingDiverged, CodecUnavailable, PointsNotFinished, YAMLError, HydraException, OmegaConfBaseException,
 )  # fmt: skip
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
 

@@ -27,6 +27,7 @@ TYPES = {
     "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | None, "out": str,
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
     "update": str | None, "shard_images": int, "shard": str | int, "keep_parts": bool,
+    "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
     "inr.omega": float | None, "pipeline.name": Literal["resident", "inr"],
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,

@@ -32,13 +32,22 @@ def read_records(root: Path | str, *, verb: str) -> list[dict[str, Any]]:
         raise FileNotFoundError(f"no folder of runs at {root}")
     records = []
     for path in sorted(root.rglob("record.json")):
-        try:
-            record = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
+        record = read_record(path)
         if record["verb"] == verb and record["status"] == "finished":
             records.append(record | {"run": path.parent.relative_to(root).as_posix()})
     return records
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record, or any other JSON file of a run.
+
+    Raises:
+        ValueError: if it is not JSON; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def metric(name: str, style: str = ".2f") -> Callable[[Mapping[str, Any]], str | None]:

@@ -1,0 +1,68 @@
+"""What a sweep is to run: the points of an experiment at a scale, each with its command and what has become of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.cli import CONFIGS, compose_command
+from experiments.points import Point, expand, matching, quoted
+from rapid_inr.tables import read_record
+
+HOW_IT_RUNS = ("overwrite", "track", "run_dir")  # keys of a configuration that change no result
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The points of an experiment at a scale.
+
+    Args:
+        folder: theirs are below it, by their names.
+        common: overrides that every point gets.
+    """
+
+    points: list[Point]
+    folder: Path
+    common: tuple[str, ...]
+
+    def command(self, point: Point) -> list[str]:
+        """Return the overrides of the command line that a point stands for."""
+        run_dir = quoted(f"{self.folder}/{point.name}")
+        return [*point.overrides_in(str(self.folder)), *self.common, f"run_dir={run_dir}", "overwrite=true"]
+
+    def status(self, point: Point) -> str:
+        """Return what has become of a point: ``missing``, ``finished``, ``changed`` since, or what else its record says."""
+        folder = self.folder / point.name
+        if not (folder / "record.json").is_file():
+            return "missing"
+        status = read_record(folder / "record.json")["status"]
+        if status != "finished":
+            return status
+        there = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        asked = OmegaConf.to_container(compose_command(point.verb, self.command(point)), resolve=True)
+        return "finished" if _decisive(there) == _decisive(asked) else "changed"
+
+
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in HOW_IT_RUNS}
+
+
+def plan_sweep(cfg: DictConfig) -> Sweep:
+    """Return the sweep that a configuration asks for.
+
+    Raises:
+        ValueError: if it names no experiment or scale, or the experiment is not in order.
+    """
+    if cfg.get("experiment") is None:
+        choices = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+        raise ValueError(f"experiment=... is required, one of: {', '.join(choices)}")
+    if cfg.scale not in cfg.experiment.scales:
+        raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg.experiment.scales)}")
+    whole = cfg.copy()  # with its root, from which interpolations look up
+    OmegaConf.set_struct(whole, False)
+    whole.experiment = OmegaConf.merge(cfg.experiment, cfg.experiment.scales[cfg.scale] or {})
+    points = matching(expand(OmegaConf.to_container(whole.experiment, resolve=True)), cfg.only)
+    return Sweep(points, Path(cfg.run_dir), (f"device={cfg.device}", f"track={cfg.track.mode}"))
