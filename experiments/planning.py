@@ -63,6 +63,6 @@ def plan_sweep(cfg: DictConfig) -> Sweep:
         raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg.experiment.scales)}")
     whole = cfg.copy()  # with its root, from which interpolations look up
     OmegaConf.set_struct(whole, False)
-    whole.experiment = OmegaConf.merge(cfg.experiment, cfg.experiment.scales[cfg.scale] or {})
+    whole.experiment.merge_with(whole.experiment.scales[cfg.scale] or {})
     points = matching(expand(OmegaConf.to_container(whole.experiment, resolve=True)), cfg.only)
     return Sweep(points, Path(cfg.run_dir), (f"device={cfg.device}", f"track={cfg.track.mode}"))

@@ -23,6 +23,7 @@ from rapid_inr.progress import Report
 from rapid_inr.siren import GradientWorkspace, initial_weights, layer_views, omega_factors
 
 ADAM_EPS = 1e-8
+DECAYS = ("cosine", "none")
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
 CUDA_MEMORY_SHARE = 0.5  # of the free device memory
@@ -35,7 +36,8 @@ class FitConfig:
 
     Args:
         steps: optimiser steps.
-        lr: peak learning rate of Adam, decayed by a half cosine to 0; null is `default_lr` of the shape.
+        lr: peak learning rate of Adam; null is `default_lr` of the shape.
+        decay: ``cosine``: by half a wave of it to 0; ``none``: the rate stays, as in COIN's recipe.
         betas: Adam's decay rates.
         pixels_per_step: about how many pixels of an image a step sees before `full_from`; null is all of them, always.
         full_from: fraction of the steps after which every step sees all pixels, in [0, 1].
@@ -50,6 +52,7 @@ class FitConfig:
 
     steps: int = 200
     lr: float | None = None
+    decay: str = "cosine"
     betas: tuple[float, float] = (0.9, 0.95)
     pixels_per_step: int | None = 256
     full_from: float = 0.7
@@ -62,6 +65,7 @@ class FitConfig:
         checks = {
             "fit.steps": (self.steps, self.steps >= 1, "at least 1"),
             "fit.lr": (self.lr, self.lr is None or self.lr > 0, "positive, or null"),
+            "fit.decay": (self.decay, self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
             "fit.betas": (self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
             "fit.pixels_per_step": (
                 self.pixels_per_step,
@@ -219,7 +223,7 @@ def optimise(
         grad.zero_()
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
-        decay = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        decay = 1.0 if config.decay == "none" else 0.5 * (1 + math.cos(math.pi * step / config.steps))
         row_grad, scale_grad = projection.backward(rows, grad.mul_(factors))
         adam = {"betas": config.betas, "step": step + 1}
         _adam_step(rows, row_grad, mean, square, lr=peak_lr * decay, **adam)
