@@ -24,7 +24,7 @@ GROUPS = {
 }  # fmt: skip
 SIDES = int | tuple[int, int] | None
 TYPES = {
-    "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | None, "out": str,
+    "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | None, "out": str | None,
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
     "update": str | None, "shard_images": int, "shard": str | int, "keep_parts": bool,
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,

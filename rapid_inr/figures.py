@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rapid_inr.curves import Curve, front
 from rapid_inr.files import atomic
 
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
@@ -15,6 +17,11 @@ MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and
 TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
 SHORTEST, LONGEST = 96, 320  # a picture is enlarged until its short side has the one, and never beyond the other
 ASPECT = 1.4  # width over height that a sheet aims at
+COLOURS = {  # of curves, by kind
+    "inr": ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111"),
+    "coin": ("#d9480f", "#f08c3a"),
+    "classical": ("#7f7f7f", "#4a4a4a", "#b8860b", "#a83232", "#c06c9b"),
+}
 ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
 
 
@@ -116,14 +123,7 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("curves need matplotlib: pip install 'rapid-inr[report]'") from None
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
-    canvas = FigureCanvasAgg(figure)
+    figure, canvas = _figure(9, 3.6)
     accuracy, loss = figure.subplots(1, 2)
     for label, rows in curves.items():
         epochs = [row["epoch"] + 1 for row in rows]
@@ -137,5 +137,74 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     accuracy.legend(frameon=False)
     figure.suptitle(title)
+    _save_figure(path, canvas)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """Return an empty figure of a size in inches, and what draws it."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("curves need matplotlib: pip install 'rapid-inr[report]'") from None
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
+    return figure, FigureCanvasAgg(figure)
+
+
+def _save_figure(path: Path, canvas: Any) -> None:
     canvas.draw()
     save_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+
+
+def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -> None:
+    """Draw PSNR over bits per pixel: INRs solid, classical codecs dashed, what others published thin, around where the INRs are.
+
+    Args:
+        curves: of one dataset, at least one of them measured.
+
+    Raises:
+        ImportError: if matplotlib is not installed; the message says how to get it.
+    """
+    figure, canvas = _figure(10, 6)
+    axes = figure.subplots()
+    groups: dict[str, list[Any]] = {}
+    for curve in sorted(curves, key=lambda curve: (curve.published, list(COLOURS).index(curve.kind))):
+        points, style = front(curve.points), _line_style(curve, curves)
+        (line,) = axes.plot([p.bpp for p in points], [p.psnr_db for p in points], label=curve.label, **style)
+        images = f"published ({curve.note})" if curve.published else "measured here"
+        groups.setdefault(images, []).append(line)
+    axes.set_xscale("log")
+    _frame_inrs(axes, curves)
+    axes.set(xlabel="bits per pixel, all bytes counted", ylabel="PSNR (dB), mean over images", title=title)
+    axes.grid(alpha=0.3, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    for (heading, lines), corner in zip(groups.items(), ("outside right upper", "outside right lower"), strict=False):
+        figure.legend(handles=lines, title=heading, loc=corner, fontsize=8, title_fontsize=8, frameon=False, alignment="left")
+    _save_figure(path, canvas)
+
+
+def _line_style(curve: Curve, curves: Sequence[Curve]) -> dict[str, Any]:
+    """Return the look of a curve: a colour of its own among those of its kind and origin."""
+    alike = [other for other in curves if (other.kind, other.published) == (curve.kind, curve.published)]
+    colour = COLOURS[curve.kind][alike.index(curve) % len(COLOURS[curve.kind])]
+    if curve.published:
+        dots = ":" if curve.kind == "classical" else "-"
+        return {"color": colour, "linestyle": dots, "linewidth": 0.9, "marker": "x", "markersize": 4}
+    if curve.kind == "classical":
+        return {"color": colour, "linestyle": "--", "linewidth": 1.6}
+    return {"color": colour, "linestyle": "-", "linewidth": 2.2, "marker": "o", "markersize": 5}
+
+
+def _frame_inrs(axes: Any, curves: Sequence[Curve]) -> None:
+    """Show the rates of the INRs and half as much on either side, and the PSNR that any curve has there."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    inrs = [p for curve in curves if curve.kind != "classical" and not curve.published for p in curve.points]
+    shown = inrs or [p for curve in curves for p in curve.points]
+    left, right = min(p.bpp for p in shown) / 1.6, max(p.bpp for p in shown) * 1.6
+    levels = [p.psnr_db for curve in curves for p in front(curve.points) if left <= p.bpp <= right]
+    axes.set(xlim=(left, right), ylim=(max(15, min(levels) - 1), min(50, max(levels) + 1)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(LogLocator(subs=()))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rapid_inr.curves import Curve, CurvePoint
 from rapid_inr.figures import (
     ERROR_GAIN,
     GAP,
@@ -16,6 +17,7 @@ from rapid_inr.figures import (
     comparison_sheet,
     contact_sheet,
     error_image,
+    rate_distortion_figure,
     save_png,
     training_curves,
 )
@@ -168,3 +170,16 @@ def test_curves_without_matplotlib_say_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"curves need matplotlib: pip install 'rapid-inr\[report\]'"):
         training_curves(tmp_path / "curves.png", {"resident": curves(2)}, title="t")
+
+
+def test_curves_of_rate_and_distortion_are_drawn_each_in_its_own_colour(tmp_path):
+    points = tuple(CurvePoint(bpp, 20.0 + 3 * bpp) for bpp in (0.5, 1.0, 2.0))
+    inr = Curve("d", "INR", "inr", points)
+    theirs = Curve("d", "COIN", "inr", points[:2], published=True, note="24 images")
+    rate_distortion_figure(tmp_path / "alone.png", [inr], title="t")
+    rate_distortion_figure(tmp_path / "both.png", [inr, Curve("d", "JPEG", "classical", points), theirs], title="t")
+    alone, both = read(tmp_path / "alone.png"), read(tmp_path / "both.png")
+    assert alone.shape == both.shape == (720, 1200, 3)
+    inr_colour = (alone == (0x0B, 0x4F, 0x9E)).all(2)
+    assert inr_colour.sum() > 500
+    assert ((both == (0x7F, 0x7F, 0x7F)).all(2)).sum() > 100

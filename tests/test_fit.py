@@ -80,8 +80,10 @@ def test_measuring_in_parts_does_not_show(monkeypatch, device):
     torch.testing.assert_close(parts, whole, atol=DECODE_PSNR_DB, rtol=0)
 
 
-def test_full_steps_are_adam_with_cosine_decay_on_the_mean_squared_error(device):
-    images, config = smooth_images(2, 6, 5), FitConfig(steps=8, lr=3e-3, betas=(0.9, 0.999), pixels_per_step=None)
+@pytest.mark.parametrize("decay", ["cosine", "none"])
+def test_full_steps_are_adam_on_the_mean_squared_error_with_or_without_cosine_decay(device, decay):
+    config = FitConfig(steps=8, lr=3e-3, decay=decay, betas=(0.9, 0.999), pixels_per_step=None)
+    images = smooth_images(2, 6, 5)
     start = initial_weights(SPEC, range(2), seed=0)
     rows = optimise(start.to(device), images.to(device), SPEC, config).cpu()
 
@@ -89,7 +91,8 @@ def test_full_steps_are_adam_with_cosine_decay_on_the_mean_squared_error(device)
     adam = torch.optim.Adam([reference], lr=config.lr, betas=config.betas)
     target = images.reshape(2, 30, 3).double() / 255
     for step in range(config.steps):
-        adam.param_groups[0]["lr"] = config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        if decay == "cosine":
+            adam.param_groups[0]["lr"] = config.lr * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         adam.zero_grad()
         ((siren(reference, pixel_coords(6, 5).double(), SPEC) - target) ** 2).mean((1, 2)).sum().backward()
         adam.step()
@@ -193,6 +196,7 @@ def test_images_of_another_kind_are_refused(images):
     [
         {"steps": 0},
         {"lr": 0.0},
+        {"decay": "linear"},
         {"betas": (0.9, 1.0)},
         {"pixels_per_step": 0},
         {"full_from": 1.5},

@@ -18,6 +18,7 @@ RANKS = {
     "rapid_inr.files": 0,  # how anything is written
     "rapid_inr.metrics": 1,
     "rapid_inr.coords": 0,
+    "rapid_inr.curves": 1,
     "rapid_inr.geometry": 1,
     "rapid_inr.siren": 1,
     "rapid_inr.backbone": 1,

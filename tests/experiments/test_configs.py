@@ -4,7 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from experiments import build
-from experiments.cli import CONFIGS
+from experiments.cli import CONFIGS, compose_command
+from experiments.planning import plan_sweep
+from experiments.points import levels
 from kernels.spec import SirenSpec
 
 VERBS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
@@ -43,10 +45,10 @@ def test_every_inr_is_the_shape_its_name_says(choice):
 @pytest.mark.parametrize(
     ("group", "builder"),
     [("fit", build.build_fit), ("quantize", build.build_quantize), ("optimize", build.build_optimize),
-     ("augment", build.build_augment), ("backbone", build.build_backbone_config)],
+     ("augment", build.build_augment), ("backbone", build.build_backbone_config), ("codec", build.build_codec)],
 )  # fmt: skip
 def test_every_choice_builds(group, builder):
-    verb = "encode" if group in ("fit", "quantize") else "train"
+    verb = {"fit": "encode", "quantize": "encode", "codec": "codec"}.get(group, "train")
     for choice in choices(group):
         builder(composed(verb, f"{group}={choice}"))
 
@@ -73,6 +75,23 @@ def test_the_papers_recipe_is_as_published():
     )
 
 
+def test_coins_recipe_is_as_published():
+    fit = build.build_fit(composed("encode", "fit=coin"))
+    assert (fit.steps, fit.lr, fit.decay, fit.pixels_per_step) == (50_000, 2e-4, "none", None)
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_has_its_three_scales_and_each_command_of_theirs_composes(experiment):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for scale in ("smoke", "cpu", "paper"):
+            cfg = compose("sweep", overrides=[f"experiment={experiment}", f"scale={scale}"])
+            sweep = plan_sweep(cfg)
+            assert sweep.folder.as_posix() == f"runs/{experiment}/{scale}"
+            assert levels(sweep.points)
+            for point in {(point.verb, *point.labels.values()): point for point in sweep.points[::4]}.values():
+                compose_command(point.verb, sweep.command(point))
+
+
 def test_every_group_is_a_folder_that_some_command_uses():
-    used = {key for verb in VERBS for key in composed(verb)} | {"debug"}
+    used = {key for verb in VERBS for key in composed(verb)} | {"debug", "experiment"}
     assert {path.name for path in Path(CONFIGS).iterdir() if path.is_dir()} <= used

@@ -1,0 +1,140 @@
+"""The sweep as a user runs it, on an experiment of three commands that takes no time."""
+
+import json
+
+import pytest
+
+from rapid_inr import encode as encoding
+
+TRIAL = """
+name: trial
+root: nowhere
+axes: {seed: [0, 1]}
+points:
+  encode:
+    verb: encode
+    over: [seed]
+    set: [dataset=shapes, dataset.size=12, dataset.limit=4, debug=smoke, inr=2x8, out=@/store.inr]
+    labels: {curve: INR, kind: inr, dataset: shapes}
+  decode:
+    verb: decode
+    over: [seed]
+    set: [store=@encode-<seed>/store.inr, out=@/pictures]
+  photos:
+    verb: encode
+    set: [dataset=flat, "dataset.root=${experiment.root}", debug=smoke, inr=2x8, out=@/store.inr]
+  after:
+    verb: decode
+    set: [store=@photos/store.inr, out=@/pictures]
+scales:
+  smoke: {}
+  small: {axes: {seed: [0]}, points: {photos: null, after: null}}
+"""
+
+
+@pytest.fixture
+def sweep(command, tmp_path):
+    (tmp_path / "extra" / "experiment").mkdir(parents=True)
+    (tmp_path / "extra" / "experiment" / "trial.yaml").write_text(TRIAL)
+
+    def run(*overrides, scale="small"):
+        where = f"hydra.searchpath=[file://{tmp_path}/extra]"
+        return command("sweep", where, "experiment=trial", f"scale={scale}", "track=off", *overrides)
+
+    return run
+
+
+def records(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("record.json")}
+
+
+def statuses(folder):
+    return {name: record["status"] for name, record in records(folder).items()}
+
+
+def test_each_point_is_the_ordinary_run_of_its_command_in_a_folder_of_its_name(sweep, command, tmp_path):
+    code, out, _ = sweep()
+    assert code == 0
+    assert "2 points run now, 2 of 2 finished, in runs/trial/small" in out
+    folder = tmp_path / "runs" / "trial" / "small"
+    assert statuses(folder) == {"encode-0": "finished", "decode-0": "finished"}
+    assert len(list((folder / "decode-0" / "pictures").glob("train_*.png"))) == 4
+    record = records(folder)["encode-0"]
+    point = json.loads((folder / "encode-0" / "point.json").read_text())
+    assert point["labels"] == {"seed": "0", "curve": "INR", "kind": "inr", "dataset": "shapes"}
+    begun, *overrides = record["command"].removeprefix("python -m experiments.").split()
+    before = (folder / "encode-0" / "store.inr").read_bytes()
+    assert command(begun, *overrides)[0] == 0
+    assert (folder / "encode-0" / "store.inr").read_bytes() == before
+
+
+def test_a_failed_point_is_recorded_what_reads_from_it_waits_and_the_others_go_on(sweep, tmp_path):
+    code, _, err = sweep(scale="smoke")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: 2 of 6 points are not finished, their records say why: ")
+    assert err.splitlines()[-1].endswith(": photos (failed), after (blocked)")
+    folder = tmp_path / "runs" / "trial" / "smoke"
+    assert statuses(folder) == {f"{verb}-{i}": "finished" for verb in ("encode", "decode") for i in (0, 1)} | {"photos": "failed"}
+    assert records(folder)["photos"]["error"].startswith("DatasetMissing: folder of images not found: looked for nowhere")
+    assert json.loads((folder / "sweep.json").read_text())["points"]["after"] == "blocked"
+
+
+def test_started_again_a_sweep_runs_only_what_is_missing_or_changed(sweep, tmp_path):
+    sweep()
+    folder = tmp_path / "runs" / "trial" / "small"
+    before = records(folder)
+    assert "0 points run now, 2 of 2 finished" in sweep("track=off")[1]
+    assert records(folder) == before
+    (folder / "decode-0" / "record.json").unlink()
+    assert "1 points run now, 2 of 2 finished" in sweep()[1]
+    assert records(folder)["encode-0"] == before["encode-0"]
+    changed = "experiment.points.encode.set=[dataset=shapes,dataset.size=12,dataset.limit=3,debug=smoke,inr=2x8,out=@/store.inr]"
+    assert "changed   encode-0" in sweep(changed.replace("=[", "=['").replace(",", "','").replace("]", "']"), "list=true")[1]
+    assert records(folder)["encode-0"] == before["encode-0"]
+
+
+def test_a_run_that_was_killed_runs_again(sweep, tmp_path):
+    sweep()
+    path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+    assert "running   encode-0" in sweep("list=true")[1]
+    assert "1 points run now, 2 of 2 finished" in sweep()[1]
+
+
+def test_a_bug_in_a_point_leaves_its_traceback_and_stops_no_other(sweep, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "fit", broken)
+        assert sweep(scale="small")[0] == 2
+    folder = tmp_path / "runs" / "trial" / "small"
+    assert statuses(folder) == {"encode-0": "failed"}
+    assert "in broken" in (folder / "encode-0" / "traceback.txt").read_text()
+    assert sweep()[0] == 0
+    assert not (folder / "encode-0" / "traceback.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["scale=huge"], "scale is 'huge', expected one of smoke, small"),
+        (["only=[nothing]"], "only=nothing matches no point"),
+        (["only=5"], "only is 5, expected a list of texts or null"),
+        (["experiment.points.encode.verb=fry"], "verb is 'fry', expected a command"),
+        (["+experiment.points.more={verb: encode, set: ['colour=red']}"], "Could not override 'colour'"),
+        (["+experiment.points.more={verb: encode, set: ['seed=x', 'out=y']}"], "seed is 'x', expected an integer"),
+    ],
+)
+def test_an_error_of_use_in_any_point_is_one_line_before_any_work(sweep, tmp_path, overrides, message):
+    code, _, err = sweep(*overrides)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_experiment_must_be_named(command):
+    code, _, err = command("sweep")
+    assert code == 2
+    assert "experiment=... is required, one of: rate_distortion" in err
