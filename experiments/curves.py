@@ -55,7 +55,9 @@ def _points(record: dict[str, Any], labels: dict[str, str], *, run: str) -> list
     if record["verb"] != "codec":
         return [CurvePoint(metrics["bpp"], metrics["psnr_db"], metrics.get("ssim"), setting=labels.get("shape", ""), run=run)]
     return [
-        CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=f"{p['quality']:g} {p['subsampling']}", run=run)
+        CurvePoint(
+            p["bpp"], p["psnr_db"], p["ssim"], setting=f"{p['quality']:g} {p['subsampling']}", branch=p["subsampling"], run=run
+        )
         for p in metrics["points"]
     ]
 

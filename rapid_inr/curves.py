@@ -9,12 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A setting of a codec, and what it costs and gives on a dataset; None where it is not known."""
+    """A setting of a codec, and what it costs and gives on a dataset; None where it is not known.
+
+    Args:
+        branch: the mode that the setting belongs to, such as a chroma subsampling; between two modes nothing is interpolated.
+    """
 
     bpp: float
     psnr_db: float
     ssim: float | None = None
     setting: str = ""
+    branch: str = ""
     run: str = ""
 
 
@@ -48,12 +53,31 @@ def front(points: Iterable[CurvePoint]) -> list[CurvePoint]:
 
 
 def psnr_at(points: Sequence[CurvePoint], bpp: float) -> float | None:
-    """Return the PSNR at a rate, interpolated on the front over the logarithm of the rate; None outside of its ends."""
-    best = front(points)
+    """Return the PSNR at a rate, of the branch that is best there; None beyond the ends of all.
+
+    Within a branch it is interpolated on the front, over the logarithm of the rate.
+    """
+    branches = (front(p for p in points if p.branch == branch) for branch in {p.branch for p in points})
+    found = [psnr for psnr in (_interpolated(best, bpp) for best in branches) if psnr is not None]
+    return max(found, default=None)
+
+
+def _interpolated(best: Sequence[CurvePoint], bpp: float) -> float | None:
     for left, right in zip(best, best[1:] or best, strict=False):
-        if math.isclose(bpp, left.bpp):
-            return left.psnr_db
-        if left.bpp < bpp <= right.bpp:
+        for end in (left, right):
+            if math.isclose(bpp, end.bpp):
+                return end.psnr_db
+        if left.bpp < bpp < right.bpp:
             share = math.log(bpp / left.bpp) / math.log(right.bpp / left.bpp)
             return left.psnr_db + share * (right.psnr_db - left.psnr_db)
     return None
+
+
+def envelope(points: Sequence[CurvePoint]) -> list[tuple[float, float]]:
+    """Return rates and PSNR as `psnr_at` has them, at every rate of a point, as far as they rise."""
+    line: list[tuple[float, float]] = []
+    for rate in sorted({p.bpp for p in points}):
+        psnr = psnr_at(points, rate)
+        if psnr is not None and (not line or psnr > line[-1][1]):
+            line.append((rate, psnr))
+    return line

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from rapid_inr.curves import Curve, front
+from rapid_inr.curves import Curve, envelope
 from rapid_inr.files import atomic
 
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
@@ -17,11 +17,12 @@ MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and
 TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
 SHORTEST, LONGEST = 96, 320  # a picture is enlarged until its short side has the one, and never beyond the other
 ASPECT = 1.4  # width over height that a sheet aims at
-COLOURS = {  # of curves, by kind
-    "inr": ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111"),
-    "coin": ("#d9480f", "#f08c3a"),
-    "classical": ("#7f7f7f", "#4a4a4a", "#b8860b", "#a83232", "#c06c9b"),
-}
+CODEC_COLOURS = {  # the same whoever measured it
+    "JPEG": "#4a4a4a", "JPEG, shared tables": "#a83232", "JPEG2000": "#b8860b", "WebP": "#c0559b", "AVIF": "#8a8a8a",
+    "BPG": "#8c6d46", "BPG 4:4:4": "#8c6d46", "COIN": "#d9480f",
+}  # fmt: skip
+INR_COLOURS = ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111")
+PUBLISHED_COLOURS = ("#5aa9a0", "#7fa650", "#9a86c4", "#6c8ebf")
 ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
 
 
@@ -169,9 +170,8 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
     figure, canvas = _figure(10, 6)
     axes = figure.subplots()
     groups: dict[str, list[Any]] = {}
-    for curve in sorted(curves, key=lambda curve: (curve.published, list(COLOURS).index(curve.kind))):
-        points, style = front(curve.points), _line_style(curve, curves)
-        (line,) = axes.plot([p.bpp for p in points], [p.psnr_db for p in points], label=curve.label, **style)
+    for curve in sorted(curves, key=lambda curve: (curve.published, curve.kind == "classical", curve.kind == "coin")):
+        (line,) = axes.plot(*zip(*envelope(curve.points), strict=True), label=curve.label, **_line_style(curve, curves))
         images = f"published ({curve.note})" if curve.published else "measured here"
         groups.setdefault(images, []).append(line)
     axes.set_xscale("log")
@@ -185,15 +185,20 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
 
 
 def _line_style(curve: Curve, curves: Sequence[Curve]) -> dict[str, Any]:
-    """Return the look of a curve: a colour of its own among those of its kind and origin."""
-    alike = [other for other in curves if (other.kind, other.published) == (curve.kind, curve.published)]
-    colour = COLOURS[curve.kind][alike.index(curve) % len(COLOURS[curve.kind])]
+    """Return the look of a curve: that of its codec, or a colour of its own among those of its kind and origin."""
+    palette = PUBLISHED_COLOURS if curve.published else INR_COLOURS
+    others = [c for c in curves if (c.kind, c.published) == (curve.kind, curve.published) and _codec_colour(c) is None]
+    colour = _codec_colour(curve) or palette[others.index(curve) % len(palette)]
     if curve.published:
         dots = ":" if curve.kind == "classical" else "-"
         return {"color": colour, "linestyle": dots, "linewidth": 0.9, "marker": "x", "markersize": 4}
     if curve.kind == "classical":
         return {"color": colour, "linestyle": "--", "linewidth": 1.6}
     return {"color": colour, "linestyle": "-", "linewidth": 2.2, "marker": "o", "markersize": 5}
+
+
+def _codec_colour(curve: Curve) -> str | None:
+    return CODEC_COLOURS.get("COIN" if curve.kind == "coin" else curve.label)
 
 
 def _frame_inrs(axes: Any, curves: Sequence[Curve]) -> None:
@@ -203,8 +208,8 @@ def _frame_inrs(axes: Any, curves: Sequence[Curve]) -> None:
     inrs = [p for curve in curves if curve.kind != "classical" and not curve.published for p in curve.points]
     shown = inrs or [p for curve in curves for p in curve.points]
     left, right = min(p.bpp for p in shown) / 1.6, max(p.bpp for p in shown) * 1.6
-    levels = [p.psnr_db for curve in curves for p in front(curve.points) if left <= p.bpp <= right]
+    levels = [psnr for curve in curves for bpp, psnr in envelope(curve.points) if left <= bpp <= right]
     axes.set(xlim=(left, right), ylim=(max(15, min(levels) - 1), min(50, max(levels) + 1)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(LogLocator(subs=()))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapid_inr.curves import CurvePoint, front, psnr_at
+from rapid_inr.curves import CurvePoint, envelope, front, psnr_at
 
 
 def points(*pairs):
@@ -35,6 +35,21 @@ def test_the_points_themselves_are_met_and_nothing_beyond_them_is_guessed():
 
 def test_a_point_that_is_beaten_does_not_extend_a_curve():
     assert psnr_at(points((1, 20), (2, 30), (3, 29)), 2.5) is None
+
+
+def test_between_two_branches_nothing_is_interpolated_and_the_better_counts():
+    smooth = [CurvePoint(1, 20, branch="4:2:0"), CurvePoint(4, 26, branch="4:2:0")]
+    sharp = [CurvePoint(2, 21, branch="4:4:4"), CurvePoint(8, 41, branch="4:4:4")]
+    assert psnr_at(smooth + sharp, 2) == pytest.approx(23)
+    assert psnr_at(smooth + sharp, 4) == pytest.approx(31)
+    assert psnr_at(smooth + sharp, 8) == 41
+    assert envelope(smooth + sharp) == [(1, 20), (2, pytest.approx(23)), (4, pytest.approx(31)), (8, 41)]
+
+
+def test_an_envelope_only_rises():
+    between = 20 + 5 * math.log(2) / math.log(3)
+    assert envelope(points((1, 20), (2, 19), (3, 25))) == [(1, 20), (2, pytest.approx(between)), (3, 25)]
+    assert envelope(points((1, 20), (2, 19))) == [(1, 20)]
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 24), st.floats(10, 60)), min_size=2, max_size=8), st.floats(0.1, 24))

@@ -182,4 +182,4 @@ def test_curves_of_rate_and_distortion_are_drawn_each_in_its_own_colour(tmp_path
     assert alone.shape == both.shape == (720, 1200, 3)
     inr_colour = (alone == (0x0B, 0x4F, 0x9E)).all(2)
     assert inr_colour.sum() > 500
-    assert ((both == (0x7F, 0x7F, 0x7F)).all(2)).sum() > 100
+    assert ((both == (0x4A, 0x4A, 0x4A)).all(2)).sum() > 100
