@@ -7,22 +7,24 @@ needs triton, so this is also what a machine without it decodes with.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from kernels.checks import require
+from kernels.cpu_sine import GAIN, PHASE, SHIFT, TURN, double_cosine_, sine_
 from kernels.decode_io import ImageFormat, check_batch
 from kernels.rows import PackedRows, check_rows
 from kernels.sampling import Sampling
 from kernels.spec import OUT_FEATURES, SirenSpec, end_sections
 from kernels.unpack import gather_hidden, unpack_ends
+from kernels.workers import for_each
 
-# float32 values of one activation buffer (2 MB: it and its successor fit a core's share of the cache) and the pixels
-# below which an image is not cut further. Measured on 2 cores: kernels/README.md.
+# float32 values of one buffer of activations, of which a thread has two. Measured: kernels/README.md.
 CHUNK_VALUES = 2**19
-CHUNK_PIXELS = 2**12
+
+Layers = list[tuple[Tensor, Tensor]]  # (weight [b, out, in], bias [b, out, 1]) of each layer
 
 
 def decode_siren_torch(
@@ -46,11 +48,13 @@ def decode_siren_torch(
 ) -> Tensor:
     """Decode a batch of packed rows into images with torch, on any device: the kernel's reference, and the backend of CPUs.
 
-    The batch is cut so that two buffers of activations stay in the cache, and activations lie [image, feature, pixel], so that a
-    layer is one batched product with long rows. Only the weights of the rows asked for are ever dequantized.
+    The batch is cut into tiles whose activations stay in the cache, and these lie [image, feature, pixel], so that a layer is one
+    batched product with long rows. Only the weights of the rows asked for are ever dequantized. On a CPU each thread takes tiles
+    of its own, the sine is that of cpu_sine.py, and that of the first layer, whose phase is a sum of one of the row and one of
+    the column, an outer product: sin(a_i + b_j) = sin a_i cos b_j + cos a_i sin b_j.
 
     Args:
-        exact_sine: without effect, the sine is torch's.
+        exact_sine: whether to take torch's sine everywhere, as on a GPU and in float64.
         compute_dtype: float32, or float64 for the oracle of tests. The others are those of `decode_siren`, but that `spec` may be
             of any width, and that an id out of range on a GPU is torch's device-side assertion.
 
@@ -66,49 +70,47 @@ def decode_siren_torch(
     sampling = Sampling(outside, edges, supersample)
     sampling.check(ids)
     require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
+    fast = rows.device.type == "cpu" and compute_dtype == torch.float32 and not exact_sine
     maps = affine.reshape(-1, 2, 3).to(compute_dtype)
-    return _decode_chunks(rows, ids, maps, spec=spec, images=images, sampling=sampling)
+    return _decode_chunks(rows, ids, maps, spec=spec, images=images, sampling=sampling, fast=fast)
 
 
 def _decode_chunks(
-    rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling
+    rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling, fast: bool
 ) -> Tensor:
-    """Decode chunk after chunk of images and pixels, computing in the dtype of `affine`, [1 or B, 2, 3]."""
-    step = max(1, min(len(ids), CHUNK_VALUES // (spec.hidden * min(images.n_pixels, CHUNK_PIXELS))))
-    tile = max(1, min(images.n_pixels, CHUNK_VALUES // (spec.hidden * step)))
-    buffers = affine.new_empty((2, step * max(spec.hidden, OUT_FEATURES) * tile))
+    """Decode tile after tile, some images by some of their lines, computing in the dtype of `affine`, [1 or B, 2, 3]."""
+    on_cpu = rows.device.type == "cpu"
+    n_images, n_lines = _tile_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else 1)
     out = images.empty(len(ids), rows.device)
-    lines = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
-    for first in range(0, len(ids), step):
-        chunk = slice(first, min(first + step, len(ids)))
+    flat = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
+
+    def decode_tile(corner: tuple[int, int]) -> None:
+        chunk, lines = slice(corner[0], corner[0] + n_images), slice(corner[1], min(corner[1] + n_lines, images.height))
+        maps = affine[chunk] if len(affine) > 1 else affine
         layers = _unpack_layers(rows, ids[chunk], spec, affine.dtype)
-        for start in range(0, images.n_pixels, tile):
-            pixel = torch.arange(start, min(start + tile, images.n_pixels), device=rows.device)
-            place = torch.stack((pixel // images.width, pixel % images.width)).to(affine.dtype)  # [2, P]
-            maps = affine[chunk] if len(affine) > 1 else affine
-            rgb = _sample(layers, maps, place, buffers, sampling=sampling, chunk=chunk)
-            lines[chunk, :, start : start + tile] = _finish(rgb, images)
+        i = torch.arange(lines.start, lines.stop, dtype=maps.dtype, device=maps.device)
+        j = torch.arange(images.width, dtype=maps.dtype, device=maps.device)
+        rgb = _sample(layers, maps, (i, j), sampling=sampling, chunk=chunk, fast=fast)
+        flat[chunk, :, lines.start * images.width : lines.stop * images.width] = _finish(rgb, images)
+
+    corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
+    if on_cpu:
+        for_each(decode_tile, corners)
+    else:
+        for corner in corners:
+            decode_tile(corner)
     return out
 
 
-def _sample(
-    layers: list[tuple[Tensor, Tensor]], maps: Tensor, place: Tensor, buffers: Tensor, *, sampling: Sampling, chunk: slice
-) -> Tensor:
-    """Return RGB [b, 3, P] of pixels at `place` [2, P]: of their centres, or the mean of their samples, each clamped."""
-    total = None
-    for row, column in sampling.offsets():
-        there = torch.stack((place[0] + row, place[1] + column)) if sampling.supersample > 1 else place
-        coords = maps[:, :, :2] @ there + maps[:, :, 2:]  # [1 or b, 2, P]
-        rgb = sampling.blacken(_evaluate(layers, sampling.bend(coords, chunk), buffers), coords)
-        if sampling.supersample == 1:
-            return rgb
-        rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
-        total = rgb.clone() if total is None else total.add_(rgb)
-    return total.div_(sampling.supersample**2)
+def _tile_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int) -> tuple[int, int]:
+    """Return how many images and lines of them a tile has: a part of one image, or whole images, fewer where threads are idle."""
+    n_lines = max(1, min(images.height, CHUNK_VALUES // (spec.hidden * images.width)))
+    n_images = max(1, CHUNK_VALUES // (spec.hidden * images.width * n_lines)) if n_lines == images.height else 1
+    return min(n_images, math.ceil(batch / threads)), n_lines
 
 
-def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    """Return (weight [b, out, in], bias [b, out, 1]) of each layer of the chosen rows, omega folded into all but the last."""
+def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> Layers:
+    """Return the layers of the chosen rows, omega folded into all but the last."""
     end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
     ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, compute_dtype)
     part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
@@ -117,14 +119,78 @@ def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype
     return [*layers, (part["last_weight"].mT, part["last_bias"][:, :, None])]
 
 
-def _evaluate(layers: list[tuple[Tensor, Tensor]], coords: Tensor, buffers: Tensor) -> Tensor:
-    """Return RGB [b, 3, P] at coords [1 or b, 2, P], in one of the two buffers that the layers take in turn."""
-    h = coords.expand(len(layers[0][0]), -1, -1)
-    for i, (weight, bias) in enumerate(layers):
-        size = (len(weight), weight.shape[1], coords.shape[2])
-        z = buffers[i % 2, : math.prod(size)].view(size)
+def _sample(layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], *, sampling: Sampling, chunk: slice, fast: bool) -> Tensor:
+    """Return RGB [b, 3, P] of the pixels of lines and columns: of their centres, or the mean of their samples, each clamped.
+
+    Args:
+        maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
+        chunk: the images of the batch.
+    """
+    first, following = layers[0], _fold_fast_sine(layers[1:]) if fast else layers[1:]
+    (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
+    buffers = maps.new_empty((2, n_images * max(hidden, OUT_FEATURES) * n_pixels))
+    start = buffers[0, : n_images * hidden * n_pixels].view(n_images, hidden, n_pixels)
+    total = None
+    for row, column in sampling.offsets():
+        i, j = (grid[0] + row, grid[1] + column) if sampling.supersample > 1 else grid
+        coords = None
+        if not fast or sampling.outside != "extend":
+            coords = (
+                maps[:, :, :2] @ torch.stack(torch.meshgrid(i, j, indexing="ij")).flatten(1) + maps[:, :, 2:]
+            )  # [1 or b, 2, P]
+        if fast and not sampling.folds:
+            _separable_first_layer(first, maps, i, j, out=start)
+        else:
+            _direct_first_layer(first, sampling.bend(coords, chunk), fast=fast, out=start)
+        rgb = _evaluate(following, start, buffers, double_cosine_ if fast else torch.sin_)
+        if coords is not None:
+            sampling.blacken(rgb, coords)
+        if sampling.supersample == 1:
+            return rgb
+        rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
+        total = rgb.clone() if total is None else total.add_(rgb)
+    return total.div_(sampling.supersample**2)
+
+
+def _direct_first_layer(layer: tuple[Tensor, Tensor], coords: Tensor, *, fast: bool, out: Tensor) -> None:
+    """Write the first layer's sines at coords [1 or b, 2, P] to `out`, [b, H, P]."""
+    weight, bias = (tensor / TURN for tensor in layer) if fast else layer
+    torch.baddbmm(bias, weight, coords.expand(len(weight), -1, -1), out=out)
+    sine_(out) if fast else out.sin_()
+
+
+def _separable_first_layer(layer: tuple[Tensor, Tensor], maps: Tensor, i: Tensor, j: Tensor, *, out: Tensor) -> None:
+    """Write the first layer's sines at lines `i` and columns `j` under affine maps to `out`, [b, H, P].
+
+    The phase is a_i + b_j, so all that takes a sine is a_i and b_j; the rest is an outer product.
+    """
+    weight, bias = layer
+    by_line, by_column, constant = (weight @ maps).div(TURN).split(1, dim=2)  # [b, H, 1] each, in turns
+    a, b = by_line * i + (constant + bias / TURN), by_column * j  # [b, H, lines], [b, H, columns]
+    sin_a, cos_a, sin_b, cos_b = sine_(torch.cat((a, a + 0.25, b, b + 0.25), 2)).split((len(i), len(i), len(j), len(j)), 2)
+    h = out.view(*a.shape, len(j))
+    torch.mul(sin_a[..., None], cos_b[:, :, None], out=h).addcmul_(cos_a[..., None], sin_b[:, :, None])
+
+
+def _fold_fast_sine(layers: Layers) -> Layers:
+    """Return the layers after the first with what `double_cosine_` wants before it and leaves after it folded in."""
+    folded = []
+    for number, (weight, bias) in enumerate(layers):
+        if number > 0:  # it reads y, not the sine
+            weight, bias = weight * GAIN, bias + SHIFT * weight.sum(2, keepdim=True)
+        if number < len(layers) - 1:
+            weight, bias = weight / TURN, bias / TURN + PHASE
+        folded.append((weight, bias))
+    return folded
+
+
+def _evaluate(layers: Layers, h: Tensor, buffers: Tensor, sine_: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return RGB [b, 3, P] of first activations h [b, H, P], the layers taking the two buffers in turn; `h` lies in buffer 0."""
+    for number, (weight, bias) in enumerate(layers, start=1):
+        size = (len(weight), weight.shape[1], h.shape[2])
+        z = buffers[number % 2, : math.prod(size)].view(size)
         torch.baddbmm(bias, weight, h, out=z)
-        h = z.sin_() if i < len(layers) - 1 else z
+        h = sine_(z) if number < len(layers) else z
     return h
 
 

@@ -12,7 +12,7 @@ from kernels.spec import SirenSpec, end_sections
 from rapid_inr.coords import pixel_affine
 from rapid_inr.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
-from tests.tolerances import KERNEL_RGB, TWIN_RGB
+from tests.tolerances import FAST_TWIN_RGB, KERNEL_RGB
 
 # the interpreter computes with numpy, which warns of what a GPU takes in silence
 interpreter_warnings = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -154,7 +154,7 @@ def test_a_flip_and_a_crop_cost_a_map(device, decode):
     affine = torch.stack([base @ flip_columns, base @ shift, base @ swap]).to(device)
     crops = batch.decode(decode, affine=affine, height=5, width=6)
     expected = torch.stack([whole[0].flip(2)[:, :5, :6], whole[1, :, 3:8, 4:10], whole[2].mT[:, :5, :6]])
-    torch.testing.assert_close(crops, expected, atol=KERNEL_RGB if decode is decode_siren else TWIN_RGB, rtol=0)
+    torch.testing.assert_close(crops, expected, atol=KERNEL_RGB if decode is decode_siren else FAST_TWIN_RGB, rtol=0)
 
 
 def test_an_image_does_not_depend_on_its_batch(device, decode):
@@ -163,7 +163,7 @@ def test_an_image_does_not_depend_on_its_batch(device, decode):
     assert not torch.equal(images[0], images[1])
     for position, row in enumerate(batch.ids.tolist()):
         alone = batch.decode(decode, ids=torch.tensor([row], device=device))[0]
-        torch.testing.assert_close(images[position], alone, atol=0 if decode is decode_siren else TWIN_RGB, rtol=0)
+        torch.testing.assert_close(images[position], alone, atol=0 if decode is decode_siren else FAST_TWIN_RGB, rtol=0)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -218,7 +218,7 @@ def test_nan_weights_are_black_and_stay_in_their_image(batch, decode, where):
     images = batch.decode(decode)
     black = batch.ids == 3
     assert (images[black] == 0).all()
-    torch.testing.assert_close(images[~black], clean[~black], atol=0 if decode is decode_siren else TWIN_RGB, rtol=0)
+    torch.testing.assert_close(images[~black], clean[~black], atol=0 if decode is decode_siren else FAST_TWIN_RGB, rtol=0)
 
 
 @interpreter_warnings

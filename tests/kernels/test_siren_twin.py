@@ -12,7 +12,7 @@ from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec
 from rapid_inr.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
-from tests.tolerances import FORMULA_RGB, TWIN_RGB
+from tests.tolerances import FAST_TWIN_RGB, FORMULA_RGB, TWIN_RGB
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 16), (2, 7), (3, 13), (5, 24), (4, 64), (2, 65)]  # depth, hidden
@@ -88,11 +88,39 @@ def test_the_float64_twin_is_the_formula(depth, hidden, kind):
             assert image[:, i, j].tolist() == pytest.approx(expected, abs=FORMULA_RGB, rel=0)
 
 
-@pytest.mark.parametrize(("depth", "hidden"), SIZES)
-def test_float32_is_as_good_as_float64(depth, hidden):
+@pytest.mark.parametrize(("depth", "hidden"), [*SIZES, (12, 32)])
+@pytest.mark.parametrize(("exact_sine", "tolerance"), [(True, TWIN_RGB), (False, FAST_TWIN_RGB)])
+def test_float32_is_as_good_as_float64(depth, hidden, exact_sine, tolerance):
     batch = random_batch(SirenSpec(depth, hidden, 30.0), CPU, height=9, width=8)
     oracle = batch.decode(decode_siren_torch, compute_dtype=torch.float64)
-    torch.testing.assert_close(batch.decode(decode_siren_torch), oracle, atol=TWIN_RGB, rtol=0)
+    torch.testing.assert_close(batch.decode(decode_siren_torch, exact_sine=exact_sine), oracle, atol=tolerance, rtol=0)
+
+
+def test_an_outer_product_is_the_first_layer_under_any_affine_map_an_image():
+    batch = random_batch(SirenSpec(2, 16, 30.0), CPU, height=9, width=8)
+    maps = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(1))  # shears and rotations, far outside too
+    oracle = batch.decode(decode_siren_torch, affine=maps, compute_dtype=torch.float64)
+    torch.testing.assert_close(batch.decode(decode_siren_torch, affine=maps), oracle, atol=FAST_TWIN_RGB, rtol=0)
+
+
+def test_an_endless_weight_is_a_black_image():
+    batch = random_batch(SirenSpec(2, 7, 12.0), CPU, height=3, width=5)
+    batch.rows.ends[3, 0] = math.inf
+    images = batch.decode(decode_siren_torch, dtype=torch.uint8, round_8bit=True)
+    assert images[0].eq(0).all()
+    assert images[1].any()
+
+
+def test_threads_do_not_show():
+    batch = random_batch(SirenSpec(3, 16, 12.0), CPU, height=11, width=3, ids=(4, 1, 1, 0, 2))
+    alone, before = batch.decode(decode_siren_torch), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with torch.inference_mode():
+            shared = batch.decode(decode_siren_torch)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(shared, alone, atol=FAST_TWIN_RGB, rtol=0)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -101,9 +129,8 @@ def test_chunks_do_not_show(monkeypatch, chunk_values, channels_last):
     batch = random_batch(SirenSpec(3, 16, 12.0), CPU, height=11, width=3, ids=(4, 1, 1, 0, 2))
     whole = batch.decode(decode_siren_torch)
     monkeypatch.setattr(siren_decode_torch, "CHUNK_VALUES", chunk_values)
-    monkeypatch.setattr(siren_decode_torch, "CHUNK_PIXELS", 16)
     chunked = batch.decode(decode_siren_torch, channels_last=channels_last)
-    torch.testing.assert_close(chunked, whole, atol=TWIN_RGB, rtol=0)
+    torch.testing.assert_close(chunked, whole, atol=FAST_TWIN_RGB, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
