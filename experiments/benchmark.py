@@ -5,18 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
+from experiments.benchmark_decode import benchmark_decode
 from experiments.build import build_device, build_fit, build_source, build_spec, first_image
 from experiments.cli import main
+from experiments.columns import DECODE_FIGURES, decode_rows
 from experiments.runs import start_run
 from rapid_inr.data import load_all
 from rapid_inr.fit import fit
+from rapid_inr.tables import markdown_table
+from rapid_inr.tracking import Run
 
 
-def benchmark_fit(cfg: DictConfig) -> dict[str, float]:
+def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time fitting the images of ``cfg.dataset``, loaded beforehand."""
     source, device, config = build_source(cfg), build_device(cfg), build_fit(cfg)
     spec = build_spec(cfg, image_size=first_image(cfg, source).shape[:2])
@@ -35,7 +40,7 @@ def benchmark_fit(cfg: DictConfig) -> dict[str, float]:
     }  # fmt: skip
 
 
-SUITES: dict[str, Callable[[DictConfig], dict[str, float]]] = {"fit": benchmark_fit}
+SUITES: dict[str, Callable[[DictConfig, Run], dict[str, Any]]] = {"fit": benchmark_fit, "decode": benchmark_decode}
 
 
 def run_benchmark(cfg: DictConfig) -> None:
@@ -44,8 +49,12 @@ def run_benchmark(cfg: DictConfig) -> None:
     if cfg.repeats < 1:
         raise ValueError(f"repeats is {cfg.repeats}, expected at least 1")
     with start_run(cfg, "benchmark") as run:
-        run.metrics |= SUITES[cfg.suite](cfg)
+        run.metrics |= SUITES[cfg.suite](cfg, run)
+    if "rows" in run.metrics:
+        print(markdown_table(decode_rows([{"metrics": run.metrics}]), DECODE_FIGURES))
     for name, value in run.metrics.items():
+        if isinstance(value, list | dict):
+            continue
         text = value if isinstance(value, str) else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         print(f"{name:18s} {text}")
     print(f"run in {run.folder}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rapid_inr.tables import Column, metric
@@ -33,6 +34,26 @@ def machine(record: Record) -> str:
     if record["metrics"].get("device") == "cuda":
         return facts["gpu"]
     return f"{facts['cpu_cores']} cores, {facts['cpu'].replace('(R)', '')}"
+
+
+def figure(name: str, style: str) -> Callable[[Record], str | None]:
+    """Return a cell that formats a figure of one row of a run that has many."""
+
+    def cell(record: Record) -> str | None:
+        value = record["row"].get(name)
+        return None if value is None else format(value, style)
+
+    return cell
+
+
+def decode_rows(records: Sequence[Record]) -> list[Record]:
+    """Return each record once for each of its rows, with the row as "row"."""
+    return [{**record, "row": row} for record in records for row in record["metrics"]["rows"]]
+
+
+def of_suite(suite: str) -> Callable[[Sequence[Record]], list[Record]]:
+    """Return what picks the records of a suite of the benchmark."""
+    return lambda records: [record for record in records if record["config"]["suite"] == suite]
 
 
 RUN = Column("record", lambda r: f"[{r['run']}]({r['link']})", right=False)
@@ -93,4 +114,38 @@ DEMO = (
     MACHINE,
     RUN,
 )
-TABLES = {"demo": DEMO, "encode": ENCODE, "train": TRAIN, "benchmark": BENCHMARK_FIT}
+DECODE_FIGURES = (
+    Column("size", figure("size", ""), right=False),
+    Column("batch", figure("batch", ",d")),
+    Column("backend", figure("backend", ""), right=False),
+    Column("images/s", figure("images_per_s", ",.0f")),
+    Column("ms a batch", figure("ms", ",.2f")),
+    Column("fastest", figure("fastest_ms", ",.2f")),
+    Column("slowest", figure("slowest_ms", ",.2f")),
+    Column("over `bmm`", figure("speedup", ".2f")),
+    Column("of the sine bound", figure("of_sine", ".0%")),
+    Column("of the matrix bound", figure("of_matrix", ".0%")),
+    Column("of the bandwidth", figure("of_bandwidth", ".1%")),
+    Column("one image at 32 px, us", figure("call_us", ",.0f")),
+    Column("PSNR to float64, dB", figure("psnr_db", ".1f")),
+    Column("lost at 35 dB, dB", figure("loss_db", ".4f")),
+)
+BENCHMARK_DECODE = (*DECODE_FIGURES, Column("threads", metric("threads", "d")), MACHINE, RUN)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the README: the runs of a verb, what becomes of their records, and the columns."""
+
+    verb: str
+    columns: Sequence[Column]
+    rows: Callable[[Sequence[Record]], list[Record]] = list
+
+
+TABLES = {
+    "demo": Table("demo", DEMO),
+    "encode": Table("encode", ENCODE),
+    "train": Table("train", TRAIN),
+    "benchmark": Table("benchmark", BENCHMARK_FIT, of_suite("fit")),
+    "benchmark_decode": Table("benchmark", BENCHMARK_DECODE, lambda records: decode_rows(of_suite("decode")(records))),
+}

@@ -25,19 +25,22 @@ def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
 
 
 def tables(root: Path, *, linked_from: Path) -> dict[str, str]:
-    """Return the Markdown table of each verb for the runs below a folder, for a text in the folder `linked_from`."""
-    return {verb: markdown_table(read_runs(root, verb, linked_from=linked_from), columns) for verb, columns in TABLES.items()}
+    """Return the Markdown tables, by name, for the runs below a folder, for a text in the folder `linked_from`."""
+    return {
+        name: markdown_table(table.rows(read_runs(root, table.verb, linked_from=linked_from)), table.columns)
+        for name, table in TABLES.items()
+    }
 
 
 def run_tables(cfg: DictConfig) -> None:
     root, update = Path(cfg.root), cfg["update"]  # cfg.update is a method
     if update is None:
-        print("\n\n".join(f"{verb}\n\n{table}" for verb, table in tables(root, linked_from=Path()).items()))
+        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables(root, linked_from=Path()).items()))
         return
     path = Path(update)
     text = path.read_text(encoding="utf-8")
-    for verb, table in tables(root, linked_from=path.parent).items():
-        text = replace_block(text, f"results:{verb}", table)
+    for name, table in tables(root, linked_from=path.parent).items():
+        text = replace_block(text, f"results:{name}", table)
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{path}: {len(TABLES)} tables brought up to date")

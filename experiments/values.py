@@ -33,6 +33,7 @@ TYPES = {
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,
     "codec.qualities": list[float], "codec.subsamplings": list[str],
+    "decode.sizes": list[str], "decode.batches": list[int] | None, "decode.offline": bool,
 }  # fmt: skip
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 MANY = {int: "integers", float: "numbers", str: "texts"}

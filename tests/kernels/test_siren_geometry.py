@@ -11,7 +11,7 @@ from kernels.spec import SirenSpec
 from rapid_inr.coords import pixel_affine, pixel_edges
 from rapid_inr.geometry import compose, crop, flip, rotation, scaling, to_coords, translation
 from tests.kernels.random_rows import random_batch
-from tests.tolerances import KERNEL_RGB, TWIN_RGB
+from tests.tolerances import FAST_TWIN_RGB, KERNEL_RGB
 
 SPEC = SirenSpec(3, 13, 12.0)
 SIZE = (6, 9)
@@ -33,7 +33,7 @@ def edges_on(device):
 
 
 def tolerance(decode):
-    return KERNEL_RGB if decode is decode_siren else TWIN_RGB
+    return KERNEL_RGB if decode is decode_siren else FAST_TWIN_RGB
 
 
 @pytest.mark.parametrize("outside", PADDINGS)
