@@ -208,6 +208,8 @@ def decode_siren_bytes(case: Case) -> Tensor:
 def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time decoding, all sizes, batches and backends of ``cfg.decode``, and write decode.csv into the run's folder."""
     device = build_device(cfg)
+    if cfg.decode.threads is not None:
+        torch.set_num_threads(cfg.decode.threads)
     sizes = [parse_size(size) for size in cfg.decode.sizes]
     rows, ceilings = [], {}
     for size in sizes:

@@ -34,6 +34,7 @@ TYPES = {
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,
     "codec.qualities": list[float], "codec.subsamplings": list[str],
     "decode.sizes": list[str], "decode.batches": list[int] | None, "decode.offline": bool,
+    "decode.threads": int | None,
 }  # fmt: skip
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 MANY = {int: "integers", float: "numbers", str: "texts"}

@@ -1,7 +1,7 @@
 """Threads that each run whole torch operations, one core an operation.
 
 Where an operation itself is cut over threads, every pass ends with all of them waiting for the slowest: on two cores of a busy
-machine that costs more than the second core brings (kernels/README.md).
+machine that costs more than the second core brings. Hence a single item goes to a thread of this kind, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
         function: writes to tensors of its own item only; it runs in the caller's inference mode.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or len(items) == 1:
+    if threads == 1:
         for item in items:
             function(item)
         return

@@ -1,0 +1,82 @@
+"""Counted work against numbers worked out by hand, and bounds against arithmetic."""
+
+import pytest
+import torch
+
+from kernels import ceilings
+from kernels.bounds import Ceilings, Work, count_work, time_bounds
+from kernels.spec import SirenSpec
+
+H200 = Ceilings(sines_per_s=3.7e12, matrix_flop_per_s=790e12, bytes_per_s=4.3e12)  # kernels/README.md
+
+
+def work(depth: int, hidden: int, side: int, *, width: int, out_columns: int = 4) -> Work:
+    return count_work(
+        SirenSpec(depth, hidden, 30.0),
+        n_pixels=side**2,
+        batch=1,
+        row_bytes=0,
+        value_bytes=2,
+        width=width,
+        out_columns=out_columns,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "sines", "padded", "products", "matrix"),
+    [
+        # (2 * 16 + 2 * 256 + 3 * 16) * 1024 multiply-adds, of which on matrix units (2 * 256 + 4 * 16) * 1024
+        ((3, 16, 32), 16, 49_152, 49_152, 606_208, 589_824),
+        # (2 * 13 + 4 * 169 + 3 * 13) * 1024; padded to 16: (4 * 256 + 4 * 16) * 1024
+        ((5, 13, 32), 16, 66_560, 81_920, 758_784, 1_114_112),
+        # (2 * 32 + 9 * 1024 + 3 * 32) * 50176; (9 * 1024 + 4 * 32) * 50176
+        ((10, 32, 224), 32, 16_056_320, 16_056_320, 470_450_176, 468_844_544),
+        # (2 * 40 + 9 * 1600 + 3 * 40) * 50176; padded to 64: (9 * 4096 + 4 * 64) * 50176
+        ((10, 40, 224), 64, 20_070_400, 32_112_640, 732_569_600, 1_862_533_120),
+    ],
+)
+def test_work_is_what_it_is_by_hand(size, width, sines, padded, products, matrix):
+    counted = work(*size, width=width)
+    assert (counted.sines, counted.padded_sines) == (sines, padded)
+    assert (counted.products, counted.matrix_products) == (products, matrix)
+    assert counted.written_bytes == 6 * size[2] ** 2
+
+
+def test_work_grows_with_the_batch_and_reads_its_rows():
+    spec = SirenSpec(3, 16, 15.0)
+    one, ten = (
+        count_work(spec, n_pixels=64, batch=batch, row_bytes=900, value_bytes=1, width=16, out_columns=3) for batch in (1, 10)
+    )
+    assert [getattr(ten, name) for name in vars(ten)] == [10 * value for value in vars(one).values()]
+    assert (ten.read_bytes, ten.written_bytes) == (9000, 1920)
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "images_per_s"),
+    [
+        ((3, 16, 32), 16, {"sine": 75e6, "matrix": 670e6, "bandwidth": 700e6}),
+        ((5, 13, 32), 16, {"sine": 56e6, "matrix": 355e6, "bandwidth": 700e6}),
+        ((10, 32, 224), 32, {"sine": 230e3, "matrix": 842e3, "bandwidth": 14.3e6}),
+        ((10, 40, 224), 64, {"sine": 185e3, "matrix": 212e3, "bandwidth": 14.3e6}),
+    ],
+)
+def test_the_bounds_of_an_h200_are_those_of_the_ladder(size, width, images_per_s):
+    bounds = time_bounds(work(*size, width=width), H200)
+    assert bounds.binding == "sine"
+    found = {"sine": 1 / bounds.sine_s, "matrix": 1 / bounds.matrix_s, "bandwidth": 1 / bounds.bandwidth_s}
+    assert found == {name: pytest.approx(rate, rel=0.01) for name, rate in images_per_s.items()}
+
+
+def test_the_fraction_is_the_least_time_over_the_measured():
+    bounds = time_bounds(Work(100, 100, 50, 300, 10, 30), Ceilings(sines_per_s=50, matrix_flop_per_s=60, bytes_per_s=4))
+    assert (bounds.sine_s, bounds.matrix_s, bounds.bandwidth_s) == (2.0, 10.0, 10.0)
+    assert bounds.fractions(20.0) == {"sine": 0.1, "matrix": 0.5, "bandwidth": 0.5}
+
+
+def test_ceilings_of_this_processor_are_measured(monkeypatch):
+    for name, value in {"CPU_SIDE": 64, "CPU_COPY_BYTES": 2**16, "CPU_PASSES": 2, "REPEATS": 2}.items():
+        monkeypatch.setattr(ceilings, name, value)
+    measured = ceilings.measure_ceilings(torch.device("cpu"), SirenSpec(3, 16, 15.0), n_pixels=64)
+    assert 1e6 < measured.sines_per_s < 1e13
+    assert 1e6 < measured.matrix_flop_per_s < 1e15
+    assert 1e6 < measured.bytes_per_s < 1e14
