@@ -21,8 +21,10 @@ from kernels.spec import OUT_FEATURES, SirenSpec, end_sections
 from kernels.unpack import gather_hidden, unpack_ends
 from kernels.workers import for_each
 
-# float32 values of one buffer of activations, of which a thread has two. Measured: kernels/README.md.
+# Values of a buffer of activations, 2 MB in float32, and of what a thread takes at a time, whose weights it unpacks once.
+# Measured: kernels/README.md.
 CHUNK_VALUES = 2**19
+PART_VALUES = 2**21
 
 Layers = list[tuple[Tensor, Tensor]]  # (weight [b, out, in], bias [b, out, 1]) of each layer
 
@@ -48,21 +50,15 @@ def decode_siren_torch(
 ) -> Tensor:
     """Decode a batch of packed rows into images with torch, on any device: the kernel's reference, and the backend of CPUs.
 
-    The batch is cut into tiles whose activations stay in the cache, and these lie [image, feature, pixel], so that a layer is one
-    batched product with long rows. Only the weights of the rows asked for are ever dequantized. On a CPU each thread takes tiles
-    of its own, the sine is that of cpu_sine.py, and that of the first layer, whose phase is a sum of one of the row and one of
-    the column, an outer product: sin(a_i + b_j) = sin a_i cos b_j + cos a_i sin b_j.
+    Activations lie [image, feature, pixel], few enough for the cache, and a layer is one batched product with long rows. On a CPU
+    each thread takes images of its own, the sine is that of cpu_sine.py, and that of the first layer an outer product.
 
     Args:
         exact_sine: whether to take torch's sine everywhere, as on a GPU and in float64.
         compute_dtype: float32, or float64 for the oracle of tests. The others are those of `decode_siren`, but that `spec` may be
             of any width, and that an id out of range on a GPU is torch's device-side assertion.
 
-    Returns:
-        As `decode_siren`.
-
-    Raises:
-        ValueError: as `decode_siren`.
+    Returns, raises: as `decode_siren`.
     """
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     check_rows(rows, spec)
@@ -78,35 +74,53 @@ def decode_siren_torch(
 def _decode_chunks(
     rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling, fast: bool
 ) -> Tensor:
-    """Decode tile after tile, some images by some of their lines, computing in the dtype of `affine`, [1 or B, 2, 3]."""
+    """Decode part after part, some images by some of their lines, computing in the dtype of `affine`, [1 or B, 2, 3]."""
     on_cpu = rows.device.type == "cpu"
-    n_images, n_lines = _tile_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else 1)
+    n_images, n_lines = _part_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else 1)
     out = images.empty(len(ids), rows.device)
     flat = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
 
-    def decode_tile(corner: tuple[int, int]) -> None:
-        chunk, lines = slice(corner[0], corner[0] + n_images), slice(corner[1], min(corner[1] + n_lines, images.height))
-        maps = affine[chunk] if len(affine) > 1 else affine
-        layers = _unpack_layers(rows, ids[chunk], spec, affine.dtype)
-        i = torch.arange(lines.start, lines.stop, dtype=maps.dtype, device=maps.device)
-        j = torch.arange(images.width, dtype=maps.dtype, device=maps.device)
-        rgb = _sample(layers, maps, (i, j), sampling=sampling, chunk=chunk, fast=fast)
-        flat[chunk, :, lines.start * images.width : lines.stop * images.width] = _finish(rgb, images)
+    def decode_part(corner: tuple[int, int]) -> None:
+        chunk = range(corner[0], min(corner[0] + n_images, len(ids)))
+        lines = range(corner[1], min(corner[1] + n_lines, images.height))
+        layers = _unpack_layers(rows, ids[chunk.start : chunk.stop], spec, affine.dtype)
+        layers = [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
+        tile_images, tile_lines = _cut(len(chunk), len(lines), images.width * spec.hidden, CHUNK_VALUES)
+        buffers = affine.new_empty((2, tile_images * tile_lines * images.width * max(spec.hidden, OUT_FEATURES)))
+        j = torch.arange(images.width, dtype=affine.dtype, device=affine.device)
+        for first in chunk[::tile_images]:
+            some = slice(first, min(first + tile_images, chunk.stop))
+            maps = affine[some] if len(affine) > 1 else affine
+            own = slice(some.start - chunk.start, some.stop - chunk.start)
+            few = [(weight[own], bias[own]) for weight, bias in layers]
+            for top in lines[::tile_lines]:
+                end = min(top + tile_lines, lines.stop)
+                i = torch.arange(top, end, dtype=affine.dtype, device=affine.device)
+                rgb = _sample(few, maps, (i, j), buffers, sampling=sampling, chunk=some, fast=fast)
+                flat[some, :, top * images.width : end * images.width] = _finish(rgb, images)
 
     corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
     if on_cpu:
-        for_each(decode_tile, corners)
+        for_each(decode_part, corners)
     else:
         for corner in corners:
-            decode_tile(corner)
+            decode_part(corner)
     return out
 
 
-def _tile_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int) -> tuple[int, int]:
-    """Return how many images and lines of them a tile has: a part of one image, or whole images, fewer where threads are idle."""
-    n_lines = max(1, min(images.height, CHUNK_VALUES // (spec.hidden * images.width)))
-    n_images = max(1, CHUNK_VALUES // (spec.hidden * images.width * n_lines)) if n_lines == images.height else 1
-    return min(n_images, math.ceil(batch / threads)), n_lines
+def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int) -> tuple[int, int]:
+    """Return how many images and lines of them a thread takes at a time: fewer where others would be idle."""
+    n_images, n_lines = _cut(batch, images.height, images.width * spec.hidden, PART_VALUES)
+    if batch >= threads:
+        return min(n_images, math.ceil(batch / threads)), n_lines
+    shared = math.ceil(images.height * batch / threads)
+    return 1, max(1, min(n_lines, max(shared, CHUNK_VALUES // (images.width * spec.hidden))))
+
+
+def _cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[int, int]:
+    """Return how many images, or else lines of one image, have at most so many values; at least one line."""
+    lines = max(1, min(n_lines, values // line_values))
+    return (max(1, min(n_images, values // (line_values * lines))) if lines == n_lines else 1), lines
 
 
 def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> Layers:
@@ -119,16 +133,17 @@ def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype
     return [*layers, (part["last_weight"].mT, part["last_bias"][:, :, None])]
 
 
-def _sample(layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], *, sampling: Sampling, chunk: slice, fast: bool) -> Tensor:
+def _sample(
+    layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, chunk: slice, fast: bool
+) -> Tensor:
     """Return RGB [b, 3, P] of the pixels of lines and columns: of their centres, or the mean of their samples, each clamped.
 
     Args:
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
         chunk: the images of the batch.
     """
-    first, following = layers[0], _fold_fast_sine(layers[1:]) if fast else layers[1:]
+    first, following = layers[0], layers[1:]
     (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
-    buffers = maps.new_empty((2, n_images * max(hidden, OUT_FEATURES) * n_pixels))
     start = buffers[0, : n_images * hidden * n_pixels].view(n_images, hidden, n_pixels)
     total = None
     for row, column in sampling.offsets():

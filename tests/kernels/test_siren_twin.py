@@ -129,6 +129,7 @@ def test_chunks_do_not_show(monkeypatch, chunk_values, channels_last):
     batch = random_batch(SirenSpec(3, 16, 12.0), CPU, height=11, width=3, ids=(4, 1, 1, 0, 2))
     whole = batch.decode(decode_siren_torch)
     monkeypatch.setattr(siren_decode_torch, "CHUNK_VALUES", chunk_values)
+    monkeypatch.setattr(siren_decode_torch, "PART_VALUES", 2 * chunk_values)
     chunked = batch.decode(decode_siren_torch, channels_last=channels_last)
     torch.testing.assert_close(chunked, whole, atol=FAST_TWIN_RGB, rtol=0)
 
