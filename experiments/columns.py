@@ -128,7 +128,7 @@ DECODE_FIGURES = (
     Column("of the bandwidth", figure("of_bandwidth", ".1%")),
     Column("one image at 32 px, us", figure("call_us", ",.0f")),
     Column("PSNR to float64, dB", figure("psnr_db", ".1f")),
-    Column("lost at 35 dB, dB", figure("loss_db", ".4f")),
+    Column("lost at 35 dB, dB", figure("loss_db", "z.4f")),
 )
 BENCHMARK_DECODE = (*DECODE_FIGURES, Column("threads", metric("threads", "d")), MACHINE, RUN)
 
