@@ -64,6 +64,20 @@ def test_a_curve_rises(name):
         assert lower.ssim < higher.ssim <= 1
 
 
+@pytest.mark.skipif("jpeg2000" not in HERE, reason="this Pillow has no JPEG2000")
+def test_jpeg2000_is_the_rival_it_can_be_and_not_what_pillow_makes_of_it_unasked():
+    image = shapes(1).read(0)
+    ours = encode_file(image, "jpeg2000", quality=6.0, subsampling="4:4:4")
+    file = io.BytesIO()
+    Image.fromarray(image).save(
+        file, format="JPEG2000", quality_mode="rates", quality_layers=[6.0], irreversible=True, no_jp2=True
+    )
+    errors = [((decode_file(data).astype(float) - image) ** 2).mean() for data in (ours, file.getvalue())]
+    assert len(ours) <= len(file.getvalue()) + 8
+    assert errors[0] < 0.45 * errors[1]  # measured 0.37; without the colour transform 0.64, with Pillow's levels 0.52
+    assert b"OpenJPEG" not in ours
+
+
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
 @pytest.mark.parametrize("size", [(17, 40), (32, 32)])
 def test_a_file_put_together_from_shared_tables_decodes_to_the_same_pixels(size, subsampling):
