@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from experiments.build import build_fit, build_prune, build_quantize, build_refine, build_source, build_spec, first_image
 from experiments.jobs import ALONE, Job, build_job_device
-from experiments.outputs import warn_failures, warn_small, write_images_csv, write_sheet
+from experiments.outputs import warn_failures, warn_small, warn_unpruned, write_distributions, write_images_csv, write_sheet
 from experiments.provenance import how_made
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, calibrate_once, encode_shards, plan_store, report_of
@@ -107,11 +108,18 @@ def metrics_of(merged: Merged) -> dict[str, float]:
     report, n = report_of(merged), len(merged.ids)
     return {
         "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
-        "min_psnr_db": report.psnr_db.min().item(), "omega": merged.header.spec.omega, "fit_s": report.fit_s,
+        "min_psnr_db": report.psnr_db.min().item(), **_spread("psnr_db", report.psnr_db),
+        **_spread("prune_ratio", report.prune_ratio), "omega": merged.header.spec.omega, "fit_s": report.fit_s,
         "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,
         "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / n, "unconverged": len(report.unconverged),
         "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(), "peak_memory_mb": peak_memory_mb(),
     }  # fmt: skip
+
+
+def _spread(name: str, values: Tensor) -> dict[str, float]:
+    """Return the 5%, 50% and 95% quantiles over images, as ``NAME_p05`` and so on."""
+    parts = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
+    return {f"{name}_{part}": values.quantile(level).item() for part, level in parts.items()}
 
 
 def encode_dataset(
@@ -135,5 +143,7 @@ def encode_dataset(
     make_shards(cfg, plan, folder, job=job)
     wait()
     store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
+    warn_unpruned(run, report, plan.recipe.prune)
+    write_distributions(run, report, title=f"{plan.source.name}, {len(store):,} images")
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     return store

@@ -6,10 +6,11 @@ import csv
 from pathlib import Path
 
 from kernels.spec import SirenSpec
+from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.decode import decode_each
 from rapid_inr.encode import EncodeReport
-from rapid_inr.figures import comparison_sheet
+from rapid_inr.figures import comparison_sheet, distributions
 from rapid_inr.files import atomic
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.tracking import Run
@@ -39,6 +40,24 @@ def warn_failures(run: Run, report: EncodeReport) -> None:
         run.warn("not_converged", f"{len(report.unconverged)} images: {', '.join(report.unconverged[:20])}")
     for message in report.skipped:
         run.warn("image_skipped", message)
+
+
+def warn_unpruned(run: Run, report: EncodeReport, config: PruneConfig) -> None:
+    """Say so where a rule let no image be pruned: most likely its numbers are not what was meant."""
+    if config.rule not in ("none", "budget") and config.max_ratio > 0 and not bool(report.prune_ratio.any()):
+        highest = f"{report.fit_psnr_db.max():.2f} dB at best before pruning"
+        run.warn("nothing_pruned", f"no image meets prune.rule={config.rule} at {config.step:.0%} pruned ({highest})")
+
+
+def write_distributions(run: Run, report: EncodeReport, *, title: str) -> None:
+    """Draw PSNR, and how much was pruned where anything was; without matplotlib the figure is left out."""
+    values = {"PSNR of what is stored (dB)": report.psnr_db.tolist()}
+    if report.prune_ratio.any():
+        values["hidden weights pruned (%)"] = (100 * report.prune_ratio).tolist()
+    try:
+        distributions(run.picture("distributions.png"), values, title=title)
+    except ImportError as error:
+        run.warn("no_figure", f"distributions.png is not drawn: {error}")
 
 
 def write_images_csv(path: Path, store: PackedStore, report: EncodeReport) -> None:

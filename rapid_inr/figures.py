@@ -141,6 +141,30 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     _save_figure(path, canvas)
 
 
+def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: str) -> None:
+    """Draw how values are distributed over images, a panel each, with median and the middle nine tenths.
+
+    Args:
+        values: by label with its unit, one value an image.
+
+    Raises:
+        ImportError: if matplotlib is not installed; the message says how to get it.
+    """
+    figure, canvas = _figure(4.5 * len(values), 3.4)
+    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    for axes, (label, numbers) in zip(panels, values.items(), strict=True):
+        low, median, high = np.quantile(numbers, (0.05, 0.5, 0.95))
+        axes.hist(numbers, bins=min(40, max(8, len(numbers) // 8)), color="#4878a8")
+        axes.axvspan(low, high, color="#4878a8", alpha=0.12)
+        axes.axvline(median, color="black", linewidth=1.2)
+        axes.set(xlabel=label, ylabel="images", title=f"median {median:.2f}, 5% to 95%: {low:.2f} to {high:.2f}")
+        axes.title.set_fontsize(9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title)
+    _save_figure(path, canvas)
+
+
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     """Return an empty figure of a size in inches, and what draws it."""
     try:

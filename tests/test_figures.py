@@ -16,6 +16,7 @@ from rapid_inr.figures import (
     TITLE_HEIGHT,
     comparison_sheet,
     contact_sheet,
+    distributions,
     error_image,
     rate_distortion_figure,
     save_png,
@@ -164,6 +165,18 @@ def test_one_epoch_or_a_lost_loss_still_makes_a_picture(tmp_path, rows):
     pytest.importorskip("matplotlib")
     training_curves(tmp_path / "curves.png", {"resident": rows}, title="t")
     assert read(tmp_path / "curves.png").shape == (432, 1080, 3)
+
+
+def test_distributions_have_a_panel_each_and_mark_where_the_middle_lies(tmp_path):
+    pytest.importorskip("matplotlib")
+    psnr = np.random.default_rng(0).normal(30, 2, 200).tolist()
+    distributions(tmp_path / "one.png", {"PSNR (dB)": psnr}, title="t")
+    distributions(tmp_path / "two.png", {"PSNR (dB)": psnr, "pruned (%)": [30.0] * 200}, title="t")
+    one, two = read(tmp_path / "one.png"), read(tmp_path / "two.png")
+    assert (one.shape, two.shape) == ((408, 540, 3), (408, 1080, 3))
+    bars = (0x48, 0x78, 0xA8)
+    assert (one == bars).all(2).sum() > 5000
+    assert (two[:, 540:] == bars).all(2).any()
 
 
 def test_curves_without_matplotlib_say_how_to_get_it(tmp_path, monkeypatch):

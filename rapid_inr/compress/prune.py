@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.rows import packed_bytes
 from rapid_inr.compress.budget import allocate
+from rapid_inr.metrics import MAX_PSNR_DB
 
 RULES = ("none", "fixed", "max_drop", "floor", "budget", "ceiling_first")
 MASKS = ("own", "shared")
@@ -68,6 +69,7 @@ class PruneConfig:
             "scope": (self.scope in SCOPES, f"one of {', '.join(SCOPES)}"),
             "step": (0 < self.step <= 1, "in (0, 1]"),
             "max_ratio": (0 <= self.max_ratio < 1, "in [0, 1)"),
+            "floor_db": (self.floor_db < MAX_PSNR_DB, f"below {MAX_PSNR_DB:g}, which no image exceeds"),
             "max_drop_db": (self.max_drop_db >= 0, "at least 0"),
             "budget_bytes": ((self.budget_bytes or 0) >= 1 if self.rule == "budget" else True, "the bytes of the whole store"),
             "sample_images": (self.sample_images >= 1, "at least 1"),

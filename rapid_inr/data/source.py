@@ -40,6 +40,9 @@ class ImageSource:
         read: id -> uint8 [height, width, 3]; raises `CorruptImage`.
         read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None where there are no masks.
         offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
+
+    Raises:
+        ValueError: if the labels are not one an image, or a label has no class name.
     """
 
     name: str
@@ -50,6 +53,19 @@ class ImageSource:
     read: Callable[[int], np.ndarray]
     read_mask: Callable[[int], np.ndarray] | None = None
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.labels is None or len(self.ids) == 0:
+            return
+        require(
+            len(self.labels) == len(self.ids),
+            f"{self.name}: number of labels",
+            len(self.labels),
+            f"{len(self.ids)}, one an image",
+        )
+        low, high, n_classes = int(self.labels.min()), int(self.labels.max()), len(self.class_names)
+        expected = f"within [0, {n_classes - 1}], since {n_classes} classes have names"
+        require(low >= 0 and high < n_classes, f"{self.name}: labels", f"in [{low}, {high}]", expected)
 
     def __len__(self) -> int:
         return len(self.ids)

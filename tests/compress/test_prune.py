@@ -172,6 +172,7 @@ def test_a_shared_mask_stops_at_the_mean_that_the_rule_allows(shared_mask):
         ({"rule": "budget"}, "prune.budget_bytes is None, expected the bytes of the whole store"),
         ({"rule": "budget", "budget_bytes": 0}, "prune.budget_bytes is 0"),
         ({"sample_images": 0}, "prune.sample_images is 0"),
+        ({"rule": "floor", "floor_db": 120.0}, "prune.floor_db is 120.0, expected below 100, which no image exceeds"),
     ],
 )
 def test_what_a_budget_or_a_shared_mask_cannot_be(config, message):

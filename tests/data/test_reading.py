@@ -18,7 +18,10 @@ def source_of(n, *, sizes=None, corrupt=(), labels=True, on_read=lambda image_id
         height, width = sizes[image_id] if sizes else (4, 5)
         return np.full((height, width, 3), image_id % 256, dtype=np.uint8)
 
-    return of_splits("test source", "train", {"train": n}, labels=np.arange(n) * 2 if labels else None, read=read)
+    classes = [f"class {i}" for i in range(2 * n)] if labels else ()
+    return of_splits(
+        "test source", "train", {"train": n}, labels=np.arange(n) * 2 if labels else None, class_names=classes, read=read
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -27,6 +27,19 @@ def ten():
     return source_of([np.full((2, 2, 3), i, dtype=np.uint8) for i in range(10)], counts={"train": 6, "test": 4})
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 3], r"test source: labels is in \[0, 3\], expected within \[0, 2\], since 3 classes have names"),
+        ([-1, 0], r"labels is in \[-1, 0\]"),
+        ([0], "number of labels is 1, expected 2, one an image"),
+    ],
+)
+def test_labels_without_a_class_or_an_image_are_refused_before_any_work(labels, message):
+    with pytest.raises(ValueError, match=message):
+        of_splits("test source", "train", {"train": 2}, labels=labels, class_names="abc", read=lambda i: None)
+
+
 def test_an_image_is_named_after_its_split_and_its_place_there(ten):
     assert [ten.name_of(i) for i in (0, 5, 6, 9)] == ["train_00000", "train_00005", "test_00000", "test_00003"]
 

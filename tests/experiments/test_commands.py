@@ -40,6 +40,26 @@ def test_encode_writes_a_store_and_a_record_with_the_promised_metrics(command, t
     assert "depth: 2" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+def test_a_rule_that_lets_nothing_be_pruned_is_named_and_distributions_are_kept(command, tmp_path):
+    code, _, err = command(
+        "encode", *TINY, "prune=floor", "prune.floor_db=99", "prune.finetune_steps=1", "out=a.inr", "run_dir=run"
+    )
+    assert code == 0
+    assert "warning [nothing_pruned]: no image meets prune.rule=floor at 10% pruned" in err
+    metrics = record_of(tmp_path / "run")["metrics"]
+    assert metrics["prune_ratio_p95"] == 0
+    assert metrics["psnr_db_p05"] <= metrics["psnr_db_p50"] <= metrics["psnr_db_p95"]
+    assert (tmp_path / "run" / "distributions.png").is_file()
+
+
+def test_a_budget_that_is_too_small_is_one_line_before_any_work(command, tmp_path):
+    code, _, err = command("encode", *TINY, "prune=budget", "prune.budget_bytes=5000", "out=a.inr", "run_dir=run")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "prune.budget_bytes is 5,000, but 9 images take at least" in err
+    assert not (tmp_path / "a.inr").exists()
+
+
 def test_equal_commands_give_equal_bytes(command, tmp_path):
     command("encode", *TINY, "out=a.inr")
     command("encode", *TINY, "out=b.inr", "fit.max_batch=2")
