@@ -2,51 +2,113 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from experiments.build import build_augment, build_autocast, build_device, build_source
 from experiments.held_out import load_labelled
-from experiments.provenance import require_made_from, rows_of
+from experiments.processes import place
+from experiments.provenance import require_exported_from, require_made_from, rows_of
+from rapid_inr.data import ImageSource, Loaded
+from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
+from rapid_inr.data.source import CorruptImage
 from rapid_inr.decode import one_size
-from rapid_inr.pipelines.on_device import DevicePipeline, inr_pipeline, resident_pipeline
+from rapid_inr.metrics import rates
+from rapid_inr.pipelines.batches import require_fits
+from rapid_inr.pipelines.dali import dali_pipeline
+from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline, ram_images
+from rapid_inr.pipelines.nvjpeg import nvjpeg_pipeline
+from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
+from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore
+
+FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
+ARMS = ("resident", "ram", "inr", *FROM_FILES)
+
+
+@dataclass
+class Faults:
+    """What was wrong with files that were left out, once each; or an error at the first where `on_corrupt` is ``fail``."""
+
+    on_corrupt: str
+    messages: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+
+    def __post_init__(self) -> None:
+        if self.on_corrupt not in ("fail", "skip"):
+            raise ValueError(f"dataset.on_corrupt is {self.on_corrupt!r}, expected fail or skip")
+
+    def __call__(self, messages: Sequence[str]) -> None:
+        if messages and self.on_corrupt == "fail":
+            raise CorruptImage(messages[0])
+        self.messages |= dict.fromkeys(messages)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A pipeline of training batches, what the test images must share with it, and a message for each image left out."""
+    """A pipeline of training batches, what the test images must share with it, and what is to be told of it.
+
+    Args:
+        skipped: a message for each image left out before training.
+        faults: those left out while it goes on.
+        metrics: bytes, where the images lie.
+    """
 
     name: str
-    pipeline: DevicePipeline
+    pipeline: BatchPipeline
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     mean: Triple
     std: Triple
     skipped: tuple[str, ...] = ()
+    faults: Faults | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def pipeline_dtype(cfg: DictConfig) -> torch.dtype:
     return torch.bfloat16 if build_autocast(cfg) else torch.float32
 
 
-def _feed(cfg: DictConfig) -> dict[str, object]:
+def feed(cfg: DictConfig) -> dict[str, Any]:
+    """Return what all pipelines are told alike."""
     return {
         "batch_size": cfg.optimize.batch_size, "augment": build_augment(cfg), "seed": cfg.seed, "dtype": pipeline_dtype(cfg),
+        **place(),
     }  # fmt: skip
 
 
-def resident_arm(cfg: DictConfig) -> Arm:
-    """Raw uint8 images of the training split, on the device."""
+def _load_train(cfg: DictConfig) -> tuple[ImageSource, Loaded, dict[str, Triple]]:
     source = build_source(cfg, split="train")
     loaded, moments = load_labelled(source, cfg), ChannelMoments()
     moments.add(loaded.images.numpy())
     mean, std = moments.mean_std()
-    pipeline = resident_pipeline(loaded.images, loaded.labels, mean=mean, std=std, device=build_device(cfg), **_feed(cfg))
-    return Arm("resident", pipeline, source.class_names, tuple(loaded.images.shape[1:3]), mean, std, loaded.skipped)
+    return source, loaded, {"mean": mean, "std": std}
+
+
+def resident_arm(cfg: DictConfig) -> Arm:
+    """Raw uint8 images of the training split, on the device."""
+    source, loaded, moments = _load_train(cfg)
+    pipeline = resident_pipeline(loaded.images, loaded.labels, device=build_device(cfg), **moments, **feed(cfg))
+    return Arm("resident", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+
+
+def ram_arm(cfg: DictConfig) -> Arm:
+    """Raw uint8 images of the training split in the host's memory, through a DataLoader."""
+    source, loaded, moments = _load_train(cfg)
+    size = tuple(loaded.images.shape[1:3])
+    pipeline = loader_pipeline(
+        ram_images(loaded.images, loaded.labels), loaded.labels, image_size=size, device=build_device(cfg),
+        workers=cfg.pipeline.workers, prefetch=cfg.pipeline.prefetch, **moments, **feed(cfg),
+    )  # fmt: skip
+    return Arm("ram", pipeline, source.class_names, size, **moments, skipped=loaded.skipped)
 
 
 def inr_arm(cfg: DictConfig, store: PackedStore) -> Arm:
@@ -54,13 +116,14 @@ def inr_arm(cfg: DictConfig, store: PackedStore) -> Arm:
 
     Raises:
         ValueError: if the store was made from another dataset or lacks some of the images.
+        DeviceTooSmall: if it does not fit the memory of the device.
     """
     require_made_from(store, cfg)
-    store = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt).to(build_device(cfg))
-    pipeline_size = decode_size(cfg, store)
-    header = store.header
-    pipeline = inr_pipeline(store, size=pipeline_size, **_feed(cfg))
-    return Arm("inr", pipeline, header.class_names, pipeline_size, header.mean, header.std)
+    store, device = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt), build_device(cfg)
+    size, header = decode_size(cfg, store), store.header
+    require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
+    pipeline = inr_pipeline(store.to(device), size=size, **feed(cfg))
+    return Arm("inr", pipeline, header.class_names, size, header.mean, header.std)
 
 
 def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
@@ -72,3 +135,83 @@ def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
         return one_size(store, torch.arange(len(store)))
     except ValueError:
         raise ValueError("the training images in the store differ in size; set dataset.size=S to decode them at one") from None
+
+
+def file_arm(cfg: DictConfig) -> Arm:
+    """The exported files of ``cfg.dataset``'s training images, through the library that ``pipeline`` names.
+
+    Raises:
+        ExportError: if ``files`` names no export.
+        ValueError: if the files were made from another dataset, lack some of the images, or differ in size.
+        PipelineUnavailable: if the library cannot be had here.
+    """
+    export = read_export(cfg.files)
+    require_exported_from(export, cfg)
+    paths, labels = _files_of(export, build_source(cfg, split="train"))
+    if export.size is None:
+        raise ValueError(f"the images in {export.folder} differ in size; export them with dataset.size=S")
+    name, on_faults, options = cfg.pipeline.name, Faults(cfg.dataset.on_corrupt), feed(cfg)
+    options |= {"image_size": export.size, "mean": export.mean, "std": export.std, "device": build_device(cfg)}
+    options |= {"on_faults": on_faults}
+    if name == "dataloader":
+        images, workers = FileImages(paths, export.size), {"workers": cfg.pipeline.workers, "prefetch": cfg.pipeline.prefetch}
+        pipeline = loader_pipeline(images, labels, **workers, **options)
+    elif name == "nvjpeg":
+        pipeline = nvjpeg_pipeline(paths, labels, **options)
+    else:
+        recipe = {"recipe": "published"} if name == "dali_published" else {"prefetch": cfg.pipeline.prefetch}
+        pipeline = dali_pipeline(paths, labels, threads=cfg.pipeline.workers, **recipe, **options)
+    metrics = {"file_bytes": export.n_bytes}
+    return Arm(name, pipeline, export.class_names, export.size, export.mean, export.std, faults=on_faults, metrics=metrics)
+
+
+def _files_of(export: Export, source: ImageSource) -> tuple[list[Path], Tensor]:
+    """Return the files of a source's images, in its order, and their labels."""
+    split = export.splits["train"]
+    at = {image_id: position for position, image_id in enumerate(split.ids)}
+    missing = [image_id for image_id in source.ids.tolist() if image_id not in at]
+    if missing:
+        raise ValueError(
+            f"{export.folder} lacks {len(missing)} of the {len(source)} training images, the first {source.name_of(missing[0])}; "
+            "set dataset.limit and dataset.exclude as when it was exported"
+        )
+    chosen = [at[image_id] for image_id in source.ids.tolist()]
+    labels = np.array(split.labels, dtype=np.int64)[chosen]
+    if export.class_names != source.class_names or source.labels is None or labels.tolist() != source.labels.tolist():
+        raise ValueError(f"the labels in {export.folder} are not those of dataset={source.name}")
+    paths = export.paths("train")
+    return [paths[position] for position in chosen], torch.from_numpy(labels)
+
+
+def require_inputs(cfg: DictConfig) -> None:
+    """Refuse an arm without what it reads, or with what it does not read."""
+    name = cfg.pipeline.name
+    if name == "inr" and cfg.store is None:
+        raise ValueError(
+            "pipeline=inr needs store=FILE.inr; write one with: python -m experiments.encode dataset=... out=FILE.inr"
+        )
+    if name in FROM_FILES and cfg.files is None:
+        raise ValueError(
+            f"pipeline={name} needs files=FOLDER; write one with: python -m experiments.export dataset=... out=FOLDER"
+        )
+    if name != "inr" and cfg.store is not None:
+        raise ValueError(f"pipeline={name} reads no store; for store=FILE.inr set pipeline=inr")
+    if name not in FROM_FILES and cfg.files is not None:
+        raise ValueError(f"pipeline={name} reads no files; for files=FOLDER set pipeline to one of {', '.join(FROM_FILES)}")
+
+
+def stored_arm(cfg: DictConfig) -> Arm:
+    """The arm of the store that ``store`` names, with its rates of compression."""
+    store = read_store(cfg.store)
+    arm = inr_arm(cfg, store)
+    arm.metrics.update(rates(store_bytes=Path(cfg.store).stat().st_size, n_pixels=store.n_pixels))
+    return arm
+
+
+def open_arm(cfg: DictConfig) -> Arm:
+    """Return the arm that ``pipeline`` names, ready to train from."""
+    require_inputs(cfg)
+    special: dict[str, Callable[[DictConfig], Arm]] = {"resident": resident_arm, "ram": ram_arm, "inr": stored_arm}
+    arm = special.get(cfg.pipeline.name, file_arm)(cfg)
+    arm.metrics.update(device_bytes=arm.pipeline.nbytes, host_bytes=arm.pipeline.host_bytes)
+    return arm

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.benchmark_decode import benchmark_decode
+from experiments.benchmark_pipelines import benchmark_pipelines
 from experiments.build import build_device, build_fit, build_source, build_spec, first_image
 from experiments.cli import main
 from experiments.columns import DECODE_FIGURES, decode_rows
@@ -40,7 +41,9 @@ def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-SUITES: dict[str, Callable[[DictConfig, Run], dict[str, Any]]] = {"fit": benchmark_fit, "decode": benchmark_decode}
+SUITES: dict[str, Callable[[DictConfig, Run], dict[str, Any]]] = {
+    "fit": benchmark_fit, "decode": benchmark_decode, "pipelines": benchmark_pipelines,
+}  # fmt: skip
 
 
 def run_benchmark(cfg: DictConfig) -> None:

@@ -19,9 +19,9 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import open_source
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.fit import FitConfig
+from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.refine import RefineConfig
 from rapid_inr.siren import default_omega
-from rapid_inr.train import OptimizeConfig
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def build_codec(cfg: DictConfig) -> CodecConfig:
 
 
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:
-    options = plain(cfg.augment)
-    return AugmentConfig(**options) if options["crop_padding"] or options["flip"] else None
+    config = AugmentConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain(cfg.augment).items()})
+    return config if config.changes_anything else None
 
 
 def build_backbone_config(cfg: DictConfig) -> BackboneConfig:

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.build import plain
+from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.store.packed import PackedStore
 
@@ -23,10 +24,11 @@ def how_made(cfg: DictConfig) -> dict[str, Any]:
     """Return what the header of a store keeps: what decides its bytes, and neither paths nor times."""
     fit = plain(cfg.fit)
     del fit["max_batch"]  # how images were batched changes no byte
-    return {"dataset": _dataset(cfg), "fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine), "seed": cfg.seed}
+    return {"dataset": dataset_facts(cfg), "fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine), "seed": cfg.seed}
 
 
-def _dataset(cfg: DictConfig) -> dict[str, Any]:
+def dataset_facts(cfg: DictConfig) -> dict[str, Any]:
+    """Return what decides the images of a dataset, as JSON values."""
     dataset = {key: value for key, value in plain(cfg.dataset).items() if key not in NOWHERE}
     if dataset.get("exclude") is not None:
         dataset["exclude"] = _digest(dataset["exclude"])
@@ -47,41 +49,59 @@ def require_made_from(store: PackedStore, cfg: DictConfig) -> None:
     Raises:
         ValueError: at the first key in which they differ; the message names both values.
     """
-    made, asked = store.header.made.get("dataset"), _dataset(cfg)
+    made = store.header.made.get("dataset")
     if not isinstance(made, dict):
         raise ValueError("the store does not say which dataset it was made from; encode it with experiments.encode")
-    ignored = set(CHOSEN)
+    asked, ignored = dataset_facts(cfg), set(CHOSEN)
     if asked.get("size") is None:
         ignored.add("resize")  # nothing was resized, unless the sizes differ, which is found below
     elif made.get("size") is None and asked.get("resize") == "stretch":
         ignored |= {"size", "resize"}
+    _require_same(made, asked, ignored=ignored, what="the store was made")
+
+
+def require_exported_from(export: Export, cfg: DictConfig) -> None:
+    """Refuse files of another dataset, or of the same one split or prepared in another way.
+
+    Raises:
+        ValueError: at the first key in which they differ; the message names both values.
+    """
+    asked = dataset_facts(cfg)
+    ignored = {*CHOSEN, *(() if asked.get("size") else ("resize",))}
+    _require_same(export.settings.get("dataset", {}), asked, ignored=ignored, what=f"the files in {export.folder} were made")
+
+
+def _require_same(made: dict[str, Any], asked: dict[str, Any], *, ignored: set[str], what: str) -> None:
     for key in sorted((set(made) | set(asked)) - ignored, key=lambda key: (key != "name", key)):
         there, here = made.get(key), asked.get(key)
         if _sides(there) != _sides(here):
-            raise ValueError(f"the store was made with dataset.{key}={there}, this is dataset.{key}={here}")
+            raise ValueError(f"{what} with dataset.{key}={there}, this is dataset.{key}={here}")
 
 
 def _sides(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
 
 
-def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str) -> PackedStore:
-    """Return the training images of a store that are in a source, opened as ``split="train"``.
+def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: str = "train") -> PackedStore:
+    """Return the images of a store that are in a source, opened as the one split that is named.
 
     Raises:
         ValueError: if some are not in the store, though they can be read, or their labels or classes are others.
     """
-    store = store.of_split("train")  # ids of train count from 0, whatever other splits the store holds
-    n_made = dict(store.header.splits)["train"]
+    named = "training" if split == "train" else split
+    store = store.of_split(split)
+    n_made = dict(store.header.splits)[split]
     if n_made != source.n_opened:
-        raise ValueError(f"the store was made from {n_made} training images, dataset={source.name} has {source.n_opened}")
+        raise ValueError(f"the store was made from {n_made} {named} images, dataset={source.name} has {source.n_opened}")
     held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
+    names = [name for name, _ in store.header.splits]  # ids count through the splits that the store holds, those of source do not
+    held = held - sum(count for _, count in store.header.splits[: names.index(split)])
     missing = source.ids[~np.isin(source.ids, held)].tolist()
     if on_corrupt == "skip":
         missing = [image_id for image_id in missing if _is_readable(source, image_id)]
     if missing:
         raise ValueError(
-            f"the store lacks {len(missing)} of the {len(source)} training images, the first {source.name_of(missing[0])}; "
+            f"the store lacks {len(missing)} of the {len(source)} {named} images, the first {source.name_of(missing[0])}; "
             "set dataset.limit and dataset.exclude as when it was encoded"
         )
     kept = np.flatnonzero(np.isin(held, source.ids))

@@ -3,43 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
+import numpy as np
+import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
-from experiments.arms import Arm, pipeline_dtype
-from experiments.build import build_autocast, build_backbone_config, build_device, build_optimize
+from experiments.arms import Arm, decode_size, pipeline_dtype
+from experiments.build import (
+    build_augment,
+    build_autocast,
+    build_backbone_config,
+    build_device,
+    build_optimize,
+    build_source,
+)
 from experiments.held_out import HeldOut
+from experiments.processes import is_first, place
+from experiments.provenance import require_made_from, rows_of
 from rapid_inr.backbone import build_backbone
+from rapid_inr.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rapid_inr.figures import training_curves
 from rapid_inr.files import atomic
-from rapid_inr.pipelines.on_device import resident_pipeline
+from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
+from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.progress import progress_bar
+from rapid_inr.recipe import OptimizeConfig
+from rapid_inr.store.format import read_store
+from rapid_inr.store.packed import PackedStore
 from rapid_inr.tracking import Run
-from rapid_inr.train import EpochReport, train
+from rapid_inr.train import EpochReport, Judges, Learner, best_epoch, require_classes, train
+
+TEST_BATCH = 256
+_STREAM = 3  # keeps the choice of held-out images apart from the other draws of the same seed
 
 
-def train_arm(cfg: DictConfig, run: Run, arm: Arm, test: HeldOut) -> list[EpochReport]:
-    """Train a fresh backbone from an arm and test it on the clean test images; epochs and weights go to the run."""
+def train_arm(
+    cfg: DictConfig, run: Run, arm: Arm, test: HeldOut, *, decoded: BatchPipeline | None = None, resume: str | None = None
+) -> list[EpochReport]:
+    """Train a fresh backbone from an arm and test it on the clean test images; epochs and weights go to the run.
+
+    Args:
+        decoded: the test images as INRs, to be tested on too.
+        resume: a checkpoint to go on from.
+    """
     warn_skipped(run, arm.skipped)
     device, optimize = build_device(cfg), build_optimize(cfg)
-    clean = resident_pipeline(
-        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=device, batch_size=256,
-        dtype=pipeline_dtype(cfg),
-    )  # fmt: skip
     model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
+    require_classes(arm.pipeline.labels, len(arm.class_names))
+    pipeline, held_out = split_held_out(arm.pipeline, optimize.held_out, seed=cfg.seed)
+    judges = Judges(clean_pipeline(cfg, arm, test), decoded, held_out)
+    training = facts(cfg, arm, optimize)
+    checkpoint = None if resume is None else read_checkpoint(resume, training=training)
     with progress_bar(f"train {arm.name}", optimize.epochs, unit="epochs") as bar:
+        bar.advance(0 if checkpoint is None else len(checkpoint.reports))
 
-        def on_epoch(report: EpochReport) -> None:
-            run.log(arm=arm.name, **asdict(report))
+        def on_epoch(report: EpochReport, learner: Learner) -> None:
+            told = {name: value for name, value in asdict(report).items() if value is not None}
+            run.log(arm=arm.name, **told)
             bar.advance(1)
             bar.note(f"{report.images_per_s:,.0f} images/s · loss {report.loss:.3f} · top-1 {report.top1_pct:.1f}%")
+            reports.append(report)
+            if is_first():
+                keep(run, arm.name, reports, learner, training=training)
 
-        reports = train(model, arm.pipeline, clean, optimize, device=device, autocast=build_autocast(cfg), on_epoch=on_epoch)
-    with atomic(run.folder / f"{arm.name}.safetensors") as path:
-        save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, path)
+        reports = [] if checkpoint is None else [EpochReport(**report) for report in checkpoint.reports]
+        train(
+            model, pipeline, judges, optimize, device=device, autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch
+        )
+    if arm.faults is not None:
+        warn_skipped(run, tuple(arm.faults.messages))
     return reports
+
+
+def facts(cfg: DictConfig, arm: Arm, optimize: OptimizeConfig) -> dict[str, Any]:
+    """Return by what a checkpoint is known to be of this training."""
+    backbone = build_backbone_config(cfg)
+    decided = asdict(optimize)
+    del decided["compile"]  # the same weights, computed faster
+    augment = build_augment(cfg)
+    return {
+        "backbone.stem": backbone.resolved_stem(arm.image_size), "backbone.width": backbone.width,
+        "classes": len(arm.class_names), "pipeline": arm.name, "images": len(arm.pipeline), "image_size": list(arm.image_size),
+        "seed": cfg.seed, "augment": None if augment is None else asdict(augment),
+        **{f"optimize.{key}": value for key, value in decided.items()},
+    }  # fmt: skip
+
+
+def keep(run: Run, name: str, reports: list[EpochReport], learner: Learner, *, training: Mapping[str, Any]) -> None:
+    """Write what can be gone on from, the weights so far, and those of the best epoch if this is it."""
+    checkpoint: Checkpoint = learner.checkpoint(reports)
+    write_checkpoint(run.folder / f"{name}_last.safetensors", checkpoint, training=training)
+    names = [name] if reports[-1].held_out_top1_pct is None or best_epoch(reports) is not reports[-1] else [name, f"{name}_best"]
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in learner.weights().items()}
+    for file in names:
+        with atomic(run.folder / f"{file}.safetensors") as path:
+            save_file(weights, path)
+
+
+def split_held_out(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple[BatchPipeline, BatchPipeline | None]:
+    """Return the pipeline of the images that are trained on, and that of those held out, as they are and in order."""
+    if share == 0:
+        return pipeline, None
+    count = max(1, round(share * len(pipeline)))
+    order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
+    held_out = replace(pipeline, subset=order[:count].sort().values, seed=None, augment=None, batch_size=TEST_BATCH)
+    return replace(pipeline, subset=order[count:].sort().values), held_out
+
+
+def clean_pipeline(cfg: DictConfig, arm: Arm, test: HeldOut) -> BatchPipeline:
+    """Return the clean test images, normalised as the arm's are."""
+    return resident_pipeline(
+        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=build_device(cfg), batch_size=TEST_BATCH,
+        dtype=pipeline_dtype(cfg), **place(),
+    )  # fmt: skip
+
+
+def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
+    """Return the test images as INRs: of ``test_store``, or of ``store`` where that holds them too; None where neither does."""
+    if cfg.test_store is None and (cfg.store is None or "test" not in dict(read_store(cfg.store).header.splits)):
+        return None
+    store: PackedStore = read_store(cfg.test_store or cfg.store)
+    require_made_from(store, cfg)
+    store = rows_of(store, build_source(cfg, split="test"), on_corrupt=cfg.dataset.on_corrupt, split="test")
+    if decode_size(cfg, store) != tuple(arm.image_size):
+        raise ValueError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
+    pipeline = inr_pipeline(
+        store.to(build_device(cfg)), size=arm.image_size, batch_size=TEST_BATCH, dtype=pipeline_dtype(cfg), **place()
+    )
+    return pipeline
 
 
 def warn_skipped(run: Run, skipped: tuple[str, ...]) -> None:

@@ -14,8 +14,8 @@ from rapid_inr.codecs import CodecConfig
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.fit import FitConfig
+from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.refine import RefineConfig
-from rapid_inr.train import OptimizeConfig
 
 GROUPS = {
     "inr": SirenSpec, "fit": FitConfig, "prune": PruneConfig, "quantize": QuantizeConfig, "refine": RefineConfig,
@@ -28,7 +28,9 @@ TYPES = {
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
     "update": str | None, "shard_images": int, "shard": str | int, "keep_parts": bool,
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
-    "inr.omega": float | None, "pipeline.name": Literal["resident", "inr"],
+    "inr.omega": float | None, "pipeline.name": str, "pipeline.workers": int, "pipeline.prefetch": int,
+    "files": str | None, "test_store": str | None, "resume": str | None, "format": str, "quality": int | None,
+    "bytes": float | None, "arms": list[str], "workers": int,
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,

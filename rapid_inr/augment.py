@@ -1,104 +1,171 @@
-"""Augmentation of a batch in tensor code, every image with its own draw.
+"""How each image of a dataset is augmented in an epoch: drawn for all of them at once, whatever reads and batches them.
 
-The draws of an epoch are made for the whole dataset at once, from (seed, epoch) alone: an image is augmented alike whatever
-batch, pipeline or process it meets.
+The draws follow from (seed, epoch) and the image's position alone, and each kind of draw from a random stream of its own: an
+image is augmented alike in any batch, pipeline, or process, and turning one kind off leaves the others as they were.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-PADDINGS = ("reflect", "zero")
+OUTSIDES = ("reflect", "zero", "clamp")
+MIXES = ("none", "mixup", "cutmix")
 _STREAM = 1  # keeps these draws apart from the others of the same (seed, epoch)
+_SHIFT, _FLIP, _BOX, _ANGLE, _CUTOUT, _COLOUR, _MIX = range(1, 8)  # a stream for each kind
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random crop with padding, and horizontal flip, per image.
+    """What is drawn for each image.
 
     Args:
         crop_padding: pixels added on each side before a crop of the original size; 0 for no crop.
         flip: whether half of the images are mirrored.
-        padding: what lies outside the image: ``reflect``, or ``zero`` (black).
+        padding: what lies outside the image: ``reflect`` (without repeating the edge), ``zero`` (black), ``clamp`` (the edge).
+        scale: share of the image's area that a random resized crop takes, (least, most) in (0, 1]; None for no such crop.
+        ratio: least and most width over height of that crop, in pixels; drawn uniformly in the logarithm.
+        rotation_degrees: images are turned by up to this angle, either way.
+        cutout: side in pixels of a square that is painted in the dataset's mean colour, partly outside the image at times.
+        mix: ``none``; ``mixup`` blends each image with its neighbour in the batch, ``cutmix`` pastes a rectangle of it.
+        mix_alpha: the share that an image keeps is Beta(alpha, alpha).
+        brightness: factors are uniform in [1 - brightness, 1 + brightness].
+        contrast: likewise, about the image's mean grey.
+        saturation: likewise, about each pixel's grey.
 
     Raises:
-        ValueError: if a value is out of range.
+        ValueError: if a value is out of range, or both kinds of crop are asked for.
     """
 
     crop_padding: int = 4
     flip: bool = True
     padding: str = "reflect"
+    scale: tuple[float, float] | None = None
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    rotation_degrees: float = 0.0
+    cutout: int = 0
+    mix: str = "none"
+    mix_alpha: float = 0.2
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.crop_padding < 0:
-            raise ValueError(f"augment.crop_padding is {self.crop_padding}, expected at least 0")
-        _require_padding(self.padding)
+        checks = {
+            "crop_padding": (self.crop_padding >= 0, "at least 0"),
+            "padding": (self.padding in OUTSIDES, f"one of {', '.join(OUTSIDES)}"),
+            "scale": (self.scale is None or 0 < self.scale[0] <= self.scale[1] <= 1, "[least, most] in (0, 1], or null"),
+            "ratio": (0 < self.ratio[0] <= self.ratio[1], "[least, most], both above 0"),
+            "rotation_degrees": (0 <= self.rotation_degrees <= 180, "0 to 180"),
+            "cutout": (self.cutout >= 0, "at least 0"),
+            "mix": (self.mix in MIXES, f"one of {', '.join(MIXES)}"),
+            "mix_alpha": (self.mix_alpha > 0, "above 0"),
+            **{name: (0 <= getattr(self, name) <= 1, "0 to 1") for name in ("brightness", "contrast", "saturation")},
+        }
+        for name, (ok, expected) in checks.items():
+            if not ok:
+                raise ValueError(f"augment.{name} is {getattr(self, name)!r}, expected {expected}")
+        if self.scale is not None and self.crop_padding:
+            raise ValueError("augment.scale and augment.crop_padding both crop; set scale=null or crop_padding=0")
 
+    @property
+    def jitters(self) -> bool:
+        return max(self.brightness, self.contrast, self.saturation) > 0
 
-def _require_padding(padding: str) -> None:
-    if padding not in PADDINGS:
-        raise ValueError(f"augment.padding is {padding!r}, expected {' or '.join(map(repr, PADDINGS))}")
+    @property
+    def changes_anything(self) -> bool:
+        asked = (self.crop_padding, self.flip, self.scale, self.rotation_degrees, self.cutout, self.mix != "none", self.jitters)
+        return any(asked)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each image of a dataset in an epoch.
+    """What happens to each of N images in an epoch; None where it is not asked for.
 
     Args:
         shifts: int64 [N, 2], rows and columns by which the crop window moves, in [-crop_padding, crop_padding].
         flips: bool [N].
+        boxes: int64 [N, 4], the crop that is resized: top, left, height, width in pixels.
+        angles: float32 [N], radians; a positive one turns what is seen counter-clockwise.
+        cutouts: float32 [N, 2], centre of the square as a share of height and width.
+        colours: float32 [N, 3], factors of brightness, contrast and saturation.
+        keeps: float32 [N], share that an image keeps when it is mixed.
+        pastes: float32 [N, 2], centre of the pasted rectangle as a share of height and width.
     """
 
     shifts: Tensor
     flips: Tensor
+    boxes: Tensor | None = None
+    angles: Tensor | None = None
+    cutouts: Tensor | None = None
+    colours: Tensor | None = None
+    keeps: Tensor | None = None
+    pastes: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Draws:
-        return Draws(self.shifts.to(device), self.flips.to(device))
+        return self._each(lambda tensor: tensor.to(device))
+
+    def __getitem__(self, ids: Tensor) -> Draws:
+        """Return the draws of some images."""
+        return self._each(lambda tensor: tensor[ids])
+
+    def _each(self, change) -> Draws:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Draws(**{name: None if value is None else change(value) for name, value in values.items()})
 
 
-def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int) -> Draws:
-    """Draw the augmentation of every image of a dataset for one epoch, on the CPU."""
-    rng = np.random.default_rng((seed, epoch, _STREAM))
-    p = config.crop_padding
-    shifts = torch.from_numpy(rng.integers(-p, p, (n_images, 2), endpoint=True))
-    flips = torch.from_numpy(rng.random(n_images) < 0.5) if config.flip else torch.zeros(n_images, dtype=torch.bool)
-    return Draws(shifts, flips)
-
-
-def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, padding: str, black: Tensor) -> Tensor:
-    """Move the window of each image by its shift and mirror it, in one gather.
+def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_size: tuple[int, int]) -> Draws:
+    """Draw the augmentation of every image of a dataset for one epoch, on the CPU.
 
     Args:
-        images: [B, C, height, width], floating.
-        shifts: int64 [B, 2], on the same device.
-        flips: bool [B].
-        padding: ``reflect`` (without repeating the edge) or ``zero``.
-        black: [C], the value of a black pixel after normalisation.
-
-    Returns:
-        Like `images`, in the same memory format. A shift beyond the reflection, of a whole side or more, repeats the edge.
-
-    Raises:
-        ValueError: if `padding` is neither.
+        image_size: (height, width) of the images, which only a random resized crop looks at.
     """
-    _require_padding(padding)
-    height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [B, height]
-    columns = torch.arange(width, device=images.device).expand(len(images), -1)
-    columns = torch.where(flips[:, None], width - 1 - columns, columns) + shifts[:, 1:]  # [B, width]
-    outside = (rows < 0)[:, :, None] | (rows >= height)[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    rows, columns = _reflect(rows, height), _reflect(columns, width)
-    moved = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]  # [B, height, width, C]
-    if padding == "zero":
-        moved = torch.where(outside[..., None], black.to(moved.dtype), moved)
-    moved = moved.permute(0, 3, 1, 2)
-    return moved if images.is_contiguous(memory_format=torch.channels_last) else moved.contiguous()
+
+    def stream(kind: int) -> np.random.Generator:
+        return np.random.default_rng((seed, epoch, _STREAM, kind))
+
+    pad = config.crop_padding
+    shifts = stream(_SHIFT).integers(-pad, pad + 1, (n_images, 2)) if pad else np.zeros((n_images, 2), dtype=np.int64)
+    flips = stream(_FLIP).random(n_images) < 0.5 if config.flip else np.zeros(n_images, dtype=bool)
+    found = {"shifts": shifts, "flips": flips}
+    if config.scale is not None:
+        found["boxes"] = _boxes(stream(_BOX), n_images, config.scale, config.ratio, image_size)
+    if config.rotation_degrees:
+        most = math.radians(config.rotation_degrees)
+        found["angles"] = stream(_ANGLE).uniform(-most, most, n_images)
+    if config.cutout:
+        found["cutouts"] = stream(_CUTOUT).random((n_images, 2))
+    if config.jitters:
+        ranges = np.array([config.brightness, config.contrast, config.saturation])
+        found["colours"] = 1 + stream(_COLOUR).uniform(-1, 1, (n_images, 3)) * ranges
+    if config.mix != "none":
+        rng = stream(_MIX)
+        found |= {"keeps": rng.beta(config.mix_alpha, config.mix_alpha, n_images), "pastes": rng.random((n_images, 2))}
+    return Draws(**{name: _tensor(values) for name, values in found.items()})
 
 
-def _reflect(index: Tensor, size: int) -> Tensor:
-    return (size - 1 - (size - 1 - index.abs()).abs()).clamp(0, size - 1)
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
+
+
+def _boxes(
+    rng: np.random.Generator, n_images: int, scale: tuple[float, float], ratio: tuple[float, float], image_size: tuple[int, int]
+) -> np.ndarray:
+    """Draw crops as whole pixels, int64 [N, 4]: area uniform, ratio uniform in its logarithm among those that fit the image.
+
+    Where torchvision draws again until a crop fits, which favours small ones, the ratio is drawn from what fits.
+    """
+    height, width = image_size
+    area = rng.uniform(*scale, n_images) * height * width
+    least = np.clip(area / height**2, *ratio)  # a crop of the image's height has this ratio, a narrower one would not fit
+    most = np.clip(width**2 / area, *ratio)
+    lean = np.exp(np.log(least) + rng.random(n_images) * (np.log(np.maximum(least, most)) - np.log(least)))
+    wide = np.clip(np.rint(np.sqrt(area * lean)), 1, width)
+    high = np.clip(np.rint(np.sqrt(area / lean)), 1, height)
+    top = np.floor(rng.random(n_images) * (height - high + 1))
+    left = np.floor(rng.random(n_images) * (width - wide + 1))
+    return np.stack([top, left, high, wide], axis=1).astype(np.int64)

@@ -37,6 +37,10 @@ class BackboneConfig:
         if self.width < 1:
             raise ValueError(f"backbone.width is {self.width}, expected at least 1")
 
+    def resolved_stem(self, image_size: tuple[int, int]) -> str:
+        """Return the stem for images of (height, width): that of the config, or what ``auto`` means for them."""
+        return self.stem if self.stem != "auto" else ("cifar" if max(image_size) <= 64 else "imagenet")
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
@@ -47,12 +51,14 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = None
+        self.stride, self.downsample = stride, None
         if stride != 1 or channels_in != channels:
-            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        # the stride is taken here: on CPUs with AVX2, oneDNN's gradient of a strided 1x1 convolution of few channels that lie
+        # last writes beyond its memory (torch 2.13)
+        shortcut = x if self.downsample is None else self.downsample(x[:, :, :: self.stride, :: self.stride])
         x = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(x)) + shortcut)
 
@@ -93,10 +99,9 @@ def build_backbone(config: BackboneConfig, *, n_classes: int, image_size: tuple[
         FileNotFoundError: if `config.weights` names no file.
         ValueError: if the weights are those of another architecture.
     """
-    stem = config.stem if config.stem != "auto" else ("cifar" if max(image_size) <= 64 else "imagenet")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs, for everyone
-        model = ResNet18(n_classes, stem=stem, width=config.width)
+        model = ResNet18(n_classes, stem=config.resolved_stem(image_size), width=config.width)
     if config.weights is not None:
         load_weights(model, config.weights)
     return model

@@ -25,6 +25,10 @@ RANKS = {
     "rapid_inr.augment": 1,
     "rapid_inr.tracking": 1,
     "rapid_inr.timing": 1,
+    "rapid_inr.checkpoint": 1,
+    "rapid_inr.recipe": 1,
+    "rapid_inr.warp": 2,
+    "rapid_inr.recolour": 2,
     "rapid_inr.progress": 1,
     "rapid_inr.data": 2,
     "rapid_inr.compress": 2,
@@ -53,6 +57,7 @@ DOORS = {
     "rich.progress": ("rapid_inr/progress.py", "rapid_inr/data/download.py"),  # one counts work, the other bytes on the way
     "scipy": ("rapid_inr/data/flowers.py",),
     "nvidia.dali": ("rapid_inr/pipelines/dali.py",),
+    "torchvision": ("rapid_inr/pipelines/nvjpeg.py",),
 }
 
 
@@ -173,7 +178,7 @@ for module in sys.argv[1:]:
     __import__(module)
 assert not forbidden, forbidden
 assert not torch.cuda.is_initialized()
-late = [name for name in ("wandb", "matplotlib", "scipy", "nvidia") if name in sys.modules]
+late = [name for name in ("wandb", "matplotlib", "scipy", "nvidia", "torchvision") if name in sys.modules]
 assert not late, late
 """
 

@@ -1,7 +1,6 @@
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 import torch
@@ -11,8 +10,20 @@ from rapid_inr import train as training
 from rapid_inr.augment import AugmentConfig
 from rapid_inr.backbone import BackboneConfig, build_backbone
 from rapid_inr.pipelines.batches import Batch
-from rapid_inr.pipelines.on_device import DevicePipeline, resident_pipeline
-from rapid_inr.train import EpochReport, OptimizeConfig, TrainingDiverged, summary, top1_pct, train
+from rapid_inr.pipelines.on_device import resident_pipeline
+from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.recipe import OptimizeConfig
+from rapid_inr.train import (
+    EpochReport,
+    Judges,
+    TrainingDiverged,
+    batch_loss,
+    best_epoch,
+    require_classes,
+    summary,
+    top1_pct,
+    train,
+)
 
 
 def stripes(n_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,13 +35,13 @@ def stripes(n_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return images.to(torch.uint8), labels
 
 
-def pipeline(n_images: int = 96, *, batch_size: int = 16, seed: int | None = 0, data_seed: int = 0, **options) -> DevicePipeline:
+def pipeline(n_images: int = 96, *, batch_size: int = 16, seed: int | None = 0, data_seed: int = 0, **options) -> BatchPipeline:
     images, labels = stripes(n_images, seed=data_seed)
     mean_std = {"mean": (0.4, 0.4, 0.4), "std": (0.2, 0.2, 0.2)}
     return resident_pipeline(images, labels, device="cpu", batch_size=batch_size, seed=seed, **mean_std, **options)
 
 
-def clean() -> DevicePipeline:
+def clean() -> BatchPipeline:
     return pipeline(60, batch_size=25, seed=None, data_seed=1)
 
 
@@ -39,7 +50,8 @@ def small_model(seed: int = 0) -> nn.Module:
 
 
 def train_small(model: nn.Module, config: OptimizeConfig, *, feed=None, autocast: bool = False, **options) -> list[EpochReport]:
-    return train(model, feed or pipeline(), clean(), config, device="cpu", autocast=autocast, **options)
+    judges = options.pop("judges", None) or Judges(clean())
+    return train(model, pipeline() if feed is None else feed, judges, config, device="cpu", autocast=autocast, **options)
 
 
 @dataclass
@@ -56,9 +68,9 @@ class Fixed:
     def n_batches(self) -> int:
         return len(self.batches)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         self.asked.append(epoch)
-        yield from self.batches
+        yield from self.batches[start:]
 
 
 def one_batch(images: torch.Tensor, labels: list[int]) -> Fixed:
@@ -69,7 +81,7 @@ def one_batch(images: torch.Tensor, labels: list[int]) -> Fixed:
 def test_a_small_network_learns_what_can_be_told_apart(autocast):
     seen = []
     config = OptimizeConfig(epochs=10, batch_size=16, lr=0.05)
-    reports = train_small(small_model(), config, autocast=autocast, on_epoch=seen.append)
+    reports = train_small(small_model(), config, autocast=autocast, on_epoch=lambda report, learner: seen.append(report))
     assert seen == reports
     assert [report.epoch for report in reports] == list(range(10))
     assert reports[-1].top1_pct > 95
@@ -90,28 +102,10 @@ def test_a_seed_gives_bit_identical_weights():
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
 
 
-def test_the_rate_rises_linearly_and_falls_to_almost_nothing():
-    total = 200
-    factor = training._schedule(OptimizeConfig(warmup=0.1), total)
-    factors = [factor(step) for step in range(total)]
-    steps = [b - a for a, b in pairwise(factors[:21])]
-    assert factors[0] == pytest.approx(1 / 21)
-    assert max(steps) == pytest.approx(min(steps)) == pytest.approx(1 / 21)
-    assert factors[20] == max(factors) == 1
-    assert factors[110] == pytest.approx(0.5)
-    assert all(a > b > 0 for a, b in pairwise(factors[20:]))
-    assert factors[-1] < 1e-4
-    assert factor(total) == pytest.approx(0, abs=1e-12)
-
-
-def test_without_a_warm_up_the_rate_starts_at_its_peak():
-    assert training._schedule(OptimizeConfig(warmup=0), 10)(0) == 1
-
-
 def test_the_schedule_ends_with_the_last_batch_whatever_the_config_calls_a_batch(monkeypatch):
     totals = []
-    schedule = training._schedule
-    monkeypatch.setattr(training, "_schedule", lambda config, total: totals.append(total) or schedule(config, total))
+    schedule = training.rate_factor
+    monkeypatch.setattr(training, "rate_factor", lambda config, total: totals.append(total) or schedule(config, total))
     train_small(small_model(), OptimizeConfig(epochs=2, batch_size=1), feed=pipeline(96, batch_size=20))
     assert totals == [2 * 4]
 
@@ -121,7 +115,7 @@ def test_a_step_is_sgd_with_nesterov_momentum():
     model = nn.Linear(1, 2, bias=False)
     model.weight.data.copy_(weight)
     config = OptimizeConfig(epochs=3, batch_size=1, lr=0.5, momentum=0.9, weight_decay=0.01, warmup=0, label_smoothing=0.2)
-    train(model, one_batch(images, [1]), one_batch(images, [1]), config, device="cpu", autocast=False)
+    train(model, one_batch(images, [1]), Judges(one_batch(images, [1])), config, device="cpu", autocast=False)
     w, velocity = weight.double().flatten().tolist(), [0.0, 0.0]
     for step in range(3):
         lr = 0.5 * 0.5 * (1 + math.cos(math.pi * step / 3))
@@ -149,7 +143,7 @@ def test_the_loss_is_the_mean_over_images():
     model = nn.Linear(1, 2, bias=False)
     model.weight.data.copy_(torch.tensor([[1.0], [0.0]]))
     config = OptimizeConfig(epochs=1, batch_size=3, lr=1e-12)  # so small that the weights stay
-    (report,) = train(model, feed, feed, config, device="cpu", autocast=False)
+    (report,) = train(model, feed, Judges(feed), config, device="cpu", autocast=False)
     expected = (3 * math.log(1 + math.exp(-1)) + math.log(1 + math.exp(2))) / 4
     assert report.loss == pytest.approx(expected, abs=1e-6)
     assert report.top1_pct == 75.0
@@ -169,7 +163,7 @@ class ModeWitness(nn.Module):
 
 def test_accuracy_is_that_of_evaluation_mode_and_training_mode_comes_back():
     model, feed = ModeWitness(), one_batch(torch.eye(3), [0, 1, 2])
-    reports = train(model, feed, feed, OptimizeConfig(epochs=2, batch_size=3, lr=1e-3), device="cpu", autocast=False)
+    reports = train(model, feed, Judges(feed), OptimizeConfig(epochs=2, batch_size=3, lr=1e-3), device="cpu", autocast=False)
     assert model.calls == [("train", True), ("test", False)] * 2
     assert [report.top1_pct for report in reports] == [100.0, 100.0]
     assert not model.training
@@ -177,7 +171,7 @@ def test_accuracy_is_that_of_evaluation_mode_and_training_mode_comes_back():
 
 def test_each_epoch_has_its_own_order():
     feed, test = one_batch(torch.eye(3), [0, 1, 2]), one_batch(torch.eye(3), [0, 1, 2])
-    train(nn.Linear(3, 3), feed, test, OptimizeConfig(epochs=3, batch_size=3), device="cpu", autocast=False)
+    train(nn.Linear(3, 3), feed, Judges(test), OptimizeConfig(epochs=3, batch_size=3), device="cpu", autocast=False)
     assert feed.asked == [0, 1, 2]
 
 
@@ -214,23 +208,115 @@ def test_of_two_middle_epochs_the_slower_is_told():
     assert summary([report(0, epoch_s=3.0), report(1, epoch_s=1.0)])["epoch_s"] == 3.0
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("epochs", 0),
-        ("batch_size", 0),
-        ("lr", 0.0),
-        ("momentum", 1.0),
-        ("weight_decay", -1e-4),
-        ("label_smoothing", 1.0),
-        ("warmup", 1.0),
-    ],
-)
-def test_an_optimisation_out_of_range_is_refused(name, value):
-    with pytest.raises(ValueError, match=rf"optimize\.{name} is {value}, which is out of range"):
-        OptimizeConfig(**{name: value})
-
-
 def test_nesterov_without_momentum_is_plain_sgd():
     reports = train_small(small_model(), OptimizeConfig(epochs=1, batch_size=16, momentum=0.0))
     assert math.isfinite(reports[0].loss)
+
+
+def test_a_mixed_image_is_of_both_classes_by_its_shares():
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
+    batch = Batch(torch.zeros(2, 1), torch.tensor([0, 2]), torch.arange(2), keeps=torch.tensor([1.0, 0.25]))
+    found = batch_loss(logits, batch, label_smoothing=0.1)
+    soft = torch.tensor([[1.0, 0.0, 0.0], [0.75, 0.0, 0.25]])
+    expected = -((0.9 * soft + 0.1 / 3) * logits.log_softmax(1)).sum(1).mean()
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def weights_of(learner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in learner.weights().items()}
+
+
+def test_the_average_follows_the_weights_and_is_what_is_tested():
+    weights, averages = [], []
+    feed = one_batch(torch.tensor([[1.0], [-2.0]]), [0, 1])
+
+    def look(report: EpochReport, learner) -> None:
+        weights.append(learner.model.weight.detach().clone())
+        averages.append(learner.average["weight"].clone())
+        assert not torch.equal(learner.tested()(torch.ones(1, 1)), learner.model(torch.ones(1, 1)))
+
+    torch.manual_seed(0)
+    model = nn.Linear(1, 2, bias=False)
+    expected = model.weight.detach().clone()
+    config = OptimizeConfig(epochs=12, batch_size=2, lr=0.3, warmup=0, ema=0.5)
+    train(model, feed, Judges(feed), config, device="cpu", autocast=False, on_epoch=look)
+    for step, (weight, average) in enumerate(zip(weights, averages, strict=True), start=1):
+        decay = min(0.5, step / (step + 9))
+        expected = decay * expected + (1 - decay) * weight
+        torch.testing.assert_close(average, expected, atol=1e-6, rtol=0)
+
+
+RESUMED = OptimizeConfig(epochs=4, batch_size=16, lr=0.05, warmup=0.3, ema=0.9, held_out=0.2, first_size=4)
+
+
+def test_a_training_that_goes_on_is_bit_identical_to_one_that_never_stopped():
+    feed = pipeline(augment=AugmentConfig(crop_padding=2, mix="mixup"))
+    judges, checkpoints, finals = Judges(clean(), held_out=clean()), [], []
+
+    def keep(report: EpochReport, learner) -> None:
+        checkpoint = learner.checkpoint(([] if not checkpoints else kept_reports) + [report])
+        kept_reports.append(report)
+        checkpoints.append(replace(checkpoint, tensors={name: tensor.clone() for name, tensor in checkpoint.tensors.items()}))
+        finals.append(weights_of(learner))
+
+    kept_reports: list[EpochReport] = []
+    whole = train_small(small_model(), RESUMED, feed=feed, judges=judges, on_epoch=keep)
+    for done in (1, 3):
+        final = []
+        resume = replace(checkpoints[done - 1], reports=[asdict(report) for report in whole[:done]])
+        again = train_small(
+            small_model(seed=7), RESUMED, feed=feed, judges=judges, resume=resume,
+            on_epoch=lambda report, learner, final=final: final.append(weights_of(learner)),
+        )  # fmt: skip
+        timeless = [[replace(report, epoch_s=0, images_per_s=0) for report in reports] for reports in (whole, again)]
+        assert timeless[0] == timeless[1]
+        assert len(final) == 4 - done
+        assert all(torch.equal(final[-1][name], finals[-1][name]) for name in final[-1])
+
+
+def test_growing_images_reach_their_size():
+    sizes = []
+
+    class Witness(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                sizes.append(tuple(images.shape[2:]))
+            return self.scale * images.mean((2, 3))
+
+    config = OptimizeConfig(epochs=4, batch_size=96, first_size=4, full_size_from=0.5)
+    train_small(Witness(), config, feed=pipeline(batch_size=96))
+    assert sizes == [(4, 4), (8, 8), (8, 8), (8, 8)] or sizes[0] == (4, 4)
+    assert sizes[2:] == [(8, 8), (8, 8)]
+
+
+def test_the_best_epoch_is_chosen_by_images_held_out_of_training():
+    reports = [
+        replace(report(epoch, epoch_s=1.0, top1=top1), held_out_top1_pct=held_out, decoded_top1_pct=top1 - 1)
+        for epoch, top1, held_out in ((0, 90.0, 50.0), (1, 60.0, 80.0), (2, 70.0, 80.0))
+    ]
+    assert best_epoch(reports).epoch == 1
+    found = summary(reports)
+    assert (found["best_epoch"], found["best_top1_pct"], found["held_out_top1_pct"]) == (1, 60.0, 80.0)
+    assert (found["top1_pct"], found["decoded_top1_pct"]) == (70.0, 69.0)
+
+
+def test_each_judge_has_a_column_of_its_own():
+    (found,) = train_small(small_model(), OptimizeConfig(epochs=1, batch_size=16), judges=Judges(clean(), clean(), pipeline()))
+    assert found.decoded_top1_pct == found.top1_pct
+    assert found.held_out_top1_pct is not None
+
+
+def test_labels_beyond_the_networks_classes_are_refused():
+    require_classes(torch.tensor([0, 2]), 3)
+    for labels in ([0, 3], [-1, 2]):
+        with pytest.raises(ValueError, match=r"labels reach from -?\d to \d, the network has classes 0\.\.2"):
+            require_classes(torch.tensor(labels), 3)
+
+
+def test_an_epoch_without_a_readable_image_is_an_error():
+    with pytest.raises(ValueError, match="no image of the epoch could be read"):
+        train_small(small_model(), OptimizeConfig(epochs=1, batch_size=16), feed=Fixed([]))

@@ -40,3 +40,10 @@ FORMULA_RGB = 4e-8
 
 # accurate_sin for |x| <= 10,000 against float64; half an ulp of 1 is 3.0e-8. Measured: 1.21e-7.
 ACCURATE_SIN = 1.5e-7
+
+# A bilinear warp to whole pixels, of values up to 4, against the gather of the same pixels: coordinates in float32 put the
+# sample up to 1e-6 of a pixel off. Measured: 5.3e-6.
+WARP_WHOLE_PIXELS = 2e-5
+
+# Weights after four steps on two processes against one: their gradients are sums in another order. Measured: 1.5e-8.
+TWO_PROCESSES = 1e-6

@@ -13,25 +13,37 @@ from torch import Tensor
 _STREAM = 2  # keeps the order apart from the other draws of the same (seed, epoch)
 
 
+class PipelineUnavailable(Exception):
+    """A pipeline cannot run here; the message says which, and what is missing."""
+
+
+class DeviceTooSmall(Exception):
+    """A dataset does not fit the free memory of a device; the message says what is needed, free, and what would fit."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images ready for the network.
 
     Args:
         images: floating [B, 3, height, width], normalised, channels_last, on the device.
-        labels: int64 [B], on the device.
+        labels: [B, ...], on the device; int64 [B] for classes.
         ids: int64 [B], positions in the pipeline's dataset, on the CPU.
+        keeps: float32 [B], the share of each image that is its own where neighbours were mixed, on the device; else None.
+            The rest is that of ``labels.roll(1, 0)``.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
+    keeps: Tensor | None = None
 
 
 class Pipeline(Protocol):
     """A way to feed a network.
 
-    `len` is the number of images; `epoch(k)` yields `n_batches` batches of them in the order of epoch k, each image once at most.
+    `len` is the number of images; `epoch(k)` yields `n_batches` batches of them in the order of epoch k, each image once at
+    most, from batch `start` on.
     """
 
     def __len__(self) -> int: ...
@@ -39,7 +51,7 @@ class Pipeline(Protocol):
     @property
     def n_batches(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[Batch]: ...
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]: ...
 
 
 def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
@@ -71,3 +83,35 @@ def epoch_batches(*, n_images: int, batch_size: int, epoch: int, seed: int | Non
         return torch.arange(n_images).split(batch_size)
     order = torch.from_numpy(np.random.default_rng((seed, epoch, _STREAM)).permutation(n_images))
     return order[: n_batches * batch_size].split(batch_size)
+
+
+def share_of_rank(batches: tuple[Tensor, ...], *, rank: int, world_size: int) -> tuple[Tensor, ...]:
+    """Return what one of `world_size` processes takes of each batch; the shares of all, in turn, are the batches.
+
+    A batch of fewer images than processes, as only the last of an unshuffled epoch is, leaves some processes without a share.
+
+    Raises:
+        ValueError: if `rank` is not one of the processes.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank is {rank}, expected 0..{world_size - 1}")
+    if world_size == 1:
+        return batches
+    shares = (batch.tensor_split(world_size)[rank] for batch in batches)
+    return tuple(share for share in shares if len(share))
+
+
+def require_fits(n_bytes: int, *, n_images: int, device: torch.device, what: str) -> None:
+    """Refuse what a device has no memory for, before any of it is copied.
+
+    Raises:
+        DeviceTooSmall: if `device` is a GPU with fewer free bytes.
+    """
+    if device.type != "cuda":
+        return
+    free, _ = torch.cuda.mem_get_info(device)
+    if n_bytes > free:
+        fitting = free * n_images // n_bytes
+        raise DeviceTooSmall(
+            f"{what} need {n_bytes:,} bytes, {device} has {free:,} free: {fitting:,} of the {n_images:,} images would fit"
+        )

@@ -1,15 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from kernels.spec import SirenSpec
-from rapid_inr.augment import AugmentConfig, crop_and_flip, draw
+from rapid_inr.augment import AugmentConfig, draw
 from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.decode import decode
 from rapid_inr.metrics import to_8bit
-from rapid_inr.pipelines.on_device import DevicePipeline, inr_pipeline, resident_pipeline
+from rapid_inr.pipelines import batches as batches_module
+from rapid_inr.pipelines.batches import DeviceTooSmall
+from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
+from rapid_inr.pipelines.pipeline import BatchPipeline, Streamed
 from rapid_inr.siren import initial_weights
 from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.packed import PackedStore, StoreHeader
+from rapid_inr.warp import crop_and_flip
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)
 N = 10
@@ -59,9 +65,9 @@ def test_each_image_comes_with_its_label_and_its_id():
     everything = next(iter(resident(images, batch_size=N).epoch(0))).images
     seen = []
     for batch in resident(images, labels=labels, batch_size=4, seed=1).epoch(2):
-        assert batch.labels.dtype == batch.ids.dtype == torch.int64
+        assert batch.ids.dtype == torch.int64
         assert batch.ids.device.type == "cpu"
-        assert torch.equal(batch.labels, labels[batch.ids].long())
+        assert torch.equal(batch.labels, labels[batch.ids])
         assert torch.equal(batch.images, everything[batch.ids])
         seen += batch.ids.tolist()
     assert len(seen) == len(set(seen)) == 8
@@ -87,9 +93,9 @@ def test_augmented_batches_are_channels_last_too(augment):
 def test_an_image_gets_its_own_draw_of_the_epoch(padding):
     augment = AugmentConfig(crop_padding=3, padding=padding)
     clean = next(iter(resident(batch_size=N).epoch(0))).images
-    draws = draw(N, augment, seed=4, epoch=5)
+    draws = draw(N, augment, seed=4, epoch=5, image_size=(16, 20))
     black = -torch.tensor(MEAN) / torch.tensor(STD)
-    expected = crop_and_flip(clean, draws.shifts, draws.flips, padding=padding, black=black)
+    expected = crop_and_flip(clean, draws.shifts, draws.flips, outside=padding, black=black)
     for batch_size in (3, 5):
         for batch in resident(batch_size=batch_size, augment=augment, seed=4).epoch(5):
             assert torch.equal(batch.images, expected[batch.ids])
@@ -181,14 +187,57 @@ def test_a_pipeline_refuses_what_it_could_not_feed():
 def test_the_order_of_an_epoch_goes_to_the_device_once():
     asked = []
 
-    def fetch(ids):
-        asked.append(ids)
-        return torch.empty((len(ids), 3, 4, 4), device=ids.device)
+    def stream(batches, geometry):
+        for ids in batches:
+            asked.append(ids.device)
+            yield Streamed(torch.empty((len(ids), 3, 4, 4), device=ids.device.device))
 
-    labels, black = torch.zeros(N, dtype=torch.int64, device="meta"), torch.zeros(3, device="meta")
-    pipeline = DevicePipeline(fetch, labels, black=black, batch_size=4, augment=AugmentConfig(), seed=0, nbytes=0)
+    labels, colour = torch.zeros(N, dtype=torch.int64, device="meta"), torch.ones(3, device="meta")
+    pipeline = BatchPipeline(stream, labels, image_size=(4, 4), mean=colour, std=colour, batch_size=4, seed=0)
     batches = list(pipeline.epoch(0))
     assert {ids.device.type for ids in asked} == {"meta"}
     assert asked[0]._base is not None
     assert asked[0]._base is asked[1]._base  # views of one copy
     assert {batch.ids.device.type for batch in batches} == {"cpu"}
+
+
+def test_images_that_do_not_fit_the_device_are_refused_before_they_are_copied(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (N * 16 * 20 * 3 - 1, 10**6))
+    message = r"the raw images need 9,600 bytes, cuda has 9,599 free: 9 of the 10 images would fit"
+    with pytest.raises(DeviceTooSmall, match=message):
+        resident(device="cuda")
+    device = torch.device("cuda")
+    batches_module.require_fits(9_599, n_images=N, device=device, what="the images")
+    batches_module.require_fits(10**12, n_images=N, device=torch.device("cpu"), what="the images")
+
+
+def test_labels_of_any_type_pass_through(device):
+    boxes = torch.rand(N, 4, generator=torch.Generator().manual_seed(0))
+    for pipeline in (resident(labels=boxes, seed=0), inr_pipeline(small_store(device, labels=False), labels=boxes, batch_size=4)):
+        for batch in pipeline.epoch(0):
+            assert torch.equal(batch.labels.cpu(), boxes[batch.ids])
+    with pytest.raises(ValueError, match=r"labels are \(9, 4\), expected one for each of the 10 images"):
+        inr_pipeline(small_store(device), labels=boxes[:9], batch_size=4)
+
+
+def test_a_moved_image_is_its_inr_evaluated_where_the_raw_one_is_sampled(device):
+    store = small_store(device)
+    decoded = decode(store, torch.arange(N), size=(96, 128)).permute(0, 2, 3, 1).contiguous()
+    for augment in (AugmentConfig(crop_padding=0, scale=(0.3, 1.0)), AugmentConfig(rotation_degrees=30, padding="zero")):
+        options = {"batch_size": 5, "augment": augment, "seed": 3}
+        raw = resident_pipeline(decoded, store.labels, mean=MEAN, std=STD, device=device, **options)
+        for a, b in zip(raw.epoch(1), inr_pipeline(store, size=(96, 128), **options).epoch(1), strict=True):
+            assert torch.equal(a.ids, b.ids)
+            difference = (a.images - b.images).abs() * torch.tensor(STD, device=device)[:, None, None] * 255
+            # what is left is bilinear sampling of smooth pictures, and a black border that falls between two pixels
+            assert difference.mean() < 1.0
+            assert difference.median() <= 1.0
+
+
+def test_a_smaller_image_is_averaged_over_its_pixels(device):
+    store = small_store(device)
+    (small,) = inr_pipeline(store, batch_size=N, size=(12, 16)).epoch(0)
+    (part,) = replace(inr_pipeline(store, batch_size=N, size=(12, 16)), size=(6, 8)).epoch(0)
+    expected = torch.nn.functional.avg_pool2d(small.images, 2)
+    assert part.images.shape == (N, 3, 6, 8)
+    assert ((part.images - expected).abs() * torch.tensor(STD, device=device)[:, None, None] * 255).max() < 1.1  # two roundings

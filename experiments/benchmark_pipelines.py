@@ -1,0 +1,190 @@
+"""`suite=pipelines`: how fast each way to feed the network is alone, beside the network's step, and together with it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.nn import functional as F
+
+from experiments.arms import ARMS, FROM_FILES, Arm, open_arm
+from experiments.build import build_autocast, build_backbone_config, build_device, build_source, plain
+from experiments.cli import CONFIGS
+from experiments.encoding import encode_dataset, plan_encode
+from experiments.export import DEFAULT_QUALITY
+from experiments.provenance import dataset_facts
+from rapid_inr.backbone import build_backbone
+from rapid_inr.data.export import export_images
+from rapid_inr.files import atomic
+from rapid_inr.pipelines.batches import Batch, DeviceTooSmall, PipelineUnavailable
+from rapid_inr.tables import Column, markdown_table, metric
+from rapid_inr.tracking import Run
+
+
+@dataclass(frozen=True)
+class ArmSpeed:
+    """What an arm reaches; speeds are medians over epochs.
+
+    Args:
+        loader_images_per_s: of batches that nobody uses.
+        step_images_per_s: of training steps on one batch that lies ready.
+        together_images_per_s: of training.
+        headspace: loader over step: below 1 the network waits.
+        of_resident: together, as a fraction of the resident arm's.
+        cpu_s: processor seconds of an epoch together, worker processes included.
+    """
+
+    arm: str
+    loader_images_per_s: float
+    step_images_per_s: float
+    together_images_per_s: float
+    headspace: float
+    of_resident: float
+    device_bytes: int
+    host_bytes: int
+    cpu_s: float
+
+
+def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
+    """Time every arm in ``arms`` that can run here, tell why the others cannot, and leave table and CSV in the run."""
+    unknown = sorted(set(cfg.arms) - set(ARMS))
+    if unknown or not cfg.arms:
+        raise ValueError(f"arms holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(ARMS)}")
+    inputs = _inputs(cfg, run)
+    speeds: list[ArmSpeed] = []
+    for name in sorted(cfg.arms, key=ARMS.index):  # resident first, which the others are held against
+        arm_cfg = _config_of(cfg, name, inputs)
+        try:
+            arm = open_arm(arm_cfg)
+        except (PipelineUnavailable, DeviceTooSmall) as error:
+            run.warn("arm_left_out", f"{name}: {error}")
+            continue
+        speeds.append(_time_arm(arm_cfg, arm, resident=next((s for s in speeds if s.arm == "resident"), None)))
+    if not speeds:
+        raise ValueError("none of the arms can run here")
+    _write(run.folder, speeds)
+    return _metrics(speeds) | {"images": len(arm.pipeline), "batch_size": cfg.optimize.batch_size}
+
+
+def _metrics(speeds: list[ArmSpeed]) -> dict[str, float]:
+    return {f"{s.arm}_{name}": value for s in speeds for name, value in asdict(s).items() if name != "arm"}
+
+
+def _inputs(cfg: DictConfig, run: Run) -> dict[str, str]:
+    """Return the store and the files that the arms read; those that are not given are made in the run's folder."""
+    inputs = {"store": cfg.store, "files": cfg.files}
+    if "inr" in cfg.arms and cfg.store is None:
+        inputs["store"] = str(run.folder / "train.inr")
+        encode_dataset(cfg, plan_encode(cfg, split="train"), run, out=Path(inputs["store"]))
+        run.metrics.clear()  # of encoding: not what is measured here
+    if set(cfg.arms) & set(FROM_FILES) and cfg.files is None:
+        inputs["files"] = str(run.folder / "files")
+        sources = {split: build_source(cfg, split=split) for split in ("train", "test")}
+        settings = {"dataset": dataset_facts(cfg), "format": "jpeg", "quality": DEFAULT_QUALITY}
+        export_images(sources, Path(inputs["files"]), settings=settings, on_corrupt=cfg.dataset.on_corrupt)
+    return inputs
+
+
+def _config_of(cfg: DictConfig, name: str, inputs: dict[str, str]) -> DictConfig:
+    """Return the configuration of an arm: its own as in configs/pipeline, with the number of workers that all share."""
+    own = OmegaConf.load(CONFIGS / "pipeline" / f"{name}.yaml")
+    if "workers" in own:
+        own.workers = cfg.workers
+    reads = {"store": inputs["store"] if name == "inr" else None, "files": inputs["files"] if name in FROM_FILES else None}
+    return OmegaConf.create(plain(cfg) | {"pipeline": own, **reads})
+
+
+def _time_arm(cfg: DictConfig, arm: Arm, *, resident: ArmSpeed | None) -> ArmSpeed:
+    device, feed = build_device(cfg), arm.pipeline
+    step = _stepper(cfg, arm)
+    n_images = feed.n_batches * feed.batch_size
+    ready = next(iter(feed.epoch(0)))
+
+    alone = _epochs_s(lambda k: [None for _ in feed.epoch(k)], repeats=cfg.repeats, device=device)
+    steps = _epochs_s(lambda k: [step(ready) for _ in range(feed.n_batches)], repeats=cfg.repeats, device=device)
+    before = _cpu_s()
+    together = _epochs_s(lambda k: [step(batch) for batch in feed.epoch(k)], repeats=cfg.repeats, device=device)
+    cpu_s = (_cpu_s() - before) / (cfg.repeats + 1)
+    loader_rate, step_rate, rate = (n_images / seconds for seconds in (alone, steps, together))
+    return ArmSpeed(
+        arm.name, loader_images_per_s=loader_rate, step_images_per_s=step_rate, together_images_per_s=rate,
+        headspace=loader_rate / step_rate, of_resident=rate / (resident.together_images_per_s if resident else rate),
+        device_bytes=feed.nbytes, host_bytes=feed.host_bytes, cpu_s=cpu_s,
+    )  # fmt: skip
+
+
+def _stepper(cfg: DictConfig, arm: Arm) -> Callable[[Batch], None]:
+    """Return a training step of the configured backbone."""
+    device, autocast = build_device(cfg), build_autocast(cfg)
+    model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
+    model.to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+
+    def step(batch: Batch) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            loss = F.cross_entropy(model(batch.images), batch.labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _epochs_s(epoch: Callable[[int], object], *, repeats: int, device: torch.device) -> float:
+    """Return the median seconds of an epoch, the first left out, in which workers start and kernels are chosen."""
+    seconds = []
+    for number in range(repeats + 1):
+        _finish(device)
+        began = time.perf_counter()
+        epoch(number)
+        _finish(device)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _cpu_s() -> float:
+    """Return the processor seconds of this process and of all that it has started; of itself alone where there is no /proc."""
+    parents, seconds = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # what follows the name, which may hold spaces
+        except OSError:
+            continue  # it has ended
+        parents[int(path.parent.name)] = int(fields[1])
+        seconds[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    family = {os.getpid()}
+    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return sum(seconds[pid] for pid in family) if seconds else time.process_time()
+
+
+def _write(folder: Path, speeds: list[ArmSpeed]) -> None:
+    rows = [{"metrics": asdict(speed)} for speed in speeds]
+    columns = (
+        Column("arm", metric("arm", "s"), right=False), Column("loader alone, images/s", metric("loader_images_per_s", ",.0f")),
+        Column("step alone, images/s", metric("step_images_per_s", ",.0f")),
+        Column("together, images/s", metric("together_images_per_s", ",.0f")), Column("headspace", metric("headspace", ".2f")),
+        Column("of resident", metric("of_resident", ".2f")), Column("bytes on the device", metric("device_bytes", ",d")),
+        Column("bytes on the host", metric("host_bytes", ",d")), Column("CPU s an epoch", metric("cpu_s", ".2f")),
+    )  # fmt: skip
+    table = markdown_table(rows, columns)
+    print(table)
+    with atomic(folder / "pipelines.md") as path:
+        path.write_text(table + "\n", encoding="utf-8")
+    with atomic(folder / "pipelines.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(asdict(speeds[0])))
+        writer.writeheader()
+        writer.writerows(asdict(speed) for speed in speeds)

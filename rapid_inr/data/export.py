@@ -1,0 +1,200 @@
+"""A dataset written once as image files, so that everything that reads files sees the same images.
+
+FOLDER/settings.json                what decides the files, written first: a second start goes on where the first ended
+FOLDER/train/CLASS/train_00000.jpg  one file an image, each whole or not there
+FOLDER/index.json                   what lies where, written last: a folder with an index is complete
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rapid_inr.data.moments import ChannelMoments, Triple
+from rapid_inr.data.reading import read_chunks
+from rapid_inr.data.source import ImageSource
+from rapid_inr.files import atomic
+
+FORMATS = {"jpeg": ".jpg", "png": ".png"}
+_SAMPLE = 256  # images by which a quality is chosen for a number of bytes
+
+
+class ExportError(Exception):
+    """A folder is not a whole export, or one of other settings; the message names the folder."""
+
+
+@dataclass(frozen=True)
+class ExportedSplit:
+    """The files of a split, relative to the folder, with each image's id in its source and its class."""
+
+    files: tuple[str, ...]
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A folder of image files.
+
+    Args:
+        folder: where the files lie.
+        settings: what decides them: dataset, format, quality.
+        class_names: in the order of the labels.
+        size: (height, width) of all images, or None where they differ.
+        mean: per channel, of the training images before they were written.
+        std: likewise.
+        splits: by name.
+        n_bytes: of all files.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    class_names: tuple[str, ...]
+    size: tuple[int, int] | None
+    mean: Triple
+    std: Triple
+    splits: dict[str, ExportedSplit]
+    n_bytes: int
+
+    def paths(self, split: str) -> list[Path]:
+        return [self.folder / file for file in self.splits[split].files]
+
+
+def encode_image(pixels: np.ndarray, *, format: str, quality: int) -> bytes:
+    """Return an image, uint8 [height, width, 3], as the bytes of a file; `quality` is that of JPEG, 1 to 95."""
+    data = io.BytesIO()
+    options = {"quality": quality} if format == "jpeg" else {}
+    Image.fromarray(pixels).save(data, format=format, **options)
+    return data.getvalue()
+
+
+def quality_for_bytes(source: ImageSource, n_bytes: float) -> int:
+    """Return the highest JPEG quality at which images take no more than `n_bytes` on average, by an even sample of them.
+
+    Raises:
+        ValueError: if they take more at quality 1.
+    """
+    chosen = source.ids[np.unique(np.linspace(0, len(source) - 1, min(_SAMPLE, len(source))).round().astype(int))]
+    images = [source.read(int(image_id)) for image_id in chosen]
+
+    def mean_bytes(quality: int) -> float:
+        return sum(len(encode_image(image, format="jpeg", quality=quality)) for image in images) / len(images)
+
+    least = mean_bytes(1)
+    if least > n_bytes:
+        raise ValueError(f"bytes is {n_bytes:,.0f} an image, but JPEG takes {least:,.0f} even at quality 1")
+    low, high = 1, 95
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if mean_bytes(middle) <= n_bytes else (low, middle - 1)
+    return low
+
+
+def export_images(
+    sources: Mapping[str, ImageSource],
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    on_corrupt: str = "fail",
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> Export:
+    """Write the images of each split into a folder, or those that an earlier start has not written.
+
+    Args:
+        sources: by split; "train" among them, whose labels and classes are those of all.
+        settings: JSON values; "format" and "quality" of `encode_image` among them.
+        on_corrupt: as `read_chunks`.
+
+    Raises:
+        ExportError: if the folder holds an export of other settings, or files that are none of an export.
+        ValueError: if there are no labels.
+    """
+    settings = json.loads(json.dumps(dict(settings)))
+    _claim(folder, settings)
+    moments, splits, sizes, n_bytes = ChannelMoments(), {}, set(), 0
+    for split, source in sources.items():
+        if source.labels is None:
+            raise ValueError(f"dataset={source.name} has no labels, so it has no class folders")
+        folders = [_folder_name(name) for name in source.class_names]
+        if len(set(folders)) < len(folders):
+            raise ValueError(f"dataset={source.name} has classes whose names make the same folder")
+        files, ids, labels = [], [], []
+        for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
+            for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
+                file = f"{split}/{folders[label]}/{source.name_of(image_id)}{FORMATS[settings['format']]}"
+                n_bytes += _write(folder / file, pixels, settings)
+                sizes.add(pixels.shape[:2])
+                files.append(file)
+                if split == "train":
+                    moments.add(pixels)
+            ids += chunk.ids.tolist()
+            labels += chunk.labels.tolist()
+            on_progress(len(chunk.ids))
+        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels))
+    mean, std = moments.mean_std()
+    size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
+    export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
+    _write_json(folder / "index.json", {key: value for key, value in asdict(export).items() if key != "folder"})
+    return export
+
+
+def _folder_name(class_name: str) -> str:
+    return class_name.replace("/", "_").replace("\\", "_").lstrip(".") or "_"
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / "settings.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for key in sorted(found.keys() | settings.keys()):
+            if found.get(key) != settings.get(key):
+                raise ExportError(f"{folder} holds an export with {key}={found.get(key)}, this is {key}={settings.get(key)}")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
+    _write_json(path, settings)
+
+
+def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:
+    """Write an image unless it is there already; return the bytes of its file."""
+    if not path.is_file():
+        with atomic(path) as temporary:
+            temporary.write_bytes(encode_image(pixels, format=settings["format"], quality=settings["quality"]))
+    return path.stat().st_size
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def read_export(folder: Path | str) -> Export:
+    """Read the index of a folder of exported images.
+
+    Raises:
+        ExportError: if there is no index, or it is not one.
+    """
+    folder = Path(folder)
+    how = f"write it with: python -m experiments.export dataset=... out={folder}"
+    if not (folder / "index.json").is_file():
+        begun = "an unfinished" if (folder / "settings.json").is_file() else "no"
+        raise ExportError(f"{folder} holds {begun} export; {how}")
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        splits = {
+            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels")))
+            for name, split in index["splits"].items()
+        }
+        return Export(
+            folder, index["settings"], tuple(index["class_names"]), None if index["size"] is None else tuple(index["size"]),
+            tuple(index["mean"]), tuple(index["std"]), splits, index["n_bytes"],
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{folder / 'index.json'} is not the index of an export ({error}); {how}") from None

@@ -1,0 +1,268 @@
+"""Batches through NVIDIA DALI: image files read here, decoded by its threads or, on a GPU, by nvJPEG (`mixed`)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rapid_inr.data.source import CorruptImage
+from rapid_inr.pipelines.batches import PipelineUnavailable
+from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb
+from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.warp import Geometry
+
+RECIPES = ("tuned", "published")
+PUBLISHED_BATCH = 64  # images decoded at once in the paper's repository
+
+
+def require_dali() -> None:
+    """Raise PipelineUnavailable where DALI is not installed."""
+    if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
+        raise PipelineUnavailable("pipeline=dali needs NVIDIA DALI: pip install nvidia-dali-cuda130 (199 MB), or '.[dali]'")
+
+
+class _Graph:
+    """A DALI pipeline that asks for the files of batch after batch, `depth` of them ahead, and gives their images in turn.
+
+    Args:
+        size: (height, width) of the results where each image is cropped and resized, reading no more of it than the crop
+            needs; None where it is decoded whole.
+    """
+
+    def __init__(self, *, device: torch.device, max_batch: int, threads: int, depth: int, size: tuple[int, int] | None) -> None:
+        from nvidia.dali import fn, pipeline_def, types
+
+        on_gpu = device.type == "cuda"
+        decoder = {"device": "mixed" if on_gpu else "cpu", "output_type": types.RGB, "jpeg_fancy_upsampling": True}
+        self._asked: Iterator[tuple] = iter(())
+        names = ["encoded"] if size is None else ["encoded", "anchor", "shape", "flip"]
+        kinds = [types.UINT8, *[types.INT32] * (len(names) - 1)]
+
+        @pipeline_def(
+            batch_size=max_batch, num_threads=threads, prefetch_queue_depth=depth,
+            device_id=(device.index or 0) if on_gpu else None,
+        )  # fmt: skip
+        def graph():
+            ndims = [1, 1, 1, 0][: len(names)]
+            encoded, *moves = fn.external_source(
+                source=lambda: next(self._asked), num_outputs=len(names), dtype=kinds, ndim=ndims, batch=True
+            )
+            if size is None:
+                return fn.decoders.image(encoded, **decoder)
+            anchors, shapes, flips = moves
+            images = fn.decoders.image_slice(encoded, anchors, shapes, axis_names="HW", **decoder)
+            images = fn.resize(images, size=list(size), interp_type=types.INTERP_LINEAR, dtype=types.FLOAT)
+            return fn.flip(images, horizontal=flips)
+
+        self._pipeline, self._on_gpu = graph(), on_gpu
+        self._pipeline.build()
+
+    def images(self, asked: Iterator[tuple]) -> Iterator[Tensor]:
+        """Yield the images of each batch that `asked` gives, [b, height, width, 3], copied, since DALI will write there again.
+
+        Raises:
+            RuntimeError: if an image could not be decoded, or they differ in size: DALI does not say which. The graph can then
+                be used no more.
+        """
+        self._asked = asked
+        try:
+            while True:
+                try:
+                    (images,) = self._pipeline.run()
+                except StopIteration:
+                    break
+                yield self._copied(images)
+        except GeneratorExit:
+            self._drain()
+            raise
+        self._pipeline.reset()
+
+    def _copied(self, images) -> Tensor:
+        if self._on_gpu:
+            return torch.from_dlpack(images.as_tensor()).clone()
+        return torch.from_numpy(np.array(images.as_array()))
+
+    def _drain(self) -> None:
+        """Take what is on its way when an epoch is left early, so that the graph can begin another."""
+        self._asked = iter(())
+        try:
+            while True:
+                self._pipeline.run()
+        except StopIteration:
+            self._pipeline.reset()
+
+
+def dali_pipeline(
+    paths: Sequence[Path],
+    labels: Tensor,
+    *,
+    image_size: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device | str,
+    threads: int,
+    prefetch: int = 2,
+    recipe: str = "tuned",
+    on_faults: Faults = fail_on,
+    dtype: torch.dtype = torch.float32,
+    **options,
+) -> BatchPipeline:
+    """Let DALI decode image files.
+
+    A random resized crop without rotation is DALI's own work, from our draws; other augmentation is tensor code on the device.
+
+    Args:
+        paths: of N image files of one size.
+        threads: of DALI, at least 1.
+        prefetch: batches on their way, at least 1.
+        recipe: ``tuned``; or ``published`` in the manner of the paper's repository: one crop and one flip for all images of a
+            batch, every image decoded whole and at most 64 at once, nothing prefetched.
+        on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
+        options: of `BatchPipeline`, `batch_size` at least.
+
+    Raises:
+        PipelineUnavailable: if DALI is not installed.
+        ValueError: if an argument is out of range; as `BatchPipeline`.
+    """
+    require_dali()
+    if threads < 1 or prefetch < 1 or recipe not in RECIPES:
+        raise ValueError(
+            f"threads {threads}, prefetch {prefetch}, recipe {recipe!r}: expected at least 1, 1, and one of {RECIPES}"
+        )
+    device = torch.device(device)
+    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    published = recipe == "published"
+    reader = _Reader(
+        list(paths), image_size=image_size, device=device, threads=threads, depth=1 if published else prefetch,
+        max_batch=min(options["batch_size"], PUBLISHED_BATCH) if published else options["batch_size"],
+        may_fuse=not published, on_faults=on_faults,
+    )  # fmt: skip
+    normalize = normalizer(mean, std, dtype)
+
+    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
+        fused = reader.fuses(geometry)
+        for ids, (images, kept) in zip(batches, reader.batches(batches, geometry), strict=True):
+            there = ids.device if kept is None else ids.device[kept.to(device)]
+            images = normalize(images.to(device))
+            if not fused and len(there):
+                images = (geometry.alike(ids.device) if published else geometry).apply(images, there)
+            yield Streamed(images, kept)
+
+    return BatchPipeline(stream, labels.to(device), image_size=image_size, mean=mean, std=std, **options)
+
+
+class _Reader:
+    """Reads files and hands them to a graph, batch after batch; a batch with files that cannot be decoded goes without them."""
+
+    def __init__(
+        self, paths: list[Path], *, image_size: tuple[int, int], device: torch.device, threads: int, depth: int, max_batch: int,
+        may_fuse: bool, on_faults: Faults,
+    ) -> None:  # fmt: skip
+        self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
+        self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}
+        self._graphs: dict[tuple[int, int] | None, _Graph] = {}
+
+    def fuses(self, geometry: Geometry) -> bool:
+        draws = geometry.draws
+        return self._may_fuse and draws is not None and draws.boxes is not None and draws.angles is None
+
+    def batches(self, batches: Sequence[Ids], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield the images of each batch, and which of its ids they are if not all; a large batch is decoded in parts."""
+        counts = [len(ids) for ids in batches]
+        parts = [part for ids in batches for part in ids.host.split(self._options["max_batch"])]
+        decoded = self._parts(parts, geometry)
+        for count in counts:
+            images, kept, first = [], [], 0
+            while first < count:
+                found, positions, asked = next(decoded)
+                images.append(found)
+                kept.append(positions + first)
+                first += asked
+            whole = sum(map(len, kept)) == count
+            yield torch.cat(images) if len(images) > 1 else images[0], None if whole else torch.cat(kept)
+
+    def _parts(self, parts: list[Tensor], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield the images of each part, their positions in it, and how many were asked for."""
+        good: list[Tensor] = [torch.arange(len(part)) for part in parts]
+        done = 0
+        while done < len(parts):
+            size = geometry.size if self.fuses(geometry) else None
+            asked: deque[int] = deque()  # the parts that DALI has been given
+            if size not in self._graphs:
+                self._graphs[size] = _Graph(size=size, **self._options)
+            decoded = self._graphs[size].images(self._files(parts, good, asked, geometry, done))
+            try:
+                while done < len(parts):
+                    images = next(decoded, None)
+                    while done < len(parts) and (images is None or asked[0] != done):  # nothing of that part could be read
+                        yield torch.empty((0, *geometry.image_size, 3), dtype=torch.uint8), good[done], len(parts[done])
+                        done += 1
+                    if images is not None:
+                        asked.popleft()
+                        yield images, good[done], len(parts[done])
+                        done += 1
+            except RuntimeError:
+                del self._graphs[size]  # it runs no more
+                done = asked[0]
+                good[done] = self._readable(parts[done], good[done])
+
+    def _files(
+        self, parts: list[Tensor], good: list[Tensor], asked: deque[int], geometry: Geometry, first: int
+    ) -> Iterator[tuple]:
+        """Yield what a graph asks for of each part with a file that has bytes at all, noting in `asked` which part it is."""
+        for number in range(first, len(parts)):
+            part = parts[number]
+            files, good[number] = self._read(part, good[number])
+            if not files:
+                continue
+            asked.append(number)
+            if not self.fuses(geometry):
+                yield (files,)
+                continue
+            ids = part[good[number]].to(geometry.black.device)
+            boxes, flips = (drawn[ids].cpu().int().numpy() for drawn in (geometry.draws.boxes, geometry.draws.flips))
+            yield files, list(boxes[:, :2]), list(boxes[:, 2:]), list(flips)
+
+    def _read(self, part: Tensor, positions: Tensor) -> tuple[list[np.ndarray], Tensor]:
+        """Return the bytes of the files of a part, and the positions of those that have any; the others are faults."""
+        files, readable, faults = [], [], []
+        for position in positions.tolist():
+            path = self._paths[int(part[position])]
+            try:
+                file = np.fromfile(path, dtype=np.uint8)
+            except OSError as error:
+                faults.append(f"{path}: cannot be read ({error})")
+                continue
+            if len(file) == 0:
+                faults.append(f"{path}: cannot be read as an image (it is empty)")
+                continue
+            files.append(file)
+            readable.append(position)
+        self._on_faults(faults)
+        return files, torch.tensor(readable, dtype=torch.int64)
+
+    def _readable(self, part: Tensor, positions: Tensor) -> Tensor:
+        """Return the positions of a part whose files Pillow can read, since DALI names none; the others are faults.
+
+        Raises:
+            CorruptImage: if Pillow reads them all.
+        """
+        readable, faults = [], []
+        for position in positions.tolist():
+            path = self._paths[int(part[position])]
+            try:
+                read_rgb(path, self._image_size)
+                readable.append(position)
+            except CorruptImage as error:
+                faults.append(str(error))
+        if not faults:
+            first, last = (self._paths[int(part[positions[i]])] for i in (0, -1))
+            raise CorruptImage(f"DALI cannot decode a file among those from {first} to {last}, which Pillow can")
+        self._on_faults(faults)
+        return torch.tensor(readable, dtype=torch.int64)

@@ -1,0 +1,172 @@
+"""Batches through torch's DataLoader: files decoded by Pillow in worker processes, or raw images from the host's memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rapid_inr.data.source import CorruptImage
+from rapid_inr.pipelines.batches import require_fits
+from rapid_inr.pipelines.on_device import require_images
+from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.warp import Geometry
+
+# Images of a batch, uint8 [b, height, width, 3]; positions in the batch of those that could be read; what was wrong with others.
+Read = tuple[Tensor, Tensor, tuple[str, ...]]
+
+
+def read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read an exported image file as uint8 [height, width, 3].
+
+    Raises:
+        CorruptImage: if it cannot be read, or has another size; names the path.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # on malformed bytes the decoders raise OSError, SyntaxError, struct.error, ...
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise CorruptImage(f"{path}: cannot be read as an image ({reason})") from error
+    if pixels.shape[:2] != size:
+        (high, wide), (expected_high, expected_wide) = pixels.shape[:2], size
+        raise CorruptImage(f"{path}: is {high}x{wide}, expected {expected_high}x{expected_wide}")
+    return pixels
+
+
+class FileImages(Dataset[Read]):
+    """Image files of one size; an item is a batch, since handing images over one by one would cost more than small ones take."""
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
+        self.paths, self.size = [str(path) for path in paths], size
+
+    def __getitem__(self, ids: list[int]) -> Read:
+        images, kept, faults = [], [], []
+        for position, image_id in enumerate(ids):
+            try:
+                images.append(read_rgb(Path(self.paths[image_id]), self.size))
+            except CorruptImage as error:  # returned, not raised: a worker that fails would lose its name and its reason
+                faults.append(str(error))
+            else:
+                kept.append(position)
+        stacked = np.stack(images) if images else np.empty((0, *self.size, 3), dtype=np.uint8)
+        return torch.from_numpy(stacked), torch.tensor(kept, dtype=torch.int64), tuple(faults)
+
+
+class RamImages(Dataset[Read]):
+    """Raw images in memory, uint8 [N, height, width, 3]; an item is a batch."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __getitem__(self, ids: list[int]) -> Read:
+        return self.images[ids], torch.arange(len(ids)), ()
+
+
+@dataclass
+class _Order:
+    """The batches that the workers are to read next; one object, since persistent workers keep the loader they were made by."""
+
+    batches: list[list[int]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class Faults(Protocol):
+    """What is done about files that could not be read: raise, or note them."""
+
+    def __call__(self, messages: Sequence[str]) -> None: ...
+
+
+def fail_on(messages: Sequence[str]) -> None:
+    """Raise CorruptImage at the first of these messages."""
+    if messages:
+        raise CorruptImage(messages[0])
+
+
+def loader_pipeline(
+    dataset: FileImages | RamImages,
+    labels: Tensor,
+    *,
+    image_size: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device | str,
+    workers: int,
+    prefetch: int = 2,
+    on_faults: Faults = fail_on,
+    dtype: torch.dtype = torch.float32,
+    **options,
+) -> BatchPipeline:
+    """Read batches in worker processes and finish them on the device: normalised and augmented there, as every arm is.
+
+    Args:
+        labels: [N, ...].
+        image_size: (height, width) of all images.
+        workers: processes; 0 reads in this one.
+        prefetch: batches that a worker has ready, at most.
+        on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
+        options: of `BatchPipeline`, `batch_size` at least.
+
+    Raises:
+        ValueError: if `workers` is below 0 or `prefetch` below 1; as `BatchPipeline`.
+    """
+    if workers < 0 or prefetch < 1:
+        raise ValueError(f"workers is {workers} and prefetch {prefetch}, expected at least 0 and 1")
+    device, order = torch.device(device), _Order()
+    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+    normalize = normalizer(mean, std, dtype)
+    loader = DataLoader(
+        dataset, batch_size=None, sampler=order, num_workers=workers, pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0, prefetch_factor=prefetch if workers else None,
+        multiprocessing_context=_fresh_processes() if workers else None,
+        generator=torch.Generator(),  # of seeds that no worker uses; the global one is the caller's
+    )  # fmt: skip
+
+    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
+        order.batches = [ids.host.tolist() for ids in batches]
+        for ids, (images, kept, faults) in zip(batches, loader, strict=True):
+            on_faults(faults)
+            whole = len(kept) == len(ids)
+            there = ids.device if whole else ids.device[kept.to(device)]
+            images = normalize(images.to(device, non_blocking=True))
+            yield Streamed(geometry.apply(images, there) if len(kept) else images, None if whole else kept)
+
+    n_batch = options["batch_size"] * image_size[0] * image_size[1] * 3
+    require_fits(n_batch, n_images=options["batch_size"], device=device, what="the images of a batch")
+    host_bytes = dataset.images.nbytes if isinstance(dataset, RamImages) else 0
+    return BatchPipeline(
+        stream, labels.to(device), image_size=image_size, mean=mean, std=std, host_bytes=host_bytes, **options
+    )  # fmt: skip
+
+
+def _fresh_processes() -> multiprocessing.context.BaseContext:
+    """Return how workers are started: forked from a server that has imported torch and nothing else.
+
+    A fork of this process would hang where a library's thread, such as one of DALI's, held a lock at that moment.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def ram_images(images: Tensor, labels: Tensor) -> RamImages:
+    """Return raw images in memory that worker processes share.
+
+    Raises:
+        ValueError: as `resident_pipeline`.
+    """
+    require_images(images, labels)
+    return RamImages(images.share_memory_())

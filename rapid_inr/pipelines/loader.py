@@ -1,0 +1,112 @@
+"""A store as a loader for anybody's training loop: shuffled, augmented, sharded over ranks, and resumable in mid-epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rapid_inr.augment import AugmentConfig
+from rapid_inr.pipelines.batches import Batch
+from rapid_inr.pipelines.on_device import inr_pipeline
+from rapid_inr.store.format import read_store
+from rapid_inr.store.packed import PackedStore
+
+
+class INRLoader:
+    """Batches decoded from a store on its device; each iteration is the next epoch.
+
+    Args:
+        store: a packed store, or the file of one.
+        batch_size: images of a step over all ranks.
+        augment: what is drawn for each image, for each epoch anew; None for nothing.
+        seed: of order and augmentation; None keeps the order and every image, which leaves no room for `augment`.
+        labels: [N, ...] of any type, one for each image of the store; by default the classes in it.
+        subset: which images to take, int64 positions or bool [N]; None for all.
+        size: (height, width) of the batches; by default the images' own.
+        dtype: of the images: float32, float16 or bfloat16.
+        device: where the store is to lie; None for where it is, or the CPU for a file.
+        rank: which part of each batch this process takes; the order is the same for any number of processes.
+        world_size: number of processes, a divisor of `batch_size` when shuffling.
+
+    Raises:
+        ValueError: if an argument is out of range, there are no labels, or images differ in size and `size` is not given.
+        FileNotFoundError, StoreFormatError, StoreTooLarge: as `read_store`.
+    """
+
+    def __init__(
+        self,
+        store: PackedStore | Path | str,
+        batch_size: int,
+        *,
+        augment: AugmentConfig | None = None,
+        seed: int | None = 0,
+        labels: Tensor | None = None,
+        subset: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not isinstance(store, PackedStore):
+            store = read_store(store, device=device or "cpu")
+        store = store.to(device or store.device)
+        if subset is not None and subset.dtype == torch.bool:
+            if len(subset) != len(store):
+                raise ValueError(f"subset is a mask of {len(subset)}, expected one for each of the {len(store)} images")
+            subset = subset.nonzero().flatten()
+        self._pipeline = inr_pipeline(
+            store, batch_size=batch_size, augment=augment, seed=seed, labels=labels, size=size, dtype=dtype,
+            subset=None if subset is None else subset.cpu(), rank=rank, world_size=world_size,
+        )  # fmt: skip
+        self._epoch, self._batch = 0, 0
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return self._pipeline.n_batches
+
+    @property
+    def n_images(self) -> int:
+        return len(self._pipeline)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the images take on the device, labels not counted."""
+        return self._pipeline.nbytes
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration yields, or goes on with."""
+        return self._epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield what is left of the current epoch; an iteration that is broken off is gone on with by the next."""
+        for batch in self._pipeline.epoch(self._epoch, start=self._batch):
+            self._batch += 1
+            if self._batch == len(self):  # before it is used: who stops at the last batch has had the whole epoch
+                self._epoch, self._batch = self._epoch + 1, 0
+            yield batch
+        if self._batch:  # the last batch had no share for this process
+            self._epoch, self._batch = self._epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int | None]:
+        """Return where the loader is: what is yielded next after `load_state_dict`, exactly."""
+        return {"epoch": self._epoch, "batch": self._batch} | self._fixed()
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Go on where another loader was; the number of processes may be another.
+
+        Raises:
+            ValueError: if it had another seed, batch size, or number of images.
+        """
+        for name, value in self._fixed().items():
+            if state[name] != value:
+                raise ValueError(f"{name} is {value}, the state is of a loader with {name} {state[name]}")
+        self._epoch, self._batch = state["epoch"], state["batch"]
+
+    def _fixed(self) -> dict[str, int | None]:
+        pipeline = self._pipeline
+        return {"seed": pipeline.seed, "batch_size": pipeline.batch_size, "n_images": len(pipeline)}

@@ -1,0 +1,185 @@
+"""The pipeline that all arms share: order, draws, labels and augmentation are its own, the images come from a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rapid_inr.augment import AugmentConfig, Draws, draw
+from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
+from rapid_inr.recolour import cut_out, jitter_colours, mix_neighbours
+from rapid_inr.warp import Geometry
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The images of a batch: the same int64 [B] on the CPU and on the pipeline's device."""
+
+    host: Tensor
+    device: Tensor
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What a stream gives for a batch.
+
+    Args:
+        images: normalised, floating [B, 3, *geometry.size], on the device, moved by the geometry.
+        kept: which of the ids the images are, int64 positions in the batch on the CPU; None for all.
+    """
+
+    images: Tensor
+    kept: Tensor | None = None
+
+
+Stream = Callable[[Sequence[Ids], Geometry], Iterator[Streamed]]  # the batches of an epoch, in order
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPipeline:
+    """Batches of N images from a stream; `dataclasses.replace` makes a pipeline of a part, another size or another order.
+
+    Args:
+        stream: gives the images.
+        labels: [N, ...] on the device.
+        image_size: (height, width) of the images.
+        mean: [3], by which the stream normalises, on the device.
+        std: likewise.
+        batch_size: images of a step over all ranks.
+        augment: None for none.
+        seed: of order and augmentation; None keeps the order and every image.
+        size: (height, width) of the batches; None for `image_size`.
+        subset: int64 [M] positions that an epoch holds, on the CPU; None for all.
+        rank: which part of each batch this process takes: the order is that of one process alone, whatever their number.
+        world_size: number of processes.
+        nbytes: bytes that the images take on the device, labels not counted.
+        host_bytes: bytes that they take in the memory of the host.
+
+    Raises:
+        ValueError: if `batch_size` is out of range or no multiple of `world_size` when shuffled, `subset` is not of the
+            dataset, or `augment` comes without a seed.
+    """
+
+    stream: Stream
+    labels: Tensor
+    image_size: tuple[int, int]
+    mean: Tensor
+    std: Tensor
+    batch_size: int
+    augment: AugmentConfig | None = None
+    seed: int | None = None
+    size: tuple[int, int] | None = None
+    subset: Tensor | None = None
+    rank: int = 0
+    world_size: int = 1
+    nbytes: int = 0
+    host_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.augment is not None and self.seed is None:
+            raise ValueError("augmentation needs a seed")
+        if self.subset is not None and (
+            len(self.subset) == 0 or not 0 <= int(self.subset.min()) <= int(self.subset.max()) < len(self.labels)
+        ):
+            raise ValueError(f"subset is empty or out of range, expected positions in 0..{len(self.labels) - 1}")
+        share_of_rank((), rank=self.rank, world_size=self.world_size)
+        if self.seed is not None and self.batch_size % self.world_size:
+            raise ValueError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
+        _ = self.n_batches  # raises where there is no batch
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.subset is None else len(self.subset)
+
+    @property
+    def n_batches(self) -> int:
+        return count_batches(n_images=len(self), batch_size=self.batch_size, shuffled=self.seed is not None)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch in its order, from batch `start` on; on a GPU the next one is made meanwhile."""
+        batches = epoch_batches(n_images=len(self), batch_size=self.batch_size, epoch=epoch, seed=self.seed)[start:]
+        if self.subset is not None:
+            batches = tuple(self.subset[ids] for ids in batches)
+        batches = share_of_rank(batches, rank=self.rank, world_size=self.world_size)
+        if not batches:
+            return
+        draws = None
+        if self.augment is not None:
+            drawn = draw(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
+            draws = drawn.to(self.device)
+        # once an epoch: a copy in every batch would make the host wait for the device
+        there = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
+        pairs = [Ids(host, device) for host, device in zip(batches, there, strict=True)]
+        yield from ahead(self._batches(pairs, draws), self.device)
+
+    def _batches(self, pairs: list[Ids], draws: Draws | None) -> Iterator[Batch]:
+        outside = "clamp" if self.augment is None else self.augment.padding
+        geometry = Geometry.of(
+            draws, image_size=self.image_size, size=self.size or self.image_size, outside=outside, black=-self.mean / self.std
+        )
+        for ids, streamed in zip(pairs, self.stream(pairs, geometry), strict=True):
+            if streamed.kept is not None:
+                ids = Ids(ids.host[streamed.kept], ids.device[streamed.kept.to(self.device)])
+                if len(ids) == 0:
+                    continue
+            images, keeps = self._recolour(streamed.images, None if draws is None else draws[ids.device])
+            images = images.contiguous(memory_format=torch.channels_last)
+            yield Batch(images, self.labels[ids.device], ids.host, keeps)
+
+    def _recolour(self, images: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor | None]:
+        if draws is None:
+            return images, None
+        if draws.colours is not None:
+            images = jitter_colours(images, draws.colours, mean=self.mean, std=self.std)
+        if draws.cutouts is not None:
+            images = cut_out(images, draws.cutouts, self.augment.cutout)
+        if draws.keeps is not None:
+            return mix_neighbours(images, draws, paste=self.augment.mix == "cutmix")
+        return images, None
+
+
+def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield batches; on a GPU each is launched on a stream of its own while the one before it is used, two at most at a time."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    side, waiting = torch.cuda.Stream(device), None
+    side.wait_stream(torch.cuda.current_stream(device))  # for what the caller has put on the device
+    while True:
+        with torch.cuda.stream(side):
+            following = next(batches, None)
+            made = side.record_event()
+        if waiting is not None:
+            yield _taken_over(*waiting, device)
+        if following is None:
+            return
+        waiting = following, made
+
+
+def _taken_over(batch: Batch, made: torch.cuda.Event, device: torch.device) -> Batch:
+    """Let the caller's stream wait for a batch, and the allocator know that the caller uses its memory."""
+    current = torch.cuda.current_stream(device)
+    current.wait_event(made)
+    for tensor in (batch.images, batch.labels, batch.keeps):
+        if tensor is not None:
+            tensor.record_stream(current)
+    return batch
+
+
+def normalizer(mean: Tensor, std: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return what turns uint8 [B, height, width, 3] into normalised channels_last [B, 3, height, width], on one device."""
+    scale, shift = 1 / (255 * std), mean / std
+
+    def normalize(images: Tensor) -> Tensor:
+        return (images * scale - shift).to(dtype).permute(0, 3, 1, 2)
+
+    return normalize

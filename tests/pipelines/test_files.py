@@ -1,0 +1,178 @@
+"""What all pipelines that read files share, each beside the raw images on the device."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.arms import Faults
+from rapid_inr.augment import AugmentConfig, draw
+from rapid_inr.data.export import Export
+from rapid_inr.data.source import CorruptImage
+from rapid_inr.pipelines.dali import dali_pipeline
+from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
+from rapid_inr.pipelines.on_device import resident_pipeline
+from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.warp import crop_and_flip
+from tests.pipelines.exports import SIZE, N, small_export
+from tests.tolerances import WARP_WHOLE_PIXELS
+
+has_dali = find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
+DALI = pytest.param("dali", marks=pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed"))
+ANY = pytest.mark.parametrize("reader", ["dataloader", DALI])
+MOVES = {
+    "none": None,
+    "crop_flip": AugmentConfig(crop_padding=4, padding="zero"),
+    "turn": AugmentConfig(crop_padding=2, rotation_degrees=20, brightness=0.2, mix="cutmix"),
+    "resized_crop": AugmentConfig(crop_padding=0, scale=(0.2, 1.0)),
+}
+
+
+@pytest.fixture(scope="module")
+def pngs(tmp_path_factory) -> Export:
+    return small_export(tmp_path_factory.mktemp("png") / "a")
+
+
+@pytest.fixture
+def jpegs(tmp_path) -> Export:
+    return small_export(tmp_path / "jpeg", format="jpeg")
+
+
+def files(reader: str, export: Export, **options) -> BatchPipeline:
+    labels = torch.tensor(export.splits["train"].labels)
+    common = {"image_size": export.size, "mean": export.mean, "std": export.std, "device": "cpu", "seed": 0, "batch_size": 8}
+    common |= options
+    if reader == "dali":
+        return dali_pipeline(export.paths("train"), labels, threads=2, **common)
+    return loader_pipeline(FileImages(export.paths("train"), export.size), labels, workers=common.pop("workers", 1), **common)
+
+
+def raw(export: Export, **options) -> BatchPipeline:
+    images = torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in export.paths("train")]))
+    labels = torch.tensor(export.splits["train"].labels)
+    options = {"seed": 0, "batch_size": 8} | options
+    return resident_pipeline(images, labels, mean=export.mean, std=export.std, device="cpu", **options)
+
+
+def by_id(pipeline: BatchPipeline) -> dict[int, torch.Tensor]:
+    return {i: image for batch in pipeline.epoch(0) for i, image in zip(batch.ids.tolist(), batch.images, strict=True)}
+
+
+@ANY
+@pytest.mark.parametrize("moves", MOVES)
+def test_an_image_is_augmented_as_it_is_from_raw(reader, moves, pngs):
+    pipeline, reference = files(reader, pngs, augment=MOVES[moves]), raw(pngs, augment=MOVES[moves])
+    for epoch in (0, 1):
+        for batch, expected in zip(pipeline.epoch(epoch), reference.epoch(epoch), strict=True):
+            assert torch.equal(batch.ids, expected.ids)
+            assert torch.equal(batch.labels, expected.labels)
+            if reader == "dali" and moves == "resized_crop":  # its crop does not see the pixels beside it
+                inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
+                torch.testing.assert_close(batch.images[inside], expected.images[inside], atol=WARP_WHOLE_PIXELS, rtol=0)
+            else:
+                assert torch.equal(batch.images, expected.images)
+            assert (batch.keeps is None) == (expected.keeps is None)
+
+
+@ANY
+def test_a_jpeg_is_what_pillow_decodes(reader, jpegs):
+    for batch, expected in zip(files(reader, jpegs).epoch(0), raw(jpegs).epoch(0), strict=True):
+        levels = (batch.images - expected.images).abs().permute(0, 2, 3, 1) * torch.tensor(jpegs.std) * 255
+        assert levels.max() < 1.01  # both decode by libjpeg-turbo; a level is left to versions that round otherwise
+
+
+@ANY
+def test_an_epoch_left_early_and_one_begun_late_are_as_if_whole(reader, pngs):
+    pipeline, whole = files(reader, pngs), [batch.images for batch in raw(pngs).epoch(5)]
+    for _ in range(2):
+        first = next(iter(pipeline.epoch(5)))
+        assert torch.equal(first.images, whole[0])
+    for batch, expected in zip(pipeline.epoch(5, start=1), whole[1:], strict=True):
+        assert torch.equal(batch.images, expected)
+
+
+@ANY
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 no picture", "half"])
+def test_a_corrupt_file_is_named_in_mid_epoch(reader, content, jpegs):
+    path = jpegs.paths("train")[17]
+    path.write_bytes(path.read_bytes()[:300] if content == "half" else content)
+    pipeline = files(reader, jpegs)
+    with pytest.raises(CorruptImage, match=rf"{path.name}: cannot be read"):
+        list(pipeline.epoch(0))
+    with pytest.raises(CorruptImage, match=rf"{path.name}: cannot be read"):  # and again: nothing hangs, nothing is forgotten
+        list(pipeline.epoch(0))
+
+
+@ANY
+@pytest.mark.parametrize("augment", [None, MOVES["resized_crop"]])
+def test_corrupt_files_can_be_left_out(reader, augment, jpegs):
+    expected = {
+        i: image
+        for batch in raw(jpegs, augment=augment).epoch(0)
+        for i, image in zip(batch.ids.tolist(), batch.images, strict=True)
+    }
+    corrupt = {3: b"", 17: b"\xff\xd8\xff\xe0 no picture", 18: None}
+    for i, content in corrupt.items():
+        path = jpegs.paths("train")[i]
+        path.unlink() if content is None else path.write_bytes(content)
+    faults = Faults("skip")
+    batches = list(files(reader, jpegs, augment=augment, on_faults=faults).epoch(0))
+    seen = [i for batch in batches for i in batch.ids.tolist()]
+    assert seen == [i for i in expected if i not in corrupt]
+    assert len(faults.messages) == len(corrupt.keys() & expected.keys())
+    for batch in batches:
+        for i, image in zip(batch.ids.tolist(), batch.images, strict=True):
+            assert (image - expected[i]).abs()[:, 4:-4, 4:-4].max() < 0.05
+
+
+@ANY
+def test_a_batch_of_corrupt_files_alone_is_left_out(reader, jpegs):
+    order = next(iter(raw(jpegs).epoch(0))).ids.tolist()
+    for i in order:
+        jpegs.paths("train")[i].write_bytes(b"")
+    batches = list(files(reader, jpegs, on_faults=Faults("skip")).epoch(0))
+    assert len(batches) == N // 8 - 1
+    assert not {i for batch in batches for i in batch.ids.tolist()} & set(order)
+
+
+@ANY
+def test_a_file_of_another_size_is_named(reader, pngs, tmp_path):
+    export = small_export(tmp_path / "b")
+    path = export.paths("train")[9]
+    Image.new("RGB", (20, 10)).save(path)
+    with pytest.raises(CorruptImage, match=rf"{path.name}: is 10x20, expected {SIZE[0]}x{SIZE[1]}"):
+        list(files(reader, export, seed=None).epoch(0))
+
+
+def test_reading_in_this_process_is_the_same(pngs):
+    for batch, expected in zip(files("dataloader", pngs, workers=0).epoch(0), raw(pngs).epoch(0), strict=True):
+        assert torch.equal(batch.images, expected.images)
+    with pytest.raises(ValueError, match="workers is -1"):
+        files("dataloader", pngs, workers=-1)
+
+
+def test_a_loader_leaves_the_global_random_state_alone(pngs):
+    pipeline, before = files("dataloader", pngs), torch.get_rng_state()
+    list(pipeline.epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
+def test_dali_as_published_has_one_draw_for_a_batch(pngs):
+    augment = AugmentConfig(crop_padding=4)
+    draws = draw(N, augment, seed=3, epoch=0, image_size=SIZE)
+    clean, black = by_id(raw(pngs, seed=3, batch_size=10)), -torch.tensor(pngs.mean) / torch.tensor(pngs.std)
+    for batch in files("dali", pngs, augment=augment, recipe="published", seed=3, batch_size=10).epoch(0):
+        first = draws[batch.ids[:1].expand(10)]
+        images = torch.stack([clean[i] for i in batch.ids.tolist()])
+        expected = crop_and_flip(images, first.shifts, first.flips, outside="reflect", black=black)
+        assert torch.equal(batch.images, expected)
+
+
+@pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
+def test_dali_refuses_what_it_could_not_do(pngs):
+    for options in ({"prefetch": 0}, {"recipe": "best"}):
+        with pytest.raises(ValueError, match="threads 2, prefetch"):
+            files("dali", pngs, **options)

@@ -1,0 +1,115 @@
+import pytest
+import torch
+
+from rapid_inr.augment import AugmentConfig
+from rapid_inr.decode import decode
+from rapid_inr.pipelines.loader import INRLoader
+from rapid_inr.store.format import write_store
+from tests.store.stores import small_store
+
+N = 22
+
+
+def loader(**options) -> INRLoader:
+    return INRLoader(small_store(N), 4, **{"augment": AugmentConfig(crop_padding=2)} | options)
+
+
+def seen(batches) -> list[tuple[list[int], torch.Tensor]]:
+    return [(batch.ids.tolist(), batch.images) for batch in batches]
+
+
+def assert_same(some, others) -> None:
+    assert len(some) == len(others)
+    for (ids, images), (other_ids, other_images) in zip(some, others, strict=True):
+        assert ids == other_ids
+        assert torch.equal(images, other_images)
+
+
+def test_each_iteration_is_another_epoch():
+    feed = loader()
+    first, second = seen(feed), seen(feed)
+    assert (len(feed), len(first), feed.n_images, feed.epoch) == (5, 5, N, 2)
+    assert first[0][0] != second[0][0]
+    assert_same(seen(loader()), first)
+
+
+def test_a_file_is_as_good_as_a_store(tmp_path):
+    write_store(tmp_path / "a.inr", small_store(N))
+    assert_same(seen(INRLoader(tmp_path / "a.inr", 4)), seen(INRLoader(small_store(N), 4)))
+
+
+@pytest.mark.parametrize("taken", [0, 3, 5, 7])
+def test_a_loader_goes_on_exactly_where_another_was(taken):
+    feed, reference = loader(), []
+    for _ in range(3):
+        reference += seen(feed)
+    broken, had = loader(), []
+    while len(had) < taken:
+        for batch in broken:
+            had += seen([batch])
+            if len(had) == taken:
+                break
+    resumed = loader()
+    resumed.load_state_dict(broken.state_dict())
+    assert resumed.state_dict() == broken.state_dict() == {"epoch": taken // 5, "batch": taken % 5} | {
+        "seed": 0, "batch_size": 4, "n_images": N,
+    }  # fmt: skip
+    rest = []
+    while len(rest) < len(reference) - taken:
+        rest += seen(resumed)
+    assert_same(had + rest, reference)
+
+
+def test_it_can_go_on_with_another_number_of_processes():
+    feed = loader()
+    next(iter(feed))
+    ranks = [loader(rank=rank, world_size=2) for rank in range(2)]
+    for rank in ranks:
+        rank.load_state_dict(feed.state_dict())
+    for whole, *parts in zip(seen(feed), *map(seen, ranks), strict=True):
+        assert whole[0] == [i for ids, _ in parts for i in ids]
+        assert torch.equal(whole[1], torch.cat([images for _, images in parts]))
+
+
+def test_a_process_without_a_share_of_the_last_batch_ends_its_epoch_too():
+    feed = INRLoader(small_store(5), 4, seed=None, rank=1, world_size=2)
+    assert [ids for ids, _ in seen(feed)] == [[2, 3]]
+    assert feed.state_dict()["epoch"] == 1
+    assert feed.state_dict()["batch"] == 0
+
+
+@pytest.mark.parametrize("name", ["seed", "batch_size", "n_images"])
+def test_the_state_of_another_loader_is_refused(name):
+    feed = loader()
+    with pytest.raises(ValueError, match=rf"{name} is {feed.state_dict()[name]}, the state is of a loader with {name} 99"):
+        feed.load_state_dict(feed.state_dict() | {name: 99})
+
+
+def test_a_subset_is_given_as_positions_or_as_a_mask():
+    positions = torch.tensor([0, 3, 4, 9, 17, 21])
+    mask = torch.zeros(N, dtype=torch.bool)
+    mask[positions] = True
+    assert_same(seen(loader(subset=positions)), seen(loader(subset=mask)))
+    assert {i for ids, _ in seen(INRLoader(small_store(N), 3, subset=mask)) for i in ids} == set(positions.tolist())
+    with pytest.raises(ValueError, match="subset is a mask of 5, expected one for each of the 22 images"):
+        loader(subset=mask[:5])
+
+
+def test_in_order_every_image_comes_as_it_is_decoded():
+    store, labels = small_store(N), torch.rand(N, 2)
+    batches = list(INRLoader(store, 5, seed=None, labels=labels, size=(8, 8), dtype=torch.bfloat16))
+    assert torch.cat([batch.ids for batch in batches]).tolist() == list(range(N))
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), labels)
+    whole = decode(store, torch.arange(N), size=(8, 8), dtype=torch.bfloat16, normalize=True, channels_last=True)
+    assert torch.equal(torch.cat([batch.images for batch in batches]), whole)
+
+
+def test_its_bytes_are_those_of_the_codes():
+    store = small_store(N)
+    assert INRLoader(store, 4).nbytes == store.nbytes - store.labels.nbytes
+
+
+def test_mixed_sizes_need_a_size():
+    with pytest.raises(ValueError, match="differ in size; give the size to decode at"):
+        INRLoader(small_store(N, mixed=True), 4)
+    assert next(iter(INRLoader(small_store(N, mixed=True), 4, size=(6, 6)))).images.shape == (4, 3, 6, 6)
