@@ -250,7 +250,7 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("train", ["dataset=shapes", "pipeline=inr", *SMOKE], "needs store=FILE.inr"),
         ("train", ["dataset=shapes", *SMOKE, "optimize.batch_size=1000"], "batch_size is 1000"),
         ("train", ["dataset=shapes", *SMOKE, "device=cuda"], "no CUDA device"),
-        ("train", ["dataset=shapes", *SMOKE, "store=text.inr"], "pipeline=resident trains from raw images and reads no store"),
+        ("train", ["dataset=shapes", *SMOKE, "store=text.inr"], "pipeline=resident reads no store"),
         ("train", ["dataset=shapes", *SMOKE, "optimize.epochs=ten"], "optimize.epochs is 'ten', expected an integer"),
         ("train", ["dataset=shapes", *SMOKE, "autocast=1"], "autocast is 1, expected true or false or auto"),
         ("train", ["dataset=shapes", *SMOKE, "+optimize.rate=1"], "optimize.rate is unknown"),

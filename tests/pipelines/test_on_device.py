@@ -222,16 +222,16 @@ def test_labels_of_any_type_pass_through(device):
 
 def test_a_moved_image_is_its_inr_evaluated_where_the_raw_one_is_sampled(device):
     store = small_store(device)
-    decoded = decode(store, torch.arange(N), size=(96, 128)).permute(0, 2, 3, 1).contiguous()
+    store = replace(store, header=replace(store.header, size=(48, 64)))
+    decoded = decode(store, torch.arange(N)).permute(0, 2, 3, 1).contiguous()
     for augment in (AugmentConfig(crop_padding=0, scale=(0.3, 1.0)), AugmentConfig(rotation_degrees=30, padding="zero")):
         options = {"batch_size": 5, "augment": augment, "seed": 3}
         raw = resident_pipeline(decoded, store.labels, mean=MEAN, std=STD, device=device, **options)
-        for a, b in zip(raw.epoch(1), inr_pipeline(store, size=(96, 128), **options).epoch(1), strict=True):
+        for a, b in zip(raw.epoch(1), inr_pipeline(store, **options).epoch(1), strict=True):
             assert torch.equal(a.ids, b.ids)
             difference = (a.images - b.images).abs() * torch.tensor(STD, device=device)[:, None, None] * 255
-            # what is left is bilinear sampling of smooth pictures, and a black border that falls between two pixels
-            assert difference.mean() < 1.0
-            assert difference.median() <= 1.0
+            assert difference.mean() < 0.5  # what is left is the bilinear sampling; measured: 0.27
+            assert difference.max() < 8  # measured: 4.6
 
 
 def test_a_smaller_image_is_averaged_over_its_pixels(device):
