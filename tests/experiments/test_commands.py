@@ -220,7 +220,7 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
     command("encode", *TINY, "out=a.inr", "run_dir=kept/a")
     code, out, _ = command("tables", "root=kept")
     assert code == 0
-    assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 0 |" in out
+    assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 16 | 0 |" in out
     assert "[a](kept/a/record.json)" in out
     blocks = "".join(f"<!-- results:{verb} -->\n<!-- /results:{verb} -->\n" for verb in TABLES)
     (tmp_path / "notes.md").write_text(blocks)
