@@ -225,7 +225,7 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
     blocks = "".join(f"<!-- results:{verb} -->\n<!-- /results:{verb} -->\n" for verb in TABLES)
     (tmp_path / "notes.md").write_text(blocks)
     assert command("tables", "root=kept", "update=notes.md")[0] == 0
-    assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 0 |" in (tmp_path / "notes.md").read_text()
+    assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 16 | 0 |" in (tmp_path / "notes.md").read_text()
     assert sorted(os.listdir(tmp_path)) == ["a.inr", "kept", "notes.md"]
 
 
