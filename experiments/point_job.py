@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli import compose_command
 from experiments.errors import USE_ERRORS
@@ -30,7 +31,7 @@ def run_point(cfg: DictConfig) -> None:
         (folder / name).unlink(missing_ok=True)
     write_json(folder / "point.json", {"scale": cfg.scale, "name": point.name, "labels": point.labels})
     began = time.perf_counter()
-    with _command_line(point.verb, overrides):
+    with _overrides_as_typed(overrides):
         command = compose_command(point.verb, overrides)
         try:
             task(command)
@@ -40,14 +41,17 @@ def run_point(cfg: DictConfig) -> None:
 
 
 @contextmanager
-def _command_line(verb: str, overrides: Sequence[str]) -> Iterator[None]:
-    """Let this process look as if it had been started for the point alone: a run records the command that repeats it."""
-    before = sys.argv
-    sys.argv = [f"experiments.{verb}", *overrides]
+def _overrides_as_typed(overrides: Sequence[str]) -> Iterator[None]:
+    """Let Hydra hold the command line of the point, not that of the sweep: a run records the command that repeats it."""
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    hydra.cfg = before.copy()
+    OmegaConf.set_readonly(hydra.cfg.hydra, False)
+    hydra.cfg.hydra.overrides.task = list(overrides)
     try:
         yield
     finally:
-        sys.argv = before
+        hydra.cfg = before
 
 
 def _record_failure(cfg: DictConfig, verb: str, error: Exception, folder: Path) -> None:

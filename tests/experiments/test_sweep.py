@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rapid_inr import encode as encoding
+from rapid_inr import shards
 
 TRIAL = """
 name: trial
@@ -63,6 +63,7 @@ def test_each_point_is_the_ordinary_run_of_its_command_in_a_folder_of_its_name(s
     point = json.loads((folder / "encode-0" / "point.json").read_text())
     assert point["labels"] == {"seed": "0", "curve": "INR", "kind": "inr", "dataset": "shapes"}
     begun, *overrides = record["command"].removeprefix("python -m experiments.").split()
+    assert {"run_dir=runs/trial/small/encode-0", "inr=2x8"} <= set(overrides)
     before = (folder / "encode-0" / "store.inr").read_bytes()
     assert command(begun, *overrides)[0] == 0
     assert (folder / "encode-0" / "store.inr").read_bytes() == before
@@ -106,7 +107,7 @@ def test_a_bug_in_a_point_leaves_its_traceback_and_stops_no_other(sweep, tmp_pat
         raise KeyError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoding, "fit", broken)
+        patch.setattr(shards, "fit", broken)
         assert sweep(scale="small")[0] == 2
     folder = tmp_path / "runs" / "trial" / "small"
     assert statuses(folder) == {"encode-0": "failed"}
