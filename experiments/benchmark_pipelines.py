@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from experiments.arms import ARMS, FROM_FILES, Arm, open_arm
 from experiments.build import build_autocast, build_backbone_config, build_device, build_source, plain
 from experiments.cli import CONFIGS
-from experiments.encoding import encode_dataset, plan_encode
+from experiments.encoding import encode_dataset, open_folder, plan_encode
 from experiments.export import DEFAULT_QUALITY
 from experiments.provenance import dataset_facts
 from rapid_inr.backbone import build_backbone
@@ -83,7 +83,8 @@ def _inputs(cfg: DictConfig, run: Run) -> dict[str, str]:
     inputs = {"store": cfg.store, "files": cfg.files}
     if "inr" in cfg.arms and cfg.store is None:
         inputs["store"] = str(run.folder / "train.inr")
-        encode_dataset(cfg, plan_encode(cfg, split="train"), run, out=Path(inputs["store"]))
+        plan, out = plan_encode(cfg, split="train"), Path(inputs["store"])
+        encode_dataset(cfg, plan, open_folder(cfg, plan, out=out), run, out=out)
         run.metrics.clear()  # of encoding: not what is measured here
     if set(cfg.arms) & set(FROM_FILES) and cfg.files is None:
         inputs["files"] = str(run.folder / "files")

@@ -22,13 +22,14 @@ GROUPS = {
     "augment": AugmentConfig, "backbone": BackboneConfig,
     "optimize": OptimizeConfig, "codec": CodecConfig,
 }  # fmt: skip
+PIPELINES = Literal["resident", "ram", "inr", "dataloader", "dali", "dali_published", "nvjpeg"]
 SIDES = int | tuple[int, int] | None
 TYPES = {
     "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | None, "out": str | None,
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
     "update": str | None, "shard_images": int, "shard": str | int, "keep_parts": bool,
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
-    "inr.omega": float | None, "pipeline.name": str, "pipeline.workers": int, "pipeline.prefetch": int,
+    "inr.omega": float | None, "pipeline.name": PIPELINES, "pipeline.workers": int, "pipeline.prefetch": int,
     "files": str | None, "test_store": str | None, "resume": str | None, "format": str, "quality": int | None,
     "bytes": float | None, "arms": list[str], "workers": int,
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
