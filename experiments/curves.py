@@ -6,8 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from rapid_inr.compress.prune import PruneConfig, prune_ratios
 from rapid_inr.curves import Curve, CurvePoint
 from rapid_inr.tables import read_record
 
@@ -47,7 +48,14 @@ def _note(folder: Path, record: dict[str, Any]) -> str:
     images = f"{record['metrics']['images']:,} images"
     if record["verb"] == "codec":
         return images
-    return f"{images}, {OmegaConf.load(folder / 'config.yaml').fit.steps:,} steps"
+    return f"{images}, {_steps(OmegaConf.load(folder / 'config.yaml'))} steps"
+
+
+def _steps(config: DictConfig) -> str:
+    """Return the optimiser steps of an image at most: of the fit, of pruning's rounds, and of training through the rounding."""
+    rounds = len(prune_ratios(PruneConfig(**config.prune))) * config.prune.finetune_steps
+    after = config.refine.steps if config.quantize.bits <= 8 else 0
+    return " + ".join(f"{steps:,}" for steps in (config.fit.steps, rounds, after) if steps)
 
 
 def _points(record: dict[str, Any], labels: dict[str, str], *, run: str) -> list[CurvePoint]:

@@ -80,6 +80,8 @@ def run_rate_distortion(cfg: DictConfig) -> None:
     out = root if cfg.out is None else Path(cfg.out)
     measured, missing = measured_curves(root)
     rates = {dataset: rates_of(cfg, dataset) for dataset in dict.fromkeys(curve.dataset for curve in measured)}
+    for line in missing:
+        print(f"warning [not_measured]: {line}", file=sys.stderr)
     require_folder_can_be_written(out)
     for dataset in rates:
         curves = [curve for curve in measured if curve.dataset == dataset] + published_curves(dataset)

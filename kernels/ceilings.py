@@ -19,6 +19,7 @@ CPU_SIDE = 1024  # of a large product of matrices
 CPU_COPY_BYTES = 2**27
 GPU_SIDE = 8192
 GPU_COPY_BYTES = 2**30
+HEAD_START_CYCLES = 2_000_000  # of a GPU's clock, about a millisecond
 
 
 def timed_s(function: Callable[[], object], device: torch.device) -> float:
@@ -27,12 +28,14 @@ def timed_s(function: Callable[[], object], device: torch.device) -> float:
         began = time.perf_counter()
         function()
         return time.perf_counter() - began
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize(device)
-    begin.record()
-    function()
-    end.record()
-    end.synchronize()
+    with torch.cuda.device(device):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        torch.cuda._sleep(HEAD_START_CYCLES)  # what Python takes to launch the call must not count
+        begin.record()
+        function()
+        end.record()
+        end.synchronize()
     return begin.elapsed_time(end) / 1e3
 
 
@@ -46,7 +49,10 @@ def measure_ceilings(device: torch.device, spec: SirenSpec, *, n_pixels: int) ->
     Raises:
         ImportError: on a CUDA device without triton.
     """
-    return _gpu_ceilings(device) if device.type == "cuda" else _cpu_ceilings(spec, n_pixels)
+    if device.type != "cuda":
+        return _cpu_ceilings(spec, n_pixels)
+    with torch.cuda.device(device):  # where triton launches
+        return _gpu_ceilings(device)
 
 
 def _best_rate(amount: float, function: Callable[[], object], device: torch.device) -> float:

@@ -37,7 +37,9 @@ def check_batch(ids: Tensor, affine: Tensor, rows: PackedRows) -> None:
     if ids.device.type == "cpu":
         low, high = (int(v) for v in torch.aminmax(ids))
         require(low >= 0 and high < len(rows), "ids", f"in [{low}, {high}]", f"within [0, {len(rows) - 1}]")
-        require(bool(affine.isfinite().all()), "affine", affine.tolist(), "finite")
+        if not bool(affine.isfinite().all()):  # the message is made for a fault alone
+            first = next(matrix for matrix in affine.reshape(-1, 2, 3) if not bool(matrix.isfinite().all()))
+            require(False, "affine", first.tolist(), "finite")
 
 
 @dataclass(frozen=True)

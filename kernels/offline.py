@@ -1,12 +1,14 @@
 """Compile the decode kernel for a GPU that need not be there, and read what the compiled code takes of it.
 
-`python -m kernels.offline` prints the table of kernels/README.md. Needs triton's compiler, so TRITON_INTERPRET must be unset.
+`python -m kernels.offline` prints the tables of kernels/README.md and fails where a variant is over its budget. Needs triton's
+compiler, so TRITON_INTERPRET must be unset.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import astuple, dataclass, fields
@@ -50,6 +52,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "2x2 samples": {"supersample": 2},
     "5 bits, int8 ends, reflect padding, 2x2 samples": SMALL | {"outside": "reflect", "supersample": 2},
 }
+MATRIX_INSTRUCTION = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
+MAX_REGISTERS = 255
+MAX_SHARED_BYTES = 48 * 1024  # what a program may take without asking for more
+MAX_PTX_LINES = 5_500  # layers unrolled would be 10,000 for 10x32
+MAX_UNPACK_PTX_LINES = 1_200
+MAX_COMPILE_S = 20.0
 TRITON_TYPES = {
     torch.int8: "i8",
     torch.int64: "i64",
@@ -73,6 +81,22 @@ class Resources:
     sine_instructions: int
     matrix_instructions: tuple[str, ...]
     compile_s: float
+
+    def faults(self, target: int, *, decodes: bool = True, exact_sine: bool = False) -> list[str]:
+        """Name what is over budget or missing for a target; a kernel that does not decode needs neither product nor sine."""
+        most_lines = MAX_PTX_LINES if decodes else MAX_UNPACK_PTX_LINES
+        found = {
+            f"{self.registers} registers": self.registers > MAX_REGISTERS,
+            f"{self.stack_bytes} bytes of stack": self.stack_bytes > 0,
+            f"{self.local_bytes} bytes of local memory": self.local_bytes > 0,
+            f"{self.spill_instructions} spill instructions": self.spill_instructions > 0,
+            f"{self.shared_bytes} bytes of shared memory": self.shared_bytes > MAX_SHARED_BYTES,
+            f"{self.ptx_lines} lines of PTX": self.ptx_lines > most_lines,
+            f"{self.compile_s:.0f} s to compile": self.compile_s > MAX_COMPILE_S,
+            f"no {MATRIX_INSTRUCTION[target]}": decodes and MATRIX_INSTRUCTION[target] not in self.matrix_instructions,
+            f"{self.sine_instructions} hardware sines": decodes and (self.sine_instructions > 0) == exact_sine,
+        }
+        return [what for what, over in found.items() if over]
 
 
 def compile_decode(
@@ -188,30 +212,35 @@ def _cuobjdump(option: str, cubin: Path) -> str:
 
 
 def main() -> None:
-    """Print the resources of every size, and of every variant of one size, as Markdown tables."""
-    names = [field.name for field in fields(Resources)]
-    heading = " | ".join(names) + " |\n" + "|---" * (len(names) + 2) + "|"
+    """Print the resources of every size, and of every variant of one size, as Markdown tables; fail by what is over budget."""
+    heading = " | ".join(field.name for field in fields(Resources)) + " |\n" + "|---" * (len(fields(Resources)) + 2) + "|"
+    faults = []
     print("| size | target | " + heading)
     for depth, hidden, side in SIZES:
         for target in TARGETS:
-            _print_row(
-                f"{depth}x{hidden} at {side} px", target, compile_decode(SirenSpec(depth, hidden, 30.0), target=target, side=side)
-            )
+            found = compile_decode(SirenSpec(depth, hidden, 30.0), target=target, side=side)
+            faults += _print_row(f"{depth}x{hidden} at {side} px", target, found)
     print("\n| 10x40 at 224 px | target | " + heading)
     spec = SirenSpec(10, 40, 30.0)
     for name, options in VARIANTS.items():
         for target in TARGETS:
-            _print_row(name, target, compile_decode(spec, target=target, side=224, **options))
+            found = compile_decode(spec, target=target, side=224, **options)
+            faults += _print_row(name, target, found, exact_sine="exact_sine" in options)
     for own_masks in (True, False):
         for target in TARGETS:
             name = f"unpacking, {'own masks' if own_masks else 'a shared mask'}, 5 bits"
-            _print_row(name, target, compile_unpack(spec, target=target, bits=5, own_masks=own_masks))
+            found = compile_unpack(spec, target=target, bits=5, own_masks=own_masks)
+            faults += _print_row(name, target, found, decodes=False)
+    if faults:
+        sys.exit("over budget: " + "; ".join(faults))
 
 
-def _print_row(name: str, target: int, resources: Resources) -> None:
+def _print_row(name: str, target: int, resources: Resources, **kind: bool) -> list[str]:
+    """Print a row and return its faults."""
     cells = astuple(resources)
     text = [", ".join(cell) if isinstance(cell, tuple) else f"{cell:.3g}" if isinstance(cell, float) else cell for cell in cells]
     print(f"| {name} | sm_{target} | " + " | ".join(map(str, text)) + " |", flush=True)
+    return [f"{name}, sm_{target}: {fault}" for fault in resources.faults(target, **kind)]
 
 
 if __name__ == "__main__":

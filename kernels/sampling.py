@@ -54,8 +54,9 @@ class Sampling:
         require(edges.device == ids.device, "edges.device", edges.device, f"{ids.device}, that of the rows")
         require_contiguous(edges=edges)
         if edges.device.type == "cpu":
-            inside = bool(((edges >= 0) & (edges < 1)).all())
-            require(inside, "edges", edges.tolist(), "1 - 1 / height and 1 - 1 / width, each in [0, 1)")
+            outside = ((edges < 0) | (edges >= 1) | edges.isnan()).reshape(-1, 2).any(1)
+            first = edges.reshape(-1, 2)[outside][:1].tolist()
+            require(not first, "edges", first[0] if first else None, "1 - 1 / height and 1 - 1 / width, each in [0, 1)")
 
     def offsets(self) -> Iterator[tuple[float, float]]:
         """Yield where the samples of a pixel lie from its centre, in pixels."""
