@@ -14,10 +14,15 @@ from rapid_inr.tables import markdown_table, read_records, replace_block
 
 
 def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
-    """Read the finished runs of a verb, each with its configuration and a link to its record from a folder."""
+    """Read the finished runs of a verb, each with its configuration and a link to its record from a folder.
+
+    The points of an experiment are left out: they have tables of their own.
+    """
     runs = []
     for record in read_records(root, verb=verb):
         folder = root / record["run"]
+        if (folder / "point.json").is_file():
+            continue
         config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         link = Path(os.path.relpath(folder / "record.json", linked_from)).as_posix()
         runs.append(record | {"config": config, "link": link})
