@@ -179,12 +179,13 @@ def _fit_attempt(
 
 
 def default_lr(spec: SirenSpec) -> float:
-    """Return a learning rate near the best for a shape: 1e-2 at depth 3 and omega 15, less for deeper nets and higher omega.
+    """Return a learning rate near the best for a shape: 1e-2 at 3x16 and omega 15, less for deeper or wide nets and higher omega.
 
-    A rule through measurements with 200 to 1,000 steps: 1e-2 at 2x16 and 3x16 (omega 15), 5e-3 at 5x16 (15), 2.5e-3 at 5x13
-    (30), 1e-3 at 10x32 (30). Twice as much diverges at depth 5 and beyond; half as much costs about 1 dB at depth 3.
+    A rule through measurements with 200 to 1,200 steps: 1e-2 at 2x16 and 3x16 (omega 15), 5e-3 at 5x16 (15), 2.5e-3 at 5x13
+    (30), 1.4e-3 at 6x44 (30), 1e-3 at 10x32 (30). Twice as much diverges at depth 5 and beyond, on some images 1.4 times as much
+    at width 44; half as much costs about 1 dB at depth 3.
     """
-    return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3)
+    return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3) * min(1.0, 32 / spec.hidden)
 
 
 def optimise(

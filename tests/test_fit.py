@@ -211,7 +211,11 @@ def test_a_config_out_of_range_is_refused_by_name(bad):
 
 
 @pytest.mark.parametrize(
-    ("spec", "measured"), [(SirenSpec(3, 16, 15.0), 1e-2), (SirenSpec(5, 16, 15.0), 5e-3), (SirenSpec(10, 32, 30.0), 1e-3)]
-)
+    ("spec", "measured"),
+    [
+        (SirenSpec(3, 16, 15.0), 1e-2), (SirenSpec(5, 16, 15.0), 5e-3), (SirenSpec(10, 32, 30.0), 1e-3),
+        (SirenSpec(6, 44, 30.0), 1.4e-3),
+    ],
+)  # fmt: skip
 def test_the_default_rate_is_near_the_best_that_was_measured(spec, measured):
-    assert default_lr(spec) == pytest.approx(measured, rel=0.02)
+    assert default_lr(spec) == pytest.approx(measured, rel=0.05)
