@@ -49,18 +49,19 @@ def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:
     return images.masked_fill(_rectangle(images, centres, extent, extent)[:, None], 0)
 
 
-def mix_neighbours(images: Tensor, draws: Draws, *, paste: bool) -> tuple[Tensor, Tensor]:
-    """Mix each image with the one before it in the batch, the first with the last.
+def mix_neighbours(images: Tensor, neighbours: Tensor, draws: Draws, *, paste: bool) -> tuple[Tensor, Tensor]:
+    """Mix each image with its neighbour, the one before it in the batch.
 
     Args:
+        neighbours: like `images`.
         draws: of these images, with `keeps` and `pastes`.
         paste: a rectangle of the neighbour (CutMix, Yun et al. 2019, arXiv 1905.04899), or a blend (mixup, Zhang et al.
             2017, arXiv 1710.09412).
 
     Returns:
-        The images, and the share of each that is its own, float32 [B]; the rest is of ``images.roll(1, 0)``.
+        The images, and the share of each that is its own, float32 [B]; the rest is its neighbour's.
     """
-    neighbours, keeps = images.roll(1, 0), draws.keeps
+    keeps = draws.keeps
     if not paste:
         share = keeps.to(images.dtype)[:, None, None, None]
         return neighbours.lerp(images, share), keeps

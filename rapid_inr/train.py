@@ -184,7 +184,7 @@ def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tenso
         return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     own, other = (
         F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-        for labels in (batch.labels, batch.labels.roll(1, 0))
+        for labels in (batch.labels, batch.others)
     )
     return (batch.keeps * own + (1 - batch.keeps) * other).mean()
 

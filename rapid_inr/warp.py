@@ -7,7 +7,7 @@ which needs no sampling. The order, seen from the result: mirror, turn, shift, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -40,15 +40,19 @@ def coordinate_maps(draws: Draws, image_size: tuple[int, int]) -> Tensor:
 def pixel_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Return maps from (row, column, 1) of a result of `size` to coordinates of the original, as a decode takes them.
 
+    Sums of products, and no matrix product: autocast or TF32 would round that to 8 or 11 bits, which moves pixels.
+
     Args:
         maps: [B, 2, 3], from coordinates to coordinates.
     """
-    return maps @ _centres(size, maps.device)
+    (rows, top), (columns, left) = ((2 / n, 1 / n - 1) for n in size)
+    down, across, offset = maps.unbind(-1)
+    return torch.stack([down * rows, across * columns, down * top + across * left + offset], dim=-1)
 
 
 @lru_cache  # a copy to a GPU in every batch would make the host wait for it
-def _centres(size: tuple[int, int], device: torch.device) -> Tensor:
-    return torch.cat([pixel_affine(*size), torch.tensor([[0.0, 0.0, 1.0]])]).to(device)
+def _whole(size: tuple[int, int], device: torch.device) -> Tensor:
+    return pixel_affine(*size).to(device)
 
 
 @lru_cache
@@ -69,9 +73,8 @@ def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor) -> Tensor
     Returns:
         Like `images`, in its dtype and memory format.
     """
-    swapped = maps[:, [1, 0]][:, :, [1, 0, 2]]  # torch has the column first
-    grid = F.affine_grid(swapped, list(images.shape), align_corners=False)  # [B, height, width, 2]
     height, width = images.shape[2:]
+    grid = _sampling_grid(maps, height, width)
     if outside == "reflect":
         grid = _reflect_between_centres(grid, _outermost(height, width, grid.device))
     sampled = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -79,6 +82,16 @@ def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor) -> Tensor
         beyond = (grid.abs() > 1).any(-1)[:, None]
         sampled = torch.where(beyond, black.float()[:, None, None], sampled)
     return _as(images, sampled.to(images.dtype))
+
+
+def _sampling_grid(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return where each pixel's centre is mapped, [B, height, width, 2], the column first as torch has it; see `pixel_maps`."""
+    rows, columns = (torch.arange(n, device=maps.device) * (2 / n) + (1 / n - 1) for n in (height, width))
+    ends = []
+    for down, across, offset in (maps[:, 1].unbind(-1), maps[:, 0].unbind(-1)):
+        along = torch.addcmul(offset[:, None], down[:, None], rows)  # [B, height]
+        ends.append(torch.addcmul(along[:, :, None], across[:, None, None], columns))
+    return torch.stack(ends, dim=-1)
 
 
 def _reflect_between_centres(grid: Tensor, limits: Tensor) -> Tensor:
@@ -155,13 +168,6 @@ class Geometry:
         maps = None if draws is None else coordinate_maps(draws, places["image_size"])
         return cls(draws=draws, maps=maps, **places)
 
-    def alike(self, ids: Tensor) -> Geometry:
-        """Return the geometry in which every image has the draw of the first of `ids`: one crop and flip for a batch."""
-        if self.draws is None:
-            return self
-        first = ids[:1].expand(len(self.draws.flips))
-        return replace(self, draws=self.draws[first], maps=self.maps[first])
-
     def apply(self, images: Tensor, ids: Tensor) -> Tensor:
         """Move the pixels of decoded images, [B, C, *image_size], and bring them to `size`, antialiased where that is less.
 
@@ -180,5 +186,5 @@ class Geometry:
     def decode_maps(self, ids: Tensor) -> Tensor:
         """Return the maps by which an INR is decoded straight into the augmented image: float32 [B, 2, 3] from pixels."""
         if self.maps is None:
-            return _centres(self.size, ids.device)[:2].expand(len(ids), 2, 3)
+            return _whole(self.size, ids.device).expand(len(ids), 2, 3)
         return pixel_maps(self.maps[ids], self.size)

@@ -58,7 +58,7 @@ def test_a_square_is_cut_out_around_its_centre():
 
 def test_mixup_blends_with_the_image_before():
     images = random_rgb()
-    mixed, keeps = mix_neighbours(images, draws([1.0, 0.25, 0.6], [[0.5, 0.5]] * 3), paste=False)
+    mixed, keeps = mix_neighbours(images, images.roll(1, 0), draws([1.0, 0.25, 0.6], [[0.5, 0.5]] * 3), paste=False)
     assert keeps.tolist() == pytest.approx([1.0, 0.25, 0.6])
     torch.testing.assert_close(mixed[0], images[0])
     torch.testing.assert_close(mixed[1], 0.25 * images[1] + 0.75 * images[0])
@@ -67,7 +67,9 @@ def test_mixup_blends_with_the_image_before():
 
 def test_cutmix_pastes_and_counts_what_was_pasted():
     images = torch.arange(3.0)[:, None, None, None].expand(3, 2, 8, 8)
-    mixed, keeps = mix_neighbours(images, draws([1.0, 0.75, 0.75], [[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]), paste=True)
+    mixed, keeps = mix_neighbours(
+        images, images.roll(1, 0), draws([1.0, 0.75, 0.75], [[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]), paste=True
+    )
     assert keeps.tolist() == [1.0, 1 - 16 / 64, 1 - 4 / 64]
     assert torch.equal(mixed[0], images[0])
     expected = torch.ones(8, 8)

@@ -215,7 +215,7 @@ def test_nesterov_without_momentum_is_plain_sgd():
 
 def test_a_mixed_image_is_of_both_classes_by_its_shares():
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
-    batch = Batch(torch.zeros(2, 1), torch.tensor([0, 2]), torch.arange(2), keeps=torch.tensor([1.0, 0.25]))
+    batch = Batch(torch.zeros(2, 1), torch.tensor([0, 2]), torch.arange(2), torch.tensor([1.0, 0.25]), torch.tensor([2, 0]))
     found = batch_loss(logits, batch, label_smoothing=0.1)
     soft = torch.tensor([[1.0, 0.0, 0.0], [0.75, 0.0, 0.25]])
     expected = -((0.9 * soft + 0.1 / 3) * logits.log_softmax(1)).sum(1).mean()

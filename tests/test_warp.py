@@ -11,6 +11,7 @@ from rapid_inr.warp import Geometry, coordinate_maps, crop_and_flip, pixel_maps,
 from tests.tolerances import WARP_WHOLE_PIXELS
 
 BLACK = torch.tensor([-1.5, -2.0, 0.25])
+TURN = AugmentConfig(crop_padding=0, scale=(0.3, 1.0), rotation_degrees=30)
 
 
 def random_images(n_images: int, height: int, width: int) -> torch.Tensor:
@@ -188,6 +189,17 @@ def test_one_draw_for_all_is_that_of_the_first():
     draws = draw(6, AugmentConfig(crop_padding=2), seed=0, epoch=0, image_size=(8, 8))
     geometry = Geometry.of(draws, image_size=(8, 8), size=(8, 8), outside="zero", black=BLACK)
     ids, images = torch.tensor([4, 1, 2]), random_images(3, 8, 8)
-    found = geometry.alike(ids).apply(images, ids)
+    found = geometry.apply(images, ids[:1].expand(3))
     expected = crop_and_flip(images, draws.shifts[[4] * 3], draws.flips[[4] * 3], outside="zero", black=BLACK)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("outside", ["reflect", "zero", "clamp"])
+def test_places_are_not_rounded_under_autocast(outside):
+    images, draws = random_images(4, 40, 64), draw(4, TURN, seed=0, epoch=0, image_size=(40, 64))
+    geometry = Geometry.of(draws, image_size=(40, 64), size=(40, 64), outside=outside, black=BLACK)
+    ids = torch.arange(4)
+    expected = geometry.apply(images, ids), geometry.decode_maps(ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = geometry.apply(images, ids), geometry.decode_maps(ids)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -17,6 +17,10 @@ class PipelineUnavailable(Exception):
     """A pipeline cannot run here; the message says which, and what is missing."""
 
 
+class DecoderFailed(Exception):
+    """A library cannot decode files that Pillow can read; the message quotes what it said."""
+
+
 class DeviceTooSmall(Exception):
     """A dataset does not fit the free memory of a device; the message says what is needed, free, and what would fit."""
 
@@ -30,13 +34,14 @@ class Batch:
         labels: [B, ...], on the device; int64 [B] for classes.
         ids: int64 [B], positions in the pipeline's dataset, on the CPU.
         keeps: float32 [B], the share of each image that is its own where neighbours were mixed, on the device; else None.
-            The rest is that of ``labels.roll(1, 0)``.
+        others: [B, ...], the labels of what each image was mixed with, on the device; None where nothing was mixed.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     keeps: Tensor | None = None
+    others: Tensor | None = None
 
 
 class Pipeline(Protocol):
@@ -85,10 +90,13 @@ def epoch_batches(*, n_images: int, batch_size: int, epoch: int, seed: int | Non
     return order[: n_batches * batch_size].split(batch_size)
 
 
-def share_of_rank(batches: tuple[Tensor, ...], *, rank: int, world_size: int) -> tuple[Tensor, ...]:
+def share_of_rank(batches: tuple[Tensor, ...], *, rank: int, world_size: int, with_leader: bool = False) -> tuple[Tensor, ...]:
     """Return what one of `world_size` processes takes of each batch; the shares of all, in turn, are the batches.
 
     A batch of fewer images than processes, as only the last of an unshuffled epoch is, leaves some processes without a share.
+
+    Args:
+        with_leader: whether each share is led by the image before it in the whole batch, the last one before the first.
 
     Raises:
         ValueError: if `rank` is not one of the processes.
@@ -97,7 +105,10 @@ def share_of_rank(batches: tuple[Tensor, ...], *, rank: int, world_size: int) ->
         raise ValueError(f"rank is {rank}, expected 0..{world_size - 1}")
     if world_size == 1:
         return batches
-    shares = (batch.tensor_split(world_size)[rank] for batch in batches)
+    shares = [batch.tensor_split(world_size)[rank] for batch in batches]
+    if with_leader:
+        leaders = [batch.tensor_split(world_size)[rank - 1][-1:] for batch in batches]
+        shares = [torch.cat(led) if len(led[1]) else led[1] for led in zip(leaders, shares, strict=True)]
     return tuple(share for share in shares if len(share))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rapid_inr.augment import AugmentConfig, Draws, draw
+from rapid_inr.pipelines.ahead import ahead
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
 from rapid_inr.recolour import cut_out, jitter_colours, mix_neighbours
 from rapid_inr.warp import Geometry
@@ -55,7 +56,7 @@ class BatchPipeline:
         augment: None for none.
         seed: of order and augmentation; None keeps the order and every image.
         size: (height, width) of the batches; None for `image_size`.
-        subset: int64 [M] positions that an epoch holds, on the CPU; None for all.
+        subset: int64 [M] positions that an epoch holds, each once, on the CPU; None for all.
         rank: which part of each batch this process takes: the order is that of one process alone, whatever their number.
         world_size: number of processes.
         nbytes: bytes that the images take on the device, labels not counted.
@@ -84,10 +85,8 @@ class BatchPipeline:
     def __post_init__(self) -> None:
         if self.augment is not None and self.seed is None:
             raise ValueError("augmentation needs a seed")
-        if self.subset is not None and (
-            len(self.subset) == 0 or not 0 <= int(self.subset.min()) <= int(self.subset.max()) < len(self.labels)
-        ):
-            raise ValueError(f"subset is empty or out of range, expected positions in 0..{len(self.labels) - 1}")
+        if self.subset is not None:
+            _require_positions(self.subset, n_images=len(self.labels))
         share_of_rank((), rank=self.rank, world_size=self.world_size)
         if self.seed is not None and self.batch_size % self.world_size:
             raise ValueError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
@@ -109,70 +108,57 @@ class BatchPipeline:
         batches = epoch_batches(n_images=len(self), batch_size=self.batch_size, epoch=epoch, seed=self.seed)[start:]
         if self.subset is not None:
             batches = tuple(self.subset[ids] for ids in batches)
-        batches = share_of_rank(batches, rank=self.rank, world_size=self.world_size)
-        if not batches:
-            return
-        draws = None
+        batches = share_of_rank(batches, rank=self.rank, world_size=self.world_size, with_leader=self._has_leader)
+        if batches:
+            yield from ahead(self._batches(batches, epoch), self.device)
+
+    @property
+    def _has_leader(self) -> bool:
+        """Whether a share is led by the last image of the share before, which its first image is mixed with."""
+        return self.world_size > 1 and self.augment is not None and self.augment.mix != "none"
+
+    def _batches(self, batches: Sequence[Tensor], epoch: int) -> Generator[Batch]:
+        # all that is read on the device is put there here, by the stream that will read it
+        draws, outside = None, "clamp"
         if self.augment is not None:
             drawn = draw(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
-            draws = drawn.to(self.device)
+            draws, outside = drawn.to(self.device), self.augment.padding
         # once an epoch: a copy in every batch would make the host wait for the device
         there = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
         pairs = [Ids(host, device) for host, device in zip(batches, there, strict=True)]
-        yield from ahead(self._batches(pairs, draws), self.device)
-
-    def _batches(self, pairs: list[Ids], draws: Draws | None) -> Iterator[Batch]:
-        outside = "clamp" if self.augment is None else self.augment.padding
         geometry = Geometry.of(
             draws, image_size=self.image_size, size=self.size or self.image_size, outside=outside, black=-self.mean / self.std
         )
         for ids, streamed in zip(pairs, self.stream(pairs, geometry), strict=True):
-            if streamed.kept is not None:
-                ids = Ids(ids.host[streamed.kept], ids.device[streamed.kept.to(self.device)])
-                if len(ids) == 0:
-                    continue
-            images, keeps = self._recolour(streamed.images, None if draws is None else draws[ids.device])
-            images = images.contiguous(memory_format=torch.channels_last)
-            yield Batch(images, self.labels[ids.device], ids.host, keeps)
+            led, kept = self._has_leader, streamed.kept
+            if kept is not None:
+                led = led and 0 in kept  # without its leader a share is mixed within itself
+                ids = Ids(ids.host[kept], ids.device[kept.to(self.device)])
+            if len(ids) > led:
+                yield self._finished(streamed.images, ids, None if draws is None else draws[ids.device], led=led)
 
-    def _recolour(self, images: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor | None]:
-        if draws is None:
-            return images, None
-        if draws.colours is not None:
+    def _finished(self, images: Tensor, ids: Ids, draws: Draws | None, *, led: bool) -> Batch:
+        """Return the batch of images that are in their place; with `led` the first is only there to be mixed with."""
+        labels, keeps, others = self.labels[ids.device], None, None
+        if draws is not None and draws.colours is not None:
             images = jitter_colours(images, draws.colours, mean=self.mean, std=self.std)
-        if draws.cutouts is not None:
+        if draws is not None and draws.cutouts is not None:
             images = cut_out(images, draws.cutouts, self.augment.cutout)
-        if draws.keeps is not None:
-            return mix_neighbours(images, draws, paste=self.augment.mix == "cutmix")
-        return images, None
+        if draws is not None and draws.keeps is not None:
+            own = slice(1 if led else 0, None)
+            before, others = (tensor[:-1] if led else tensor.roll(1, 0) for tensor in (images, labels))
+            images, keeps = mix_neighbours(images[own], before, draws[own], paste=self.augment.mix == "cutmix")
+            ids, labels = Ids(ids.host[own], ids.device[own]), labels[own]
+        return Batch(images.contiguous(memory_format=torch.channels_last), labels, ids.host, keeps, others)
 
 
-def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches; on a GPU each is launched on a stream of its own while the one before it is used, two at most at a time."""
-    if device.type != "cuda":
-        yield from batches
-        return
-    side, waiting = torch.cuda.Stream(device), None
-    side.wait_stream(torch.cuda.current_stream(device))  # for what the caller has put on the device
-    while True:
-        with torch.cuda.stream(side):
-            following = next(batches, None)
-            made = side.record_event()
-        if waiting is not None:
-            yield _taken_over(*waiting, device)
-        if following is None:
-            return
-        waiting = following, made
-
-
-def _taken_over(batch: Batch, made: torch.cuda.Event, device: torch.device) -> Batch:
-    """Let the caller's stream wait for a batch, and the allocator know that the caller uses its memory."""
-    current = torch.cuda.current_stream(device)
-    current.wait_event(made)
-    for tensor in (batch.images, batch.labels, batch.keeps):
-        if tensor is not None:
-            tensor.record_stream(current)
-    return batch
+def _require_positions(subset: Tensor, *, n_images: int) -> None:
+    if subset.dtype != torch.int64 or subset.ndim != 1:
+        raise ValueError(f"subset is {subset.dtype} {tuple(subset.shape)}, expected int64 [M]")
+    if len(subset) == 0 or not 0 <= int(subset.min()) <= int(subset.max()) < n_images:
+        raise ValueError(f"subset is empty or out of range, expected positions in 0..{n_images - 1}")
+    if len(subset.unique()) < len(subset):
+        raise ValueError("subset holds a position twice, expected each once at most")
 
 
 def normalizer(mean: Tensor, std: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

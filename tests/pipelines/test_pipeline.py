@@ -33,9 +33,10 @@ def test_an_epoch_can_be_begun_in_its_middle():
     assert list(feed.epoch(3, start=4)) == []
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_the_ranks_together_see_what_one_process_sees(world_size):
-    augment = AugmentConfig(rotation_degrees=10, cutout=2)
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+@pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
+def test_the_ranks_together_see_what_one_process_sees(world_size, mix):
+    augment = AugmentConfig(rotation_degrees=10, cutout=2, mix=mix)
     alone = list(pipeline(augment=augment).epoch(1))
     ranks = [list(pipeline(augment=augment, rank=rank, world_size=world_size).epoch(1)) for rank in range(world_size)]
     for batch, *shares in zip(alone, *ranks, strict=True):
@@ -43,6 +44,25 @@ def test_the_ranks_together_see_what_one_process_sees(world_size):
         assert torch.equal(batch.labels, torch.cat([share.labels for share in shares]))
         assert torch.equal(batch.images, torch.cat([share.images for share in shares]))
         assert len({len(share.ids) for share in shares}) == 1
+        for name in ("keeps", "others") if mix != "none" else ():
+            assert torch.equal(getattr(batch, name), torch.cat([getattr(share, name) for share in shares]))
+
+
+def test_a_share_whose_leader_cannot_be_read_is_mixed_within_itself():
+    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
+        for number, ids in enumerate(batches):
+            kept = [torch.tensor([1, 3]), torch.tensor([0, 2]), torch.tensor([0]), None][number]
+            count = len(ids) if kept is None else len(kept)
+            yield Streamed(torch.zeros(count, 3, 8, 10), kept)
+
+    feed = pipeline(augment=AugmentConfig(mix="mixup"), rank=1, world_size=2)
+    whole, part = list(feed.epoch(0)), list(replace(feed, stream=stream).epoch(0))
+    assert [batch.ids.tolist() for batch in part] == [
+        whole[0].ids[[0, 2]].tolist(), whole[1].ids[[1]].tolist(), whole[3].ids.tolist(),
+    ]  # fmt: skip
+    assert torch.equal(part[0].others, part[0].labels.roll(1, 0))
+    assert torch.equal(part[1].others, whole[1].others[:1])
+    assert torch.equal(part[2].others, whole[3].others)
 
 
 def test_in_order_a_last_batch_of_few_images_leaves_a_rank_without_one():
@@ -93,9 +113,10 @@ def test_what_moves_no_pixel_is_jitter_then_cutout_then_mixing(mix):
         own = draws[batch.ids]
         expected = jitter_colours(clean.images, own.colours, mean=mean, std=std)
         expected = cut_out(expected, own.cutouts, 3)
-        expected, keeps = mix_neighbours(expected, own, paste=mix == "cutmix")
+        expected, keeps = mix_neighbours(expected, expected.roll(1, 0), own, paste=mix == "cutmix")
         assert torch.equal(batch.images, expected)
         assert torch.equal(batch.keeps, keeps)
+        assert torch.equal(batch.others, batch.labels.roll(1, 0))
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -124,6 +145,9 @@ def test_a_batch_goes_without_the_images_that_its_stream_lacks():
         ({"rank": 2, "world_size": 2}, r"rank is 2, expected 0\.\.1"),
         ({"subset": torch.tensor([3, 24])}, r"subset is empty or out of range, expected positions in 0\.\.23"),
         ({"subset": torch.tensor([], dtype=torch.int64)}, "subset is empty"),
+        ({"subset": torch.tensor([3, 4, 3])}, "subset holds a position twice"),
+        ({"subset": torch.arange(6.0)}, r"subset is torch.float32 \(6,\), expected int64 \[M\]"),
+        ({"subset": torch.arange(6)[None]}, r"subset is torch.int64 \(1, 6\), expected int64 \[M\]"),
         ({"subset": torch.arange(5)}, "batch_size is 6, more than the 5 images"),
         ({"seed": None, "augment": AugmentConfig()}, "augmentation needs a seed"),
     ],
