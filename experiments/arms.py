@@ -105,8 +105,8 @@ def ram_arm(cfg: DictConfig) -> Arm:
     source, loaded, moments = _load_train(cfg)
     size = tuple(loaded.images.shape[1:3])
     pipeline = loader_pipeline(
-        ram_images(loaded.images, loaded.labels), loaded.labels, image_size=size, device=build_device(cfg),
-        workers=cfg.pipeline.workers, prefetch=cfg.pipeline.prefetch, **moments, **feed(cfg),
+        ram_images(loaded.images, loaded.labels, workers=cfg.pipeline.workers), loaded.labels, image_size=size,
+        device=build_device(cfg), workers=cfg.pipeline.workers, prefetch=cfg.pipeline.prefetch, **moments, **feed(cfg),
     )  # fmt: skip
     return Arm("ram", pipeline, source.class_names, size, **moments, skipped=loaded.skipped)
 

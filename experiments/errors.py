@@ -17,7 +17,7 @@ from rapid_inr.codecs import CodecUnavailable
 from rapid_inr.data.download import DownloadFailed
 from rapid_inr.data.export import ExportError
 from rapid_inr.data.source import CorruptImage, DatasetMissing
-from rapid_inr.pipelines.batches import DeviceTooSmall, PipelineUnavailable
+from rapid_inr.pipelines.batches import DecoderFailed, DeviceTooSmall, PipelineUnavailable
 from rapid_inr.store.format import StoreFormatError
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.train import TrainingDiverged
@@ -30,8 +30,8 @@ class PointsNotFinished(Exception):
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 USE_ERRORS = (
     ValueError, OSError, *OUT_OF_MEMORY, DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge,
-    TrainingDiverged, CheckpointError, ExportError, DeviceTooSmall, PipelineUnavailable, CodecUnavailable, PointsNotFinished,
-    YAMLError, HydraException, OmegaConfBaseException,
+    TrainingDiverged, CheckpointError, ExportError, DeviceTooSmall, DecoderFailed, PipelineUnavailable, CodecUnavailable,
+    PointsNotFinished, YAMLError, HydraException, OmegaConfBaseException,
 )  # fmt: skip
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
 

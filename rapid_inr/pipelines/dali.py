@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_inr.data.source import CorruptImage
-from rapid_inr.pipelines.batches import PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb
+from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
+from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.warp import Geometry
 
 RECIPES = ("tuned", "published")
+Moves = tuple[np.ndarray, np.ndarray]  # of all images, on the host: boxes int32 [N, 4], flips int32 [N]
 PUBLISHED_BATCH = 64  # images decoded at once in the paper's repository
 
 
@@ -60,7 +60,7 @@ class _Graph:
             images = fn.resize(images, size=list(size), interp_type=types.INTERP_LINEAR, dtype=types.FLOAT)
             return fn.flip(images, horizontal=flips)
 
-        self._pipeline, self._on_gpu = graph(), on_gpu
+        self._pipeline, self._device = graph(), device
         self._pipeline.build()
 
     def images(self, asked: Iterator[tuple]) -> Iterator[Tensor]:
@@ -74,7 +74,7 @@ class _Graph:
         try:
             while True:
                 try:
-                    (images,) = self._pipeline.run()
+                    (images,) = self._run()
                 except StopIteration:
                     break
                 yield self._copied(images)
@@ -83,8 +83,13 @@ class _Graph:
             raise
         self._pipeline.reset()
 
+    def _run(self) -> tuple:
+        if self._device.type == "cuda":
+            return self._pipeline.run(torch.cuda.current_stream(self._device))  # which waits for the images, and not the host
+        return self._pipeline.run()
+
     def _copied(self, images) -> Tensor:
-        if self._on_gpu:
+        if self._device.type == "cuda":
             return torch.from_dlpack(images.as_tensor()).clone()
         return torch.from_numpy(np.array(images.as_array()))
 
@@ -93,7 +98,7 @@ class _Graph:
         self._asked = iter(())
         try:
             while True:
-                self._pipeline.run()
+                self._run()
         except StopIteration:
             self._pipeline.reset()
 
@@ -148,10 +153,10 @@ def dali_pipeline(
     def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
         fused = reader.fuses(geometry)
         for ids, (images, kept) in zip(batches, reader.batches(batches, geometry), strict=True):
-            there = ids.device if kept is None else ids.device[kept.to(device)]
             images = normalize(images.to(device))
-            if not fused and len(there):
-                images = (geometry.alike(ids.device) if published else geometry).apply(images, there)
+            if not fused and len(images):
+                whose = ids.device if kept is None else ids.device[kept.to(device)]
+                images = geometry.apply(images, ids.device[:1].expand(len(whose)) if published else whose)
             yield Streamed(images, kept)
 
     return BatchPipeline(stream, labels.to(device), image_size=image_size, mean=mean, std=std, **options)
@@ -166,7 +171,9 @@ class _Reader:
     ) -> None:  # fmt: skip
         self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
         self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}
-        self._graphs: dict[tuple[int, int] | None, _Graph] = {}
+        self._graph: tuple[tuple[int, int] | None, _Graph] | None = (
+            None  # and its size: the last one alone, for its memory's sake
+        )
 
     def fuses(self, geometry: Geometry) -> bool:
         draws = geometry.draws
@@ -174,10 +181,12 @@ class _Reader:
 
     def batches(self, batches: Sequence[Ids], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the images of each batch, and which of its ids they are if not all; a large batch is decoded in parts."""
-        counts = [len(ids) for ids in batches]
         parts = [part for ids in batches for part in ids.host.split(self._options["max_batch"])]
-        decoded = self._parts(parts, geometry)
-        for count in counts:
+        moves = None
+        if self.fuses(geometry):  # for all images at once: a copy in every batch would wait for the device
+            moves = tuple(drawn.cpu().int().numpy() for drawn in (geometry.draws.boxes, geometry.draws.flips))
+        decoded = self._parts(parts, moves, size=geometry.image_size if moves is None else geometry.size)
+        for count in map(len, batches):
             images, kept, first = [], [], 0
             while first < count:
                 found, positions, asked = next(decoded)
@@ -187,33 +196,41 @@ class _Reader:
             whole = sum(map(len, kept)) == count
             yield torch.cat(images) if len(images) > 1 else images[0], None if whole else torch.cat(kept)
 
-    def _parts(self, parts: list[Tensor], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def _parts(self, parts: list[Tensor], moves: Moves | None, *, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Yield the images of each part, their positions in it, and how many were asked for."""
         good: list[Tensor] = [torch.arange(len(part)) for part in parts]
+        nothing = torch.empty((0, *size, 3), dtype=torch.uint8, device=self._options["device"])
         done = 0
         while done < len(parts):
-            size = geometry.size if self.fuses(geometry) else None
             asked: deque[int] = deque()  # the parts that DALI has been given
-            if size not in self._graphs:
-                self._graphs[size] = _Graph(size=size, **self._options)
-            decoded = self._graphs[size].images(self._files(parts, good, asked, geometry, done))
+            decoded = self._graph_of(None if moves is None else size).images(self._files(parts, good, asked, moves, done))
             try:
                 while done < len(parts):
                     images = next(decoded, None)
                     while done < len(parts) and (images is None or asked[0] != done):  # nothing of that part could be read
-                        yield torch.empty((0, *geometry.image_size, 3), dtype=torch.uint8), good[done], len(parts[done])
+                        yield nothing, good[done], len(parts[done])
                         done += 1
                     if images is not None:
                         asked.popleft()
                         yield images, good[done], len(parts[done])
                         done += 1
-            except RuntimeError:
-                del self._graphs[size]  # it runs no more
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._graph = None  # it runs no more
+                if not asked:  # it had no file to blame
+                    raise DecoderFailed(f"DALI failed before it had read a file; it says: {error}") from error
                 done = asked[0]
-                good[done] = self._readable(parts[done], good[done])
+                good[done] = self._readable(parts[done], good[done], error)
+
+    def _graph_of(self, size: tuple[int, int] | None) -> _Graph:
+        if self._graph is None or self._graph[0] != size:
+            self._graph = None  # before the next is there, so that never two are
+            self._graph = size, _Graph(size=size, **self._options)
+        return self._graph[1]
 
     def _files(
-        self, parts: list[Tensor], good: list[Tensor], asked: deque[int], geometry: Geometry, first: int
+        self, parts: list[Tensor], good: list[Tensor], asked: deque[int], moves: Moves | None, first: int
     ) -> Iterator[tuple]:
         """Yield what a graph asks for of each part with a file that has bytes at all, noting in `asked` which part it is."""
         for number in range(first, len(parts)):
@@ -222,11 +239,10 @@ class _Reader:
             if not files:
                 continue
             asked.append(number)
-            if not self.fuses(geometry):
+            if moves is None:
                 yield (files,)
                 continue
-            ids = part[good[number]].to(geometry.black.device)
-            boxes, flips = (drawn[ids].cpu().int().numpy() for drawn in (geometry.draws.boxes, geometry.draws.flips))
+            boxes, flips = (drawn[part[good[number]].numpy()] for drawn in moves)
             yield files, list(boxes[:, :2]), list(boxes[:, 2:]), list(flips)
 
     def _read(self, part: Tensor, positions: Tensor) -> tuple[list[np.ndarray], Tensor]:
@@ -247,22 +263,9 @@ class _Reader:
         self._on_faults(faults)
         return files, torch.tensor(readable, dtype=torch.int64)
 
-    def _readable(self, part: Tensor, positions: Tensor) -> Tensor:
-        """Return the positions of a part whose files Pillow can read, since DALI names none; the others are faults.
-
-        Raises:
-            CorruptImage: if Pillow reads them all.
-        """
-        readable, faults = [], []
-        for position in positions.tolist():
-            path = self._paths[int(part[position])]
-            try:
-                read_rgb(path, self._image_size)
-                readable.append(position)
-            except CorruptImage as error:
-                faults.append(str(error))
-        if not faults:
-            first, last = (self._paths[int(part[positions[i]])] for i in (0, -1))
-            raise CorruptImage(f"DALI cannot decode a file among those from {first} to {last}, which Pillow can")
+    def _readable(self, part: Tensor, positions: Tensor, error: RuntimeError) -> Tensor:
+        """Return the positions of a part whose files Pillow can read, since DALI names none; the others are faults."""
+        paths = [self._paths[i] for i in part[positions].tolist()]
+        readable, faults = readable_files(paths, self._image_size, library="DALI", error=error)
         self._on_faults(faults)
-        return torch.tensor(readable, dtype=torch.int64)
+        return positions[readable]

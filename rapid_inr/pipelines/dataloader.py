@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rapid_inr.data.source import CorruptImage
-from rapid_inr.pipelines.batches import require_fits
+from rapid_inr.pipelines.batches import DecoderFailed, require_fits
 from rapid_inr.pipelines.on_device import require_images
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.warp import Geometry
@@ -40,6 +40,34 @@ def read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
         (high, wide), (expected_high, expected_wide) = pixels.shape[:2], size
         raise CorruptImage(f"{path}: is {high}x{wide}, expected {expected_high}x{expected_wide}")
     return pixels
+
+
+def readable_files(
+    paths: Sequence[Path], size: tuple[int, int], *, library: str, error: Exception
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Find out by Pillow which of some files a library could not decode, since it names none.
+
+    Args:
+        error: what the library raised.
+
+    Returns:
+        int64 positions of the files that can be read, and what is wrong with each of the others.
+
+    Raises:
+        DecoderFailed: if all can be read, so that it is not the files that are to blame.
+    """
+    readable, faults = [], []
+    for position, path in enumerate(paths):
+        try:
+            read_rgb(path, size)
+            readable.append(position)
+        except CorruptImage as fault:
+            faults.append(str(fault))
+    if not faults:
+        raise DecoderFailed(
+            f"{library} failed on the files from {paths[0]} to {paths[-1]}, which Pillow can all read; it says: {error}"
+        ) from error
+    return torch.tensor(readable, dtype=torch.int64), tuple(faults)
 
 
 class FileImages(Dataset[Read]):
@@ -162,11 +190,11 @@ def _fresh_processes() -> multiprocessing.context.BaseContext:
     return context
 
 
-def ram_images(images: Tensor, labels: Tensor) -> RamImages:
-    """Return raw images in memory that worker processes share.
+def ram_images(images: Tensor, labels: Tensor, *, workers: int) -> RamImages:
+    """Return raw images in memory, shared with the worker processes if there are to be any.
 
     Raises:
         ValueError: as `resident_pipeline`.
     """
     require_images(images, labels)
-    return RamImages(images.share_memory_())
+    return RamImages(images.share_memory_() if workers else images)

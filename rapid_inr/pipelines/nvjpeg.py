@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines.batches import PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb
+from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb, readable_files
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.warp import Geometry
 
@@ -45,65 +45,88 @@ def nvjpeg_pipeline(
 
     Raises:
         PipelineUnavailable: without a GPU or torchvision.
-        CorruptImage: if a file is not there.
-        ValueError: if a file is no JPEG; as `BatchPipeline`.
+        ValueError: if a file is an image but no JPEG; as `BatchPipeline`.
     """
     device = torch.device(device)
     require_nvjpeg(device)
-    files = [_bytes_of(path) for path in paths]
+    reader = _Reader(list(paths), image_size, device, on_faults)
     mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     normalize = normalizer(mean, std, dtype)
 
     def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
         for ids in batches:
-            kept = None
-            try:
-                images = _decode([files[i] for i in ids.host.tolist()], device)
-            except RuntimeError:  # of the whole batch; which image it was has to be found out
-                kept = _readable(ids.host, paths, image_size, on_faults)
-                images = _decode([files[i] for i in ids.host[kept].tolist()], device)
-            there = ids.device if kept is None else ids.device[kept.to(device)]
-            yield Streamed(geometry.apply(normalize(images), there), kept)
+            images, kept = reader.read(ids.host)
+            whole = len(kept) == len(ids)
+            there = ids.device if whole else ids.device[kept.to(device)]
+            images = normalize(images)
+            yield Streamed(geometry.apply(images, there) if len(kept) else images, None if whole else kept)
 
-    host_bytes = sum(file.nbytes for file in files)
     return BatchPipeline(
-        stream, labels.to(device), image_size=image_size, mean=mean, std=std, host_bytes=host_bytes, **options
+        stream, labels.to(device), image_size=image_size, mean=mean, std=std, host_bytes=reader.n_bytes, **options
     )  # fmt: skip
 
 
-def _bytes_of(path: Path) -> Tensor:
+class _Reader:
+    """Holds the bytes of files and decodes batches of them; what is wrong with a file is told in the batch that it is in."""
+
+    def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: Faults) -> None:
+        self._paths, self._image_size, self._device, self._on_faults = paths, image_size, device, on_faults
+        self._files = [_bytes_of(path, image_size) for path in paths]  # or what is wrong
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(file.nbytes for file in self._files if isinstance(file, Tensor))
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images that can be decoded, uint8 [b, height, width, 3], and their positions among `ids`."""
+        files = [self._files[i] for i in ids.tolist()]
+        self._on_faults([file for file in files if isinstance(file, str)])
+        kept = torch.tensor([i for i, file in enumerate(files) if isinstance(file, Tensor)], dtype=torch.int64)
+        while len(kept):
+            try:
+                return _decode([files[i] for i in kept.tolist()], self._image_size, self._device), kept
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # of all the files; which one it was has to be found out
+                paths = [self._paths[i] for i in ids[kept].tolist()]
+                readable, faults = readable_files(paths, self._image_size, library="nvJPEG", error=error)
+                self._on_faults(faults)
+                kept = kept[readable]
+        return torch.empty((0, *self._image_size, 3), dtype=torch.uint8, device=self._device), kept
+
+
+def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
+    """Return the bytes of a JPEG file, or what is wrong with it.
+
+    Raises:
+        ValueError: if it is an image of another kind.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CorruptImage(f"{path}: cannot be read ({error})") from error
-    if data[:2] != b"\xff\xd8":
-        raise ValueError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        return f"{path}: cannot be read ({error})"
+    if data[:2] == b"\xff\xd8":
+        return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    try:
+        read_rgb(path, image_size)
+    except CorruptImage as error:
+        return str(error)
+    raise ValueError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")
 
 
-def _decode(files: list[Tensor], device: torch.device) -> Tensor:
+def _decode(files: list[Tensor], size: tuple[int, int], device: torch.device) -> Tensor:
     """Return the images of files, uint8 [B, height, width, 3].
 
     Raises:
-        RuntimeError: if one of them cannot be decoded, or they differ in size.
+        RuntimeError: if one of them cannot be decoded, or has another size.
     """
+    images = _decode_jpegs(files, device)
+    if any(tuple(image.shape[1:]) != size for image in images):
+        raise RuntimeError(f"an image is not of size {size}")
+    return torch.stack(images).permute(0, 2, 3, 1)
+
+
+def _decode_jpegs(files: list[Tensor], device: torch.device) -> list[Tensor]:
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    if not files:
-        raise CorruptImage("no image of a batch could be decoded")
-    return torch.stack(decode_jpeg(files, mode=ImageReadMode.RGB, device=device)).permute(0, 2, 3, 1)
-
-
-def _readable(ids: Tensor, paths: Sequence[Path], image_size: tuple[int, int], on_faults: Faults) -> Tensor:
-    """Return which images of a batch Pillow can read; the others are faults."""
-    readable, faults = [], []
-    for position, image_id in enumerate(ids.tolist()):
-        try:
-            read_rgb(paths[image_id], image_size)
-            readable.append(position)
-        except CorruptImage as error:
-            faults.append(str(error))
-    if not faults:
-        raise CorruptImage(f"nvJPEG cannot decode a file of the batch that begins with {paths[int(ids[0])]}, which Pillow can")
-    on_faults(faults)
-    return torch.tensor(readable, dtype=torch.int64)
+    return decode_jpeg(files, mode=ImageReadMode.RGB, device=device)

@@ -1,5 +1,6 @@
 """What all pipelines that read files share, each beside the raw images on the device."""
 
+import io
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,6 +12,8 @@ from experiments.arms import Faults
 from rapid_inr.augment import AugmentConfig, draw
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage
+from rapid_inr.pipelines import dali, nvjpeg
+from rapid_inr.pipelines.batches import DecoderFailed
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
 from rapid_inr.pipelines.on_device import resident_pipeline
@@ -21,7 +24,7 @@ from tests.tolerances import WARP_WHOLE_PIXELS
 
 has_dali = find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 DALI = pytest.param("dali", marks=pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed"))
-ANY = pytest.mark.parametrize("reader", ["dataloader", DALI])
+ANY = pytest.mark.parametrize("reader", ["dataloader", "nvjpeg", DALI])
 MOVES = {
     "none": None,
     "crop_flip": AugmentConfig(crop_padding=4, padding="zero"),
@@ -40,10 +43,27 @@ def jpegs(tmp_path) -> Export:
     return small_export(tmp_path / "jpeg", format="jpeg")
 
 
+@pytest.fixture(autouse=True)
+def pillow_for_nvjpeg(monkeypatch):
+    """Let the pipeline of nvJPEG run here: Pillow decodes, and fails on a whole batch without naming a file, as nvJPEG does."""
+
+    def decode(data: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+        try:
+            pictures = [Image.open(io.BytesIO(file.numpy().tobytes())).convert("RGB") for file in data]
+        except Exception:
+            raise RuntimeError("decode_jpegs_cuda: error in nvjpegDecodeBatched") from None
+        return [torch.from_numpy(np.array(picture)).permute(2, 0, 1).to(device) for picture in pictures]
+
+    monkeypatch.setattr(nvjpeg, "require_nvjpeg", lambda device: None)
+    monkeypatch.setattr(nvjpeg, "_decode_jpegs", decode)
+
+
 def files(reader: str, export: Export, **options) -> BatchPipeline:
     labels = torch.tensor(export.splits["train"].labels)
     common = {"image_size": export.size, "mean": export.mean, "std": export.std, "device": "cpu", "seed": 0, "batch_size": 8}
     common |= options
+    if reader == "nvjpeg":
+        return nvjpeg.nvjpeg_pipeline(export.paths("train"), labels, **common)
     if reader == "dali":
         return dali_pipeline(export.paths("train"), labels, threads=2, **common)
     return loader_pipeline(FileImages(export.paths("train"), export.size), labels, workers=common.pop("workers", 1), **common)
@@ -60,10 +80,16 @@ def by_id(pipeline: BatchPipeline) -> dict[int, torch.Tensor]:
     return {i: image for batch in pipeline.epoch(0) for i, image in zip(batch.ids.tolist(), batch.images, strict=True)}
 
 
+@pytest.fixture
+def exact(reader, request) -> Export:
+    """Files of the kind that a reader decodes to the same bytes as Pillow does."""
+    return request.getfixturevalue("jpegs" if reader == "nvjpeg" else "pngs")
+
+
 @ANY
 @pytest.mark.parametrize("moves", MOVES)
-def test_an_image_is_augmented_as_it_is_from_raw(reader, moves, pngs):
-    pipeline, reference = files(reader, pngs, augment=MOVES[moves]), raw(pngs, augment=MOVES[moves])
+def test_an_image_is_augmented_as_it_is_from_raw(reader, moves, exact):
+    pipeline, reference = files(reader, exact, augment=MOVES[moves]), raw(exact, augment=MOVES[moves])
     for epoch in (0, 1):
         for batch, expected in zip(pipeline.epoch(epoch), reference.epoch(epoch), strict=True):
             assert torch.equal(batch.ids, expected.ids)
@@ -84,8 +110,8 @@ def test_a_jpeg_is_what_pillow_decodes(reader, jpegs):
 
 
 @ANY
-def test_an_epoch_left_early_and_one_begun_late_are_as_if_whole(reader, pngs):
-    pipeline, whole = files(reader, pngs), [batch.images for batch in raw(pngs).epoch(5)]
+def test_an_epoch_left_early_and_one_begun_late_are_as_if_whole(reader, exact):
+    pipeline, whole = files(reader, exact), [batch.images for batch in raw(exact).epoch(5)]
     for _ in range(2):
         first = next(iter(pipeline.epoch(5)))
         assert torch.equal(first.images, whole[0])
@@ -138,12 +164,35 @@ def test_a_batch_of_corrupt_files_alone_is_left_out(reader, jpegs):
 
 
 @ANY
-def test_a_file_of_another_size_is_named(reader, pngs, tmp_path):
-    export = small_export(tmp_path / "b")
-    path = export.paths("train")[9]
+def test_a_file_of_another_size_is_named(reader, jpegs):
+    export, path = jpegs, jpegs.paths("train")[9]
     Image.new("RGB", (20, 10)).save(path)
     with pytest.raises(CorruptImage, match=rf"{path.name}: is 10x20, expected {SIZE[0]}x{SIZE[1]}"):
         list(files(reader, export, seed=None).epoch(0))
+
+
+@pytest.mark.parametrize("reader", ["nvjpeg", DALI])
+def test_an_error_that_is_not_the_files_is_told_in_the_librarys_words(reader, jpegs, monkeypatch):
+    def fail(*ignored):
+        raise RuntimeError("the driver has gone")
+
+    owner, name = (nvjpeg, "_decode_jpegs") if reader == "nvjpeg" else (dali._Graph, "_copied")
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(DecoderFailed, match=r"which Pillow can all read; it says: the driver has gone") as caught:
+        list(files(reader, jpegs).epoch(0))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("reader", ["nvjpeg", DALI])
+def test_a_memory_that_is_too_small_is_no_fault_of_the_files(reader, jpegs, monkeypatch):
+    def fail(*ignored):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    owner, name = (nvjpeg, "_decode_jpegs") if reader == "nvjpeg" else (dali._Graph, "_copied")
+    monkeypatch.setattr(owner, name, fail)
+    jpegs.paths("train")[3].write_bytes(b"\xff\xd8")
+    with pytest.raises(torch.OutOfMemoryError):
+        list(files(reader, jpegs, on_faults=Faults("skip")).epoch(0))
 
 
 def test_reading_in_this_process_is_the_same(pngs):

@@ -3,7 +3,6 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import nvjpeg
 from rapid_inr.pipelines.batches import PipelineUnavailable
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
@@ -18,12 +17,10 @@ def test_without_a_gpu_or_torchvision_it_says_what_is_missing(monkeypatch):
         nvjpeg.require_nvjpeg(torch.device("cuda"))
 
 
-def test_a_png_and_a_missing_file_are_named(tmp_path):
+def test_an_image_that_is_no_jpeg_is_refused_at_once(tmp_path):
     export = small_export(tmp_path / "a")
     with pytest.raises(ValueError, match=r"\.png is no JPEG, which is all that pipeline=nvjpeg decodes"):
-        nvjpeg._bytes_of(export.paths("train")[0])
-    with pytest.raises(CorruptImage, match="nowhere: cannot be read"):
-        nvjpeg._bytes_of(tmp_path / "nowhere")
+        nvjpeg._bytes_of(export.paths("train")[0], export.size)
 
 
 @pytest.mark.gpu
