@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,8 +56,8 @@ class INRLoader:
             store = read_store(store, device=device or "cpu")
         store = store.to(device or store.device)
         if subset is not None and subset.dtype == torch.bool:
-            if len(subset) != len(store):
-                raise ValueError(f"subset is a mask of {len(subset)}, expected one for each of the {len(store)} images")
+            if subset.shape != (len(store),):
+                raise ValueError(f"subset is a mask of {tuple(subset.shape)}, expected one for each of the {len(store)} images")
             subset = subset.nonzero().flatten()
         self._pipeline = inr_pipeline(
             store, batch_size=batch_size, augment=augment, seed=seed, labels=labels, size=size, dtype=dtype,
@@ -92,21 +93,14 @@ class INRLoader:
         if self._batch:  # the last batch had no share for this process
             self._epoch, self._batch = self._epoch + 1, 0
 
-    def state_dict(self) -> dict[str, int | None]:
-        """Return where the loader is: what is yielded next after `load_state_dict`, exactly."""
-        return {"epoch": self._epoch, "batch": self._batch} | self._fixed()
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the loader is, as JSON values: what is yielded next after `load_state_dict`, exactly."""
+        return self._pipeline.state_dict(epoch=self._epoch, batch=self._batch)
 
-    def load_state_dict(self, state: dict[str, int | None]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another loader was; the number of processes may be another.
 
         Raises:
-            ValueError: if it had another seed, batch size, or number of images.
+            ValueError: if it had another seed, batch size, subset or augmentation, or the state names no batch.
         """
-        for name, value in self._fixed().items():
-            if state[name] != value:
-                raise ValueError(f"{name} is {value}, the state is of a loader with {name} {state[name]}")
-        self._epoch, self._batch = state["epoch"], state["batch"]
-
-    def _fixed(self) -> dict[str, int | None]:
-        pipeline = self._pipeline
-        return {"seed": pipeline.seed, "batch_size": pipeline.batch_size, "n_images": len(pipeline)}
+        self._epoch, self._batch = self._pipeline.place_of(state)

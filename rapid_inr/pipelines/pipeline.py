@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,6 +114,38 @@ class BatchPipeline:
         batches = share_of_rank(batches, rank=self.rank, world_size=self.world_size, with_leader=self._has_leader)
         if batches:
             yield from ahead(self._batches(batches, epoch), self.device)
+
+    def state_dict(self, *, epoch: int, batch: int) -> dict[str, Any]:
+        """Return where an epoch was left, and of which order and draws, as JSON values; `batch` is the first not yet had."""
+        return {"epoch": epoch, "batch": batch, **self._decided()}
+
+    def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the epoch and the batch that a state names, to go on from with ``epoch(epoch, start=batch)``.
+
+        The number of processes, and what gives the images, may be another.
+
+        Raises:
+            ValueError: if it is not the state of a pipeline with the same order and draws, or names no batch of it.
+        """
+        decided = self._decided()
+        missing = [name for name in ("epoch", "batch", *decided) if name not in state]
+        if missing:
+            raise ValueError(f"the state lacks {', '.join(missing)}; it is that of no pipeline")
+        for name, value in decided.items():
+            if state[name] != value:
+                raise ValueError(f"{name} is {value}, the state is of a pipeline with {name} {state[name]}")
+        epoch, batch = state["epoch"], state["batch"]
+        if not (isinstance(epoch, int) and epoch >= 0 and isinstance(batch, int) and 0 <= batch < self.n_batches):
+            raise ValueError(f"the state is at epoch {epoch}, batch {batch}; expected at least 0, and 0..{self.n_batches - 1}")
+        return epoch, batch
+
+    def _decided(self) -> dict[str, Any]:
+        """Return what order and draws follow from."""
+        subset = None if self.subset is None else hashlib.sha256(self.subset.numpy().tobytes()).hexdigest()[:16]
+        augment = None if self.augment is None else json.loads(json.dumps(asdict(self.augment)))
+        return {
+            "seed": self.seed, "batch_size": self.batch_size, "n_images": len(self), "subset": subset, "augment": augment,
+        }  # fmt: skip
 
     @property
     def _has_leader(self) -> bool:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -52,7 +54,7 @@ def test_a_loader_goes_on_exactly_where_another_was(taken):
     resumed = loader()
     resumed.load_state_dict(broken.state_dict())
     assert resumed.state_dict() == broken.state_dict() == {"epoch": taken // 5, "batch": taken % 5} | {
-        "seed": 0, "batch_size": 4, "n_images": N,
+        "seed": 0, "batch_size": 4, "n_images": N, "subset": None, "augment": broken.state_dict()["augment"],
     }  # fmt: skip
     rest = []
     while len(rest) < len(reference) - taken:
@@ -81,8 +83,36 @@ def test_a_process_without_a_share_of_the_last_batch_ends_its_epoch_too():
 @pytest.mark.parametrize("name", ["seed", "batch_size", "n_images"])
 def test_the_state_of_another_loader_is_refused(name):
     feed = loader()
-    with pytest.raises(ValueError, match=rf"{name} is {feed.state_dict()[name]}, the state is of a loader with {name} 99"):
+    with pytest.raises(ValueError, match=rf"{name} is {feed.state_dict()[name]}, the state is of a pipeline with {name} 99"):
         feed.load_state_dict(feed.state_dict() | {name: 99})
+
+
+def test_the_state_of_another_subset_or_augmentation_is_refused():
+    state = json.loads(json.dumps(loader(subset=torch.arange(10)).state_dict()))
+    loader(subset=torch.arange(10)).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"subset is [0-9a-f]+, the state is of a pipeline with subset [0-9a-f]+"):
+        loader(subset=torch.arange(1, 11)).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"augment is None, the state is of a pipeline with augment \{'crop_padding': 2"):
+        loader(subset=torch.arange(10), augment=None).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch": 99}, r"the state is at epoch 0, batch 99; expected at least 0, and 0\.\.4"),
+        ({"batch": -1}, "batch -1"),
+        ({"batch": "1"}, "batch 1"),
+        ({"epoch": -1}, "epoch -1"),
+        ({"epoch": None}, "epoch None"),
+    ],
+)
+def test_a_state_that_names_no_batch_is_refused(changed, message):
+    feed = loader()
+    with pytest.raises(ValueError, match=message):
+        feed.load_state_dict(feed.state_dict() | changed)
+    with pytest.raises(ValueError, match="the state lacks epoch, batch, seed, batch_size, n_images, subset, augment"):
+        feed.load_state_dict({})
+    assert feed.state_dict() == loader().state_dict()
 
 
 def test_a_subset_is_given_as_positions_or_as_a_mask():
@@ -91,7 +121,7 @@ def test_a_subset_is_given_as_positions_or_as_a_mask():
     mask[positions] = True
     assert_same(seen(loader(subset=positions)), seen(loader(subset=mask)))
     assert {i for ids, _ in seen(INRLoader(small_store(N), 3, subset=mask)) for i in ids} == set(positions.tolist())
-    with pytest.raises(ValueError, match="subset is a mask of 5, expected one for each of the 22 images"):
+    with pytest.raises(ValueError, match=r"subset is a mask of \(5,\), expected one for each of the 22 images"):
         loader(subset=mask[:5])
 
 
