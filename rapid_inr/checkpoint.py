@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rapid_inr.files import atomic
 
-VERSION = 1
+VERSION = 2
 METADATA_KEY = "rapid_inr_training"
 
 
@@ -30,10 +30,12 @@ class Checkpoint:
     Args:
         tensors: by name: ``model.*``, ``momentum.*`` and, where weights are averaged, ``average.*``.
         reports: of each epoch done, as JSON values.
+        steps: taken so far, fewer than the epochs' batches where some could not be read.
     """
 
     tensors: dict[str, Tensor]
     reports: list[dict[str, Any]]
+    steps: int
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names begin with ``prefix.``, without it."""
@@ -47,7 +49,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, training: Mapping[st
     Args:
         training: JSON values by which the training is known again: network, recipe, data.
     """
-    facts = {"version": VERSION, "training": dict(training), "reports": checkpoint.reports}
+    facts = {"version": VERSION, "training": dict(training), "reports": checkpoint.reports, "steps": checkpoint.steps}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary, {METADATA_KEY: json.dumps(facts)})
@@ -73,13 +75,13 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
         facts = json.loads(metadata[METADATA_KEY])
-        version, found, reports = facts["version"], facts["training"], facts["reports"]
+        if facts["version"] != VERSION:
+            raise CheckpointError(f"{path} has checkpoint version {facts['version']}, this program reads {VERSION}")
+        found, reports, steps = facts["training"], facts["reports"], facts["steps"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint of a training ({type(error).__name__}: {error})") from None
-    if version != VERSION:
-        raise CheckpointError(f"{path} has checkpoint version {version}, this program reads {VERSION}")
     asked = json.loads(json.dumps(dict(training)))
     for key in sorted(found.keys() | asked.keys()):
         if found.get(key) != asked.get(key):
             raise CheckpointError(f"{path} is of a training with {key}={found.get(key)}, this one has {key}={asked.get(key)}")
-    return Checkpoint(tensors, reports)
+    return Checkpoint(tensors, reports, steps)

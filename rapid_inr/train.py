@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from rapid_inr.checkpoint import Checkpoint
 from rapid_inr.pipelines.batches import Batch, Pipeline
+from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.recipe import OptimizeConfig, rate_factor, size_at
 
 
@@ -79,9 +80,10 @@ class Learner:
                 tensors[f"momentum.{names[id(parameter)]}"] = state["momentum_buffer"]
         for name, tensor in (self.average or {}).items():
             tensors[f"average.{name}"] = tensor
-        return Checkpoint(tensors, [asdict(report) for report in reports])
+        return Checkpoint(tensors, [asdict(report) for report in reports], self.steps)
 
     def restore(self, checkpoint: Checkpoint) -> None:
+        self.steps = checkpoint.steps
         self.model.load_state_dict(checkpoint.part("model"))
         momenta = checkpoint.part("momentum")
         for name, parameter in self.model.named_parameters():
@@ -94,7 +96,7 @@ class Learner:
 
 def train(
     model: nn.Module,
-    pipeline: Pipeline,
+    pipeline: BatchPipeline,
     judges: Judges,
     config: OptimizeConfig,
     *,
@@ -106,7 +108,8 @@ def train(
     """Train `model` in place and return a report for each epoch.
 
     Where torch.distributed has been initialized, every process calls this with its own share of the same batches, and their
-    gradients are averaged. On GPUs batch norms then see the whole batch; on CPUs each its share.
+    gradients are averaged. On GPUs batch norms then see the whole batch; on CPUs each its share, and the first one's statistics
+    are those that are judged.
 
     Args:
         pipeline: yields the training batches.
@@ -130,7 +133,6 @@ def train(
     if resume is not None:
         learner.restore(resume)
         reports = [EpochReport(**report) for report in resume.reports]
-        learner.steps = len(reports) * pipeline.n_batches
     forward = nn.parallel.DistributedDataParallel(model) if together else model
     forward = torch.compile(forward) if config.compile else forward
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
@@ -141,6 +143,8 @@ def train(
         epoch_s = _now(device) - began
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the training loss is {loss} in epoch {epoch}; a lower optimize.lr may help")
+        if together:
+            _share_buffers(learner)
         marks = _judge(learner, judges, device=device, autocast=autocast)
         reports.append(EpochReport(epoch, loss=loss, epoch_s=epoch_s, images_per_s=n_images / epoch_s, **marks))
         if on_epoch is not None:
@@ -205,6 +209,14 @@ def _mean_over_processes(total: Tensor, n_images: int) -> tuple[float, int]:
         distributed.all_reduce(sums)
     total, count = sums.tolist()
     return total / count, int(count)
+
+
+def _share_buffers(learner: Learner) -> None:
+    """Give every process the first one's buffers, such as the statistics of batch norms, so that all judge one network."""
+    for name, buffer in learner.model.named_buffers():
+        distributed.broadcast(buffer, src=0)
+        if learner.average is not None and name in learner.average:
+            distributed.broadcast(learner.average[name], src=0)
 
 
 def _judge(learner: Learner, judges: Judges, *, device: torch.device, autocast: bool) -> dict[str, float]:
