@@ -1,6 +1,5 @@
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,13 +7,9 @@ from torch import nn
 
 from rapid_inr import train as training
 from rapid_inr.augment import AugmentConfig
-from rapid_inr.backbone import BackboneConfig, build_backbone
 from rapid_inr.pipelines.batches import Batch
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.train import (
-    EpochReport,
     Judges,
     TrainingDiverged,
     batch_loss,
@@ -24,57 +19,7 @@ from rapid_inr.train import (
     top1_pct,
     train,
 )
-
-
-def stripes(n_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images whose class is the channel that is bright, under noise: uint8 [N, 8, 8, 3] and labels."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n_images) % 3
-    images = torch.randint(0, 120, (n_images, 8, 8, 3), generator=generator)
-    images[torch.arange(n_images), :, :, labels] += 100
-    return images.to(torch.uint8), labels
-
-
-def pipeline(n_images: int = 96, *, batch_size: int = 16, seed: int | None = 0, data_seed: int = 0, **options) -> BatchPipeline:
-    images, labels = stripes(n_images, seed=data_seed)
-    mean_std = {"mean": (0.4, 0.4, 0.4), "std": (0.2, 0.2, 0.2)}
-    return resident_pipeline(images, labels, device="cpu", batch_size=batch_size, seed=seed, **mean_std, **options)
-
-
-def clean() -> BatchPipeline:
-    return pipeline(60, batch_size=25, seed=None, data_seed=1)
-
-
-def small_model(seed: int = 0) -> nn.Module:
-    return build_backbone(BackboneConfig(width=4), n_classes=3, image_size=(8, 8), seed=seed)
-
-
-def train_small(model: nn.Module, config: OptimizeConfig, *, feed=None, autocast: bool = False, **options) -> list[EpochReport]:
-    judges = options.pop("judges", None) or Judges(clean())
-    return train(model, pipeline() if feed is None else feed, judges, config, device="cpu", autocast=autocast, **options)
-
-
-@dataclass
-class Fixed:
-    """A pipeline that gives the same batches in every epoch, and notes which epochs it was asked for."""
-
-    batches: list[Batch]
-    asked: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return sum(len(batch.ids) for batch in self.batches)
-
-    @property
-    def n_batches(self) -> int:
-        return len(self.batches)
-
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        self.asked.append(epoch)
-        yield from self.batches[start:]
-
-
-def one_batch(images: torch.Tensor, labels: list[int]) -> Fixed:
-    return Fixed([Batch(images, torch.tensor(labels), torch.arange(len(labels)))])
+from tests.trainings import Fixed, clean, one_batch, pipeline, report, small_model, train_small
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -195,10 +140,6 @@ def test_the_model_trains_in_channels_last():
     assert model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def report(epoch: int, *, epoch_s: float, top1: float = 50.0) -> EpochReport:
-    return EpochReport(epoch=epoch, loss=2.0 - epoch, top1_pct=top1, epoch_s=epoch_s, images_per_s=100 / epoch_s)
-
-
 def test_the_summary_is_the_last_epoch_at_the_speed_of_the_median_one():
     reports = [report(0, epoch_s=9.0, top1=90.0), report(1, epoch_s=1.0), report(2, epoch_s=2.0, top1=60.0)]
     assert summary(reports) == {"top1_pct": 60.0, "loss": 0.0, "epochs": 3, "epoch_s": 2.0, "images_per_s": 50.0}
@@ -220,77 +161,6 @@ def test_a_mixed_image_is_of_both_classes_by_its_shares():
     soft = torch.tensor([[1.0, 0.0, 0.0], [0.75, 0.0, 0.25]])
     expected = -((0.9 * soft + 0.1 / 3) * logits.log_softmax(1)).sum(1).mean()
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
-
-
-def weights_of(learner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner.weights().items()}
-
-
-def test_the_average_follows_the_weights_and_is_what_is_tested():
-    weights, averages = [], []
-    feed = one_batch(torch.tensor([[1.0], [-2.0]]), [0, 1])
-
-    def look(report: EpochReport, learner) -> None:
-        weights.append(learner.model.weight.detach().clone())
-        averages.append(learner.average["weight"].clone())
-        assert not torch.equal(learner.tested()(torch.ones(1, 1)), learner.model(torch.ones(1, 1)))
-
-    torch.manual_seed(0)
-    model = nn.Linear(1, 2, bias=False)
-    expected = model.weight.detach().clone()
-    config = OptimizeConfig(epochs=12, batch_size=2, lr=0.3, warmup=0, ema=0.5)
-    train(model, feed, Judges(feed), config, device="cpu", autocast=False, on_epoch=look)
-    for step, (weight, average) in enumerate(zip(weights, averages, strict=True), start=1):
-        decay = min(0.5, step / (step + 9))
-        expected = decay * expected + (1 - decay) * weight
-        torch.testing.assert_close(average, expected, atol=1e-6, rtol=0)
-
-
-RESUMED = OptimizeConfig(epochs=4, batch_size=16, lr=0.05, warmup=0.3, ema=0.9, held_out=0.2, first_size=4)
-
-
-def test_a_training_that_goes_on_is_bit_identical_to_one_that_never_stopped():
-    feed = pipeline(augment=AugmentConfig(crop_padding=2, mix="mixup"))
-    judges, checkpoints, finals = Judges(clean(), held_out=clean()), [], []
-
-    def keep(report: EpochReport, learner) -> None:
-        checkpoint = learner.checkpoint(([] if not checkpoints else kept_reports) + [report])
-        kept_reports.append(report)
-        checkpoints.append(replace(checkpoint, tensors={name: tensor.clone() for name, tensor in checkpoint.tensors.items()}))
-        finals.append(weights_of(learner))
-
-    kept_reports: list[EpochReport] = []
-    whole = train_small(small_model(), RESUMED, feed=feed, judges=judges, on_epoch=keep)
-    for done in (1, 3):
-        final = []
-        resume = replace(checkpoints[done - 1], reports=[asdict(report) for report in whole[:done]])
-        again = train_small(
-            small_model(seed=7), RESUMED, feed=feed, judges=judges, resume=resume,
-            on_epoch=lambda report, learner, final=final: final.append(weights_of(learner)),
-        )  # fmt: skip
-        timeless = [[replace(report, epoch_s=0, images_per_s=0) for report in reports] for reports in (whole, again)]
-        assert timeless[0] == timeless[1]
-        assert len(final) == 4 - done
-        assert all(torch.equal(final[-1][name], finals[-1][name]) for name in final[-1])
-
-
-def test_growing_images_reach_their_size():
-    sizes = []
-
-    class Witness(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(1))
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                sizes.append(tuple(images.shape[2:]))
-            return self.scale * images.mean((2, 3))
-
-    config = OptimizeConfig(epochs=4, batch_size=96, first_size=4, full_size_from=0.5)
-    train_small(Witness(), config, feed=pipeline(batch_size=96))
-    assert sizes == [(4, 4), (8, 8), (8, 8), (8, 8)] or sizes[0] == (4, 4)
-    assert sizes[2:] == [(8, 8), (8, 8)]
 
 
 def test_the_best_epoch_is_chosen_by_images_held_out_of_training():
