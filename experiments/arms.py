@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.build import build_augment, build_autocast, build_device, build_source
 from experiments.held_out import load_labelled
-from experiments.processes import place
+from experiments.processes import n_processes, place
 from experiments.provenance import require_exported_from, require_made_from, rows_of
 from rapid_inr.data import ImageSource, Loaded
 from rapid_inr.data.export import Export, read_export
@@ -60,6 +60,7 @@ class Arm:
         skipped: a message for each image left out before training.
         faults: those left out while it goes on.
         metrics: bytes, where the images lie.
+        made: how its images were made from those of the dataset, as JSON values; empty where they are the same.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Arm:
     skipped: tuple[str, ...] = ()
     faults: Faults | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 def pipeline_dtype(cfg: DictConfig) -> torch.dtype:
@@ -123,7 +125,8 @@ def inr_arm(cfg: DictConfig, store: PackedStore) -> Arm:
     size, header = decode_size(cfg, store), store.header
     require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
     pipeline = inr_pipeline(store.to(device), size=size, **feed(cfg))
-    return Arm("inr", pipeline, header.class_names, size, header.mean, header.std)
+    made = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
+    return Arm("inr", pipeline, header.class_names, size, header.mean, header.std, made=made)
 
 
 def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
@@ -161,8 +164,11 @@ def file_arm(cfg: DictConfig) -> Arm:
     else:
         recipe = {"recipe": "published"} if name == "dali_published" else {"prefetch": cfg.pipeline.prefetch}
         pipeline = dali_pipeline(paths, labels, threads=cfg.pipeline.workers, **recipe, **options)
-    metrics = {"file_bytes": export.n_bytes}
-    return Arm(name, pipeline, export.class_names, export.size, export.mean, export.std, faults=on_faults, metrics=metrics)
+    metrics = {"file_bytes": sum(path.stat().st_size for path in paths if path.is_file())}
+    return Arm(
+        name, pipeline, export.class_names, export.size, export.mean, export.std, faults=on_faults, metrics=metrics,
+        made=export.settings,
+    )  # fmt: skip
 
 
 def _files_of(export: Export, source: ImageSource) -> tuple[list[Path], Tensor]:
@@ -198,6 +204,11 @@ def require_inputs(cfg: DictConfig) -> None:
         raise ValueError(f"pipeline={name} reads no store; for store=FILE.inr set pipeline=inr")
     if name not in FROM_FILES and cfg.files is not None:
         raise ValueError(f"pipeline={name} reads no files; for files=FOLDER set pipeline to one of {', '.join(FROM_FILES)}")
+    if name in FROM_FILES and cfg.dataset.on_corrupt == "skip" and n_processes() > 1:
+        raise ValueError(
+            f"dataset.on_corrupt is skip, but pipeline={name} finds corrupt files as it trains: of {n_processes()} processes one "
+            "would skip a batch that the others wait for; expected fail"
+        )
 
 
 def stored_arm(cfg: DictConfig) -> Arm:

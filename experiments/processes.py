@@ -14,6 +14,11 @@ from torch import distributed
 from experiments.build import build_device
 
 
+def n_processes() -> int:
+    """Return how many processes torchrun has started, 1 where this one is alone, before they have joined too."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def place() -> dict[str, int]:
     """Return ``rank`` and ``world_size`` of this process, 0 and 1 where it is alone."""
     if not distributed.is_initialized():
@@ -32,7 +37,7 @@ def joined(cfg: DictConfig) -> Iterator[None]:
 
     Only the first keeps its run: the others write theirs where it is deleted, and print nothing but errors.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if n_processes() == 1:
         yield
         return
     device = build_device(cfg)

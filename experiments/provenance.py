@@ -31,14 +31,18 @@ def dataset_facts(cfg: DictConfig) -> dict[str, Any]:
     """Return what decides the images of a dataset, as JSON values."""
     dataset = {key: value for key, value in plain(cfg.dataset).items() if key not in NOWHERE}
     if dataset.get("exclude") is not None:
-        dataset["exclude"] = _digest(dataset["exclude"])
+        dataset["exclude"] = digest(_excluded(dataset["exclude"]))
     return {key: value for key, value in dataset.items() if value is not None}
 
 
-def _digest(exclude: str | list[int]) -> str:
+def _excluded(exclude: str | list[int]) -> list[int]:
     ids = json.loads(Path(exclude).read_text(encoding="utf-8")) if isinstance(exclude, str) else exclude
-    ids = ids["index"] if isinstance(ids, dict) else ids
-    return hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()[:16]
+    return sorted(ids["index"] if isinstance(ids, dict) else ids)
+
+
+def digest(values: list[Any]) -> str:
+    """Return by what a long list of JSON values is known again."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def require_made_from(store: PackedStore, cfg: DictConfig) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from experiments.build import (
 )
 from experiments.held_out import HeldOut
 from experiments.processes import is_first, place
-from experiments.provenance import require_made_from, rows_of
+from experiments.provenance import dataset_facts, digest, require_made_from, rows_of
 from rapid_inr.backbone import build_backbone
 from rapid_inr.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rapid_inr.figures import training_curves
@@ -56,7 +58,10 @@ def train_arm(
     pipeline, held_out = split_held_out(arm.pipeline, optimize.held_out, seed=cfg.seed)
     judges = Judges(clean_pipeline(cfg, arm, test), decoded, held_out)
     training = facts(cfg, arm, optimize)
-    checkpoint = None if resume is None else read_checkpoint(resume, training=training)
+    checkpoint = None
+    if resume is not None:
+        checkpoint = read_checkpoint(resume, training=training)
+        bring_best(run, arm.name, Path(resume), held_out=held_out is not None)
     with progress_bar(f"train {arm.name}", optimize.epochs, unit="epochs") as bar:
         bar.advance(0 if checkpoint is None else len(checkpoint.reports))
 
@@ -86,21 +91,42 @@ def facts(cfg: DictConfig, arm: Arm, optimize: OptimizeConfig) -> dict[str, Any]
     augment = build_augment(cfg)
     return {
         "backbone.stem": backbone.resolved_stem(arm.image_size), "backbone.width": backbone.width,
-        "classes": len(arm.class_names), "pipeline": arm.name, "images": len(arm.pipeline), "image_size": list(arm.image_size),
-        "seed": cfg.seed, "augment": None if augment is None else asdict(augment),
+        "classes": len(arm.class_names), "class_names": digest(list(arm.class_names)), "pipeline": arm.name,
+        "images": len(arm.pipeline), "labels": digest(arm.pipeline.labels.tolist()), "image_size": list(arm.image_size),
+        "seed": cfg.seed, "autocast": build_autocast(cfg), "augment": None if augment is None else asdict(augment),
         **{f"optimize.{key}": value for key, value in decided.items()},
+        **_by_path("dataset", dataset_facts(cfg)), **_by_path("made", arm.made),
     }  # fmt: skip
 
 
+def _by_path(name: str, value: Any) -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted names, so that a difference is told by the first of them."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {path: leaf for key, below in value.items() for path, leaf in _by_path(f"{name}.{key}", below).items()}
+
+
+def bring_best(run: Run, name: str, resume: Path, *, held_out: bool) -> None:
+    """Copy the weights of the best epoch so far from beside a checkpoint, since no later epoch may be better."""
+    best = f"{name}_best.safetensors"
+    if not held_out or not is_first():
+        return
+    if not resume.with_name(best).is_file():
+        run.warn("no_best", f"{best} is not beside {resume}: it will be there once an epoch is better than those before")
+        return
+    with atomic(run.folder / best) as path:
+        shutil.copyfile(resume.with_name(best), path)
+
+
 def keep(run: Run, name: str, reports: list[EpochReport], learner: Learner, *, training: Mapping[str, Any]) -> None:
-    """Write what can be gone on from, the weights so far, and those of the best epoch if this is it."""
-    checkpoint: Checkpoint = learner.checkpoint(reports)
-    write_checkpoint(run.folder / f"{name}_last.safetensors", checkpoint, training=training)
+    """Write the weights so far, those of the best epoch if this is it, and last what can be gone on from."""
     names = [name] if reports[-1].held_out_top1_pct is None or best_epoch(reports) is not reports[-1] else [name, f"{name}_best"]
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in learner.weights().items()}
     for file in names:
         with atomic(run.folder / f"{file}.safetensors") as path:
             save_file(weights, path)
+    checkpoint: Checkpoint = learner.checkpoint(reports)
+    write_checkpoint(run.folder / f"{name}_last.safetensors", checkpoint, training=training)
 
 
 def split_held_out(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple[BatchPipeline, BatchPipeline | None]:

@@ -45,29 +45,80 @@ def test_dali_trains_from_an_export(command, tmp_path, name):
     assert metrics_of(tmp_path / "a")["images"] == 20
 
 
-def test_a_training_goes_on_bit_for_bit(command, tmp_path, monkeypatch):
-    recipe = ("optimize.epochs=3", "optimize.held_out=0.2", "optimize.ema=0.5", "augment=strong")
-    assert command(*TRAIN, *recipe, "run_dir=whole")[0] == 0
-    kept = training.keep
-    stopped = tmp_path / "stopped.safetensors"
+RECIPE = ("optimize.epochs=3", "optimize.held_out=0.2", "optimize.ema=0.5", "augment=strong")
 
-    def keep(run, name, reports, learner, **options):
-        kept(run, name, reports, learner, **options)
-        if len(reports) == 1:
-            (run.folder / f"{name}_last.safetensors").rename(stopped)
+
+@pytest.fixture
+def stopped(command, tmp_path, monkeypatch):
+    """A training that was interrupted after its first epoch; returns its checkpoint."""
+    kept = training.keep
+
+    def keep(*arguments, **options):
+        kept(*arguments, **options)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "keep", keep)
-        command(*TRAIN, *recipe, "run_dir=first")
-    assert command(*TRAIN, *recipe, f"resume={stopped}", "run_dir=second")[0] == 0
+        assert command(*TRAIN, *RECIPE, "run_dir=first")[0] == 130
+    return tmp_path / "first" / "resident_last.safetensors"
+
+
+def test_a_training_goes_on_bit_for_bit(command, tmp_path, stopped):
+    assert command(*TRAIN, *RECIPE, "run_dir=whole")[0] == 0
+    assert command(*TRAIN, *RECIPE, f"resume={stopped}", "run_dir=second")[0] == 0
     assert losses(tmp_path / "second") == losses(tmp_path / "whole")[1:]
-    for file in ("resident.safetensors", "resident_last.safetensors"):
+    for file in ("resident.safetensors", "resident_best.safetensors", "resident_last.safetensors"):
         whole, second = (load_file(tmp_path / run / file) for run in ("whole", "second"))
         assert all(torch.equal(whole[key], second[key]) for key in whole)
-    assert (tmp_path / "whole" / "resident_best.safetensors").is_file()
-    code, _, err = command(*TRAIN, *recipe, f"resume={stopped}", "backbone.width=8", "run_dir=third")
+
+
+def test_the_best_weights_so_far_come_along_though_no_later_epoch_is_better(command, tmp_path, stopped, monkeypatch):
+    monkeypatch.setattr(training, "best_epoch", lambda reports: reports[0])
+    command(*TRAIN, *RECIPE, f"resume={stopped}", "run_dir=second")
+    best = "resident_best.safetensors"
+    assert (tmp_path / "second" / best).read_bytes() == stopped.with_name(best).read_bytes()
+    stopped.with_name(best).unlink()
+    _, _, err = command(*TRAIN, *RECIPE, f"resume={stopped}", "run_dir=third")
+    assert "warning [no_best]: resident_best.safetensors is not beside" in err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("backbone.width=8", "backbone.width=4, this one has backbone.width=8"),
+        ("autocast=true", "autocast=False, this one has autocast=True"),
+        ("dataset.seed=5", "dataset.seed=0, this one has dataset.seed=5"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(command, stopped, changed, message):
+    code, _, err = command(*TRAIN, *RECIPE, f"resume={stopped}", changed, "run_dir=second")
+    assert (code, len([line for line in err.splitlines() if line.startswith("error: ")])) == (2, 1)
+    assert message in err
+
+
+def test_a_checkpoint_knows_the_store_and_the_files_it_was_trained_from(command, tmp_path):
+    encode = ("encode", "dataset=shapes", *SHAPES[1:], *SMOKE, "inr=2x8")
+    command(*encode, "out=a.inr")
+    command(*encode, "quantize=int6", "out=b.inr")
+    command(*TRAIN, "pipeline=inr", "store=a.inr", "run_dir=inr")
+    _, _, err = command(*TRAIN, "pipeline=inr", "store=b.inr", "resume=inr/inr_last.safetensors", "run_dir=other")
+    assert "made.quantize.bits=8, this one has made.quantize.bits=6" in err
+    for quality in (60, 90):
+        command("export", "debug=smoke", *SHAPES, f"quality={quality}", f"out=files{quality}")
+    reads = (*TRAIN, "pipeline=dataloader", "pipeline.workers=0")
+    command(*reads, "files=files60", "run_dir=files")
+    _, _, err = command(*reads, "files=files90", "resume=files/dataloader_last.safetensors", "run_dir=another")
+    assert "made.quality=60, this one has made.quality=90" in err
+    assert metrics_of(tmp_path / "files")["file_bytes"] == sum(
+        path.stat().st_size for path in (tmp_path / "files60/train").rglob("*.jpg")
+    )
+
+
+def test_files_are_not_skipped_where_several_processes_would_wait_for_each_other(command, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = command(*TRAIN, "pipeline=dataloader", "files=nowhere", "dataset.on_corrupt=skip")
     assert code == 2
-    assert "backbone.width=4, this one has backbone.width=8" in err
+    assert "dataset.on_corrupt is skip, but pipeline=dataloader finds corrupt files as it trains: of 2 processes" in err
 
 
 def test_decoded_test_images_are_judged_where_a_store_holds_them(command, tmp_path):
