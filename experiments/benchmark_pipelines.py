@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -19,12 +20,13 @@ from experiments.arms import ARMS, FROM_FILES, Arm, open_arm
 from experiments.build import build_autocast, build_backbone_config, build_device, build_source, plain
 from experiments.cli import CONFIGS
 from experiments.encoding import encode_dataset, open_folder, plan_encode
+from experiments.errors import USE_ERRORS, one_line
 from experiments.export import DEFAULT_QUALITY
 from experiments.provenance import dataset_facts
 from rapid_inr.backbone import build_backbone
 from rapid_inr.data.export import export_images
 from rapid_inr.files import atomic
-from rapid_inr.pipelines.batches import Batch, DeviceTooSmall, PipelineUnavailable
+from rapid_inr.pipelines.batches import Batch
 from rapid_inr.tables import Column, markdown_table, metric
 from rapid_inr.tracking import Run
 
@@ -40,6 +42,8 @@ class ArmSpeed:
         headspace: loader over step: below 1 the network waits.
         of_resident: together, as a fraction of the resident arm's.
         cpu_s: processor seconds of an epoch together, worker processes included.
+        images: of the set.
+        repeats: epochs that the medians are over.
     """
 
     arm: str
@@ -51,6 +55,8 @@ class ArmSpeed:
     device_bytes: int
     host_bytes: int
     cpu_s: float
+    images: int
+    repeats: int
 
 
 def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
@@ -61,17 +67,25 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     inputs = _inputs(cfg, run)
     speeds: list[ArmSpeed] = []
     for name in sorted(cfg.arms, key=ARMS.index):  # resident first, which the others are held against
-        arm_cfg = _config_of(cfg, name, inputs)
         try:
-            arm = open_arm(arm_cfg)
-        except (PipelineUnavailable, DeviceTooSmall) as error:
-            run.warn("arm_left_out", f"{name}: {error}")
+            speeds.append(_time_arm(_config_of(cfg, name, inputs), speeds))
+        except USE_ERRORS as error:  # what the other arms have shown is not thrown away
+            run.warn("arm_left_out", f"{name}: {one_line(error)}")
             continue
-        speeds.append(_time_arm(arm_cfg, arm, resident=next((s for s in speeds if s.arm == "resident"), None)))
+        finally:
+            _free()
+        table = _write(run.folder, speeds)
     if not speeds:
         raise ValueError("none of the arms can run here")
-    _write(run.folder, speeds)
-    return _metrics(speeds) | {"images": len(arm.pipeline), "batch_size": cfg.optimize.batch_size}
+    print(table)
+    return _metrics(speeds) | {"images": speeds[-1].images, "batch_size": cfg.optimize.batch_size}
+
+
+def _free() -> None:
+    """Give back what an arm had in memory, which would be missed by the next."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _metrics(speeds: list[ArmSpeed]) -> dict[str, float]:
@@ -103,7 +117,8 @@ def _config_of(cfg: DictConfig, name: str, inputs: dict[str, str]) -> DictConfig
     return OmegaConf.create(plain(cfg) | {"pipeline": own, **reads})
 
 
-def _time_arm(cfg: DictConfig, arm: Arm, *, resident: ArmSpeed | None) -> ArmSpeed:
+def _time_arm(cfg: DictConfig, before: list[ArmSpeed]) -> ArmSpeed:
+    arm, resident = open_arm(cfg), next((speed for speed in before if speed.arm == "resident"), None)
     device, feed = build_device(cfg), arm.pipeline
     step = _stepper(cfg, arm)
     n_images = feed.n_batches * feed.batch_size
@@ -111,14 +126,14 @@ def _time_arm(cfg: DictConfig, arm: Arm, *, resident: ArmSpeed | None) -> ArmSpe
 
     alone = _epochs_s(lambda k: [None for _ in feed.epoch(k)], repeats=cfg.repeats, device=device)
     steps = _epochs_s(lambda k: [step(ready) for _ in range(feed.n_batches)], repeats=cfg.repeats, device=device)
-    before = _cpu_s()
+    cpu_before_s = _cpu_s()
     together = _epochs_s(lambda k: [step(batch) for batch in feed.epoch(k)], repeats=cfg.repeats, device=device)
-    cpu_s = (_cpu_s() - before) / (cfg.repeats + 1)
+    cpu_s = (_cpu_s() - cpu_before_s) / (cfg.repeats + 1)
     loader_rate, step_rate, rate = (n_images / seconds for seconds in (alone, steps, together))
     return ArmSpeed(
         arm.name, loader_images_per_s=loader_rate, step_images_per_s=step_rate, together_images_per_s=rate,
         headspace=loader_rate / step_rate, of_resident=rate / (resident.together_images_per_s if resident else rate),
-        device_bytes=feed.nbytes, host_bytes=feed.host_bytes, cpu_s=cpu_s,
+        device_bytes=feed.nbytes, host_bytes=feed.host_bytes, cpu_s=cpu_s, images=len(feed), repeats=cfg.repeats,
     )  # fmt: skip
 
 
@@ -172,7 +187,8 @@ def _cpu_s() -> float:
     return sum(seconds[pid] for pid in family) if seconds else time.process_time()
 
 
-def _write(folder: Path, speeds: list[ArmSpeed]) -> None:
+def _write(folder: Path, speeds: list[ArmSpeed]) -> str:
+    """Write table and CSV, and return the table."""
     rows = [{"metrics": asdict(speed)} for speed in speeds]
     columns = (
         Column("arm", metric("arm", "s"), right=False), Column("loader alone, images/s", metric("loader_images_per_s", ",.0f")),
@@ -180,12 +196,13 @@ def _write(folder: Path, speeds: list[ArmSpeed]) -> None:
         Column("together, images/s", metric("together_images_per_s", ",.0f")), Column("headspace", metric("headspace", ".2f")),
         Column("of resident", metric("of_resident", ".2f")), Column("bytes on the device", metric("device_bytes", ",d")),
         Column("bytes on the host", metric("host_bytes", ",d")), Column("CPU s an epoch", metric("cpu_s", ".2f")),
+        Column("epochs timed", metric("repeats", "d")),
     )  # fmt: skip
     table = markdown_table(rows, columns)
-    print(table)
     with atomic(folder / "pipelines.md") as path:
         path.write_text(table + "\n", encoding="utf-8")
     with atomic(folder / "pipelines.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(asdict(speeds[0])))
         writer.writeheader()
         writer.writerows(asdict(speed) for speed in speeds)
+    return table

@@ -44,14 +44,15 @@ def errors_in_one_line() -> Iterator[None]:
     except USE_ERRORS as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what is told of an error of use."""
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... is required; --help shows how"
     text = str(error) or type(error).__name__

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments import training
+from experiments import benchmark_pipelines, training
 from tests.experiments.commands import SMOKE
 
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=20", "dataset.test_count=6", "dataset.limit=20")
@@ -155,6 +156,32 @@ def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, 
     assert "| inr |" in out
     metrics = metrics_of(tmp_path / "a")
     assert metrics["inr_device_bytes"] == int(rows["inr"]["device_bytes"])
+
+
+def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch):
+    opened, lines = benchmark_pipelines.open_arm, []
+
+    def open_arm(cfg):
+        path = tmp_path / "a" / "pipelines.csv"
+        lines.append(len(path.read_text().splitlines()) if path.exists() else 0)
+        arm = opened(cfg)
+        if arm.name != "ram":
+            return arm
+
+        def stream(batches, geometry):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return replace(arm, pipeline=replace(arm.pipeline, stream=stream))
+
+    monkeypatch.setattr(benchmark_pipelines, "open_arm", open_arm)
+    small = (*SMOKE, *SHAPES, "inr=2x8", "run_dir=a", "optimize.batch_size=4", "workers=0", "repeats=1")
+    code, out, err = command("benchmark", "suite=pipelines", *small, "arms=[dataloader,ram,resident]")
+    assert code == 0
+    assert "warning [arm_left_out]: ram: out of memory" in err
+    assert lines == [0, 2, 2]  # a head and a line for each arm timed before
+    assert out.splitlines()[0].endswith("epochs timed |")
+    assert [row.split("|")[1].strip() for row in out.splitlines()[2:4]] == ["resident", "dataloader"]
+    assert metrics_of(tmp_path / "a")["dataloader_repeats"] == 1
 
 
 @pytest.mark.parametrize(
