@@ -40,7 +40,7 @@ class ArmSpeed:
         step_images_per_s: of training steps on one batch that lies ready.
         together_images_per_s: of training.
         headspace: loader over step: below 1 the network waits.
-        of_resident: together, as a fraction of the resident arm's.
+        of_resident: together, as a fraction of the resident arm's; None where that was not timed.
         cpu_s: processor seconds of an epoch together, worker processes included.
         images: of the set.
         repeats: epochs that the medians are over.
@@ -51,7 +51,7 @@ class ArmSpeed:
     step_images_per_s: float
     together_images_per_s: float
     headspace: float
-    of_resident: float
+    of_resident: float | None
     device_bytes: int
     host_bytes: int
     cpu_s: float
@@ -89,7 +89,7 @@ def _free() -> None:
 
 
 def _metrics(speeds: list[ArmSpeed]) -> dict[str, float]:
-    return {f"{s.arm}_{name}": value for s in speeds for name, value in asdict(s).items() if name != "arm"}
+    return {f"{s.arm}_{name}": value for s in speeds for name, value in asdict(s).items() if name != "arm" and value is not None}
 
 
 def _inputs(cfg: DictConfig, run: Run) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _config_of(cfg: DictConfig, name: str, inputs: dict[str, str]) -> DictConfig
 
 
 def _time_arm(cfg: DictConfig, before: list[ArmSpeed]) -> ArmSpeed:
-    arm, resident = open_arm(cfg), next((speed for speed in before if speed.arm == "resident"), None)
+    arm = open_arm(cfg)
     device, feed = build_device(cfg), arm.pipeline
     step = _stepper(cfg, arm)
     n_images = feed.n_batches * feed.batch_size
@@ -130,9 +130,10 @@ def _time_arm(cfg: DictConfig, before: list[ArmSpeed]) -> ArmSpeed:
     together = _epochs_s(lambda k: [step(batch) for batch in feed.epoch(k)], repeats=cfg.repeats, device=device)
     cpu_s = (_cpu_s() - cpu_before_s) / (cfg.repeats + 1)
     loader_rate, step_rate, rate = (n_images / seconds for seconds in (alone, steps, together))
+    resident = rate if arm.name == "resident" else next((s.together_images_per_s for s in before if s.arm == "resident"), None)
     return ArmSpeed(
         arm.name, loader_images_per_s=loader_rate, step_images_per_s=step_rate, together_images_per_s=rate,
-        headspace=loader_rate / step_rate, of_resident=rate / (resident.together_images_per_s if resident else rate),
+        headspace=loader_rate / step_rate, of_resident=rate / resident if resident else None,
         device_bytes=feed.nbytes, host_bytes=feed.host_bytes, cpu_s=cpu_s, images=len(feed), repeats=cfg.repeats,
     )  # fmt: skip
 
