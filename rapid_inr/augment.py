@@ -31,7 +31,7 @@ class AugmentConfig:
         ratio: least and most width over height of that crop, in pixels; drawn uniformly in the logarithm.
         rotation_degrees: images are turned by up to this angle, either way.
         cutout: side in pixels of a square that is painted in the dataset's mean colour, partly outside the image at times.
-        mix: ``none``; ``mixup`` blends each image with its neighbour in the batch, ``cutmix`` pastes a rectangle of it.
+        mix: ``none``; ``mixup`` blends each image with the one before it in the batch, ``cutmix`` pastes a rectangle of that.
         mix_alpha: the share that an image keeps is Beta(alpha, alpha).
         brightness: factors are uniform in [1 - brightness, 1 + brightness].
         contrast: likewise, about the image's mean grey.
