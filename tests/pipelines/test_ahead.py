@@ -1,12 +1,16 @@
 """Batches that are made while the one before is used, and what the caller's autocast must not change."""
 
+import gc
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rapid_inr.augment import AugmentConfig
-from rapid_inr.pipelines.ahead import IN_FLIGHT, ahead
+from rapid_inr.pipelines.ahead import IN_FLIGHT, _side_stream, ahead
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
@@ -42,6 +46,73 @@ def test_autocast_is_off_where_batches_are_made_and_on_where_they_are_used():
         for batch in ahead(batches(), CPU):
             assert batch.images.dtype == torch.float32
             assert (batch.images @ batch.images).dtype == torch.bfloat16
+
+
+class Stream:
+    """Stands for a CUDA stream and its events; notes what is asked of it, as events are numbered in their order."""
+
+    def __init__(self, device: torch.device, log: list[tuple]) -> None:
+        self.log, self.events = log, 0
+
+    def wait_stream(self, other: "Stream") -> None:
+        self.log.append(("waits", self))
+
+    def wait_event(self, event: SimpleNamespace) -> None:
+        self.log.append(("takes", self))
+
+    def record_event(self) -> SimpleNamespace:
+        self.events += 1
+        return SimpleNamespace(synchronize=partial(self.log.append, ("host waits", self.events)))
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """Run the way of a GPU on the CPU; returns the caller's stream, those made, and what was asked of them, in order."""
+    log, made = [], []
+    caller = Stream(CPU, log)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(Stream(device, log)) or made[-1])
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: caller)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: log.append(("used by", stream)))
+    _side_stream.cache_clear()
+    yield SimpleNamespace(caller=caller, made=made, log=log)
+    _side_stream.cache_clear()
+
+
+def numbered(log: list[tuple], count: int) -> Iterator[Batch]:
+    try:
+        for number in range(count):
+            log.append(("makes", number))
+            yield Batch(torch.zeros(1), torch.zeros(1), torch.tensor([number]))
+    finally:
+        log.append(("ends", None))
+
+
+def test_each_batch_is_launched_before_the_one_ahead_is_used_and_two_after_the_host_has_waited(streams):
+    for _ in range(2):
+        streams.log.clear()
+        begun = streams.caller.events
+        for batch in ahead(numbered(streams.log, 6), torch.device("cuda", 0)):
+            streams.log.append(("uses", int(batch.ids)))
+        steps = [step for step in streams.log if step[0] in ("makes", "uses", "host waits", "ends")]
+        expected = [("makes", 0), ("makes", 1), ("uses", 0), ("makes", 2), ("uses", 1)]
+        for number in range(2, 5):  # the event at which batch `number - 2` was taken over has passed
+            expected += [("host waits", begun + number - 1), ("makes", number + 1), ("uses", number)]
+        expected += [("host waits", begun + 4), ("ends", None), ("uses", 5)]
+        assert steps == expected
+        assert streams.log.count(("waits", streams.made[0])) == 7  # in every round, for what the caller has queued
+        assert streams.log.count(("used by", streams.caller)) == 6 * 2
+        assert streams.log[-1] == ("waits", streams.caller)
+    assert len(streams.made) == 1  # for all epochs
+
+
+def test_an_iteration_left_early_ends_its_source_and_lets_the_caller_wait_for_it(streams):
+    for batch in ahead(numbered(streams.log, 6), torch.device("cuda", 0)):
+        if batch.ids == 2:
+            break
+    del batch
+    gc.collect()
+    assert streams.log[-2:] == [("ends", None), ("waits", streams.caller)]
 
 
 @pytest.mark.gpu
