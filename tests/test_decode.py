@@ -139,3 +139,11 @@ def test_a_map_may_not_lead_nowhere():
         decode(small_store(2), torch.tensor([0]), affine=torch.full((2, 3), torch.nan))
     with pytest.raises(ValueError, match="outside is 'wrap'"):
         decode(small_store(2), torch.tensor([0]), outside="wrap")
+
+
+def test_the_callers_autocast_changes_no_decode(device):
+    store, ids = small_store(5).to(device), torch.tensor([4, 0, 2])
+    options = {"size": (13, 9), "outside": "reflect", "dtype": torch.float32}
+    expected = decode(store, ids, **options)
+    with torch.autocast(device.type, torch.bfloat16):
+        assert torch.equal(decode(store, ids, **options), expected)
