@@ -21,9 +21,9 @@ def run_encode(cfg: DictConfig) -> None:
     out, job = Path(cfg.out), build_job(cfg)
     require_file_can_be_written(out, overwrite=cfg.overwrite)
     plan = plan_encode(cfg)
-    folder = open_folder(cfg, plan, out=out, shard_images=cfg.shard_images)
-    try:
-        with waiting(job) as wait:
+    with waiting(job) as wait:
+        folder = open_in_turn(cfg, plan, job, wait)
+        try:
             if not job.speaks:
                 make_shards(cfg, plan, folder, job=job)
                 wait()
@@ -31,10 +31,22 @@ def run_encode(cfg: DictConfig) -> None:
                 encode_whole(cfg, plan, folder, job, wait)
             else:
                 encode_share(cfg, plan, folder, job)
-    except KeyboardInterrupt:
-        if job.speaks and folder.present():
-            print(f"\n{len(folder.present())} shards are kept in {folder.path}; the same command continues", file=sys.stderr)
-        raise
+        except KeyboardInterrupt:
+            if job.speaks and folder.present():
+                print(f"\n{len(folder.present())} shards are kept in {folder.path}; the same command continues", file=sys.stderr)
+            raise
+
+
+def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[], None]) -> PartFolder:
+    """Open the folder of the shards, of a torchrun's processes the first alone: it may remove files from it."""
+    options = {"out": Path(cfg.out), "shard_images": cfg.shard_images}
+    if not job.speaks:
+        wait()
+        return open_folder(cfg, plan, **options)
+    try:
+        return open_folder(cfg, plan, **options)
+    finally:
+        wait()  # where it was refused too, so that the others end with the same line
 
 
 def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job, wait: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from rapid_inr.data.source import ImageSource
 from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, calibrate_once, encode_shards, plan_store, report_of
 from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
-from rapid_inr.store.format import StoreFormatError, read_store
+from rapid_inr.store.format import read_store
 from rapid_inr.store.merge import Merged, merge
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.parts import Part, PartFolder
@@ -48,19 +48,20 @@ def parts_beside(out: Path) -> Path:
 
 
 def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: int = SHARD_IMAGES) -> PartFolder:
-    """Return the folder for the shards of a plan; where ``overwrite=true``, those of another encoding are removed.
+    """Return the folder for the shards of a plan; ``overwrite=true`` removes from it what is damaged or of another encoding.
 
     Raises:
         ValueError: if there are shards of another encoding otherwise.
+        StoreFormatError: if one is damaged.
     """
     store_plan = plan_store(plan.source, plan.recipe, shard_images=shard_images, made=how_made(cfg))
     folder = PartFolder(parts_beside(out), store_plan)
-    try:
-        folder.present()
-    except (ValueError, StoreFormatError):
-        if not cfg.overwrite:
-            raise
-        folder.clear()
+    if cfg.overwrite:
+        n_removed = folder.discard_others()
+        if n_removed:
+            files = "file" if n_removed == 1 else "files"
+            print(f"removed {n_removed} {files} of another encoding, or damaged, from {folder.path}", file=sys.stderr)
+    folder.present()
     return folder
 
 
@@ -89,17 +90,16 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: J
 
 
 def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = False) -> tuple[PackedStore, EncodeReport]:
-    """Write the store of a folder that is complete, remove the folder, and enter table and metrics in the run."""
-    folder.require_complete()
-    merged, whole = merge(folder.plan, folder), folder.path / "whole.part"
-    merged.write(whole)
-    os.replace(whole, out)
-    store, report = read_store(out), report_of(merged)
-    if not keep_parts:
-        folder.clear()
+    """Write the store of a folder that is complete, enter table and metrics in the run, and remove the folder last."""
+    merged = merge(folder.plan, folder)
+    merged.write(folder.whole_file)
+    store, report = read_store(folder.whole_file), report_of(merged)
+    os.replace(folder.whole_file, out)
     warn_failures(run, report)
     write_images_csv(run.folder / "images.csv", store, report)
     run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(merged)
+    if not keep_parts:
+        folder.clear()
     return store, report
 
 
@@ -142,6 +142,7 @@ def encode_dataset(
     warn_small(run, image_size=plan.image_size, spec=plan.recipe.spec)
     make_shards(cfg, plan, folder, job=job)
     wait()
+    folder.require_complete()
     store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
     warn_unpruned(run, report, plan.recipe.prune)
     write_distributions(run, report, title=f"{plan.source.name}, {len(store):,} images")

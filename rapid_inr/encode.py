@@ -21,7 +21,8 @@ from rapid_inr.refine import NOTHING_SHARED, Calibration, RefineConfig
 from rapid_inr.shards import DENSE, MEASURED, UNREFINED, Recipe, encode_shard
 from rapid_inr.store.merge import Merged, merge
 from rapid_inr.store.packed import PackedStore
-from rapid_inr.store.parts import Part, PartFolder, StorePlan
+from rapid_inr.store.parts import Part, PartFolder
+from rapid_inr.store.plan import StorePlan
 
 SHARD_IMAGES = 1024
 

@@ -19,7 +19,8 @@ from rapid_inr.fit import FitConfig, fit, measure_psnr
 from rapid_inr.progress import Report, stage
 from rapid_inr.refine import Calibration, Compressed, RefineConfig, compress, planned_steps
 from rapid_inr.store.codes import pack_codes, pack_masks
-from rapid_inr.store.parts import Part, StorePlan
+from rapid_inr.store.parts import Part
+from rapid_inr.store.plan import StorePlan
 
 DENSE, UNREFINED = PruneConfig(), RefineConfig()
 MEASURED = ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio", "converged")

@@ -16,7 +16,8 @@ from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 from rapid_inr.store.format import write_blocks
 from rapid_inr.store.packed import PackedStore, StoreHeader
-from rapid_inr.store.parts import Part, StorePlan
+from rapid_inr.store.parts import Part
+from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.tensor_file import Blocks
 
 REPACK_ROWS = 128  # unpacked at once: every code takes several integers meanwhile

@@ -7,7 +7,8 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +20,13 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.store.format import StoreFormatError
+from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
 
 METADATA_KEY = "rapid_inr_part"
 VERSION = 1
+SHARED = "shared"  # the stem of the file of what all shards share
 NAMED = 8  # missing shards that a message names
-
-
-@dataclass(frozen=True)
-class StorePlan:
-    """What decides a store, and the same for all its parts: those of another plan are never mixed with them.
-
-    Args:
-        spec: of every SIREN.
-        quantize: how rows are stored.
-        splits: (name, number of images) of the source, in order.
-        class_names: empty without labels.
-        images: to be encoded, readable or not.
-        shard_images: consecutive images of a shard; the last may have fewer.
-        digest: of the ids, labels and first pixels of the source.
-        made: how the store is made, as JSON values; see `StoreHeader`.
-    """
-
-    spec: SirenSpec
-    quantize: QuantizeConfig
-    splits: tuple[tuple[str, int], ...]
-    class_names: tuple[str, ...]
-    images: int
-    shard_images: int
-    digest: str
-    made: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def n_shards(self) -> int:
-        return -(-self.images // self.shard_images)
-
-    def shard(self, number: int) -> range:
-        """Return the places of a shard's images among those of the source."""
-        return range(number * self.shard_images, min((number + 1) * self.shard_images, self.images))
-
-    def values(self) -> dict[str, Any]:
-        """Return all of it as JSON values, by the keys of the command line where it has them."""
-        raw = json.loads(json.dumps(asdict(self)))
-        return dict(_leaves({"inr": raw.pop("spec"), **raw.pop("made"), **raw}))
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)
@@ -112,6 +69,15 @@ class PartFolder:
     def file(self, number: int) -> Path:
         return self.path / f"{number:05d}.part"
 
+    @property
+    def shared_file(self) -> Path:
+        return self.path / f"{SHARED}.part"
+
+    @property
+    def whole_file(self) -> Path:
+        """Where the store lies until it has been checked."""
+        return self.path / "whole.inr"
+
     def present(self) -> list[int]:
         """Return the numbers of the parts that are there, in order.
 
@@ -119,12 +85,34 @@ class PartFolder:
             ValueError: if a part is of another plan; the message names the first key in which it differs.
             StoreFormatError: if a part cannot be read.
         """
-        for path in self.path.glob("*.part"):
-            difference = plan_difference(read_header(path)["plan"], self.plan.values())
-            if difference:
-                way_out = "choose another out=, or overwrite=true to start anew"
-                raise ValueError(f"{self.path} holds shards of another encoding ({difference}); {way_out}")
-        return sorted(int(path.stem) for path in self.path.glob("[0-9]*.part"))
+        there = []
+        for path in self._files():
+            with suppress(FileNotFoundError):  # another job has just removed it
+                self._require_own(path)
+                there.append(path)
+        return sorted(int(path.stem) for path in there if path.stem != SHARED)
+
+    def _files(self) -> list[Path]:
+        return [*self.path.glob("[0-9]*.part"), *self.path.glob(f"{SHARED}.part")]
+
+    def _require_own(self, path: Path) -> None:
+        difference = plan_difference(read_header(path)["plan"], self.plan.values())
+        if difference:
+            way_out = "choose another out=, or overwrite=true to start anew"
+            raise ValueError(f"{self.path} holds shards of another encoding ({difference}); {way_out}")
+
+    def discard_others(self) -> int:
+        """Remove the files that are of another plan or cannot be read, and return how many these were."""
+        n_removed = 0
+        for path in self._files():
+            try:
+                self._require_own(path)
+            except FileNotFoundError:
+                continue
+            except (ValueError, StoreFormatError):
+                path.unlink(missing_ok=True)
+                n_removed += 1
+        return n_removed
 
     def missing(self) -> list[int]:
         return sorted(set(range(self.plan.n_shards)) - set(self.present()))
@@ -134,7 +122,7 @@ class PartFolder:
 
         Raises:
             ValueError: if some are missing, or of another plan.
-            StoreFormatError: if one is damaged.
+            StoreFormatError: if one is damaged, or holds other images than its name says.
         """
         missing = self.missing()
         if missing:
@@ -143,8 +131,22 @@ class PartFolder:
                 f"{self.path} lacks {len(missing)} of {self.plan.n_shards} shards ({named}); "
                 "the encode command that began it makes those that are missing"
             )
+        if self.shared_file.exists():
+            _require_sound(self.shared_file)
+        last = -1
         for number in range(self.plan.n_shards):
             _require_sound(self.file(number))
+            last = self._require_images(number, last=last)
+
+    def _require_images(self, number: int, *, last: int) -> int:
+        """Raise unless a part holds images of its shard, behind `last`; return the last of them."""
+        part, places = _read(self.file(number)), self.plan.shard(number)
+        ids = [last, *part.ids.tolist()]
+        # where images were excluded an id lies behind its place, never before it
+        misplaced = len(part) > len(places) or (len(part) > 0 and ids[1] < places.start)
+        if part.number != number or misplaced or any(b <= a for a, b in pairwise(ids)):
+            raise StoreFormatError(f"{self.file(number)} does not hold the images of its shard; remove it and encode again")
+        return ids[-1]
 
     def write(self, part: Part) -> None:
         """Write the file of a part, atomically."""
@@ -165,16 +167,17 @@ class PartFolder:
 
     def shared(self, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the tensors that all shards share: those of the first job that has made any, whoever asks."""
-        path = self.path / "shared.part"
+        path = self.shared_file
         if not path.exists():
             tensors = make()
             if not tensors:
                 return {}
-            own = path.with_name(f"shared-{secrets.token_hex(4)}.part")
+            own = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             self._write(own, tensors, {})
             with suppress(FileExistsError):  # on a GPU the last bits of another job's may differ, so that only one may count
                 os.link(own, path)
             own.unlink()
+        _require_sound(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
 
@@ -188,7 +191,8 @@ class PartFolder:
 
     def clear(self) -> None:
         """Remove the parts, what a writer that was killed has left, and the folder if nothing else is in it."""
-        for path in (*self.path.glob("*.part"), *self.path.glob(".*")):
+        torn = (*self.path.glob(".*.part.*"), *self.path.glob(f".{self.whole_file.name}.*"))
+        for path in (*self._files(), self.whole_file, *torn):
             path.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
@@ -208,14 +212,6 @@ def open_parts(path: Path) -> PartFolder:
     lists = {"splits": tuple(map(tuple, raw["splits"])), "class_names": tuple(raw["class_names"])}
     spec, quantize = SirenSpec(**raw["spec"]), QuantizeConfig(**raw["quantize"])
     return PartFolder(path, StorePlan(**raw | lists | {"spec": spec, "quantize": quantize}))
-
-
-def plan_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """Name the first key in which two plans differ and both its values; empty where they are the same."""
-    for key in (*here, *there):
-        if there.get(key) != here.get(key):
-            return f"{key} is {there.get(key)} there, {here.get(key)} here"
-    return ""
 
 
 def read_header(path: Path) -> dict[str, Any]:

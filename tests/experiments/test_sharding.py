@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments import cli
+from experiments import cli, encoding
 from rapid_inr.store.parts import PartFolder
 from tests.experiments.commands import TINY
 
@@ -79,7 +79,11 @@ def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, 
         pytest.fail(f"it ended before it was killed: {process.stderr.read()}")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert command("encode", *SHARDED, "out=a.inr", "overwrite=true")[0] == 0  # which it needs if it was killed after its end
+    parts = tmp_path / "a.inr.parts"
+    kept = len(list(parts.glob("[0-9]*.part")))  # none if it was killed after its end, when it needs overwrite=true
+    code, _, err = command("encode", *SHARDED, "out=a.inr", "overwrite=true")
+    assert code == 0
+    assert (f"resuming: {kept} of 5 shards are there" in err) == (kept > 0)
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
@@ -113,6 +117,36 @@ def test_shards_of_another_encoding_are_refused_or_replaced(command, tmp_path, w
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "a.inr.parts holds shards of another encoding (fit.steps is 3 there, 20 here)" in err
     assert command("encode", *SHARDED, "out=a.inr", "overwrite=true")[0] == 0
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+def test_a_damaged_shard_is_replaced_and_the_others_are_used(command, tmp_path, whole):
+    assert command("encode", *SHARDED, "shard=1/2", "out=a.inr")[0] == 0
+    parts = tmp_path / "a.inr.parts"
+    (parts / "00002.part").write_bytes(b"torn")
+    assert command("encode", *SHARDED, "out=a.inr")[0] == 2
+    code, _, err = command("encode", *SHARDED, "out=a.inr", "overwrite=true")
+    assert (code, "removed 1 file of another encoding, or damaged, from a.inr.parts" in err) == (0, True)
+    assert "resuming: 2 of 5 shards are there" in err
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_path, monkeypatch, whole):
+    def fail(*_):
+        raise OSError("disk full")
+
+    for number in (1, 2):
+        assert command("encode", *SHARDED, f"shard={number}/2", "out=a.inr")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "read_store", fail)
+        (tmp_path / "a.inr").write_text("what was there")
+        assert command("merge", "out=a.inr", "overwrite=true")[0] == 2
+    assert (tmp_path / "a.inr").read_text() == "what was there"
+    with monkeypatch.context() as patch:
+        patch.setattr(encoding, "write_images_csv", fail)
+        assert command("merge", "out=a.inr", "overwrite=true")[0] == 2
+    assert len(list((tmp_path / "a.inr.parts").glob("*.part"))) == 5
+    assert command("merge", "out=a.inr", "overwrite=true")[0] == 0
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 

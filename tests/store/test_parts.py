@@ -7,7 +7,8 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.store.format import StoreFormatError
-from rapid_inr.store.parts import Part, PartFolder, StorePlan, open_parts
+from rapid_inr.store.parts import Part, PartFolder, open_parts
+from rapid_inr.store.plan import StorePlan
 
 MADE = {"fit": {"steps": 5, "betas": [0.9, 0.95]}, "seed": 0}
 PLAN = StorePlan(SirenSpec(2, 5, 15.0), QuantizeConfig(), (("train", 7),), ("cat", "dog"), 7, 3, "f00d", MADE)
@@ -119,13 +120,64 @@ def test_what_shards_share_is_what_the_first_has_made(folder):
     assert [path.name for path in folder.path.iterdir()] == ["shared.part"]
 
 
+def test_what_shards_share_is_checked_whenever_it_is_read(folder):
+    for number in range(3):
+        folder.write(part_of(number))
+    folder.shared(lambda: {"scales": torch.tensor([1.0])})
+    path = folder.path / "shared.part"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")  # the last byte of the tensor
+    with pytest.raises(StoreFormatError, match=r"shared\.part is damaged: a checksum"):
+        folder.shared(dict)
+    with pytest.raises(StoreFormatError, match=r"shared\.part is damaged: a checksum"):
+        folder.require_complete()
+
+
+def test_a_part_under_the_name_of_another_is_refused(folder):
+    for number in range(3):
+        folder.write(part_of(number))
+    folder.file(1).write_bytes(folder.file(0).read_bytes())
+    with pytest.raises(StoreFormatError, match=r"00001\.part does not hold the images of its shard"):
+        folder.require_complete()
+    for ids in ([2, 3, 4], [3, 3, 5], [3, 4, 7]):  # outside, twice, and of the next shard
+        folder.write(replace(part_of(1), ids=torch.tensor(ids)))
+        with pytest.raises(StoreFormatError, match="does not hold the images of its shard"):
+            folder.require_complete()
+
+
+def test_what_was_left_by_a_merge_that_was_killed_is_no_part(folder):
+    folder.write(part_of(1))
+    folder.whole_file.write_bytes(b"the store")
+    assert folder.present() == [1]
+    folder.clear()
+    assert not folder.path.exists()
+
+
+def test_only_the_files_of_another_plan_and_the_damaged_ones_are_discarded(folder):
+    folder.write(part_of(0))
+    folder.write(part_of(1))
+    folder.file(2).write_bytes(b"torn")
+    replace(folder, plan=replace(PLAN, digest="beef")).write(part_of(1))
+    assert folder.discard_others() == 2
+    assert folder.present() == [0]
+
+
+def test_a_part_that_vanishes_while_the_folder_is_read_is_not_there(folder, monkeypatch):
+    folder.write(part_of(0))
+    monkeypatch.setattr(PartFolder, "_files", lambda self: [self.file(0), self.file(1)])
+    assert folder.present() == [0]
+    assert folder.discard_others() == 0
+
+
 def test_clearing_removes_the_parts_and_nothing_else(folder):
     folder.write(part_of(0))
     (folder.path / ".00001.part.0123").write_text("of a writer that was killed")
+    (folder.path / ".whole.inr.0123").write_text("of a merge that was killed")
     (folder.path / "notes.txt").write_text("precious")
+    (folder.path / ".notes").write_text("precious")
     folder.clear()
-    assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".notes", "notes.txt"]
     (folder.path / "notes.txt").unlink()
+    (folder.path / ".notes").unlink()
     folder.clear()
     assert not folder.path.exists()
     folder.clear()

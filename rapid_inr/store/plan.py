@@ -1,0 +1,65 @@
+"""What decides a store: the plan that all its parts carry, so that those of another are never mixed with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import QuantizeConfig
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What decides a store, and the same for all its parts: those of another plan are never mixed with them.
+
+    Args:
+        spec: of every SIREN.
+        quantize: how rows are stored.
+        splits: (name, number of images) of the source, in order.
+        class_names: empty without labels.
+        images: to be encoded, readable or not.
+        shard_images: consecutive images of a shard; the last may have fewer.
+        digest: of the ids, labels and first pixels of the source.
+        made: how the store is made, as JSON values; see `StoreHeader`.
+    """
+
+    spec: SirenSpec
+    quantize: QuantizeConfig
+    splits: tuple[tuple[str, int], ...]
+    class_names: tuple[str, ...]
+    images: int
+    shard_images: int
+    digest: str
+    made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_shards(self) -> int:
+        return -(-self.images // self.shard_images)
+
+    def shard(self, number: int) -> range:
+        """Return the places of a shard's images among those of the source."""
+        return range(number * self.shard_images, min((number + 1) * self.shard_images, self.images))
+
+    def values(self) -> dict[str, Any]:
+        """Return all of it as JSON values, by the keys of the command line where it has them."""
+        raw = json.loads(json.dumps(asdict(self)))
+        return dict(_leaves({"inr": raw.pop("spec"), **raw.pop("made"), **raw}))
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def plan_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Name the first key in which two plans differ and both its values; empty where they are the same."""
+    for key in (*here, *there):
+        if there.get(key) != here.get(key):
+            return f"{key} is {there.get(key)} there, {here.get(key)} here"
+    return ""
