@@ -13,7 +13,7 @@ from experiments.encoding import EncodePlan, encode_dataset, make_shards, metric
 from experiments.jobs import Job, build_job, waiting
 from experiments.outputs import say_store
 from experiments.runs import require_file_can_be_written, start_run
-from rapid_inr.store.merge import merge
+from rapid_inr.store.merge import survey
 from rapid_inr.store.parts import PartFolder
 
 
@@ -61,7 +61,7 @@ def encode_share(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job
     with start_run(cfg, "encode") as run:
         make_shards(cfg, plan, folder, job=job)
         parts = list(folder.read(own))
-        run.metrics |= {"images": 0} if not any(map(len, parts)) else metrics_of(merge(folder.plan, parts))
+        run.metrics |= {"images": 0} if not any(map(len, parts)) else metrics_of(folder.plan, survey(folder.plan, parts))
     print(
         f"shard {cfg.shard}: {len(own)} of {folder.plan.n_shards} shards, {run.metrics['images']:,} images, in {folder.path}; "
         f"when all are there: python -m experiments.merge out={cfg.out}"

@@ -8,21 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from experiments.build import build_fit, build_prune, build_quantize, build_refine, build_source, build_spec, first_image
 from experiments.jobs import ALONE, Job, build_job_device
 from experiments.outputs import warn_failures, warn_small, warn_unpruned, write_distributions, write_images_csv, write_sheet
 from experiments.provenance import how_made
+from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, calibrate_once, encode_shards, plan_store, report_of
 from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import read_store
-from rapid_inr.store.merge import Merged, merge
+from rapid_inr.store.merge import Survey, merge
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.parts import Part, PartFolder
+from rapid_inr.store.plan import StorePlan
 from rapid_inr.tracking import Run, peak_memory_mb
 
 
@@ -36,8 +38,18 @@ class EncodePlan:
 
 
 def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
+    """Return what a configuration asks for.
+
+    Raises:
+        ValueError: if it is not in order, such as pruning of weights that are stored as floating numbers.
+    """
     source = build_source(cfg, split=split)
     fit, quantize, compression = build_fit(cfg), build_quantize(cfg), (build_prune(cfg), build_refine(cfg))
+    for key, wanted in (("prune.rule", cfg.prune.rule != "none"), ("refine.steps", cfg.refine.steps > 0)):
+        if wanted and not quantize.is_integer:
+            # zeros are stored like any other weight there, and no quantization is left to train through
+            unset = {"prune.rule": "none", "refine.steps": "0"}[key]
+            raise ValueError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
     image_size = first_image(cfg, source).shape[:2]
     return EncodePlan(source, Recipe(build_spec(cfg, image_size=image_size), fit, quantize, *compression), image_size)
 
@@ -76,8 +88,13 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: J
     if not missing:
         return
     work = (plan.source, plan.recipe, calibrate_once(plan.source, plan.recipe, folder, **options), folder, missing)
+
+    def check(part: Part) -> None:
+        if not there and part.number == missing[0] != missing[-1]:
+            _require_floor_met(plan.recipe.prune, part, folder)
+
     if not job.speaks:
-        encode_shards(*work, **options)
+        encode_shards(*work, on_shard=check, **options)
         return
     done = sum(images[number] for number in own if number in there)
     with progress_bar("encode", sum(images.values()), unit="images", done=done) as bar:
@@ -85,31 +102,44 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: J
         def note(part: Part) -> None:
             if len(part) > 0:
                 bar.note(f"{part.measured['psnr_db'].mean():.2f} dB")
+            check(part)
 
         encode_shards(*work, on_progress=bar.advance, on_shard=note, **options)
+
+
+def _require_floor_met(config: PruneConfig, part: Part, folder: PartFolder) -> None:
+    """Refuse to go on after a first shard in which no image has the PSNR from which it would be pruned."""
+    best = max(part.measured["fit_psnr_db"].tolist(), default=config.floor_db)
+    if config.rule == "floor" and config.mask == "own" and best < config.floor_db:
+        raise ValueError(
+            f"prune.floor_db is {config.floor_db:g}, but the best of the first {len(part):,} images has {best:.2f} dB before "
+            f"pruning; their shard is kept in {folder.path}, and the same command goes on without pruning"
+        )
 
 
 def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = False) -> tuple[PackedStore, EncodeReport]:
     """Write the store of a folder that is complete, enter table and metrics in the run, and remove the folder last."""
     merged = merge(folder.plan, folder)
     merged.write(folder.whole_file)
-    store, report = read_store(folder.whole_file), report_of(merged)
+    store, report = read_store(folder.whole_file), report_of(folder.plan, merged.survey)
     os.replace(folder.whole_file, out)
     warn_failures(run, report)
     write_images_csv(run.folder / "images.csv", store, report)
-    run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(merged)
+    run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(folder.plan, merged.survey)
+    warn_unpruned(run, report, folder.plan)
+    write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
     if not keep_parts:
         folder.clear()
     return store, report
 
 
-def metrics_of(merged: Merged) -> dict[str, float]:
+def metrics_of(plan: StorePlan, found: Survey) -> dict[str, float]:
     """Return what was measured of some images, as a run keeps it."""
-    report, n = report_of(merged), len(merged.ids)
+    report, n = report_of(plan, found), len(found.ids)
     return {
         "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
         "min_psnr_db": report.psnr_db.min().item(), **_spread("psnr_db", report.psnr_db),
-        **_spread("prune_ratio", report.prune_ratio), "omega": merged.header.spec.omega, "fit_s": report.fit_s,
+        **_spread("prune_ratio", report.prune_ratio), "omega": plan.spec.omega, "fit_s": report.fit_s,
         "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,
         "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / n, "unconverged": len(report.unconverged),
         "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(), "peak_memory_mb": peak_memory_mb(),
@@ -144,7 +174,5 @@ def encode_dataset(
     wait()
     folder.require_complete()
     store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
-    warn_unpruned(run, report, plan.recipe.prune)
-    write_distributions(run, report, title=f"{plan.source.name}, {len(store):,} images")
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     return store

@@ -13,6 +13,7 @@ from rapid_inr.encode import EncodeReport
 from rapid_inr.figures import comparison_sheet, distributions
 from rapid_inr.files import atomic
 from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.plan import StorePlan
 from rapid_inr.tracking import Run
 
 SHEET_IMAGES = 12
@@ -42,8 +43,9 @@ def warn_failures(run: Run, report: EncodeReport) -> None:
         run.warn("image_skipped", message)
 
 
-def warn_unpruned(run: Run, report: EncodeReport, config: PruneConfig) -> None:
+def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:
     """Say so where a rule let no image be pruned: most likely its numbers are not what was meant."""
+    config = PruneConfig(**plan.made["prune"])
     if config.rule not in ("none", "budget") and config.max_ratio > 0 and not bool(report.prune_ratio.any()):
         highest = f"{report.fit_psnr_db.max():.2f} dB at best before pruning"
         run.warn("nothing_pruned", f"no image meets prune.rule={config.rule} at {config.step:.0%} pruned ({highest})")

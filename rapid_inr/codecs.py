@@ -210,5 +210,7 @@ def measure_curve(
                 tally.add(image, config, **setting)
             if on_progress is not None:
                 on_progress(1)
+    if tallies[0].images == 0:
+        raise ValueError(f"none of {len(source)} images could be read; the first: {skipped[0]}")
     points = [tally.point(**setting) for tally, setting in zip(tallies, settings, strict=True)]
     return sorted(points, key=lambda point: (point.n_bytes, point.psnr_db)), skipped

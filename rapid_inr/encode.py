@@ -19,7 +19,7 @@ from rapid_inr.fit import FitConfig
 from rapid_inr.progress import Report, stage
 from rapid_inr.refine import NOTHING_SHARED, Calibration, RefineConfig
 from rapid_inr.shards import DENSE, MEASURED, UNREFINED, Recipe, encode_shard
-from rapid_inr.store.merge import Merged, merge
+from rapid_inr.store.merge import Survey, merge
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.parts import Part, PartFolder
 from rapid_inr.store.plan import StorePlan
@@ -73,8 +73,8 @@ def encode(
         made: JSON values on how the store is made, kept in its header.
 
     Returns:
-        The store, on the CPU, and the report. Mean and std of its header are those of the images of the train split where the
-        source has any, else of all that were encoded.
+        The store, on the CPU, and the report. Mean and std of its header are those of the images of the train split where any
+        could be read, else of all that were encoded.
 
     Raises:
         CorruptImage: at an unreadable image, where `on_corrupt` is ``fail``.
@@ -86,7 +86,7 @@ def encode(
     calibration = _calibrate(source, recipe, **options)
     parts = [encode_shard(source, recipe, calibration, plan, number, **options) for number in range(plan.n_shards)]
     merged = merge(plan, parts)
-    return merged.store(), report_of(merged)
+    return merged.store(), report_of(plan, merged.survey)
 
 
 def plan_store(source: ImageSource, recipe: Recipe, *, shard_images: int, made: dict[str, Any]) -> StorePlan:
@@ -173,11 +173,11 @@ def _tensors_of(calibration: Calibration) -> dict[str, Tensor]:
     return {name: value if torch.is_tensor(value) else torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
 
-def report_of(merged: Merged) -> EncodeReport:
-    """Return what became of the images of merged parts."""
-    measured = {name: merged.measured[name] for name in MEASURED if name != "converged"}
-    poor = merged.ids[~merged.measured["converged"]].tolist()
-    unconverged = tuple(name_in_splits(merged.header.splits, image_id) for image_id in poor)
+def report_of(plan: StorePlan, found: Survey) -> EncodeReport:
+    """Return what became of the images of some parts."""
+    measured = {name: found.measured[name] for name in MEASURED if name != "converged"}
+    poor = found.ids[~found.measured["converged"]].tolist()
+    unconverged = tuple(name_in_splits(plan.splits, image_id) for image_id in poor)
     return EncodeReport(
-        **measured, unconverged=unconverged, skipped=merged.skipped, fit_s=merged.fit_s, compress_s=merged.compress_s
+        **measured, unconverged=unconverged, skipped=found.skipped, fit_s=found.fit_s, compress_s=found.compress_s
     )

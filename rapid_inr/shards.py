@@ -50,44 +50,42 @@ def encode_shard(
 ) -> Part:
     """Encode one shard of a source; arguments as for `encode_shards`."""
     places = plan.shard(number)
-    shard, counted = keep(source, slice(places.start, places.stop)), _ids_of_moments(source)
-    chunks, skipped, moments, fit_s, compress_s = [], [], ChannelMoments(), 0.0, 0.0
+    shard = keep(source, slice(places.start, places.stop))
+    chunks, skipped, moments, fit_s, compress_s = [], [], (ChannelMoments(), ChannelMoments()), 0.0, 0.0
     for chunk in read_chunks(shard, plan.shard_images, on_corrupt=on_corrupt):
         skipped += chunk.skipped
         if not chunk.images:
             return _empty_part(number, tuple(skipped))
-        _count(moments, chunk, counted)
+        _count(*moments, chunk, _train_ids(source))
         encoded, seconds = _encode_chunk(chunk.images, chunk.ids, recipe, calibration, device, on_progress)
         fit_s, compress_s = fit_s + seconds[0], compress_s + seconds[1]
         chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": _labels(chunk.labels, len(plan.class_names))})
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     ids, sizes, measured = columns.pop("ids"), columns.pop("sizes"), {name: columns.pop(name) for name in MEASURED}
     rows = _packed(columns, plan.quantize, calibration)
-    return Part(number, ids, sizes, rows, measured, moments, tuple(skipped), fit_s, compress_s)
+    return Part(number, ids, sizes, rows, measured, *moments, tuple(skipped), fit_s, compress_s)
 
 
 def _empty_part(number: int, skipped: tuple[str, ...]) -> Part:
     measured = {name: torch.empty(0, dtype=torch.float64) for name in MEASURED}
     measured |= {"attempts": torch.empty(0, dtype=torch.int64), "converged": torch.empty(0, dtype=torch.bool)}
     ids, sizes = torch.empty(0, dtype=torch.int64), torch.empty(0, 2, dtype=torch.int32)
-    return Part(number, ids, sizes, {}, measured, ChannelMoments(), skipped, 0.0, 0.0)
+    return Part(number, ids, sizes, {}, measured, ChannelMoments(), ChannelMoments(), skipped, 0.0, 0.0)
 
 
-def _count(moments: ChannelMoments, chunk: Chunk, counted: range) -> None:
+def _count(train: ChannelMoments, others: ChannelMoments, chunk: Chunk, train_ids: range) -> None:
+    """Count images of the train split apart: a network may know of these alone, where there are any."""
     for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
-        if image_id in counted:
-            moments.add(image)
+        (train if image_id in train_ids else others).add(image)
 
 
-def _ids_of_moments(source: ImageSource) -> range:
-    """Return the ids whose images give mean and std: a network may know of the train split alone."""
+def _train_ids(source: ImageSource) -> range:
     first = 0
     for name, count in source.splits:
-        of_split = range(first, first + count)
-        if name == "train" and ((source.ids >= of_split.start) & (source.ids < of_split.stop)).any():
-            return of_split
+        if name == "train":
+            return range(first, first + count)
         first += count
-    return range(first)
+    return range(0)
 
 
 def _labels(labels: np.ndarray | None, n_classes: int) -> Tensor | None:

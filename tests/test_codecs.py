@@ -1,5 +1,6 @@
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rapid_inr.codecs import (
     split_tables,
 )
 from rapid_inr.data import open_source
+from rapid_inr.data.source import CorruptImage
 from rapid_inr.metrics import MAX_PSNR_DB
 
 QUALITIES = {"jpeg2000": (40.0, 12.0, 5.0)}
@@ -146,3 +148,11 @@ def test_every_point_is_a_quality_with_a_subsampling_and_progress_counts_images(
     points, _ = measure_curve(shapes(), config("jpeg", (20.0, 80.0), ("4:2:0", "4:4:4")), on_progress=done.append)
     assert {(p.quality, p.subsampling) for p in points} == {(q, s) for q in (20.0, 80.0) for s in ("4:2:0", "4:4:4")}
     assert sum(done) == 3
+
+
+def test_a_source_without_a_readable_image_has_no_curve():
+    def torn(image_id):
+        raise CorruptImage(f"image {image_id} is torn")
+
+    with pytest.raises(ValueError, match="none of 3 images could be read; the first: image 0 is torn"):
+        measure_curve(replace(shapes(), read=torn), config("jpeg"), on_corrupt="skip")

@@ -24,24 +24,44 @@ REPACK_ROWS = 128  # unpacked at once: every code takes several integers meanwhi
 
 
 @dataclass(frozen=True)
-class Merged:
-    """A store whose tensors come in pieces, and what was measured of its N images.
+class Survey:
+    """What one walk through parts finds: a few bytes for each of N images, and the tensors that all images share.
 
     Args:
-        tensors: those of a `PackedStore`, by name.
         ids: int64 [N], of the images in their source.
+        sizes: int32 [N, 2], (height, width).
         measured: [N] each, by name.
+        shared: the tensors that have a single row for all images.
+        own_bytes: of codes and of masks, where each image has a mask of its own.
+        pruned: whether any has a mask of its own.
+        moments: of the images of the train split, or of all where it contributed none.
         skipped: one message for each image that could not be read.
         fit_s: over all parts, like `compress_s`.
     """
 
-    header: StoreHeader
-    tensors: dict[str, Blocks]
     ids: Tensor
+    sizes: Tensor
     measured: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    own_bytes: tuple[int, int]
+    pruned: bool
+    moments: ChannelMoments
     skipped: tuple[str, ...]
     fit_s: float
     compress_s: float
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A store whose tensors come in pieces, and what was measured of its images.
+
+    Args:
+        tensors: those of a `PackedStore`, by name.
+    """
+
+    header: StoreHeader
+    tensors: dict[str, Blocks]
+    survey: Survey
 
     def store(self) -> PackedStore:
         """Return the store in memory."""
@@ -49,7 +69,7 @@ class Merged:
 
     def write(self, path: Path) -> None:
         """Write the file of the store, in place of any that is there; one part is in memory at a time."""
-        write_blocks(path, self.header, len(self.ids), self.tensors)
+        write_blocks(path, self.header, len(self.survey.ids), self.tensors)
 
 
 def merge(plan: StorePlan, parts: Iterable[Part]) -> Merged:
@@ -61,7 +81,7 @@ def merge(plan: StorePlan, parts: Iterable[Part]) -> Merged:
     Raises:
         ValueError: if they hold no image, or contradict each other.
     """
-    found = _survey(plan, parts)
+    found = survey(plan, parts)
     n = len(found.ids)
     if n == 0:
         raise ValueError(f"none of {plan.images} images could be read; the first: {found.skipped[0]}")
@@ -76,35 +96,25 @@ def merge(plan: StorePlan, parts: Iterable[Part]) -> Merged:
         tensors["sizes"] = Blocks.of(found.sizes)
     if not torch.equal(found.ids, torch.arange(n)):
         tensors["source_ids"] = Blocks.of(found.ids.to(torch.int32))
-    return Merged(header, tensors, found.ids, found.measured, found.skipped, found.fit_s, found.compress_s)
+    return Merged(header, tensors, found)
 
 
-@dataclass(frozen=True)
-class _Survey:
-    """What one walk through the parts finds: a few bytes an image, and the tensors that all images share."""
+def survey(plan: StorePlan, parts: Iterable[Part]) -> Survey:
+    """Walk through parts once, in the order of the images.
 
-    ids: Tensor
-    sizes: Tensor
-    measured: dict[str, Tensor]
-    shared: dict[str, Tensor]
-    own_bytes: tuple[int, int]  # of codes and of masks, where each image has a mask of its own
-    pruned: bool  # with masks of their own
-    moments: ChannelMoments
-    skipped: tuple[str, ...]
-    fit_s: float
-    compress_s: float
-
-
-def _survey(plan: StorePlan, parts: Iterable[Part]) -> _Survey:
+    Raises:
+        ValueError: if they contradict each other.
+    """
     columns: dict[str, list[Tensor]] = {}
     shared: dict[str, Tensor] = {}
     skipped: list[str] = []
-    moments, seconds, own_bytes, pruned = ChannelMoments(), [0.0, 0.0], [0, 0], False
+    moments, others, seconds, own_bytes, pruned = ChannelMoments(), ChannelMoments(), [0.0, 0.0], [0, 0], False
     for part in parts:
         for name, column in (("ids", part.ids), ("sizes", part.sizes), *part.measured.items()):
             columns.setdefault(name, []).append(column.clone())  # what is mapped would hold its file open
         skipped += part.skipped
         moments.include(part.moments)
+        others.include(part.other_moments)
         seconds = [seconds[0] + part.fit_s, seconds[1] + part.compress_s]
         if len(part) == 0:
             continue
@@ -116,9 +126,10 @@ def _survey(plan: StorePlan, parts: Iterable[Part]) -> _Survey:
         mask_bytes = len(part) * packed_bytes(plan.spec.n_hidden_weights, 1)
         own_bytes = [own_bytes[0] + part.rows["codes"].nbytes, own_bytes[1] + mask_bytes]
     whole = {name: torch.cat(pieces) for name, pieces in columns.items()}
-    return _Survey(
-        whole.pop("ids"), whole.pop("sizes"), whole, shared, tuple(own_bytes), pruned, moments, tuple(skipped), *seconds
-    )
+    return Survey(
+        whole.pop("ids"), whole.pop("sizes"), whole, shared, tuple(own_bytes), pruned,
+        moments if moments.n_pixels > 0 else others, tuple(skipped), *seconds,
+    )  # fmt: skip
 
 
 def _shared_names(plan: StorePlan, part: Part) -> list[str]:
@@ -127,21 +138,21 @@ def _shared_names(plan: StorePlan, part: Part) -> list[str]:
     return [name for name in part.rows if shared.get(name, False)]
 
 
-def _row_tensors(plan: StorePlan, parts: Iterable[Part], found: _Survey) -> dict[str, Blocks]:
+def _row_tensors(plan: StorePlan, parts: Iterable[Part], found: Survey) -> dict[str, Blocks]:
     """Return the tensors that come from the rows of the parts, in the layout that takes the fewest bytes."""
-    n, arrange = len(found.ids), dict
+    n = len(found.ids)
     dense_bytes = n * packed_bytes(plan.spec.n_hidden_weights, plan.quantize.bits)
     own = found.pruned and sum(found.own_bytes) < dense_bytes
-    if found.pruned:
-        arrange = partial(_with_masks if own else _without_masks, plan=plan)
+    arrange = partial(_with_masks if own else _without_masks, plan=plan)
     first = next(part for part in parts if len(part) > 0)
     tensors = {}
-    for name, piece in arrange(first.rows).items():
+    for name, piece in (arrange(first.rows) if found.pruned else first.rows).items():
         if name in found.shared:
             tensors[name] = Blocks.of(found.shared[name])
             continue
         shape = (found.own_bytes[0],) if own and name == "codes" else (n, *piece.shape[1:])
-        tensors[name] = Blocks(piece.dtype, shape, partial(_pieces, name, parts, arrange))
+        in_layout = arrange if found.pruned and name in ("codes", "masks") else dict  # no other tensor depends on it
+        tensors[name] = Blocks(piece.dtype, shape, partial(_pieces, name, parts, in_layout))
     return tensors
 
 

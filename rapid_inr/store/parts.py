@@ -24,7 +24,7 @@ from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
 
 METADATA_KEY = "rapid_inr_part"
-VERSION = 1
+VERSION = 2
 SHARED = "shared"  # the stem of the file of what all shards share
 NAMED = 8  # missing shards that a message names
 
@@ -40,7 +40,8 @@ class Part:
         rows: tensors of the images as a `PackedStore` names them, codes packed; with a mask each where an image of the shard was
             pruned. Empty where no image could be read.
         measured: what was measured of each image, [n], by name.
-        moments: of the channels of the images that count for mean and std.
+        moments: of the channels of the images of the train split.
+        other_moments: of those of the others.
         skipped: one message for each image that could not be read.
         fit_s: see `EncodeReport`, like `compress_s`.
     """
@@ -51,6 +52,7 @@ class Part:
     rows: dict[str, Tensor]
     measured: dict[str, Tensor]
     moments: ChannelMoments
+    other_moments: ChannelMoments
     skipped: tuple[str, ...]
     fit_s: float
     compress_s: float
@@ -153,10 +155,10 @@ class PartFolder:
         tensors = {"ids": part.ids, "sizes": part.sizes}
         tensors |= {f"rows.{name}": tensor for name, tensor in part.rows.items()}
         tensors |= {f"measured.{name}": tensor for name, tensor in part.measured.items()}
-        moments = part.moments
+        sums = {name: getattr(part, name) for name in ("moments", "other_moments")}
         facts = {
             "number": part.number, "skipped": part.skipped, "fit_s": part.fit_s, "compress_s": part.compress_s,
-            "moments": [moments.n_pixels, moments.total.tolist(), moments.squares.tolist()],
+            **{name: [of.n_pixels, of.total.tolist(), of.squares.tolist()] for name, of in sums.items()},
         }  # fmt: skip
         self._write(self.file(part.number), tensors, facts)
 
@@ -245,13 +247,15 @@ def _read(path: Path) -> Part:
     raw = read_header(path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in raw["crc32"]}
-    n_pixels, total, squares = raw["moments"]
-    moments = ChannelMoments(n_pixels, *(torch.tensor(sums, dtype=torch.int64).numpy() for sums in (total, squares)))
+
+    def moments(name: str) -> ChannelMoments:
+        n_pixels, *sums = raw[name]
+        return ChannelMoments(n_pixels, *(torch.tensor(values, dtype=torch.int64).numpy() for values in sums))
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     return Part(
-        raw["number"], tensors["ids"], tensors["sizes"], under("rows."), under("measured."), moments,
-        tuple(raw["skipped"]), raw["fit_s"], raw["compress_s"],
+        raw["number"], tensors["ids"], tensors["sizes"], under("rows."), under("measured."),
+        moments("moments"), moments("other_moments"), tuple(raw["skipped"]), raw["fit_s"], raw["compress_s"],
     )  # fmt: skip

@@ -106,6 +106,29 @@ def test_jobs_make_their_own_shards_and_merge_makes_the_store(command, tmp_path,
     assert not (tmp_path / "a.inr.parts").exists()
 
 
+def test_a_share_without_train_images_is_measured_and_merged(command, tmp_path):
+    options = ("dataset=shapes", "dataset.size=12", "dataset.count=4", "dataset.test_count=4", "dataset.split=all")
+    options = (*options, "shard_images=4", "inr=2x8", "fit.steps=4", "track=off", "out=a.inr")
+    code, out, _ = command("encode", *options, "shard=2/2", "run_dir=two")
+    assert (code, "shard 2/2: 1 of 2 shards, 4 images" in out) == (0, True)
+    assert json.loads((tmp_path / "two" / "record.json").read_text())["metrics"]["psnr_db"] > 5
+    assert command("encode", *options, "shard=1/2")[0] == 0
+    assert command("merge", "out=a.inr")[0] == 0
+
+
+def test_a_floor_that_no_image_reaches_ends_after_the_first_shard_and_is_named_again_by_the_merge(command, tmp_path):
+    options = (*SHARDED, "prune=floor", "prune.floor_db=99", "prune.finetune_steps=1", "out=a.inr")
+    code, out, err = command("encode", *options)
+    assert (code, out) == (2, "")
+    assert "error: prune.floor_db is 99, but the best of the first 2 images has" in err.splitlines()[-1]
+    assert parts_of(tmp_path / "a.inr.parts") == ["00000.part"]
+    for shard in ("1/2", "2/2"):
+        assert command("encode", *options, f"shard={shard}")[0] == 0
+    code, _, err = command("merge", "out=a.inr", "run_dir=merged")
+    assert (code, "warning [nothing_pruned]: no image meets prune.rule=floor" in err) == (0, True)
+    assert (tmp_path / "merged" / "distributions.png").is_file()
+
+
 def test_a_job_without_a_shard_has_nothing_to_do(command):
     code, out, _ = command("encode", *SHARDED, "shard=6/6", "out=a.inr")
     assert (code, "shard 6/6: 0 of 5 shards, 0 images" in out) == (0, True)
@@ -171,6 +194,16 @@ def test_what_all_images_share_is_decided_once(command, tmp_path):
         ("encode", [*TINY, "out=a.inr", "shard=3/2"], "shard is '3/2'"),
         ("encode", [*TINY, "out=a.inr", "shard=2"], "shard is '2', expected i/n"),
         ("encode", [*TINY, "out=a.inr", "shard_images=0"], "shard_images is 0, expected at least 1"),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "quantize.bits=16", "prune=fixed"],
+            "prune.rule is fixed, expected none with quantize.bits=16",
+        ),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "quantize.bits=32", "refine.steps=3"],
+            "refine.steps is 3, expected 0 with quantize.bits=32",
+        ),
         ("merge", ["out=a.inr"], "no shards in a.inr.parts"),
         ("merge", [], "out=... is required"),
     ],

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
+from kernels.unpack import gather_codes
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.encode import calibrate_once, encode, encode_shards, plan_store
 from rapid_inr.fit import FitConfig
 from rapid_inr.shards import Recipe
+from rapid_inr.store import merge as merging
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.merge import merge
 from rapid_inr.store.parts import PartFolder
@@ -51,8 +53,8 @@ def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
     encode_shards(source, recipe, calibration, folder, range(folder.plan.n_shards), **options)
     merged = merge(folder.plan, folder)
     merged.write(tmp_path / "merged.inr")
-    assert torch.equal(merged.measured["psnr_db"], report.psnr_db)
-    assert merged.skipped == report.skipped
+    assert torch.equal(merged.survey.measured["psnr_db"], report.psnr_db)
+    assert merged.survey.skipped == report.skipped
     return whole, (tmp_path / "whole.inr").read_bytes(), (tmp_path / "merged.inr").read_bytes()
 
 
@@ -103,6 +105,24 @@ def test_shards_of_one_image_share_what_all_share(tmp_path):
     store, whole, merged = whole_and_merged(tmp_path, source, QuantizeConfig(8, 16, "dataset"), PruneConfig(), shard_images=1)
     assert store.scales.shape == (1, 1)
     assert whole == merged
+
+
+def test_where_no_train_image_could_be_read_all_images_give_mean_and_std():
+    images = smooth_images(4, 8, 8)
+    source = replace(source_of(images, corrupt={0, 1}), splits=(("train", 2), ("test", 2)))
+    store, _ = encode(source, SPEC, FIT, QuantizeConfig(), on_corrupt="skip", shard_images=1)
+    rest = images[2:].double() / 255
+    assert store.header.mean == pytest.approx(rest.mean((0, 1, 2)).tolist())
+    assert store.header.std == pytest.approx(rest.std((0, 1, 2), correction=0).tolist())
+
+
+def test_codes_are_repacked_for_the_codes_alone(tmp_path, monkeypatch):
+    repacked = []
+    monkeypatch.setattr(merging, "gather_codes", lambda *a, **k: repacked.append(1) or gather_codes(*a, **k))
+    images = torch.cat([smooth_images(2, 8, 8), noise(8)])  # pruned codes are zeros in the whole
+    whole_and_merged(tmp_path, source_of(images), QuantizeConfig(4), FLOOR, shard_images=2)
+    # one shard as a whole: the first look, and the tensor in memory; of five one was pruned: look, checksum, file
+    assert len(repacked) == 2 + 3
 
 
 def test_nothing_readable_is_no_store():

@@ -21,8 +21,9 @@ def part_of(number, *, seed=0):
     rows = {"codes": torch.full((n, 25), seed, dtype=torch.uint8), "ends": torch.zeros(n, 30, dtype=torch.float16)}
     ids = torch.tensor(PLAN.shard(number))
     return Part(
-        number, ids, torch.ones(n, 2, dtype=torch.int32), rows, {"psnr_db": ids.double()}, moments, ("a: torn",), 1.5, 0.5
-    )
+        number, ids, torch.ones(n, 2, dtype=torch.int32), rows, {"psnr_db": ids.double()}, moments, ChannelMoments(),
+        ("a: torn",), 1.5, 0.5,
+    )  # fmt: skip
 
 
 @pytest.fixture
