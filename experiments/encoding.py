@@ -13,7 +13,15 @@ from torch import Tensor
 
 from experiments.build import build_fit, build_prune, build_quantize, build_refine, build_source, build_spec, first_image
 from experiments.jobs import ALONE, Job, build_job_device
-from experiments.outputs import warn_failures, warn_small, warn_unpruned, write_distributions, write_images_csv, write_sheet
+from experiments.outputs import (
+    warn_failures,
+    warn_over_budget,
+    warn_small,
+    warn_unpruned,
+    write_distributions,
+    write_images_csv,
+    write_sheet,
+)  # fmt: skip
 from experiments.provenance import how_made
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
@@ -127,6 +135,7 @@ def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = 
     write_images_csv(run.folder / "images.csv", store, report)
     run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(folder.plan, merged.survey)
     warn_unpruned(run, report, folder.plan)
+    warn_over_budget(run, out.stat().st_size, folder.plan)
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
     if not keep_parts:
         folder.clear()

@@ -51,6 +51,12 @@ def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:
         run.warn("nothing_pruned", f"no image meets prune.rule={config.rule} at {config.step:.0%} pruned ({highest})")
 
 
+def warn_over_budget(run: Run, n_bytes: int, plan: StorePlan) -> None:
+    config = PruneConfig(**plan.made["prune"])
+    if config.rule == "budget" and n_bytes > config.budget_bytes:
+        run.warn("over_budget", f"the store takes {n_bytes:,} bytes, prune.budget_bytes is {config.budget_bytes:,}")
+
+
 def write_distributions(run: Run, report: EncodeReport, *, title: str) -> None:
     """Draw PSNR, and how much was pruned where anything was; without matplotlib the figure is left out."""
     values = {"PSNR of what is stored (dB)": report.psnr_db.tolist()}

@@ -23,7 +23,7 @@ CHOSEN = ("split", "limit", "exclude", "test_count")  # keys that choose among i
 def how_made(cfg: DictConfig) -> dict[str, Any]:
     """Return what the header of a store keeps: what decides its bytes, and neither paths nor times."""
     fit = plain(cfg.fit)
-    del fit["max_batch"]  # how images were batched changes no byte
+    del fit["max_batch"]  # how images were batched changes no byte on a CPU
     return {"dataset": dataset_facts(cfg), "fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine), "seed": cfg.seed}
 
 

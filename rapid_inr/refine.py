@@ -34,7 +34,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"refine.steps is {self.steps}, expected at least 0")
-        if self.lr_scale <= 0:
+        if not self.lr_scale > 0:  # nor what is not a number
             raise ValueError(f"refine.lr_scale is {self.lr_scale}, expected positive")
 
 
@@ -162,6 +162,25 @@ def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float)
     return replace(config, steps=max(1, steps), lr=lr * lr_scale)
 
 
+def finetune(
+    rows: Tensor,
+    masks: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    config: PruneConfig,
+    *,
+    device: torch.device,
+    on_progress: Report | None = None,
+) -> Tensor:
+    """Train rows under masks, bool [B or 1, K], as after each round of pruning; other arguments as for `refine`."""
+    projection = Projection.of(rows, spec, masks=masks)
+    if config.finetune_steps == 0:
+        return projection.forward(rows)
+    steps = schedule(fit_config, spec, steps=config.finetune_steps, lr_scale=config.lr_scale)
+    return refine(rows, images, spec, steps, projection, device=device, on_progress=on_progress)
+
+
 def _prune(
     result: FitResult,
     images: Tensor,
@@ -176,15 +195,11 @@ def _prune(
 ) -> PruneResult:
     if calibration.mask is not None:
         return PruneResult(result.weights, calibration.mask.expand(len(images), -1), result.psnr_db)
-    finetune = schedule(fit_config, spec, steps=config.finetune_steps, lr_scale=config.lr_scale)
 
     def train(rows: Tensor, masks: Tensor, places: Tensor) -> Tensor:
-        projection = Projection.of(rows, spec, masks=masks)
-        if config.finetune_steps == 0:
-            return projection.forward(rows)
         a_round = len(images) / len(prune_ratios(config))  # whatever images still take part in it
         with stage(on_progress, worth=a_round, share=a_round / len(places)) as report:
-            return refine(rows, images[places], spec, finetune, projection, device=device, on_progress=report)
+            return finetune(rows, masks, images[places], spec, fit_config, config, device=device, on_progress=report)
 
     return prune(
         result.weights,

@@ -7,15 +7,15 @@ import torch
 
 from kernels.spec import SirenSpec, end_sections
 from kernels.unpack import gather_hidden
-from rapid_inr.calibrate import calibrate
-from rapid_inr.compress.prune import PruneConfig
+from rapid_inr.calibrate import HEADER_BYTES, _hidden_budget, _to_ratio, calibrate
+from rapid_inr.compress.prune import PruneConfig, keep_largest, pruned_bytes
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.data.source import ImageSource
+from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.decode import decode_each
 from rapid_inr.encode import encode
 from rapid_inr.fit import FitConfig
 from rapid_inr.metrics import psnr_db
-from rapid_inr.refine import Calibration
+from rapid_inr.refine import Calibration, RefineConfig
 from rapid_inr.store.format import write_store
 from tests.images import smooth_images
 
@@ -85,6 +85,67 @@ def test_a_budget_is_kept_and_nearly_used_up(tmp_path, mask, labels):
         assert report.prune_ratio.unique().numel() > 1
 
 
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"mask": "shared"}, {"mask": "shared", "scope": "layer"}, {"scope": "layer"}],
+    ids=["own", "shared", "shared-layer", "layer"],
+)
+def test_a_budget_is_kept_though_images_differ_in_size_or_cannot_be_read(config):
+    images = [*smooth_images(60, 8, 8), *smooth_images(60, 6, 9)]  # the sample holds one size alone
+    arrays = [image.numpy() for image in images]
+
+    def read(i):
+        if i == 0:
+            raise CorruptImage("torn")
+        return arrays[i]
+
+    source = replace(source_of(images), read=read)
+    rounds = {"step": 0.3, "max_ratio": 0.8, "sample_images": 3, "finetune_steps": 1}
+    spec = SirenSpec(5, 13, 10.0)
+    budget = HEADER_BYTES + 86 + 120 * 750
+    store, _ = encode(
+        source, spec, FitConfig(steps=2, pixels_per_step=16), QuantizeConfig(8, 8, "tensor"), on_corrupt="skip",
+        prune_config=PruneConfig(rule="budget", budget_bytes=budget, **rounds | config),
+    )  # fmt: skip
+    assert store.sizes is not None
+    assert store.source_ids is not None
+    assert sum(tensor.nbytes for tensor in store.tensors().values()) <= budget - HEADER_BYTES
+
+
+def test_what_may_be_stored_beside_the_codes_is_reserved():
+    def left(source, on_corrupt="fail"):
+        config = PruneConfig(rule="budget", budget_bytes=20_000)
+        configs = {"prune_config": config, "quantize_config": INT8, "on_corrupt": on_corrupt}
+        return calibrate(source, SPEC, FIT, **configs).hidden_bytes
+
+    source = replace(source_of(smooth_images(4, 8, 8), np.array([0, 1, 0, 1])), one_size=True)
+    assert left(source) - left(source, "skip") == 4  # source_ids
+    assert left(source) - left(replace(source, one_size=False)) == 8
+    quoted = replace(source, class_names=('"', "b"))  # \\\" in JSON inside JSON
+    assert left(source) - left(quoted) == 3 / 4
+
+
+@pytest.mark.parametrize("scope", ["network", "layer"])
+@pytest.mark.parametrize("mask", ["own", "shared"])
+def test_a_budget_that_is_accepted_suffices_for_what_is_kept_at_max_ratio(scope, mask):
+    spec, source = SirenSpec(5, 13, 10.0), source_of(smooth_images(1, 8, 8))
+    n_refused = 0
+    for budget in range(4600, 4900):
+        config = PruneConfig(rule="budget", mask=mask, scope=scope, budget_bytes=budget)
+        try:
+            hidden_bytes = _hidden_budget(source, spec, INT8, config, on_corrupt="fail")
+        except ValueError:
+            n_refused += 1
+            continue
+        if mask == "shared":
+            config = _to_ratio(config, spec, INT8, hidden_bytes)
+            assert config.max_ratio <= 0.7
+        dense = torch.ones(1, spec.n_hidden_weights, dtype=torch.bool)
+        kept = int(keep_largest(torch.rand(dense.shape), dense, config.max_ratio, parts=config.parts(4)).sum())
+        assert (kept if mask == "shared" else pruned_bytes(kept, spec.n_hidden_weights, 8)) <= hidden_bytes
+    assert 0 < n_refused < 300
+
+
 def test_a_budget_beats_one_ratio_for_all_at_the_same_bytes():
     images = torch.cat([smooth_images(4, 12, 12), torch.full((4, 12, 12, 3), 120, dtype=torch.uint8)])  # four are plain grey
     codes = QuantizeConfig(8, 8, "tensor")
@@ -111,6 +172,12 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_any_fit(monkeypatch, bud
     config = PruneConfig(rule="budget", budget_bytes=budget_bytes)
     with pytest.raises(ValueError, match=message):
         calibrate(source_of(smooth_images(2, 8, 8)), SPEC, FIT, prune_config=config, quantize_config=codes)
+
+
+def test_a_rate_that_is_not_a_number_is_refused():
+    for config in (PruneConfig, RefineConfig):
+        with pytest.raises(ValueError, match="lr_scale is nan, expected positive"):
+            config(lr_scale=math.nan)
 
 
 def test_stored_biases_lie_within_a_quarter_turn():

@@ -34,7 +34,8 @@ class PruneConfig:
         rule: ``none``; ``fixed`` (every image to `max_ratio`); ``max_drop`` (until it falls more than `max_drop_db` below its
             dense self); ``floor`` (until it falls below `floor_db`; an image already below is spared); ``budget`` (the ratios
             with the highest mean PSNR at which the whole store takes at most `budget_bytes`); ``ceiling_first`` (the literal
-            reading of the paper's summary: the poorer an image, the harder it is pruned, by rank from `max_ratio` to 0).
+            reading of the paper's summary: the poorer an image, the harder it is pruned, by rank from `max_ratio` to 0
+            among the images of one size that are encoded together; an image that is alone there is spared).
         mask: ``own`` (each image chooses its weights) or ``shared`` (all images keep the same, found on the first
             `sample_images`, whose mean PSNR the rule then watches; every image is fitted under it from the start).
         scope: smallest weights of the whole ``network``, or of each ``layer``.
@@ -79,6 +80,10 @@ class PruneConfig:
         for name, (ok, expected) in checks.items():
             if not ok:
                 raise ValueError(f"prune.{name} is {getattr(self, name)!r}, expected {expected}")
+
+    def parts(self, n_layers: int) -> int:
+        """Return in how many equal parts the hidden weights of `n_layers` layers are pruned, each to the same ratio."""
+        return max(1, n_layers) if self.scope == "layer" else 1
 
 
 @dataclass(frozen=True)
@@ -151,9 +156,7 @@ def prune(
         if len(places) == 0:
             break
         last = states[-1]
-        masks = keep_largest(
-            hidden(last.rows[places]), last.masks[places], ratio, n_layers=n_layers if config.scope == "layer" else 1
-        )
+        masks = keep_largest(hidden(last.rows[places]), last.masks[places], ratio, parts=config.parts(n_layers))
         trained = refine(last.rows[places], masks, places)
         found = measure(trained, places)
         accepted = found >= least[places]
@@ -208,7 +211,7 @@ def find_shared_mask(
     _, least = _targets(dense_psnr_db.mean(0, keepdim=True), config)
     for ratio in prune_ratios(config) if mask.numel() else ():
         magnitude = hidden(rows).abs().mean(0, keepdim=True)
-        kept = keep_largest(magnitude, mask, ratio, n_layers=n_layers if config.scope == "layer" else 1)
+        kept = keep_largest(magnitude, mask, ratio, parts=config.parts(n_layers))
         rows = refine(rows, kept)
         if measure(rows) < least:
             break
@@ -233,23 +236,28 @@ def _targets(dense_psnr_db: Tensor, config: PruneConfig) -> tuple[Tensor, Tensor
         target[dense_psnr_db < config.floor_db] = 0
     elif config.rule == "ceiling_first":
         rank = dense_psnr_db.argsort().argsort()  # 0 is the poorest image
-        target = config.max_ratio * (1 - rank / max(1, len(rank) - 1))
+        target = config.max_ratio * (1 - rank / (len(rank) - 1)) if len(rank) > 1 else torch.zeros_like(dense_psnr_db)
     return target, least
 
 
-def keep_largest(weights: Tensor, masks: Tensor, ratio: float, *, n_layers: int = 1) -> Tensor:
+def kept_weights(n_weights: int, ratio: float, *, parts: int = 1) -> int:
+    """Return how many weights `keep_largest` keeps: it rounds in each part."""
+    return n_weights - parts * round(ratio * (n_weights // parts))
+
+
+def keep_largest(weights: Tensor, masks: Tensor, ratio: float, *, parts: int = 1) -> Tensor:
     """Return masks that prune a fraction of the weights, those that are pruned already and then the smallest.
 
     Args:
         weights: float32 [b, K].
         masks: bool [b, K], true where a weight is still there.
-        ratio: of all K weights, or of those of each of `n_layers` equal parts.
+        ratio: of all K weights, or of those of each of some equal `parts`.
 
     Returns:
         bool [b, K]; ties go to the weight that comes first.
     """
-    size = weights.abs().masked_fill(~masks, -1.0).unflatten(1, (n_layers, -1))  # [b, layers, k]
-    n_pruned = round(ratio * size.shape[2])
+    size = weights.abs().masked_fill(~masks, -1.0).unflatten(1, (parts, -1))  # [b, parts, k]
+    n_pruned = size.shape[2] - kept_weights(size.shape[2], ratio)
     order = size.argsort(dim=2, stable=True)
     kept = torch.ones_like(size, dtype=torch.bool)
     return kept.scatter_(2, order[..., :n_pruned], False).flatten(1)

@@ -75,6 +75,7 @@ def shapes(
         read=lambda image_id: _render(scene, *place(image_id))[0],
         read_mask=lambda image_id: _render(scene, *place(image_id))[1],
         offset=count if split == "test" else 0,
+        one_size=True,
     )
 
 

@@ -40,6 +40,7 @@ class ImageSource:
         read: id -> uint8 [height, width, 3]; raises `CorruptImage`.
         read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None where there are no masks.
         offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
+        one_size: whether all images are sure to have the same size.
 
     Raises:
         ValueError: if the labels are not one an image, or a label has no class name.
@@ -53,6 +54,7 @@ class ImageSource:
     read: Callable[[int], np.ndarray]
     read_mask: Callable[[int], np.ndarray] | None = None
     offset: int = 0
+    one_size: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is None or len(self.ids) == 0:
@@ -112,6 +114,7 @@ def of_splits(
     read: Callable[[int], np.ndarray],
     read_mask: Callable[[int], np.ndarray] | None = None,
     offset: int = 0,
+    one_size: bool = False,
 ) -> ImageSource:
     """Make a source of the splits in `counts`, with every image in it.
 
@@ -129,7 +132,7 @@ def of_splits(
         raise ValueError(f"{name}: split {split} holds no image")
     labels = None if labels is None else np.asarray(labels, dtype=np.int64)
     ids = np.arange(total, dtype=np.int64)
-    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset)
+    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size)
 
 
 def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
@@ -177,6 +180,7 @@ def resize(source: ImageSource, size: int, how: str = "stretch") -> ImageSource:
     read, read_mask = source.read, source.read_mask
     return replace(
         source,
+        one_size=True,
         read=lambda image_id: _resized(read(image_id), size, how, Image.Resampling.LANCZOS),
         read_mask=read_mask and (lambda image_id: _resized(read_mask(image_id), size, how, Image.Resampling.NEAREST)),
     )

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from rapid_inr.compress.prune import PruneConfig, find_shared_mask, keep_largest, prune
+from rapid_inr.compress.prune import PruneConfig, find_shared_mask, keep_largest, kept_weights, prune
 
 
 def test_pruning_is_that_of_torch_on_a_single_network():
@@ -24,7 +24,7 @@ def test_pruning_by_layer_is_that_of_torch_on_each_layer():
         torch_prune.l1_unstructured(layer, "weight", amount=0.5)
     expected = torch.cat([layer.weight_mask.flatten() for layer in layers])[None].bool()
     everything = torch.ones_like(weights, dtype=torch.bool)
-    assert torch.equal(keep_largest(weights, everything, 0.5, n_layers=3), expected)
+    assert torch.equal(keep_largest(weights, everything, 0.5, parts=3), expected)
     assert not torch.equal(keep_largest(weights, everything, 0.5), expected)
 
 
@@ -85,6 +85,28 @@ def test_floor_prunes_the_good_down_to_it_and_spares_the_poor(world):
 def test_ceiling_first_prunes_the_poorer_image_harder(world):
     result = world.run(rule="ceiling_first", max_ratio=0.6, step=0.2)
     assert result.ratio.tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6])
+
+
+def test_ceiling_first_spares_an_image_that_is_alone():
+    dense, rows = torch.tensor([30.0], dtype=torch.float64), torch.ones(1, 20)
+    config = PruneConfig(rule="ceiling_first", max_ratio=0.6, step=0.2)
+    result = prune(
+        rows,
+        lambda r: r,
+        dense,
+        config,
+        n_layers=2,
+        refine=lambda r, masks, _: r * masks,
+        measure=lambda r, _: r.mean(1).double(),
+    )
+    assert result.masks.all()
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.7, 1.0])
+def test_as_many_weights_are_kept_as_was_foretold(parts, ratio):
+    kept = keep_largest(torch.rand(1, 676), torch.ones(1, 676, dtype=torch.bool), ratio, parts=parts)
+    assert int(kept.sum()) == kept_weights(676, ratio, parts=parts)
 
 
 def test_fixed_brings_every_image_to_the_same_ratio(world):
