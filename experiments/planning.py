@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments.cli import CONFIGS, compose_command
 from experiments.points import Point, expand, matching, quoted
@@ -34,20 +36,34 @@ class Sweep:
         return [*point.overrides_in(str(self.folder)), *self.common, f"run_dir={run_dir}", "overwrite=true"]
 
     def status(self, point: Point) -> str:
-        """Return what has become of a point: ``missing``, ``finished``, ``changed`` since, or what else its record says."""
+        """Return ``missing``, ``unreadable``, ``finished``, ``changed`` since it finished, or what else the record of a point says."""
         folder = self.folder / point.name
         if not (folder / "record.json").is_file():
             return "missing"
-        status = read_record(folder / "record.json")["status"]
-        if status != "finished":
-            return status
-        there = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        try:
+            status = read_record(folder / "record.json")["status"]
+            if status != "finished":
+                return status
+            there = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+            before = str(there["run_dir"]).removesuffix(f"/{point.name}")
+        except (ValueError, KeyError, TypeError, OSError, YAMLError, OmegaConfBaseException):
+            return "unreadable"  # torn by a kill or a full disk: the point runs again
         asked = OmegaConf.to_container(compose_command(point.verb, self.command(point)), resolve=True)
-        return "finished" if _decisive(there) == _decisive(asked) else "changed"
+        return "finished" if _decisive(there, before) == _decisive(asked, str(self.folder)) else "changed"
 
 
-def _decisive(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in HOW_IT_RUNS}
+def _decisive(config: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return what decides a result, with paths below the sweep's folder as they are wherever that lies."""
+    return {key: _anywhere(value, folder) for key, value in config.items() if key not in HOW_IT_RUNS}
+
+
+def _anywhere(value: Any, folder: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _anywhere(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_anywhere(item, folder) for item in value]
+    below = isinstance(value, str) and value.startswith(f"{folder}/")
+    return f"@/{value.removeprefix(folder + '/')}" if below else value
 
 
 def plan_sweep(cfg: DictConfig) -> Sweep:

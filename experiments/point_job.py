@@ -27,7 +27,7 @@ def run_point(cfg: DictConfig) -> None:
     point = next(point for point in sweep.points if point.name == cfg.point)
     folder, overrides = sweep.folder / point.name, sweep.command(point)
     task = getattr(importlib.import_module(f"experiments.{point.verb}"), f"run_{point.verb}")
-    for name in ("record.json", "traceback.txt"):  # of an attempt before this one
+    for name in ("record.json", "traceback.txt"):  # of an attempt before this one, which may have been killed
         (folder / name).unlink(missing_ok=True)
     write_json(folder / "point.json", {"scale": cfg.scale, "name": point.name, "labels": point.labels})
     began = time.perf_counter()

@@ -33,14 +33,30 @@ def open_launcher(cfg: DictConfig) -> Launcher:
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=run_point, config=whole)
 
 
-def launch(launcher: Launcher, points: Sequence[Point], *, n_before: int) -> None:
-    """Run points as jobs, each with the command line of the sweep and the name of its point."""
+def launch(launcher: Launcher, points: Sequence[Point], *, n_before: int) -> bool:
+    """Run points as jobs, each with the command line of the sweep and the name of its point; return whether none was killed."""
     overrides = list(HydraConfig.get().overrides.task)
     jobs = [[*overrides, f"point={quoted(point.name)}"] for point in points]
     try:
         launcher.launch(jobs, initial_job_idx=n_before)
     except Exception as error:  # of a worker that was killed: what its point and the others have come to, their records say
         print(f"warning [launcher]: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def run_level(sweep: Sweep, launcher: Launcher, points: Sequence[Point], status: dict[str, str], *, n_before: int) -> None:
+    """Run points that wait for no other; `status` follows.
+
+    A worker that is killed may take those beside it along, so what has not come to an end is launched again as long as some do.
+    """
+    for point in points:
+        (sweep.folder / point.name / "record.json").unlink(missing_ok=True)  # of an attempt before this one
+    while points:
+        sound = launch(launcher, points, n_before=n_before)
+        status |= {point.name: sweep.status(point) for point in points}
+        left = [point for point in points if status[point.name] in ("missing", "running")]
+        points = [] if sound or len(left) == len(points) else left
 
 
 def run_levels(sweep: Sweep, launcher: Launcher, status: dict[str, str], *, again: bool) -> None:
@@ -51,8 +67,7 @@ def run_levels(sweep: Sweep, launcher: Launcher, status: dict[str, str], *, agai
         ready = [point for point in due if all(status[other] == "finished" for other in point.needs)]
         status |= {point.name: "blocked" for point in due if point not in ready}
         if ready:
-            launch(launcher, ready, n_before=n_before)
-            status |= {point.name: sweep.status(point) for point in ready}
+            run_level(sweep, launcher, ready, status, n_before=n_before)
             n_before += len(ready)
         write_json(sweep.folder / "sweep.json", {"points": status})
     print(f"{n_before} points run now, {list(status.values()).count('finished')} of {len(status)} finished, in {sweep.folder}")
@@ -65,7 +80,7 @@ def run_sweep(cfg: DictConfig) -> None:
         compose_command(point.verb, sweep.command(point))
     status = {point.name: sweep.status(point) for point in sweep.points}
     if cfg.list:
-        print("\n".join(f"{status[point.name]:9s} {point.name:40s} {point.verb}" for point in sweep.points))
+        print("\n".join(f"{status[point.name]:10s} {point.name:40s} {point.verb}" for point in sweep.points))
         return
     run_levels(sweep, open_launcher(cfg), status, again=cfg.overwrite)
     left = [f"{name} ({state})" for name, state in status.items() if state != "finished"]

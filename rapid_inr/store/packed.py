@@ -191,16 +191,21 @@ class PackedStore:
         )
 
     def to(self, device: torch.device | str) -> PackedStore:
-        """Copy the store to a device.
+        """Copy the store to a device, unless it is there.
 
         Raises:
             StoreTooLarge: if it does not fit the free memory there; nothing has been copied then.
         """
         device = torch.device(device)
-        if device.type == "cuda" and self.device != device:
+        if device.type == "cuda" and device.index is None:  # a tensor's device has an index, and these two must compare
+            device = torch.device("cuda", torch.cuda.current_device())
+        if device == self.device:
+            return self
+        if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if self.nbytes > free:
-                raise StoreTooLarge(f"the store needs {self.nbytes:,} bytes, {device} has {free:,} free")
+                fit = f"about {free * len(self) // self.nbytes:,} of {len(self):,} images fit"
+                raise StoreTooLarge(f"the store needs {self.nbytes:,} bytes, {device} has {free:,} free: {fit}")
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 

@@ -1,9 +1,11 @@
 """The sweep as a user runs it, on an experiment of three commands that takes no time."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from experiments.sweep import open_launcher
 from rapid_inr import shards
 
 TRIAL = """
@@ -90,7 +92,7 @@ def test_started_again_a_sweep_runs_only_what_is_missing_or_changed(sweep, tmp_p
     assert "1 points run now, 2 of 2 finished" in sweep()[1]
     assert records(folder)["encode-0"] == before["encode-0"]
     changed = "experiment.points.encode.set=[dataset=shapes,dataset.size=12,dataset.limit=3,debug=smoke,inr=2x8,out=@/store.inr]"
-    assert "changed   encode-0" in sweep(changed.replace("=[", "=['").replace(",", "','").replace("]", "']"), "list=true")[1]
+    assert "changed    encode-0" in sweep(changed.replace("=[", "=['").replace(",", "','").replace("]", "']"), "list=true")[1]
     assert records(folder)["encode-0"] == before["encode-0"]
 
 
@@ -98,8 +100,56 @@ def test_a_run_that_was_killed_runs_again(sweep, tmp_path):
     sweep()
     path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
-    assert "running   encode-0" in sweep("list=true")[1]
+    assert "running    encode-0" in sweep("list=true")[1]
     assert "1 points run now, 2 of 2 finished" in sweep()[1]
+
+
+def test_a_sweep_that_was_moved_is_still_finished(sweep, tmp_path):
+    sweep()
+    (tmp_path / "runs" / "trial" / "small").rename(tmp_path / "moved")
+    out = sweep("list=true", "run_dir=moved")[1]
+    assert out.splitlines()[0].startswith("finished   encode-0")
+    assert out.splitlines()[1].startswith("finished   decode-0")  # whose store= names the folder
+
+
+def test_what_cannot_be_read_of_a_point_runs_again(sweep, tmp_path):
+    sweep()
+    folder = tmp_path / "runs" / "trial" / "small"
+    (folder / "encode-0" / "record.json").write_text('{"status":')
+    (folder / "decode-0" / "config.yaml").unlink()
+    assert [line.split()[0] for line in sweep("list=true")[1].splitlines()] == ["unreadable"] * 2
+    assert "2 points run now, 2 of 2 finished" in sweep()[1]
+
+
+def test_points_that_a_killed_worker_took_along_are_launched_again(sweep, tmp_path, monkeypatch):
+    launched = []
+
+    def open_fragile(cfg):
+        launcher = open_launcher(cfg)
+
+        def launch(jobs, initial_job_idx):
+            launched.append(len(jobs))
+            launcher.launch(jobs[:1], initial_job_idx=initial_job_idx)
+            if len(jobs) > 1:
+                raise RuntimeError("a worker was killed")
+
+        return SimpleNamespace(launch=launch)
+
+    monkeypatch.setattr("experiments.sweep.open_launcher", open_fragile)
+    code, out, err = sweep(scale="smoke")
+    assert (code, "5 points run now, 4 of 6 finished" in out) == (2, True)
+    assert err.count("warning [launcher]: RuntimeError: a worker was killed") == 3
+    assert launched == [3, 2, 1, 2, 1]
+
+
+def test_what_no_launch_brings_to_an_end_is_left(sweep, monkeypatch):
+    def launch(jobs, initial_job_idx):
+        raise RuntimeError("a worker was killed")
+
+    monkeypatch.setattr("experiments.sweep.open_launcher", lambda cfg: SimpleNamespace(launch=launch))
+    code, _, err = sweep()
+    assert (code, err.count("warning [launcher]")) == (2, 1)
+    assert err.splitlines()[-1].endswith(": encode-0 (missing), decode-0 (blocked)")
 
 
 def test_a_bug_in_a_point_leaves_its_traceback_and_stops_no_other(sweep, tmp_path, monkeypatch):

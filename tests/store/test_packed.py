@@ -6,7 +6,7 @@ import torch
 from kernels.unpack import gather_hidden
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.format import read_store, write_store
-from rapid_inr.store.packed import StoreTooLarge, bytes_by_part
+from rapid_inr.store.packed import PackedStore, StoreTooLarge, bytes_by_part
 from tests.store.stores import small_store
 
 
@@ -80,9 +80,18 @@ def test_an_empty_store_is_refused():
 
 
 def test_a_store_that_does_not_fit_the_device_is_named_before_anything_is_copied(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 200))
-    with pytest.raises(StoreTooLarge, match="needs 4,480 bytes, cuda:0 has 100 free"):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    with pytest.raises(StoreTooLarge, match="needs 4,480 bytes, cuda:0 has 1,000 free: about 8 of 40 images fit"):
         small_store(40).to("cuda:0")
+
+
+@pytest.mark.parametrize("asked", ["cuda", "cuda:0"])
+def test_a_store_that_is_there_already_needs_no_free_memory(monkeypatch, asked):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 200))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    store = small_store(4)
+    monkeypatch.setattr(PackedStore, "device", torch.device("cuda:0"))
+    assert store.to(asked) is store
 
 
 def test_a_store_may_hold_hidden_weights_in_half_precision():
