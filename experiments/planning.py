@@ -36,7 +36,7 @@ class Sweep:
         return [*point.overrides_in(str(self.folder)), *self.common, f"run_dir={run_dir}", "overwrite=true"]
 
     def status(self, point: Point) -> str:
-        """Return ``missing``, ``unreadable``, ``finished``, ``changed`` since it finished, or what else the record of a point says."""
+        """Return ``missing``, ``unreadable``, ``finished``, ``changed`` since it finished, or what else a point's record says."""
         folder = self.folder / point.name
         if not (folder / "record.json").is_file():
             return "missing"

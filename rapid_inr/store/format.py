@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
-from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
+from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, write_tensors
 
-VERSION = 2
+VERSION = 3
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
+MAX_SIDE = 1 << 16  # pixels: no format that images come from has more
+LEAST_STD = 1 / 255  # one level, so that one can divide by it
 NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
 
 
@@ -50,9 +53,18 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
         raw = {"version": VERSION, "family": FAMILY, "images": images, **asdict(header), "crc32": checksums}
-        return {METADATA_KEY: json.dumps(raw, sort_keys=True, separators=(",", ":"))}
+        return {METADATA_KEY: _canonical(raw | {"header_crc32": header_crc32(raw)})}
 
     write_tensors(path, tensors, describe)
+
+
+def header_crc32(raw: dict[str, Any]) -> int:
+    """Return the CRC-32 of the JSON of a header, of all but this number: keys sorted, ASCII, no spaces."""
+    return zlib.crc32(_canonical({key: value for key, value in raw.items() if key != "header_crc32"}).encode())
+
+
+def _canonical(raw: dict[str, Any]) -> str:
+    return json.dumps(raw, sort_keys=True, separators=(",", ":"))
 
 
 def read_store(path: Path | str, *, device: torch.device | str = "cpu") -> PackedStore:
@@ -94,6 +106,8 @@ def _parse_metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, An
     if not isinstance(raw, dict) or raw.get("version") != VERSION:
         found = raw.get("version") if isinstance(raw, dict) else raw
         raise StoreFormatError(f"{path} has format version {found!r}, this program reads {VERSION}")
+    if raw.get("header_crc32") != header_crc32(raw):
+        raise StoreFormatError(f"{path} is damaged: the checksum of its header does not match")
     if raw.get("family") != FAMILY:
         raise StoreFormatError(f"{path} holds INRs of family {raw.get('family')!r}, this program reads {FAMILY!r}")
     return raw
@@ -104,6 +118,9 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) 
     unknown = set(tensors) - set(TENSORS)
     if missing or unknown:
         raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {sorted(unknown)}")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise StoreFormatError(f"{path}: {name} is {tensor.dtype}, which no store holds")
     checksums = raw.get("crc32")
     if not isinstance(checksums, dict) or set(checksums) != set(tensors):
         raise StoreFormatError(f"{path} lacks a checksum for each of its tensors {sorted(tensors)}")
@@ -120,33 +137,56 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) 
 
 def _parse_header(raw: dict[str, Any]) -> StoreHeader:
     return StoreHeader(
-        spec=SirenSpec(**raw["spec"]),
-        quantize=QuantizeConfig(**raw["quantize"]),
-        size=None if raw["size"] is None else _triple(raw["size"], int, 2),
-        splits=tuple((str(name), int(count)) for name, count in raw["splits"]),
-        class_names=tuple(map(str, raw["class_names"])),
-        mean=_triple(raw["mean"], float, 3),
-        std=_triple(raw["std"], float, 3),
+        spec=SirenSpec(**_typed(raw, "spec", depth=int, hidden=int, omega=float)),
+        quantize=QuantizeConfig(**_typed(raw, "quantize", bits=int, ends_bits=int, granularity=str, range=str)),
+        size=None if raw["size"] is None else _numbers(raw, "size", int, length=2, low=1, high=MAX_SIDE),
+        splits=_splits(raw["splits"]),
+        class_names=_class_names(raw["class_names"]),
+        mean=_numbers(raw, "mean", float, length=3, low=0, high=1),
+        std=_numbers(raw, "std", float, length=3, low=LEAST_STD, high=1),
         made=dict(raw["made"]),
     )
 
 
-def _triple(values: list[Any], kind: type, length: int) -> tuple[Any, ...]:
-    numbers = tuple(map(kind, values))
-    if len(numbers) != length or not all(number >= 0 for number in numbers):
-        raise ValueError(f"{values} should be {length} non-negative numbers")
-    return numbers
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind or (kind is float and type(value) is int)  # JSON may write 15.0 as 15; true is no number
+
+
+def _typed(raw: dict[str, Any], name: str, **kinds: type) -> dict[str, Any]:
+    for key, kind in kinds.items():
+        if not _is(raw[name][key], kind):
+            raise ValueError(f"{name}.{key} is {raw[name][key]!r}, expected {kind.__name__}")
+    return raw[name]
+
+
+def _numbers(raw: dict[str, Any], name: str, kind: type, *, length: int, low: float, high: float) -> tuple[Any, ...]:
+    values = raw[name]
+    if len(values) != length or not all(_is(value, kind) and low <= value <= high for value in values):
+        raise ValueError(f"{name} is {values}, expected {length} of type {kind.__name__} from {low:.3g} to {high}")
+    return tuple(map(kind, values))
+
+
+def _splits(values: list[Any]) -> tuple[tuple[str, int], ...]:
+    for name, count in values:
+        if not (_is(name, str) and _is(count, int) and count >= 0):
+            raise ValueError(f"splits are {values}, expected a name and a number of images each")
+    return tuple((name, count) for name, count in values)
+
+
+def _class_names(values: list[str]) -> tuple[str, ...]:
+    if not (isinstance(values, list) and all(_is(name, str) for name in values)):
+        raise ValueError(f"class_names is {values!r}, expected a list of names")
+    return tuple(values)
 
 
 def _check_values(path: Path, store: PackedStore, *, images: object) -> None:
     def reject(what: str) -> None:
         raise StoreFormatError(f"{path}: {what}")
 
-    if images != len(store):
+    if not _is(images, int) or images != len(store):
         reject(f"the header counts {images} images, the tensors {len(store)}")
-    sizes = store.sizes if store.sizes is not None else torch.tensor([store.header.size])
-    if int(sizes.min()) < 1:
-        reject("an image has no pixels")
+    if store.sizes is not None and not 1 <= int(store.sizes.min()) <= int(store.sizes.max()) <= MAX_SIDE:
+        reject(f"an image has a side of no pixels, or of more than {MAX_SIDE}")
     if store.labels is not None and not 0 <= int(store.labels.min()) <= int(store.labels.max()) < len(store.header.class_names):
         reject(f"a label lies outside the {len(store.header.class_names)} classes")
     unused = -store.header.spec.n_hidden_weights % 8

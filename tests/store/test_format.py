@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store import tensor_file
-from rapid_inr.store.format import METADATA_KEY, StoreFormatError, read_store, write_store
+from rapid_inr.store.format import METADATA_KEY, StoreFormatError, header_crc32, read_store, write_store
 from tests.store.stores import small_store, with_tensors
 
 
@@ -36,7 +37,7 @@ def test_what_is_written_is_read_back(tmp_path, config, mixed):
 def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "9d5848f4b0a313becae478a873d85bbee4402d9ac6f1739ee5d0344d3ac1b969"
+    assert digest == "1f895d3e955460e80d49784e590ca6c0c45f494a6cac11593556ab38bc824aa5"
 
 
 def test_an_existing_file_is_kept_unless_it_may_be_replaced(tmp_path):
@@ -89,11 +90,38 @@ def test_any_flipped_byte_is_noticed(tmp_path):
     path = tmp_path / "a.inr"
     write_store(path, small_store(1))
     whole = path.read_bytes()
-    header_end = 8 + int.from_bytes(whole[:8], "little")
-    for position in range(header_end, len(whole)):
+    for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        with pytest.raises(StoreFormatError, match="damaged"):
+        with pytest.raises(StoreFormatError):
             read_store(path)
+
+
+def test_a_header_that_was_changed_is_noticed_by_its_checksum(tmp_path):
+    path = tmp_path / "a.inr"
+    write_store(path, small_store(3))
+    raw = json.loads(store_format_metadata(path)) | {"mean": [0.5, 0.4, 0.2]}
+    save_file(load_file(path), path, {METADATA_KEY: json.dumps(raw)})
+    with pytest.raises(StoreFormatError, match="checksum of its header"):
+        read_store(path)
+
+
+def test_a_tensor_of_a_type_that_no_store_holds_is_refused(tmp_path):
+    edited(tmp_path / "a.inr", lambda raw: None)
+    metadata = {METADATA_KEY: store_format_metadata(tmp_path / "a.inr")}
+    tensors = load_file(tmp_path / "a.inr")
+    save_file(tensors | {"ends": tensors["ends"].to(torch.float8_e4m3fn)}, tmp_path / "a.inr", metadata)
+    with pytest.raises(StoreFormatError, match=r"ends is torch\.float8_e4m3fn"):
+        read_store(tmp_path / "a.inr")
+
+
+def test_an_image_without_pixels_is_refused(tmp_path):
+    store = small_store(3, mixed=True)
+    for side in (0, 65537):
+        sizes = store.sizes.clone()
+        sizes[1, 0] = side
+        write_store(tmp_path / "a.inr", with_tensors(store, sizes=sizes), overwrite=True)
+        with pytest.raises(StoreFormatError, match="a side of no pixels, or of more than 65536"):
+            read_store(tmp_path / "a.inr")
 
 
 def edited(path, change):
@@ -101,6 +129,7 @@ def edited(path, change):
     write_store(path, small_store(3), overwrite=True)
     raw = json.loads(store_format_metadata(path))
     change(raw)
+    raw["header_crc32"] = header_crc32(raw)
     save_file(load_file(path), path, {METADATA_KEY: json.dumps(raw)})
 
 
@@ -128,10 +157,24 @@ def store_format_metadata(path):
         (lambda raw: raw["quantize"].update(ends_bits=32), "ends is torch.float16"),
         (lambda raw: raw["quantize"].update(bits=16), "scales is a tensor, expected None"),
         (lambda raw: raw["quantize"].update(bits=9), "bits is 9"),
-        (lambda raw: raw.update(size=[6]), "2 non-negative numbers"),
-        (lambda raw: raw.update(size=[0, 4]), "no pixels"),
+        (lambda raw: raw.update(images=3.0), "counts 3.0 images"),
+        (lambda raw: raw["spec"].update(depth=2.0), "spec.depth is 2.0, expected int"),
+        (lambda raw: raw["spec"].update(omega="15"), "spec.omega is '15', expected float"),
+        (lambda raw: raw.update(size=[6]), r"size is \[6\], expected 2 of type int from 1 to 65536"),
+        (lambda raw: raw.update(size=[0, 4]), r"size is \[0, 4\], expected 2"),
+        (lambda raw: raw.update(size=[8.9, 8.9]), r"size is \[8.9, 8.9\], expected 2"),
+        (lambda raw: raw.update(size=[10**12, 10**12]), "size is .*, expected 2"),
+        (lambda raw: raw.update(size=[True, True]), "size is .*, expected 2"),
         (lambda raw: raw.update(size=None), "exactly one"),
-        (lambda raw: raw.update(mean=[1, 2]), "3 non-negative numbers"),
+        (lambda raw: raw.update(mean=[1, 2]), r"mean is \[1, 2\], expected 3 of type float from 0 to 1"),
+        (lambda raw: raw.update(mean=[math.inf, 0, 0]), "mean is .*, expected 3"),
+        (lambda raw: raw.update(mean=[math.nan, 0, 0]), "mean is .*, expected 3"),
+        (lambda raw: raw.update(std=[0, 0, 0]), r"std is \[0, 0, 0\], expected 3 of type float from 0.00392 to 1"),
+        (lambda raw: raw.update(class_names="abc"), "class_names is 'abc', expected a list of names"),
+        (lambda raw: raw.update(class_names=[1, 2, 3]), "class_names is .*, expected a list of names"),
+        (lambda raw: raw.update(splits=[["train", 6.5]]), "splits are .*, expected a name and a number"),
+        (lambda raw: raw.update(splits=[["train", -1], ["test", 9]]), "splits are"),
+        (lambda raw: raw.update(splits="train"), "contradicts itself"),
         (lambda raw: raw.update(class_names=["cat", "dog"]), "outside the 2 classes"),
         (lambda raw: raw.update(splits=[["train", 2]]), "beyond the 2 images"),
         (lambda raw: raw.pop("crc32"), "lacks a checksum"),
