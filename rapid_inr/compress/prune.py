@@ -162,8 +162,7 @@ def prune(
         accepted = found >= least[places]
         open_images[places[~accepted]] = False
         state = last.replaced(places[accepted], trained[accepted], masks[accepted], found[accepted])
-        # a budget is shared among the images once all rounds are known, so all are kept
-        states = [*states, state] if config.rule == "budget" else [state]
+        states = [*states, state] if config.rule == "budget" else [state]  # bytes are shared out once all rounds are known
     return states[-1] if hidden_bytes is None else _within(states, bits=bits, hidden_bytes=hidden_bytes)
 
 
