@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,6 @@ def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: i
 def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: Job = ALONE) -> None:
     """Encode the shards of a job that are not there yet."""
     own, there = job.shards(folder.plan.n_shards), set(folder.present())
-    images = {number: len(folder.plan.shard(number)) for number in own}
     missing = [number for number in own if number not in there]
     if len(missing) < len(own) and job.speaks:
         print(f"resuming: {len(own) - len(missing)} of {len(own)} shards are there", file=sys.stderr)
@@ -104,15 +103,22 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, *, job: J
     if not job.speaks:
         encode_shards(*work, on_shard=check, **options)
         return
-    done = sum(images[number] for number in own if number in there)
-    with progress_bar("encode", sum(images.values()), unit="images", done=done) as bar:
+    others = set(range(folder.plan.n_shards)) - set(own) - there
+    with progress_bar("encode", folder.plan.images, unit="images", done=_images(folder, there)) as bar:
 
         def note(part: Part) -> None:
             if len(part) > 0:
                 bar.note(f"{part.measured['psnr_db'].mean():.2f} dB")
+            made = {number for number in others if folder.file(number).exists()}  # by other jobs, since the last look
+            others.difference_update(made)
+            bar.advance(_images(folder, made))
             check(part)
 
         encode_shards(*work, on_progress=bar.advance, on_shard=note, **options)
+
+
+def _images(folder: PartFolder, numbers: Iterable[int]) -> int:
+    return sum(len(folder.plan.shard(number)) for number in numbers)
 
 
 def _require_floor_met(config: PruneConfig, part: Part, folder: PartFolder) -> None:

@@ -68,4 +68,5 @@ def progress_bar(what: str, total: float, *, unit: str, done: float = 0) -> Iter
     with Progress(*columns, console=Console(stderr=True, width=width), refresh_per_second=4) as progress:
         task = progress.add_task(what, total=total, completed=done, facts="")
         yield Bar(progress, task, unit, done)
-        progress.update(task, completed=total)  # what was counted in fractions may have come to a hair less
+        completed = progress.tasks[task].completed
+        progress.update(task, completed=round(completed))  # what was counted in fractions may have come to a hair less

@@ -52,6 +52,12 @@ def test_fractions_add_up_to_the_whole(capsys):
     assert "3/3" in capsys.readouterr().err
 
 
+def test_what_others_have_yet_to_do_is_not_shown_as_done(capsys):
+    with progress_bar("encode", 9, unit="images", done=2) as bar:
+        bar.advance(3)
+    assert "5/9" in capsys.readouterr().err
+
+
 def test_work_that_breaks_off_is_not_shown_as_done(capsys):
     with pytest.raises(RuntimeError), progress_bar("encode", 4, unit="images") as bar:  # noqa: PT012 (it must have begun)
         bar.advance(1)

@@ -129,6 +129,18 @@ def test_a_floor_that_no_image_reaches_ends_after_the_first_shard_and_is_named_a
     assert (tmp_path / "merged" / "distributions.png").is_file()
 
 
+def test_the_bar_of_a_job_counts_the_shards_of_all(command, tmp_path, monkeypatch):
+    assert "3/9" in command("encode", *SHARDED, "shard=2/3", "out=a.inr")[2]
+    write = PartFolder.write
+
+    def write_two(folder, part):  # while this job makes its shards, another makes shard 2
+        write(folder, part)
+        folder.file(2).write_bytes(folder.file(1).read_bytes())
+
+    monkeypatch.setattr(PartFolder, "write", write_two)
+    assert "9/9" in command("encode", *SHARDED, "shard=1/3", "out=a.inr")[2]
+
+
 def test_a_job_without_a_shard_has_nothing_to_do(command):
     code, out, _ = command("encode", *SHARDED, "shard=6/6", "out=a.inr")
     assert (code, "shard 6/6: 0 of 5 shards, 0 images" in out) == (0, True)
