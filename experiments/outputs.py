@@ -24,7 +24,7 @@ def warn_small(run: Run, *, image_size: tuple[int, int], spec: SirenSpec) -> Non
     if max(image_size) >= LARGE_SIDE and spec.depth <= SMALL_DEPTH:
         height, width = image_size
         shape = f"{spec.depth}x{spec.hidden}"
-        run.warn("small_inr", f"images of {height}x{width} lose detail in inr={shape}; inr=10x32 fit=photo is meant for them")
+        run.warn("small_inr", f"images of {height}x{width} lose detail in inr={shape}; inr=6x44 fit=photo is meant for them")
 
 
 def say_store(out: Path, run: Run) -> None:

@@ -34,7 +34,7 @@ TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
 # depth, hidden, side of the image in pixels: the shapes of configs/inr, and the widest
 SIZES = (
     (2, 16, 32), (3, 16, 32), (3, 24, 32), (3, 32, 32), (4, 16, 32), (5, 13, 32), (5, 16, 32), (5, 32, 32),
-    (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),
+    (6, 44, 224), (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),
 )  # fmt: skip
 SMALL: dict[str, Any] = {"bits": 5, "ends": torch.int8}  # rows as small as they get without masks
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -158,7 +158,7 @@ def test_an_inr_too_small_for_its_images_is_hinted_at(command):
     options = ("dataset=shapes", "dataset.limit=1", *SMOKE, "fit.steps=1")
     assert "small_inr" not in command("encode", *options, "dataset.size=64", "inr=3x16", "out=a.inr")[2]
     assert "small_inr" not in command("encode", *options, "dataset.size=128", "inr=6x16", "out=b.inr")[2]
-    assert "inr=10x32 fit=photo" in command("encode", *options, "dataset.size=128", "inr=3x16", "out=c.inr")[2]
+    assert "inr=6x44 fit=photo" in command("encode", *options, "dataset.size=128", "inr=3x16", "out=c.inr")[2]
 
 
 @pytest.mark.parametrize(
