@@ -7,9 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from experiments import cli, encoding
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.parts import PartFolder
+from rapid_inr.store.plan import StorePlan
 from tests.experiments.commands import TINY
 
 SHARDED = (*TINY, "shard_images=2")  # of nine images: five shards
@@ -185,6 +189,13 @@ def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_p
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
+def test_a_store_above_its_budget_is_named(command, monkeypatch):
+    monkeypatch.setattr("rapid_inr.calibrate.HEADER_BYTES", -5000)  # as if it had been reckoned wrongly
+    code, _, err = command("encode", *TINY, "prune=budget", "prune.budget_bytes=1", "prune.finetune_steps=1", "out=a.inr")
+    assert (code, "warning [over_budget]: the store takes" in err) == (0, True)
+    assert "bytes, prune.budget_bytes is 1" in err
+
+
 def test_the_number_of_images_in_a_shard_changes_no_byte(command, tmp_path, whole):
     assert command("encode", *TINY, "out=a.inr")[0] == 0
     assert (tmp_path / "a.inr").read_bytes() == whole
@@ -249,9 +260,13 @@ def test_a_job_of_a_multirun_that_fails_lets_the_others_go_on(command, tmp_path)
 
 
 def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_path, whole):
-    process = program("torch.distributed.run", "--nproc-per-node=2", "-m", "experiments.encode", *SHARDED, "out=a.inr")
+    foreign = PartFolder(tmp_path / "a.inr.parts", StorePlan(SirenSpec(1, 1, 1.0), QuantizeConfig(), (), (), 9, 2, "beef"))
+    foreign.shared(lambda: {"scales": torch.ones(1)})  # for the first process to remove
+    options = (*SHARDED, "out=a.inr", "overwrite=true")
+    process = program("torch.distributed.run", "--nproc-per-node=2", "-m", "experiments.encode", *options)
     out, err = process.communicate()
     assert process.returncode == 0, err
+    assert err.count("removed 1 file of another encoding, or damaged, from a.inr.parts") == 1
     assert out.startswith("a.inr: 9 images")
     assert out.count("\n") == 1
     assert (tmp_path / "a.inr").read_bytes() == whole

@@ -145,6 +145,18 @@ def test_a_part_under_the_name_of_another_is_refused(folder):
             folder.require_complete()
 
 
+def test_a_part_without_images_under_the_name_of_another_is_refused(folder):
+    for number in (0, 2):
+        folder.write(part_of(number))
+    empty = part_of(1)
+    columns = {"ids": empty.ids[:0], "sizes": empty.sizes[:0], "rows": {}, "measured": {"psnr_db": empty.ids[:0].double()}}
+    folder.write(replace(empty, **columns))
+    folder.require_complete()
+    folder.file(2).write_bytes(folder.file(1).read_bytes())
+    with pytest.raises(StoreFormatError, match=r"00002\.part does not hold the images of its shard"):
+        folder.require_complete()
+
+
 def test_what_was_left_by_a_merge_that_was_killed_is_no_part(folder):
     folder.write(part_of(1))
     folder.whole_file.write_bytes(b"the store")
