@@ -195,7 +195,12 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
     axes = figure.subplots()
     groups: dict[str, list[Any]] = {}
     for curve in sorted(curves, key=lambda curve: (curve.published, curve.kind == "classical", curve.kind == "coin")):
-        (line,) = axes.plot(*zip(*envelope(curve.points), strict=True), label=curve.label, **_line_style(curve, curves))
+        style = _line_style(curve, curves)
+        marks = {name: style.pop(name) for name in ("marker", "markersize") if name in style}
+        (line,) = axes.plot(*zip(*envelope(curve.points), strict=True), label=curve.label, **style)
+        if marks:  # where something was measured, also below the line
+            measured = [(p.bpp, p.psnr_db) for p in curve.points]
+            axes.plot(*zip(*measured, strict=True), color=style["color"], linestyle="", **marks)
         images = f"published ({curve.note})" if curve.published else "measured here"
         groups.setdefault(images, []).append(line)
     axes.set_xscale("log")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,6 +13,7 @@ from experiments.rate_distortion import equal_bytes_table, own_bytes_table
 from rapid_inr.codecs import CodecUnavailable
 from rapid_inr.curves import Curve, CurvePoint
 
+ROOT = Path(__file__).parents[2]
 CURVES = [
     Curve("d", "INR 8 bit", "inr", (CurvePoint(1, 20.0, setting="2x16"), CurvePoint(4, 30.0, setting="3x16")), note="9 images"),
     Curve("d", "JPEG", "classical", (CurvePoint(2, 24.0), CurvePoint(8, 36.0))),
@@ -116,3 +118,13 @@ def test_a_folder_without_curves_is_said_to_be_so(command, tmp_path):
     code, _, err = command("rate_distortion", f"root={tmp_path}")
     assert code == 2
     assert "no finished point of a curve" in err
+
+
+def test_the_committed_pages_are_those_of_the_committed_records(command, tmp_path):
+    code, _, err = command("rate_distortion", f"root={ROOT / 'results' / 'rate_distortion'}", "out=pages")
+    assert (code, err) == (0, "")
+    made = sorted(path.name for path in (tmp_path / "pages").glob("*.md"))
+    assert made == ["cifar10.md", "kodak-224.md", "photos.md"]
+    for name in [*made, *(path.name for path in (tmp_path / "pages").glob("*.csv"))]:
+        assert (tmp_path / "pages" / name).read_bytes() == (ROOT / "docs" / "rate_distortion" / name).read_bytes()
+        assert (ROOT / "docs" / "rate_distortion" / name).with_suffix(".png").is_file()
