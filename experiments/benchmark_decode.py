@@ -224,7 +224,7 @@ def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
         writer.writeheader()
         writer.writerows(rows)
     if cfg.decode.offline:
-        print_offline_table()
-    elif device.type == "cuda" and importlib.util.find_spec("torchvision") is None:
+        print_offline_table(cfg.decode.sizes)
+    if device.type == "cuda" and importlib.util.find_spec("torchvision") is None:
         print("no nvJPEG beside it: torchvision is not installed")
     return {"threads": torch.get_num_threads(), "ceilings": ceilings, "rows": rows}
