@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
+from PIL import Image
 
-from experiments.build import build_source
+from experiments.build import build_device, build_source
 from experiments.cli import main
-from experiments.provenance import dataset_facts
-from experiments.runs import require_folder_can_be_written
+from experiments.provenance import dataset_facts, require_made_from, rows_of
+from experiments.runs import require_folder_can_be_written, start_run
+from rapid_inr.codecs import decode_file
 from rapid_inr.data import ImageSource
-from rapid_inr.data.export import FORMATS, export_images, quality_for_bytes
+from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
+from rapid_inr.data.source import CorruptImage
+from rapid_inr.decode import decode
+from rapid_inr.metrics import SSIM_WINDOW, bpp, psnr_db, rgb_pct, ssim
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import read_store
+from rapid_inr.store.packed import PackedStore
 
 DEFAULT_QUALITY = 90
+MEASURED_IMAGES = 1000  # of the training images, whose files are held against the originals
 
 
 def choose_quality(cfg: DictConfig, source: ImageSource) -> int | None:
-    """Return the JPEG quality that is asked for, by number, by bytes an image, or by those of a store; None for PNG."""
+    """Return the quality that is asked for, by number, by bytes an image, or by those of a store; None for PNG."""
     given = [name for name in ("quality", "bytes", "store") if cfg[name] is not None]
     if cfg.format not in FORMATS:
         raise ValueError(f"format is {cfg.format!r}, expected one of {', '.join(FORMATS)}")
@@ -28,30 +38,86 @@ def choose_quality(cfg: DictConfig, source: ImageSource) -> int | None:
         raise ValueError(f"format=png is exact and has no {given[0]}; leave it out, or set format=jpeg")
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} all choose the quality; give one of them")
-    if cfg.quality is not None and not 1 <= cfg.quality <= 95:
-        raise ValueError(f"quality is {cfg.quality}, expected 1 to 95")
     if cfg.format == "png":
         return None
+    low, high = QUALITIES[cfg.format]
+    if cfg.quality is not None and not low <= cfg.quality <= high:
+        raise ValueError(f"quality is {cfg.quality}, expected {low} to {high}")
     if cfg.bytes is not None:
-        return quality_for_bytes(source, cfg.bytes)
+        return quality_for_bytes(source, cfg.bytes, format=cfg.format)
     if cfg.store is not None:
         store = read_store(cfg.store)
-        return quality_for_bytes(source, Path(cfg.store).stat().st_size / len(store))
-    return cfg.quality or DEFAULT_QUALITY
+        return quality_for_bytes(source, Path(cfg.store).stat().st_size / len(store), format=cfg.format)
+    return DEFAULT_QUALITY if cfg.quality is None else cfg.quality
+
+
+def read_decoded(cfg: DictConfig, source: ImageSource) -> PackedStore:
+    """Return the training images of ``cfg.dataset`` in the store that ``decoded`` names."""
+    store = read_store(cfg.decoded)
+    require_made_from(store, cfg)
+    return rows_of(store, source, on_corrupt=cfg.dataset.on_corrupt).to(build_device(cfg))
+
+
+def as_decoded(source: ImageSource, store: PackedStore, *, size: int | None) -> ImageSource:
+    """Return a source whose images are what a store of them decodes to, all of one size if it is given."""
+    held = source.ids.tolist() if store.source_ids is None else store.source_ids.tolist()
+    places = {image_id: place for place, image_id in enumerate(held)}
+
+    def read(image_id: int) -> Any:
+        if image_id not in places:
+            raise CorruptImage(f"{source.name_of(image_id)}: is not in the store")
+        image = decode(store, torch.tensor([places[image_id]]), size=None if size is None else (size, size))
+        return image[0].permute(1, 2, 0).cpu().numpy()
+
+    return replace(source, read=read)
+
+
+def measure(export: Export, source: ImageSource) -> dict[str, float]:
+    """Return what the training images cost as files, and on an even sample of them how near they are to the originals."""
+    paths = dict(zip(export.splits["train"].ids, export.paths("train"), strict=True))
+    found: dict[str, list[float]] = {"psnr_db": [], "ssim": []}
+    for image_id in (image_id for image_id in even_sample(source, MEASURED_IMAGES) if image_id in paths):
+        pair = [torch.from_numpy(pixels)[None] for pixels in (decode_file(paths[image_id].read_bytes()), source.read(image_id))]
+        found["psnr_db"].append(psnr_db(*pair).item())
+        if min(pair[0].shape[1:3]) >= SSIM_WINDOW:
+            found["ssim"].append(ssim(*pair).item())
+    cost = {"n_bytes": sum(path.stat().st_size for path in paths.values()), "n_pixels": _n_pixels(export, list(paths.values()))}
+    means = {name: sum(values) / len(values) for name, values in found.items() if values}
+    return {"images": len(paths), "file_bytes": cost["n_bytes"], "bpp": bpp(**cost), "rgb_pct": rgb_pct(**cost)} | means
+
+
+def _n_pixels(export: Export, paths: Sequence[Path]) -> int:
+    if export.size is not None:
+        return len(paths) * export.size[0] * export.size[1]
+    total = 0
+    for path in paths:
+        with Image.open(path) as picture:  # reads no more than where its size is written
+            total += picture.width * picture.height
+    return total
 
 
 def run_export(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     sources = {split: build_source(cfg, split=split) for split in ("train", "test")}
-    quality = choose_quality(cfg, sources["train"])
-    require_folder_can_be_written(out)
+    original, mean_std = sources["train"], None
+    quality = choose_quality(cfg, original)
     settings: dict[str, Any] = {"dataset": dataset_facts(cfg), "format": cfg.format, "quality": quality}
-    with progress_bar("export", sum(map(len, sources.values())), unit="images") as bar:
-        export = export_images(
-            sources, out, settings=settings, on_corrupt=cfg.dataset.on_corrupt, on_progress=bar.advance
-        )  # fmt: skip
+    if cfg.decoded is not None:
+        store = read_decoded(cfg, original)
+        header = store.header
+        settings["decoded"] = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
+        sources["train"] = as_decoded(original, store, size=cfg.dataset.size)
+        mean_std = (header.mean, header.std)  # as pipeline=inr
+    require_folder_can_be_written(out)
+    with start_run(cfg, "export") as run:
+        with progress_bar("export", sum(map(len, sources.values())), unit="images") as bar:
+            export = export_images(
+                sources, out, settings=settings, mean_std=mean_std, on_corrupt=cfg.dataset.on_corrupt,
+                on_progress=bar.advance, overwrite=cfg.overwrite,
+            )  # fmt: skip
+        run.metrics |= measure(export, original) | ({} if quality is None else {"quality": quality})
     count = sum(len(split.files) for split in export.splits.values())
-    how = "png" if quality is None else f"jpeg of quality {quality}"
+    how = cfg.format if quality is None else f"{cfg.format} of quality {quality}"
     print(f"{out}: {count:,} images, {export.n_bytes:,} bytes, {export.n_bytes / count:,.0f} an image, {how}")
 
 

@@ -31,7 +31,7 @@ TYPES = {
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
     "inr.omega": float | None, "pipeline.name": PIPELINES, "pipeline.workers": int, "pipeline.prefetch": int,
     "files": str | None, "test_store": str | None, "resume": str | None, "format": str, "quality": int | None,
-    "bytes": float | None, "arms": list[str], "workers": int,
+    "decoded": str | None, "bytes": float | None, "arms": list[str], "workers": int,
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +23,11 @@ from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.files import atomic
 
-FORMATS = {"jpeg": ".jpg", "png": ".png"}
+FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
+QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
+_SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
 _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
+_FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
 
 class ExportError(Exception):
@@ -67,30 +71,34 @@ class Export:
         return [self.folder / file for file in self.splits[split].files]
 
 
-def encode_image(pixels: np.ndarray, *, format: str, quality: int) -> bytes:
-    """Return an image, uint8 [height, width, 3], as the bytes of a file; `quality` is that of JPEG, 1 to 95."""
+def encode_image(pixels: np.ndarray, *, format: str, quality: int | None) -> bytes:
+    """Return an image, uint8 [height, width, 3], as the bytes of a file; `quality` is within `QUALITIES`, None for PNG."""
     data = io.BytesIO()
-    options = {"quality": quality} if format == "jpeg" else {}
+    options = _SAVE[format] | ({} if quality is None else {"quality": quality})
     Image.fromarray(pixels).save(data, format=format, **options)
     return data.getvalue()
 
 
-def quality_for_bytes(source: ImageSource, n_bytes: float) -> int:
-    """Return the highest JPEG quality at which images take no more than `n_bytes` on average, by an even sample of them.
+def even_sample(source: ImageSource, n_images: int = _SAMPLE) -> list[int]:
+    """Return the ids of images that lie evenly in a source, `n_images` or all."""
+    return source.ids[np.unique(np.linspace(0, len(source) - 1, min(n_images, len(source))).round().astype(int))].tolist()
+
+
+def quality_for_bytes(source: ImageSource, n_bytes: float, *, format: str = "jpeg") -> int:
+    """Return the highest quality at which images take no more than `n_bytes` on average, by an even sample of them.
 
     Raises:
-        ValueError: if they take more at quality 1.
+        ValueError: if they take more at the lowest quality.
     """
-    chosen = source.ids[np.unique(np.linspace(0, len(source) - 1, min(_SAMPLE, len(source))).round().astype(int))]
-    images = [source.read(int(image_id)) for image_id in chosen]
+    images = [source.read(image_id) for image_id in even_sample(source)]
 
     def mean_bytes(quality: int) -> float:
-        return sum(len(encode_image(image, format="jpeg", quality=quality)) for image in images) / len(images)
+        return sum(len(encode_image(image, format=format, quality=quality)) for image in images) / len(images)
 
-    least = mean_bytes(1)
+    low, high = QUALITIES[format]
+    least = mean_bytes(low)
     if least > n_bytes:
-        raise ValueError(f"bytes is {n_bytes:,.0f} an image, but JPEG takes {least:,.0f} even at quality 1")
-    low, high = 1, 95
+        raise ValueError(f"bytes is {n_bytes:,.0f} an image, but {format} takes {least:,.0f} even at quality {low}")
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if mean_bytes(middle) <= n_bytes else (low, middle - 1)
@@ -102,22 +110,26 @@ def export_images(
     folder: Path,
     *,
     settings: Mapping[str, Any],
+    mean_std: tuple[Triple, Triple] | None = None,
     on_corrupt: str = "fail",
     on_progress: Callable[[int], None] = lambda n: None,
+    overwrite: bool = False,
 ) -> Export:
     """Write the images of each split into a folder, or those that an earlier start has not written.
 
     Args:
         sources: by split; "train" among them, whose labels and classes are those of all.
         settings: JSON values; "format" and "quality" of `encode_image` among them.
+        mean_std: by which images are to be normalised; None for those of the training images.
         on_corrupt: as `read_chunks`.
+        overwrite: whether an export of other settings is removed first; of the files there, its own alone.
 
     Raises:
         ExportError: if the folder holds an export of other settings, or files that are none of an export.
         ValueError: if there are no labels.
     """
     settings = json.loads(json.dumps(dict(settings)))
-    _claim(folder, settings)
+    _claim(folder, settings, overwrite=overwrite)
     moments, splits, sizes, n_bytes = ChannelMoments(), {}, set(), 0
     for split, source in sources.items():
         if source.labels is None:
@@ -138,7 +150,7 @@ def export_images(
             labels += chunk.labels.tolist()
             on_progress(len(chunk.ids))
         splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels))
-    mean, std = moments.mean_std()
+    mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
     export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
     _write_json(folder / "index.json", {key: value for key, value in asdict(export).items() if key != "folder"})
@@ -149,10 +161,12 @@ def _folder_name(class_name: str) -> str:
     return class_name.replace("/", "_").replace("\\", "_").lstrip(".") or "_"
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
+def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if found is not None and found != settings and overwrite:
+        _remove(folder)
+    elif found is not None:
         for key in sorted(found.keys() | settings.keys()):
             if found.get(key) != settings.get(key):
                 raise ExportError(f"{folder} holds an export with {key}={found.get(key)}, this is {key}={settings.get(key)}")
@@ -160,6 +174,16 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
     _write_json(path, settings)
+
+
+def _remove(folder: Path) -> None:
+    """Remove an export, its settings last, so that what is left of it after an interruption is still known as one."""
+    files = [path for path in folder.glob("*/*/*") if _FILE.fullmatch(path.relative_to(folder).as_posix())]
+    for path in (folder / "index.json", *files, folder / "settings.json"):
+        path.unlink(missing_ok=True)
+    for path in sorted({path.parent for path in files} | {path.parents[1] for path in files}, reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:
