@@ -1,4 +1,4 @@
-"""PSNR, SSIM and the rates, each with its one definition and its unit in its name."""
+"""PSNR, SSIM, mIoU and the rates, each with its one definition and its unit in its name."""
 
 from __future__ import annotations
 
@@ -111,6 +111,35 @@ def _ssim(decoded: Tensor, original: Tensor) -> Tensor:
     likeness = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
     likeness /= (mean_x**2 + mean_y**2 + SSIM_C1) * (var_x + var_y + SSIM_C2)
     return likeness.mean((1, 2, 3))
+
+
+def confusion(predicted: Tensor, true: Tensor, *, n_classes: int) -> Tensor:
+    """Count the pixels of each true class by the class they were given.
+
+    Args:
+        predicted: int64 of any shape, classes in 0..n_classes - 1.
+        true: likewise, of the same shape.
+
+    Returns:
+        int64 [n_classes, n_classes], a row a true class, on the same device; the sum of those of parts is that of the whole.
+    """
+    pairs = true.flatten() * n_classes + predicted.flatten()
+    return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)
+
+
+def miou_pct(counts: Tensor) -> float:
+    """Return the mean over classes of intersection over union, in percent (Everingham et al. 2010, "The Pascal VOC challenge").
+
+    The background is a class like any other. A class that is neither there nor predicted does not count.
+
+    Args:
+        counts: as `confusion` has them.
+    """
+    counts = counts.double()
+    intersection = counts.diagonal()
+    union = counts.sum(0) + counts.sum(1) - intersection
+    there = union > 0
+    return 100 * (intersection[there] / union[there]).mean().item()
 
 
 def bpp(*, n_bytes: int, n_pixels: int) -> float:

@@ -61,14 +61,15 @@ def _outermost(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_edges(torch.tensor([width, height])).clamp(min=1e-6).to(device)
 
 
-def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor) -> Tensor:
-    """Sample images bilinearly where their maps point.
+def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor, mode: str = "bilinear") -> Tensor:
+    """Sample images where their maps point.
 
     Args:
         images: floating [B, C, height, width].
         maps: float32 [B, 2, 3], from coordinates to coordinates.
         outside: what lies beyond the image: ``reflect``, ``zero`` or ``clamp``.
         black: [C], the value of ``zero``.
+        mode: ``bilinear``, or ``nearest`` for what has no values between two others, such as masks.
 
     Returns:
         Like `images`, in its dtype and memory format.
@@ -77,7 +78,7 @@ def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor) -> Tensor
     grid = _sampling_grid(maps, height, width)
     if outside == "reflect":
         grid = _reflect_between_centres(grid, _outermost(height, width, grid.device))
-    sampled = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled = F.grid_sample(images.float(), grid, mode=mode, padding_mode="border", align_corners=False)
     if outside == "zero":
         beyond = (grid.abs() > 1).any(-1)[:, None]
         sampled = torch.where(beyond, black.float()[:, None, None], sampled)
@@ -168,18 +169,21 @@ class Geometry:
         maps = None if draws is None else coordinate_maps(draws, places["image_size"])
         return cls(draws=draws, maps=maps, **places)
 
-    def apply(self, images: Tensor, ids: Tensor) -> Tensor:
+    def apply(self, images: Tensor, ids: Tensor, *, mode: str = "bilinear") -> Tensor:
         """Move the pixels of decoded images, [B, C, *image_size], and bring them to `size`, antialiased where that is less.
 
         Args:
             ids: int64 [B], whose draws to take, on the device.
+            mode: ``nearest`` for masks, of which no two are averaged.
         """
         if self.draws is not None and (self.draws.boxes is not None or self.draws.angles is not None):
-            images = warp(images, self.maps[ids], outside=self.outside, black=self.black)
+            images = warp(images, self.maps[ids], outside=self.outside, black=self.black, mode=mode)
         elif self.draws is not None:  # by whole pixels, which need no sampling
             images = crop_and_flip(images, self.draws.shifts[ids], self.draws.flips[ids], outside=self.outside, black=self.black)
         if self.size == self.image_size:
             return images
+        if mode == "nearest":
+            return _as(images, F.interpolate(images, self.size, mode="nearest-exact"))
         resized = F.interpolate(images.float(), self.size, mode="bilinear", align_corners=False, antialias=True)
         return _as(images, resized.to(images.dtype))
 

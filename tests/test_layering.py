@@ -22,6 +22,7 @@ RANKS = {
     "rapid_inr.geometry": 1,
     "rapid_inr.siren": 1,
     "rapid_inr.backbone": 1,
+    "rapid_inr.unet": 1,
     "rapid_inr.augment": 1,
     "rapid_inr.tracking": 1,
     "rapid_inr.timing": 1,
@@ -44,6 +45,7 @@ RANKS = {
     "rapid_inr.encode": 6,
     "rapid_inr.pipelines": 5,
     "rapid_inr.train": 6,
+    "rapid_inr.segmentation": 7,
     "experiments": 9,
 }
 

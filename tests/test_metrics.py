@@ -5,7 +5,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapid_inr.metrics import BATCH_PIXELS, MAX_PSNR_DB, bpp, images_at_once, psnr_db, rgb_pct, ssim, to_8bit
+from rapid_inr.metrics import (
+    BATCH_PIXELS,
+    MAX_PSNR_DB,
+    bpp,
+    confusion,
+    images_at_once,
+    miou_pct,
+    psnr_db,
+    rgb_pct,
+    ssim,
+    to_8bit,
+)
 
 
 def random_images(*shape: int, seed: int) -> torch.Tensor:
@@ -135,3 +146,26 @@ def test_raw_rgb_is_24_bits_a_pixel_and_100_percent(n_pixels):
 def test_the_rates_count_bits_and_percent():
     assert bpp(n_bytes=100, n_pixels=400) == 2.0
     assert rgb_pct(n_bytes=300, n_pixels=400) == 25.0
+
+
+def test_the_mean_iou_is_that_of_sets_of_pixels():
+    rng = torch.Generator().manual_seed(0)
+    predicted, true = (torch.randint(0, 4, (3, 5, 7), generator=rng) for _ in range(2))
+    counts = confusion(predicted, true, n_classes=5)  # a class that is nowhere does not count
+    shares = []
+    for label in range(4):
+        given, there = ({i for i, v in enumerate(mask.flatten().tolist()) if v == label} for mask in (predicted, true))
+        shares.append(len(given & there) / len(given | there))
+    assert miou_pct(counts) == pytest.approx(100 * sum(shares) / 4)
+
+
+def test_a_confusion_has_a_row_a_true_class_and_is_the_sum_of_its_parts():
+    true, predicted = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 0, 0])
+    counts = confusion(predicted, true, n_classes=3)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [2, 0, 1]]
+    parts = [confusion(predicted[part], true[part], n_classes=3) for part in (slice(2), slice(2, None))]
+    assert torch.equal(sum(parts), counts)
+
+
+def test_a_class_that_is_there_and_never_found_counts_as_none_of_it():
+    assert miou_pct(confusion(torch.zeros(4, dtype=torch.int64), torch.tensor([0, 0, 0, 1]), n_classes=2)) == pytest.approx(37.5)

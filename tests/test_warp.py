@@ -203,3 +203,13 @@ def test_places_are_not_rounded_under_autocast(outside):
     with torch.autocast("cpu", torch.bfloat16):
         found = geometry.apply(images, ids), geometry.decode_maps(ids)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("outside", ["reflect", "zero", "clamp"])
+def test_the_nearest_pixel_holds_no_value_that_was_not_there(outside):
+    labels = torch.randint(1, 9, (32, 1, 9, 14), generator=torch.Generator().manual_seed(0)).float()
+    places = {"image_size": (9, 14), "size": (6, 7), "outside": outside, "black": torch.zeros(1)}
+    draws = draw(32, replace(TURN, padding=outside), seed=0, epoch=0, image_size=(9, 14))
+    found = Geometry.of(draws, **places).apply(labels, torch.arange(32), mode="nearest")
+    assert found.shape == (32, 1, 6, 7)
+    assert set(found.unique().tolist()) <= ({0.0} if outside == "zero" else set()) | set(map(float, range(1, 9)))
