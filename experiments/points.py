@@ -12,20 +12,21 @@ points   KEY -> verb    the command
 scales   SCALE -> what differs there; merged over all of the above, and null takes out a choice or a group of points
 
 ``<AXIS>`` in a name, an override or a label stands for the label of that axis. ``@/FILE`` in an override is a file in the point's
-own folder, ``@POINT/FILE`` one in another's: the point then runs after that other, and only if it has finished.
+own folder, ``@POINT/FILE`` one in another's: the point then runs after that other, and only if it has finished. Where POINT has a
+``*`` in it, the reference is the list of those files of all other points whose names match.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-REFERENCE = re.compile(r"(?<==)@([^/]*)/(.*)")
+REFERENCE = re.compile(r"(?<=[=\[,])@([^/,\]]*)/([^,\]]*)")  # behind the = of an override, or in a list there
 KEYS = {"verb", "over", "set", "name", "labels"}
 
 
@@ -47,8 +48,8 @@ class Point:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the points that this one reads from."""
-        found = (REFERENCE.search(override) for override in self.overrides)
-        return tuple(dict.fromkeys(match[1] for match in found if match and match[1]))
+        found = (match[1] for override in self.overrides for match in REFERENCE.finditer(override))
+        return tuple(dict.fromkeys(name for name in found if name))
 
     def overrides_in(self, folder: str) -> list[str]:
         """Return the overrides with their references as paths below the folder of the sweep."""
@@ -78,11 +79,26 @@ def expand(experiment: Mapping[str, Any]) -> list[Point]:
             if point.name in points:
                 raise ValueError(f"two points are called {point.name}; give points.{key} a name with all of its axes in it")
             points[point.name] = point
+    points = {name: _listed(point, points) for name, point in points.items()}
     for point in points.values():
         for other in point.needs:
             if other not in points:
                 raise ValueError(f"point {point.name} reads from {other}, which is no point of the experiment at this scale")
     return list(points.values())
+
+
+def _listed(point: Point, points: Iterable[str]) -> Point:
+    """Return the point with a list of references in place of each whose point is a pattern."""
+
+    def every(match: re.Match[str]) -> str:
+        if "*" not in match[1]:
+            return match[0]
+        names = [name for name in points if name != point.name and fnmatchcase(name, match[1])]
+        if not names:
+            raise ValueError(f"point {point.name} reads from {match[1]}, which no other point of the experiment matches")
+        return "[" + ",".join(f"@{name}/{match[2]}" for name in names) + "]"
+
+    return replace(point, overrides=tuple(REFERENCE.sub(every, override) for override in point.overrides))
 
 
 def _present(mapping: Mapping[str, Any] | None) -> dict[str, Any]:

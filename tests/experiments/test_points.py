@@ -39,6 +39,14 @@ def test_references_are_paths_and_say_what_must_come_first():
     assert reader.overrides_in("runs/x") == ["store=runs/x/a/store.inr", "out=runs/x/b/pictures", "note=me@home/x"]
 
 
+def test_a_pattern_in_a_reference_is_the_list_of_all_other_points_that_match():
+    groups = {"fit": {"verb": "encode", "over": ["seed"], "set": ["out=@/a.inr"]}}
+    groups["fit-all"] = {"verb": "sheet", "set": ["stores=@fit-*/a.inr", "more=[b,@fit-0/c]"]}
+    found = expand(experiment(**groups))[-1]
+    assert found.needs == ("fit-0", "fit-1")
+    assert found.overrides_in("runs/x") == ["stores=[runs/x/fit-0/a.inr,runs/x/fit-1/a.inr]", "more=[b,runs/x/fit-0/c]"]
+
+
 @pytest.mark.parametrize("text", ["runs/a-1.b", "my runs/it's", "a\\'b", "{x: [1,2]}", "null", "ein Grüß,e"])
 def test_hydra_reads_back_what_was_quoted(text):
     value = OverridesParser.create().parse_override(f"run_dir={quoted(text)}").value()
@@ -74,6 +82,7 @@ def test_a_pattern_takes_what_its_points_read_from_along():
         ({"verb": "encode", "over": ["seed"], "name": "same"}, "two points are called same"),
         ({"verb": "encode", "name": "a/b"}, "a point is called 'a/b', expected letters"),
         ({"verb": "encode", "set": ["store=@other/x"]}, "point bad reads from other, which is no point"),
+        ({"verb": "encode", "set": ["store=@ba*/x"]}, r"point bad reads from ba\*, which no other point"),
     ],
 )
 def test_an_experiment_that_is_not_in_order_is_refused_where_it_is_not(group, message):
