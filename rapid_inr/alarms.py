@@ -1,0 +1,82 @@
+"""The failure signatures, each by its name: pure functions from what was measured to the warnings that it deserves, mostly none.
+
+store_does_not_fit       the store takes more than the memory of the GPU that is to hold it
+accuracy_below_baseline  more than `MAX_DROP_POINTS` are lost against training from raw images
+decode_below_roofline    the decode takes more than five times what the device's measured ceilings allow
+decode_slower_than_step  a training step waits for its images
+fits_not_converged       images that are stored all the same, poorly
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+MAX_DROP_POINTS = 2.0
+LEAST_OF_ROOFLINE = 0.2
+NAMED_IMAGES = 20  # of those that did not converge
+IN_USE = ("kernel", "twin")  # the backends that a decode takes, the first that there is
+
+
+class Alarm(NamedTuple):
+    """A warning: a name that tables and searches know it by, and what happened in numbers."""
+
+    name: str
+    message: str
+
+
+def store_does_not_fit(*, store_bytes: int, n_images: int, memory_bytes: int | None) -> list[Alarm]:
+    """Return an alarm for a store that takes more bytes on the device than it has; None where it is not known."""
+    if memory_bytes is None or store_bytes <= memory_bytes:
+        return []
+    fitting = memory_bytes * n_images // store_bytes
+    message = f"{n_images:,} images take {store_bytes:,} bytes, the GPU has {memory_bytes:,}: about {fitting:,} images fit"
+    return [Alarm("store_does_not_fit", f"{message}; fewer layers or bits, or pruning, make them smaller")]
+
+
+def accuracy_below_baseline(mark_pct: float, *, baseline_pct: float, what: str = "top-1") -> list[Alarm]:
+    """Return an alarm for an accuracy, or a mIoU, that is more than `MAX_DROP_POINTS` percentage points under its baseline."""
+    lost = baseline_pct - mark_pct
+    if lost <= MAX_DROP_POINTS:
+        return []
+    message = f"{what} is {mark_pct:.2f}%, {lost:.2f} points under the baseline's {baseline_pct:.2f}%"
+    return [Alarm("accuracy_below_baseline", f"{message}, where at most {MAX_DROP_POINTS:g} are expected")]
+
+
+def decode_below_roofline(rows: Iterable[Mapping[str, Any]]) -> list[Alarm]:
+    """Return an alarm for each size and batch whose decode reaches less than `LEAST_OF_ROOFLINE` of what binds it.
+
+    Args:
+        rows: of the decode benchmark, with ``size``, ``batch``, ``backend``, ``binding`` and ``of_<binding>``. Only the backend
+            in use is held to its bound: the kernel, or its twin where there is none; rivals may be as slow as they are.
+    """
+    in_use: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for row in rows:
+        if row["backend"] in IN_USE:
+            other = in_use.setdefault((row["size"], row["batch"]), row)
+            if IN_USE.index(row["backend"]) < IN_USE.index(other["backend"]):
+                in_use[row["size"], row["batch"]] = row
+    alarms = []
+    for (size, batch), row in in_use.items():
+        reached = row[f"of_{row['binding']}"]
+        if reached < LEAST_OF_ROOFLINE:
+            message = f"{row['backend']} at {size}, batches of {batch:,}: {reached:.1%} of the {row['binding']} bound"
+            alarms.append(Alarm("decode_below_roofline", f"{message}, expected at least {LEAST_OF_ROOFLINE:.0%}"))
+    return alarms
+
+
+def decode_slower_than_step(*, decode_images_per_s: float, step_images_per_s: float) -> list[Alarm]:
+    """Return an alarm for a decode that makes fewer images than a training step consumes."""
+    if decode_images_per_s >= step_images_per_s:
+        return []
+    rates = f"decoding makes {decode_images_per_s:,.0f} images/s, the training step takes {step_images_per_s:,.0f}"
+    return [Alarm("decode_slower_than_step", f"{rates}: the network waits for its images; a smaller inr decodes faster")]
+
+
+def fits_not_converged(names: Sequence[str], *, n_images: int, min_psnr_db: float) -> list[Alarm]:
+    """Return an alarm for images whose fit ended below the PSNR that counts as converged."""
+    if not names:
+        return []
+    told = ", ".join(names[:NAMED_IMAGES]) + (", ..." if len(names) > NAMED_IMAGES else "")
+    message = f"{len(names):,} of {n_images:,} images are below fit.min_psnr_db={min_psnr_db:g}"
+    return [Alarm("fits_not_converged", f"{message}; more fit.steps, or a larger inr, may help: {told}")]
