@@ -12,17 +12,20 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from experiments.build import build_fit, build_prune, build_quantize, build_refine, build_source, build_spec, first_image
+from experiments.decoded import mean_ssim
 from experiments.jobs import ALONE, Job, build_job_device
 from experiments.outputs import (
     warn_failures,
     warn_over_budget,
     warn_small,
+    warn_too_large,
     warn_unpruned,
     write_distributions,
     write_images_csv,
     write_sheet,
 )  # fmt: skip
 from experiments.provenance import how_made
+from rapid_inr.capacity import dense_row_bytes
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encode import SHARD_IMAGES, EncodeReport, Recipe, calibrate_once, encode_shards, plan_store, report_of
@@ -30,7 +33,7 @@ from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import read_store
 from rapid_inr.store.merge import Survey, merge
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, image_bytes
 from rapid_inr.store.parts import Part, PartFolder
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.tracking import Run, peak_memory_mb
@@ -137,9 +140,10 @@ def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = 
     merged.write(folder.whole_file)
     store, report = read_store(folder.whole_file), report_of(folder.plan, merged.survey)
     os.replace(folder.whole_file, out)
-    warn_failures(run, report)
+    warn_failures(run, report, folder.plan)
     write_images_csv(run.folder / "images.csv", store, report)
     run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(folder.plan, merged.survey)
+    run.metrics["device_bytes"] = store.nbytes
     warn_unpruned(run, report, folder.plan)
     warn_over_budget(run, out.stat().st_size, folder.plan)
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
@@ -167,6 +171,15 @@ def _spread(name: str, values: Tensor) -> dict[str, float]:
     return {f"{name}_{part}": values.quantile(level).item() for part, level in parts.items()}
 
 
+def warn_beforehand(cfg: DictConfig, plan: EncodePlan, run: Run) -> None:
+    """Say what can be known before any image is fitted, which may take hours."""
+    recipe = plan.recipe
+    warn_small(run, image_size=plan.image_size, spec=recipe.spec)
+    if recipe.prune.rule == "none":
+        store_bytes = len(plan.source) * dense_row_bytes(recipe.spec, recipe.quantize)
+        warn_too_large(run, cfg, store_bytes=store_bytes, n_images=len(plan.source))
+
+
 def encode_dataset(
     cfg: DictConfig,
     plan: EncodePlan,
@@ -184,10 +197,13 @@ def encode_dataset(
         job: whose shards this process makes.
         wait: returns when those of the other jobs are made too.
     """
-    warn_small(run, image_size=plan.image_size, spec=plan.recipe.spec)
+    warn_beforehand(cfg, plan, run)
     make_shards(cfg, plan, folder, job=job)
     wait()
     folder.require_complete()
     store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
+    if plan.recipe.prune.rule != "none":  # else it was known beforehand
+        warn_too_large(run, cfg, store_bytes=store.nbytes, n_images=len(store))
+    run.metrics |= mean_ssim(plan.source, store, device=build_job_device(cfg, job)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     return store

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from PIL import Image
 
 from experiments.build import build_device, build_source
 from experiments.cli import main
+from experiments.decoded import as_decoded, likeness
 from experiments.provenance import dataset_facts, require_made_from, rows_of
 from experiments.runs import require_folder_can_be_written, start_run
 from rapid_inr.codecs import decode_file
 from rapid_inr.data import ImageSource
 from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
-from rapid_inr.data.source import CorruptImage
-from rapid_inr.decode import decode
-from rapid_inr.metrics import SSIM_WINDOW, bpp, psnr_db, rgb_pct, ssim
+from rapid_inr.metrics import bpp, rgb_pct
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore
@@ -58,32 +56,13 @@ def read_decoded(cfg: DictConfig, source: ImageSource) -> PackedStore:
     return rows_of(store, source, on_corrupt=cfg.dataset.on_corrupt).to(build_device(cfg))
 
 
-def as_decoded(source: ImageSource, store: PackedStore, *, size: int | None) -> ImageSource:
-    """Return a source whose images are what a store of them decodes to, all of one size if it is given."""
-    held = source.ids.tolist() if store.source_ids is None else store.source_ids.tolist()
-    places = {image_id: place for place, image_id in enumerate(held)}
-
-    def read(image_id: int) -> Any:
-        if image_id not in places:
-            raise CorruptImage(f"{source.name_of(image_id)}: is not in the store")
-        image = decode(store, torch.tensor([places[image_id]]), size=None if size is None else (size, size))
-        return image[0].permute(1, 2, 0).cpu().numpy()
-
-    return replace(source, read=read)
-
-
 def measure(export: Export, source: ImageSource) -> dict[str, float]:
     """Return what the training images cost as files, and on an even sample of them how near they are to the originals."""
     paths = dict(zip(export.splits["train"].ids, export.paths("train"), strict=True))
-    found: dict[str, list[float]] = {"psnr_db": [], "ssim": []}
-    for image_id in (image_id for image_id in even_sample(source, MEASURED_IMAGES) if image_id in paths):
-        pair = [torch.from_numpy(pixels)[None] for pixels in (decode_file(paths[image_id].read_bytes()), source.read(image_id))]
-        found["psnr_db"].append(psnr_db(*pair).item())
-        if min(pair[0].shape[1:3]) >= SSIM_WINDOW:
-            found["ssim"].append(ssim(*pair).item())
     cost = {"n_bytes": sum(path.stat().st_size for path in paths.values()), "n_pixels": _n_pixels(export, list(paths.values()))}
-    means = {name: sum(values) / len(values) for name, values in found.items() if values}
-    return {"images": len(paths), "file_bytes": cost["n_bytes"], "bpp": bpp(**cost), "rgb_pct": rgb_pct(**cost)} | means
+    chosen = [image_id for image_id in even_sample(source, MEASURED_IMAGES) if image_id in paths]
+    near = likeness(chosen, lambda image_id: decode_file(paths[image_id].read_bytes()), source.read)
+    return {"images": len(paths), "file_bytes": cost["n_bytes"], "bpp": bpp(**cost), "rgb_pct": rgb_pct(**cost)} | near
 
 
 def _n_pixels(export: Export, paths: Sequence[Path]) -> int:
@@ -106,7 +85,9 @@ def run_export(cfg: DictConfig) -> None:
         store = read_decoded(cfg, original)
         header = store.header
         settings["decoded"] = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
-        sources["train"] = as_decoded(original, store, size=cfg.dataset.size)
+        size = cfg.dataset.size
+        sides = (size, size) if isinstance(size, int) else size and tuple(size)
+        sources["train"] = as_decoded(original, store, size=sides)
         mean_std = (header.mean, header.std)  # as pipeline=inr
     require_folder_can_be_written(out)
     with start_run(cfg, "export") as run:

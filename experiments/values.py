@@ -16,10 +16,11 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.fit import FitConfig
 from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.refine import RefineConfig
+from rapid_inr.unet import UNetConfig
 
 GROUPS = {
     "inr": SirenSpec, "fit": FitConfig, "prune": PruneConfig, "quantize": QuantizeConfig, "refine": RefineConfig,
-    "augment": AugmentConfig, "backbone": BackboneConfig,
+    "augment": AugmentConfig, "backbone": BackboneConfig, "unet": UNetConfig,
     "optimize": OptimizeConfig, "codec": CodecConfig,
 }  # fmt: skip
 PIPELINES = Literal["resident", "ram", "inr", "dataloader", "dali", "dali_published", "nvjpeg"]
@@ -31,7 +32,9 @@ TYPES = {
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
     "inr.omega": float | None, "pipeline.name": PIPELINES, "pipeline.workers": int, "pipeline.prefetch": int,
     "files": str | None, "test_store": str | None, "resume": str | None, "format": str, "quality": int | None,
-    "decoded": str | None, "bytes": float | None, "arms": list[str], "workers": int,
+    "decoded": str | None, "stores": list[str], "image": int, "bytes": float | None, "arms": list[str], "workers": int,
+    "baseline": str | None, "gpu_memory_gb": float | None, "encoded": str, "fed": str | None, "images": int, "card_gb": float,
+    "reserve_gb": float,
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,

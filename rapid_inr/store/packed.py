@@ -209,6 +209,11 @@ class PackedStore:
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
+def image_bytes(store: PackedStore) -> float:
+    """Return the bytes of an image on average: codes, masks, ends and scales, but no label, and nothing of the file's header."""
+    return sum(tensor.nbytes for name, tensor in store.tensors().items() if name not in ("labels", "source_ids")) / len(store)
+
+
 def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
     """Break down the bytes of a store's file; the parts sum to `file_bytes`.
 
