@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.cli import main
-from experiments.encoding import EncodePlan, encode_dataset, make_shards, metrics_of, open_folder, plan_encode
+from experiments.encoding import EncodePlan, encode_dataset, make_shards, metrics_of, open_folder, plan_encode, warn_beforehand
 from experiments.jobs import Job, build_job, waiting
 from experiments.outputs import say_store
 from experiments.runs import require_file_can_be_written, start_run
@@ -59,6 +59,7 @@ def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job
 def encode_share(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job) -> None:
     own = job.shards(folder.plan.n_shards)
     with start_run(cfg, "encode") as run:
+        warn_beforehand(cfg, plan, run)
         make_shards(cfg, plan, folder, job=job)
         parts = list(folder.read(own))
         run.metrics |= {"images": 0} if not any(map(len, parts)) else metrics_of(folder.plan, survey(folder.plan, parts))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import torch
+from omegaconf import DictConfig
+
+from experiments.build import build_device
 from kernels.spec import SirenSpec
+from rapid_inr import alarms
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.decode import decode_each
@@ -36,9 +41,21 @@ def say_store(out: Path, run: Run) -> None:
     )
 
 
-def warn_failures(run: Run, report: EncodeReport) -> None:
-    if report.unconverged:
-        run.warn("not_converged", f"{len(report.unconverged)} images: {', '.join(report.unconverged[:20])}")
+def warn_too_large(run: Run, cfg: DictConfig, *, store_bytes: int, n_images: int) -> None:
+    """Say so if a store does not fit ``gpu_memory_gb`` or, without that, the GPU of this process where there is one."""
+    memory_bytes, device = None, build_device(cfg)
+    if cfg.get("gpu_memory_gb") is not None:
+        memory_bytes = int(1e9 * cfg.gpu_memory_gb)
+    elif device.type == "cuda":
+        memory_bytes = torch.cuda.mem_get_info(device)[1]
+    for alarm in alarms.store_does_not_fit(store_bytes=store_bytes, n_images=n_images, memory_bytes=memory_bytes):
+        run.warn(*alarm)
+
+
+def warn_failures(run: Run, report: EncodeReport, plan: StorePlan) -> None:
+    least = plan.made["fit"]["min_psnr_db"]
+    for alarm in alarms.fits_not_converged(report.unconverged, n_images=len(report.psnr_db), min_psnr_db=least):
+        run.warn(*alarm)
     for message in report.skipped:
         run.warn("image_skipped", message)
 
