@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from experiments.build import build_fit, build_prune, build_quantize, build_refine, build_source, build_spec, first_image
+from experiments.decoded import mean_ssim
 from experiments.jobs import ALONE, Job, build_job_device
 from experiments.outputs import (
     warn_failures,
@@ -32,7 +33,7 @@ from rapid_inr.metrics import rates
 from rapid_inr.progress import progress_bar
 from rapid_inr.store.format import read_store
 from rapid_inr.store.merge import Survey, merge
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, image_bytes
 from rapid_inr.store.parts import Part, PartFolder
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.tracking import Run, peak_memory_mb
@@ -203,5 +204,6 @@ def encode_dataset(
     store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
     if plan.recipe.prune.rule != "none":  # else it was known beforehand
         warn_too_large(run, cfg, store_bytes=store.nbytes, n_images=len(store))
+    run.metrics |= mean_ssim(plan.source, store, device=build_job_device(cfg, job)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     return store
