@@ -5,7 +5,7 @@ An experiment (``configs/experiment/NAME.yaml``) is data:
 name     its own
 axes     lists of choices: LABEL -> overrides, or plain values, of which each is the override AXIS=VALUE
 points   KEY -> verb    the command
-                over    axes, of which every combination is a point
+                over    axes, of which every combination is a point; ``<AXIS>`` goes over the labels of one, without its overrides
                 set     overrides, lists in lists allowed; they come before those of the axes
                 name    of a point and its folder, by default KEY and the labels, with dashes between
                 labels  more facts about the points, for the tables
@@ -110,13 +110,15 @@ def _group(key: str, group: Mapping[str, Any], axes: Mapping[str, Any]) -> Itera
         raise ValueError(f"points.{key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(KEYS))}")
     if "verb" not in group:
         raise ValueError(f"points.{key} has no verb")
-    over = list(group.get("over") or [])
+    asked = list(group.get("over") or [])
+    over = [axis.removeprefix("<").removesuffix(">") for axis in asked]
     if missing := [axis for axis in over if axis not in axes]:
         raise ValueError(f"points.{key} goes over {missing[0]}, expected one of the axes {', '.join(axes) or '(none)'}")
     name = group.get("name") or "-".join([key, *(f"<{axis}>" for axis in over)])
     for choices in itertools.product(*(_choices(axis, axes[axis]) for axis in over)):
         chosen = {axis: label for axis, (label, _) in zip(over, choices, strict=True)}
-        overrides = [*_flat(group.get("set") or []), *(text for _, own in choices for text in own)]
+        of_axes = [text for axis, (_, own) in zip(asked, choices, strict=True) if axis in chosen for text in own]
+        overrides = [*_flat(group.get("set") or []), *of_axes]
         labels = chosen | {fact: _filled(str(text), chosen) for fact, text in _present(group.get("labels")).items()}
         called = _filled(name, chosen)
         if not NAME.fullmatch(called):

@@ -22,6 +22,13 @@ def test_a_point_is_a_combination_of_its_axes_with_a_name_overrides_and_labels()
     assert found[3].labels == {"shape": "large", "seed": "1", "curve": "INR large"}
 
 
+def test_an_axis_in_brackets_gives_its_labels_alone():
+    found = expand(experiment(train={"verb": "train", "over": ["<shape>", "seed"], "set": ["store=<shape>.inr"]}))
+    assert [p.name for p in found] == ["train-small-0", "train-small-1", "train-large-0", "train-large-1"]
+    assert found[3].overrides == ("store=large.inr", "seed=1")
+    assert found[3].labels == {"shape": "large", "seed": "1"}
+
+
 def test_a_group_without_axes_is_one_point_of_its_own_name():
     assert [p.name for p in expand(experiment(alone={"verb": "train"}))] == ["alone"]
     assert [p.name for p in expand(experiment(alone={"verb": "train", "over": ["seed"], "name": "s<seed>"}))] == ["s0", "s1"]
