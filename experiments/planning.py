@@ -66,19 +66,32 @@ def _anywhere(value: Any, folder: str) -> Any:
     return f"@/{value.removeprefix(folder + '/')}" if below else value
 
 
+def experiment_of(cfg: DictConfig) -> dict[str, Any]:
+    """Return the experiment that a configuration asks for, as plain values, what differs at its scale merged in.
+
+    Raises:
+        ValueError: if it names no experiment or scale.
+    """
+    if cfg.get("experiment") is None:
+        raise ValueError(f"experiment=... is required, one of: {', '.join(experiment_names())}")
+    if cfg.scale not in cfg.experiment.scales:
+        raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg.experiment.scales)}")
+    whole = cfg.copy()  # with its root, from which interpolations look up
+    OmegaConf.set_struct(whole, False)
+    whole.experiment.merge_with(whole.experiment.scales[cfg.scale] or {})
+    return OmegaConf.to_container(whole.experiment, resolve=True)
+
+
+def experiment_names() -> list[str]:
+    """Return the names of all experiments."""
+    return sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
 def plan_sweep(cfg: DictConfig) -> Sweep:
     """Return the sweep that a configuration asks for.
 
     Raises:
         ValueError: if it names no experiment or scale, or the experiment is not in order.
     """
-    if cfg.get("experiment") is None:
-        choices = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
-        raise ValueError(f"experiment=... is required, one of: {', '.join(choices)}")
-    if cfg.scale not in cfg.experiment.scales:
-        raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg.experiment.scales)}")
-    whole = cfg.copy()  # with its root, from which interpolations look up
-    OmegaConf.set_struct(whole, False)
-    whole.experiment.merge_with(whole.experiment.scales[cfg.scale] or {})
-    points = matching(expand(OmegaConf.to_container(whole.experiment, resolve=True)), cfg.only)
+    points = matching(expand(experiment_of(cfg)), cfg.only)
     return Sweep(points, Path(cfg.run_dir), (f"device={cfg.device}", f"track={cfg.track.mode}"))

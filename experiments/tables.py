@@ -1,16 +1,23 @@
-"""`python -m experiments.tables`: the tables of the README, from the records that are committed under results/."""
+"""`python -m experiments.tables`: tables from the records of runs, offline: those of the README, and those of experiments."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.cli import main
 from experiments.columns import TABLES, Record
+from experiments.measured import experiments_below
+from experiments.planning import experiment_names
+from experiments.runs import require_folder_can_be_written
+from experiments.table_files import made_tables, markdown_of, write_tables
 from rapid_inr.files import atomic
 from rapid_inr.tables import markdown_table, read_records, replace_block
+
+BLOCK = re.compile(r"<!-- (results|experiment):([\w-]+) -->")
 
 
 def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
@@ -29,26 +36,58 @@ def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
     return runs
 
 
+def table_of(name: str, root: Path, *, linked_from: Path) -> str:
+    """Return one of the README's tables as Markdown, for the runs below a folder, for a text in the folder `linked_from`."""
+    table = TABLES[name]
+    return markdown_table(table.rows(read_runs(root, table.verb, linked_from=linked_from)), table.columns)
+
+
 def tables(root: Path, *, linked_from: Path) -> dict[str, str]:
-    """Return the Markdown tables, by name, for the runs below a folder, for a text in the folder `linked_from`."""
-    return {
-        name: markdown_table(table.rows(read_runs(root, table.verb, linked_from=linked_from)), table.columns)
-        for name, table in TABLES.items()
-    }
+    """Return all of them, by name."""
+    return {name: table_of(name, root, linked_from=linked_from) for name in TABLES}
+
+
+def filled(text: str, root: Path, *, linked_from: Path) -> str:
+    """Return a Markdown text with its blocks ``results:NAME`` and ``experiment:NAME`` made anew from the runs below a folder.
+
+    Raises:
+        ValueError: if it has none, or one of a name that there is not.
+    """
+    blocks = BLOCK.findall(text)
+    if not blocks:
+        raise ValueError("the text has no block <!-- results:NAME --> or <!-- experiment:NAME -->")
+    for kind, name in blocks:
+        known = list(TABLES) if kind == "results" else experiment_names()
+        if name not in known:
+            raise ValueError(f"the text has a block {kind}:{name}, expected of {', '.join(known)}")
+        if kind == "results":
+            content = table_of(name, root, linked_from=linked_from)
+        else:
+            content = markdown_of(made_tables(name, root), linked_from=linked_from)
+        text = replace_block(text, f"{kind}:{name}", content)
+    return text
 
 
 def run_tables(cfg: DictConfig) -> None:
     root, update = Path(cfg.root), cfg["update"]  # cfg.update is a method
-    if update is None:
-        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables(root, linked_from=Path()).items()))
+    if update is not None:
+        path = Path(update)
+        text = filled(path.read_text(encoding="utf-8"), root, linked_from=path.parent)
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"{path}: {len(BLOCK.findall(text))} tables brought up to date")
         return
-    path = Path(update)
-    text = path.read_text(encoding="utf-8")
-    for name, table in tables(root, linked_from=path.parent).items():
-        text = replace_block(text, f"results:{name}", table)
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"{path}: {len(TABLES)} tables brought up to date")
+    asked = cfg.get("experiment")
+    names = experiments_below(root) if asked is None else [asked.name]
+    made = {name: made_tables(name, root, scale=None if cfg.scale == "all" else cfg.scale) for name in names}
+    if asked is None:
+        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables(root, linked_from=Path()).items()))
+    for some in made.values():
+        print(f"\n{markdown_of(some, linked_from=Path())}")
+    if cfg.out is not None:
+        require_folder_can_be_written(Path(cfg.out))
+        for folder in (folder for some in made.values() for folder in write_tables(some, Path(cfg.out))):
+            print(f"\ntables, figures and the numbers behind them are in {folder}")
 
 
 if __name__ == "__main__":

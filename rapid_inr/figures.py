@@ -124,7 +124,7 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
     """
-    figure, canvas = _figure(9, 3.6)
+    figure, canvas = empty_figure(9, 3.6)
     accuracy, loss = figure.subplots(1, 2)
     for label, rows in curves.items():
         epochs = [row["epoch"] + 1 for row in rows]
@@ -138,7 +138,7 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     accuracy.legend(frameon=False)
     figure.suptitle(title)
-    _save_figure(path, canvas)
+    save_figure(path, canvas)
 
 
 def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: str) -> None:
@@ -150,7 +150,7 @@ def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: s
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
     """
-    figure, canvas = _figure(4.5 * len(values), 3.4)
+    figure, canvas = empty_figure(4.5 * len(values), 3.4)
     panels = figure.subplots(1, len(values), squeeze=False)[0]
     for axes, (label, numbers) in zip(panels, values.items(), strict=True):
         low, median, high = np.quantile(numbers, (0.05, 0.5, 0.95))
@@ -162,10 +162,10 @@ def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: s
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
-    _save_figure(path, canvas)
+    save_figure(path, canvas)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def empty_figure(width: float, height: float) -> tuple[Any, Any]:
     """Return an empty figure of a size in inches, and what draws it."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -177,7 +177,8 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, FigureCanvasAgg(figure)
 
 
-def _save_figure(path: Path, canvas: Any) -> None:
+def save_figure(path: Path, canvas: Any) -> None:
+    """Draw a figure and write it as PNG."""
     canvas.draw()
     save_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
 
@@ -191,7 +192,7 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
     """
-    figure, canvas = _figure(10, 6)
+    figure, canvas = empty_figure(10, 6)
     axes = figure.subplots()
     groups: dict[str, list[Any]] = {}
     for curve in sorted(curves, key=lambda curve: (curve.published, curve.kind == "classical", curve.kind == "coin")):
@@ -210,7 +211,7 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
     axes.spines[["top", "right"]].set_visible(False)
     for (heading, lines), corner in zip(groups.items(), ("outside right upper", "outside right lower"), strict=False):
         figure.legend(handles=lines, title=heading, loc=corner, fontsize=8, title_fontsize=8, frameon=False, alignment="left")
-    _save_figure(path, canvas)
+    save_figure(path, canvas)
 
 
 def _line_style(curve: Curve, curves: Sequence[Curve]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ABSENT = "—"
+from rapid_inr.grids import ABSENT, Grid, Head, as_markdown
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Column:
     right: bool = True
 
 
-def read_records(root: Path | str, *, verb: str) -> list[dict[str, Any]]:
-    """Read the finished runs of a verb below a folder, by folder name; each record gains ``run``, its folder relative to `root`.
+def finished_records(root: Path | str) -> list[dict[str, Any]]:
+    """Read all finished runs below a folder, by folder name; each record gains ``run``, its folder relative to `root`.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -30,12 +30,15 @@ def read_records(root: Path | str, *, verb: str) -> list[dict[str, Any]]:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder of runs at {root}")
-    records = []
-    for path in sorted(root.rglob("record.json")):
-        record = read_record(path)
-        if record["verb"] == verb and record["status"] == "finished":
-            records.append(record | {"run": path.parent.relative_to(root).as_posix()})
-    return records
+    records = ((path, read_record(path)) for path in sorted(root.rglob("record.json")))
+    return [
+        record | {"run": path.parent.relative_to(root).as_posix()} for path, record in records if record["status"] == "finished"
+    ]
+
+
+def read_records(root: Path | str, *, verb: str) -> list[dict[str, Any]]:
+    """Read the finished runs of a verb below a folder, as `finished_records` does."""
+    return [record for record in finished_records(root) if record["verb"] == verb]
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -60,14 +63,15 @@ def metric(name: str, style: str = ".2f") -> Callable[[Mapping[str, Any]], str |
     return cell
 
 
+def grid_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Grid:
+    """Return a table with a row a record."""
+    rows = [[column.cell(record) or ABSENT for column in columns] for record in records]
+    return Grid([Head(column.heading, column.right) for column in columns], rows)
+
+
 def markdown_table(records: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
     """Return a Markdown table, a row a record."""
-    rows = [[column.cell(record) or ABSENT for column in columns] for record in records]
-    head = [
-        "| " + " | ".join(column.heading for column in columns) + " |",
-        "|" + "|".join("--:" if c.right else "---" for c in columns) + "|",
-    ]
-    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])
+    return as_markdown(grid_of(records, columns))
 
 
 def replace_block(text: str, name: str, content: str) -> str:

@@ -1,12 +1,28 @@
 """Commands and small settings that the tests of several files share."""
 
-from experiments import benchmark, codec, decode, demo, encode, export, info, merge, rate_distortion, sheet, sweep, tables, train
+from experiments import (
+    benchmark,
+    codec,
+    decode,
+    demo,
+    encode,
+    export,
+    info,
+    merge,
+    rate_distortion,
+    report,
+    segment,
+    sheet,
+    sweep,
+    tables,
+    train,
+)
 
 COMMANDS = {
     "encode": encode.run_encode, "merge": merge.run_merge, "decode": decode.run_decode, "info": info.run_info,
     "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
     "codec": codec.run_codec, "sweep": sweep.run_sweep, "rate_distortion": rate_distortion.run_rate_distortion,
-    "export": export.run_export, "sheet": sheet.run_sheet,
+    "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet, "segment": segment.run_segment,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")

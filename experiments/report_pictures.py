@@ -1,0 +1,113 @@
+"""The pictures of the report: figures of tables, curves of training, sheets of images."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from experiments.curves import measured_curves
+from experiments.measured import Measured
+from experiments.table_files import draw, figure_lines
+from experiments.table_grids import MadeTable, finished
+from rapid_inr.figures import rate_distortion_figure, training_curves
+from rapid_inr.html_report import folded, picture
+from rapid_inr.summaries import UNNAMED
+
+SHEETS = ("contact_sheet.png", "distributions.png")
+MAX_CURVES = 10  # in one figure
+Epochs = list[dict[str, Any]]
+
+
+def drawn(write: Callable[[Path], None], caption: str) -> str:
+    """Return a picture that a function writes, without leaving it on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        write(path)
+        return picture(path, caption)
+
+
+def table_pictures(made: MadeTable) -> list[str]:
+    """Return the figure of a table, if it has one and anything was measured."""
+    lines = figure_lines(made)
+    return [drawn(lambda path: draw(path, made, lines), f"{made.spec.title}. {made.note}")] if lines else []
+
+
+def rate_distortion_pictures(measured: Measured) -> list[str]:
+    """Return PSNR over bits per pixel, a picture a dataset, without what others have published."""
+    folder = measured.root / measured.name
+    folder = folder if folder.is_dir() else measured.root
+    below = folder / measured.scale
+    curves, _ = measured_curves(below if below.is_dir() else folder)
+    made = []
+    for dataset in dict.fromkeys(curve.dataset for curve in curves):
+        own = [curve for curve in curves if curve.dataset == dataset]
+        title = f"{dataset}: rate and distortion"
+        made.append(drawn(lambda path, own=own, title=title: rate_distortion_figure(path, own, title=title), title))
+    return made
+
+
+def experiment_curves(measured: Measured) -> list[str]:
+    """Return accuracy and loss over epochs of an experiment's trainings, a line for each combination of labels but the seed."""
+    groups: dict[str, list[Epochs]] = defaultdict(list)
+    trained = [point for point in finished(measured.points) if point.verb == "train"]
+    differing = [
+        label
+        for label in dict.fromkeys(label for point in trained for label in point.labels)
+        if label not in UNNAMED and len({point.labels.get(label) for point in trained}) > 1
+    ]
+    for point in trained:
+        for epochs in _epochs_of(measured.root / point.run).values():
+            groups[" ".join(point.labels[label] for label in differing if label in point.labels) or point.name].append(epochs)
+    return _curves({label: _mean_epochs(runs) for label, runs in groups.items()}, f"{measured.title}: training")
+
+
+def other_curves(root: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return accuracy and loss over epochs of trainings that are no points of an experiment, a picture a dataset."""
+    datasets: dict[str, dict[str, Epochs]] = defaultdict(dict)
+    for record in records:
+        for arm, epochs in _epochs_of(root / record["run"]).items():
+            name = f"{record['run']}, {arm}" if record["verb"] == "demo" else record["run"]
+            datasets[record["config"]["dataset"]["name"]][name] = epochs
+    return [part for dataset, curves in datasets.items() for part in _curves(curves, f"{dataset}: training")]
+
+
+def _epochs_of(folder: Path) -> dict[str, Epochs]:
+    """Return the epochs that a run has logged, by arm."""
+    arms: dict[str, Epochs] = defaultdict(list)
+    path = folder / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        row = json.loads(line)
+        if {"epoch", "top1_pct", "loss"} <= row.keys():
+            arms[row.get("arm", "")].append(row)
+    return arms
+
+
+def _mean_epochs(runs: Sequence[Epochs]) -> Epochs:
+    return [
+        {name: fmean(row[name] for row in rows) for name in ("epoch", "top1_pct", "loss")} for rows in zip(*runs, strict=False)
+    ]
+
+
+def _curves(curves: Mapping[str, Epochs], title: str) -> list[str]:
+    shown = dict(list(curves.items())[:MAX_CURVES])
+    if not shown:
+        return []
+    left = f"; {len(curves) - len(shown)} more runs are not drawn" if len(curves) > len(shown) else ""
+    return [drawn(lambda path: training_curves(path, shown, title=title), f"{title}, over epochs; means over seeds{left}")]
+
+
+def sheets(folders: Sequence[Path], *, limit: int) -> list[str]:
+    """Return the pictures that runs have left in their folders, folded, those of `limit` runs at most."""
+    found = {folder: [folder / name for name in SHEETS if (folder / name).is_file()] for folder in folders}
+    found = {folder: paths for folder, paths in found.items() if paths}
+    if not found or limit == 0:
+        return []
+    shown = list(found)[:limit]
+    pictures = [picture(path, f"{folder.name}: {path.stem.replace('_', ' ')}") for folder in shown for path in found[folder]]
+    count = f"{len(shown)} of {len(found)} runs" if len(shown) < len(found) else f"{len(found)} runs"
+    return [folded(f"Images and their spread, of {count}", *pictures)]

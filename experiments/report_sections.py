@@ -1,0 +1,137 @@
+"""The parts of the report: what is claimed, each experiment, other runs, and what all of it ran on."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.claims import PaperNumber, paper_grid
+from experiments.columns import TABLES, machine
+from experiments.report_pictures import (
+    experiment_curves,
+    other_curves,
+    rate_distortion_pictures,
+    sheets,
+    table_pictures,
+)
+from experiments.table_grids import VERDICTS, ClaimRow, MadeTable, claims_grid, finished, measures_grid, number_text
+from experiments.tables import read_runs
+from rapid_inr.grids import ABSENT, Grid, Head
+from rapid_inr.html_report import Card, Section, cards, folded, heading, listing, page, paragraph, picture, table
+from rapid_inr.tables import grid_of
+
+TITLES = {
+    "demo": "The demo", "encode": "Encoding", "train": "Training", "benchmark": "Speed of fitting",
+    "benchmark_decode": "Speed of decoding",
+}  # fmt: skip
+SHOWN_VERSIONS = ("python", "torch", "triton", "numpy")
+
+
+def claims_section(paper: Mapping[str, PaperNumber], made: Sequence[MadeTable]) -> Section:
+    """Return what the paper claims, and in how many rows ours is within it."""
+    rows = [row for table_ in made for row in table_.claims]
+    shown = [_card(number, [row for row in rows if row.number.key == number.key]) for number in paper.values() if number.is_claim]
+    note = (
+        "A number is within a claim where it is no worse than what the paper says, without rounding in its favour. Of a maximum "
+    )
+    note += "over settings (up to) one row that reaches it is enough. The experiments below say at which scale ours was measured."
+    return Section("claims", "What the paper claims", [cards(shown), paragraph(note)])
+
+
+def _card(number: PaperNumber, rows: Sequence[ClaimRow]) -> Card:
+    measured = [row for row in rows if row.ours is not None and math.isfinite(row.ours.mean)]
+    title = f"{number.says}: {number.text}"
+    if not measured:
+        return Card(title, ABSENT, "not measured yet")
+    best = (min if number.at_most is not None else max)(measured, key=lambda row: row.ours.mean)
+    within = sum(row.within is True for row in measured)
+    holds = within == len(measured) if number.at_most is not None else within > 0
+    labels = ", ".join(best.row.labels.values())
+    unit = number.unit if number.unit in ("%", "x") else f" {number.unit}"
+    line = f"best of {len(measured)}: {labels}; within the claim in {within}"
+    return Card(title, f"{number_text(best.ours.mean, 2)}{unit}", line, VERDICTS[holds])
+
+
+def experiment_section(name: str, made: Sequence[MadeTable], *, out: Path, sheets_shown: int) -> Section:
+    """Return the tables of an experiment at every scale that there is of it, with figures, curves and sheets."""
+    parts = []
+    for one in made:
+        parts += [heading(one.spec.title), paragraph(one.note)]
+        if one.claims:
+            parts.append(table(claims_grid(one, linked_from=out.parent).without("command")))
+        parts += [table(measures_grid(one, linked_from=out.parent)), *table_pictures(one)]
+    for measured in {id(one.measured): one.measured for one in made}.values():
+        folders = [measured.root / point.run for point in finished(measured.points)]
+        if measured.name == "rate_distortion":
+            parts += rate_distortion_pictures(measured)
+        parts += [*experiment_curves(measured), *sheets(folders, limit=sheets_shown)]
+        if measured.unfinished and folders:
+            parts.append(folded(f"{len(measured.unfinished)} points not measured", listing(measured.unfinished)))
+        commands = [f"{point.name}: `{point.record['command']}`" for point in finished(measured.points)]
+        if commands:
+            parts.append(folded(f"{len(commands)} commands that repeat these runs, scale {measured.scale}", listing(commands)))
+    return Section(f"experiment-{name}", made[0].measured.title.capitalize(), parts)
+
+
+def other_runs_section(root: Path, *, out: Path, sheets_shown: int) -> Section | None:
+    """Return the tables of the runs that are no points of an experiment; None where there are none."""
+    parts = []
+    for name, spec in TABLES.items():
+        rows = spec.rows(read_runs(root, spec.verb, linked_from=out.parent))
+        if rows:
+            parts += [heading(TITLES.get(name, name)), table(grid_of(rows, spec.columns))]
+            folders = dict.fromkeys(root / row["run"] for row in rows)
+            parts += [*other_curves(root, rows), *sheets(list(folders), limit=sheets_shown)]
+    return Section("runs", "Other runs", parts) if parts else None
+
+
+def pictures_section(paths: Sequence[Path]) -> Section | None:
+    """Return pictures that were asked for by name; None where none were.
+
+    Raises:
+        FileNotFoundError: if one is not there.
+    """
+    return Section("pictures", "Pictures", [picture(path, path.name) for path in paths]) if paths else None
+
+
+def paper_section(paper: Mapping[str, PaperNumber]) -> Section:
+    """Return every number that is known of the paper, and what is not known."""
+    return Section(
+        "paper", "The paper's numbers", [folded(f"{len(paper)} numbers, with their sources", table(paper_grid(paper)))]
+    )
+
+
+def machines_section(records: Sequence[Mapping[str, Any]]) -> Section:
+    """Return what the runs ran on, which versions and commits, and what they warned of."""
+    places = Counter((machine(r), *(r["versions"].get(name, ABSENT) for name in SHOWN_VERSIONS)) for r in records)
+    heads = [Head("machine"), *map(Head, SHOWN_VERSIONS), Head("runs", right=True)]
+    parts = [table(Grid(heads, [[*place, f"{count:,}"] for place, count in places.most_common()]))]
+    commits = Counter((str(r["commit"] or "unknown")[:12], "changed" if r["dirty"] else "as committed") for r in records)
+    rows = [[f"`{commit}`", state, f"{count:,}"] for (commit, state), count in commits.most_common()]
+    parts.append(
+        folded(f"{len(commits)} states of the code", table(Grid([Head("commit"), Head("code"), Head("runs", True)], rows)))
+    )
+    warned = Counter(warning["name"] for r in records for warning in r.get("warnings", ()))
+    if warned:
+        rows = [[f"`{name}`", _first_message(records, name), f"{count:,}"] for name, count in warned.most_common()]
+        heads = [Head("warning"), Head("the first of them"), Head("times", right=True)]
+        parts += [heading("What runs warned of"), table(Grid(heads, rows))]
+    return Section("machines", "Machines and versions", parts)
+
+
+def _first_message(records: Sequence[Mapping[str, Any]], name: str) -> str:
+    return next(w["message"] for r in records for w in r.get("warnings", ()) if w["name"] == name)
+
+
+def whole_page(sections: Sequence[Section], records: Sequence[Mapping[str, Any]], *, root: Path) -> str:
+    """Return the page."""
+    days = sorted(record["started"][:10] for record in records)
+    span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    lead = (
+        f"Made from {len(records):,} records of finished runs below `{root}`, {span}. {ABSENT} stands where there is no record, "
+    )
+    lead += "or where the paper's number is not known."
+    return page("Rapid-INR: results", lead, sections)

@@ -1,0 +1,76 @@
+"""Pictures of tables: means with their standard deviations, as lines over numbers or as bars over words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rapid_inr.figures import empty_figure, save_figure
+from rapid_inr.summaries import Summary
+
+COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#7a4fb5", "#6db33f", "#b8860b", "#c0559b", "#4a4a4a")
+BARS_WIDTH = 0.8  # of a group, of the distance between two
+Line = Sequence[tuple[str | float, Summary]]
+
+
+def table_figure(
+    path: Path,
+    lines: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    reference: tuple[str, float] | None = None,
+    log: bool = False,
+) -> None:
+    """Draw means over `x`, lines where all of `x` are numbers and bars otherwise, with standard deviations where there are any.
+
+    Args:
+        lines: by label; of each, x and what was measured there.
+        reference: name and value of what a dashed line stands for.
+        log: whether numbers on x are spaced by their logarithm.
+
+    Raises:
+        ImportError: if matplotlib is not installed; the message says how to get it.
+    """
+    figure, canvas = empty_figure(8, 4.2)
+    axes = figure.subplots()
+    finite = {label: [(x, y) for x, y in line if math.isfinite(y.mean)] for label, line in lines.items()}
+    if all(isinstance(x, int | float) for line in finite.values() for x, _ in line):
+        _draw_lines(axes, finite, log=log)
+    else:
+        _draw_bars(axes, finite)
+    if reference is not None:
+        axes.axhline(reference[1], color="#222222", linewidth=1.1, linestyle="--", label=reference[0])
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    axes.grid(alpha=0.3, axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1 or reference is not None:
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    save_figure(path, canvas)
+
+
+def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
+    for i, (label, line) in enumerate(lines.items()):
+        line = sorted(line, key=lambda point: point[0])
+        axes.errorbar(
+            [x for x, _ in line], [y.mean for _, y in line], yerr=[y.std or 0 for _, y in line], label=label,
+            color=COLOURS[i % len(COLOURS)], marker="o", markersize=4, linewidth=1.8, capsize=3,
+        )  # fmt: skip
+    if log:
+        axes.set_xscale("log")
+
+
+def _draw_bars(axes: Any, lines: Mapping[str, Line]) -> None:
+    places = list(dict.fromkeys(str(x) for line in lines.values() for x, _ in line))
+    width = BARS_WIDTH / len(lines)
+    for i, (label, line) in enumerate(lines.items()):
+        axes.bar(
+            [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _ in line], [y.mean for _, y in line],
+            yerr=[y.std or 0 for _, y in line] if any(y.std for _, y in line) else None, width=0.92 * width, label=label,
+            color=COLOURS[i % len(COLOURS)], capsize=3, error_kw={"linewidth": 1},
+        )  # fmt: skip
+    turned = max(map(len, places), default=0) * len(places) > 70
+    axes.set_xticks(range(len(places)), places, rotation=30 if turned else 0, ha="right" if turned else "center")
