@@ -27,6 +27,7 @@ from kernels.launch import padded_width
 from kernels.rows import PackedRows
 from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import OUT_FEATURES, SirenSpec
+from rapid_inr.alarms import decode_below_roofline
 from rapid_inr.compress.quantize import quantize
 from rapid_inr.coords import pixel_affine
 from rapid_inr.files import atomic
@@ -218,6 +219,8 @@ def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
             measured = measure_ceilings(device, case.spec, n_pixels=case.side**2)
             ceilings[case.name] = {name: getattr(measured, name) for name in ("sines_per_s", "matrix_flop_per_s", "bytes_per_s")}
             rows += time_case(case, measured, repeats=cfg.repeats)
+    for alarm in decode_below_roofline(rows):
+        run.warn(*alarm)
     names = list(dict.fromkeys(key for row in rows for key in row))
     with atomic(run.folder / "decode.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, names)

@@ -23,10 +23,12 @@ from experiments.encoding import encode_dataset, open_folder, plan_encode
 from experiments.errors import USE_ERRORS, one_line
 from experiments.export import DEFAULT_QUALITY
 from experiments.provenance import dataset_facts
+from rapid_inr.alarms import STORE_DOES_NOT_FIT, decode_slower_than_step
 from rapid_inr.backbone import build_backbone
 from rapid_inr.data.export import export_images
 from rapid_inr.files import atomic
-from rapid_inr.pipelines.batches import Batch
+from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
+from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tables import Column, markdown_table, metric
 from rapid_inr.tracking import Run
 
@@ -70,15 +72,24 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
         try:
             speeds.append(_time_arm(_config_of(cfg, name, inputs), speeds))
         except USE_ERRORS as error:  # what the other arms have shown is not thrown away
-            run.warn("arm_left_out", f"{name}: {one_line(error)}")
+            too_large = name == "inr" and isinstance(error, DeviceTooSmall | StoreTooLarge)
+            run.warn(STORE_DOES_NOT_FIT if too_large else "arm_left_out", f"{name}: {one_line(error)}")
             continue
         finally:
             _free()
+        if name == "inr":
+            _warn_slow(run, speeds[-1])
         table = _write(run.folder, speeds)
     if not speeds:
         raise ValueError("none of the arms can run here")
     print(table)
     return _metrics(speeds) | {"images": speeds[-1].images, "batch_size": cfg.optimize.batch_size}
+
+
+def _warn_slow(run: Run, speed: ArmSpeed) -> None:
+    speeds = {"decode_images_per_s": speed.loader_images_per_s, "step_images_per_s": speed.step_images_per_s}
+    for alarm in decode_slower_than_step(**speeds):
+        run.warn(*alarm)
 
 
 def _free() -> None:

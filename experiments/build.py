@@ -22,6 +22,7 @@ from rapid_inr.fit import FitConfig
 from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.refine import RefineConfig
 from rapid_inr.siren import default_omega
+from rapid_inr.unet import UNetConfig
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -96,6 +97,10 @@ def build_augment(cfg: DictConfig) -> AugmentConfig | None:
 
 def build_backbone_config(cfg: DictConfig) -> BackboneConfig:
     return BackboneConfig(**plain(cfg.backbone))
+
+
+def build_unet_config(cfg: DictConfig) -> UNetConfig:
+    return UNetConfig(**plain(cfg.unet))
 
 
 def build_optimize(cfg: DictConfig) -> OptimizeConfig:

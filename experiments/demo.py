@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.arms import inr_arm, resident_arm
+from experiments.baseline import hold_against
 from experiments.cli import main
 from experiments.encoding import encode_dataset, open_folder, plan_encode
 from experiments.held_out import load_held_out, require_match
@@ -28,6 +29,7 @@ def run_demo(cfg: DictConfig) -> None:
         reports = {arm.name: train_arm(cfg, run, arm, test) for arm in arms}
         for name, epochs in reports.items():
             run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
+        hold_against(run, run.metrics["inr_top1_pct"], run.metrics["resident_top1_pct"])
         raw_bytes = 3 * store.n_pixels
         draw_curves(run, reports, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR")
     Console().print(demo_table(run, raw_bytes=raw_bytes))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from experiments.arms import open_arm, require_inputs
+from experiments.arms import require_inputs
+from experiments.baseline import hold_against, read_baseline
 from experiments.cli import main
 from experiments.held_out import load_held_out, require_match
 from experiments.processes import joined
 from experiments.runs import start_run
-from experiments.training import decoded_pipeline, draw_curves, train_arm, warn_skipped
+from experiments.training import decoded_pipeline, draw_curves, open_arm_or_say, train_arm, warn_skipped
 from rapid_inr.train import summary
 
 
@@ -20,8 +21,9 @@ def run_train(cfg: DictConfig) -> None:
 
 
 def train_together(cfg: DictConfig) -> None:
+    baseline_pct = read_baseline(cfg, verb="train", metric="top1_pct")
     test = load_held_out(cfg)
-    arm = open_arm(cfg)
+    arm = open_arm_or_say(cfg, "train")
     require_match(test, class_names=arm.class_names, image_size=arm.image_size)
     decoded = decoded_pipeline(cfg, arm)
     with start_run(cfg, "train") as run:
@@ -29,6 +31,7 @@ def train_together(cfg: DictConfig) -> None:
         run.metrics |= arm.metrics | {"images": len(arm.pipeline)}
         reports = train_arm(cfg, run, arm, test, decoded=decoded, resume=cfg.resume)
         run.metrics |= summary(reports)
+        hold_against(run, run.metrics["top1_pct"], baseline_pct)
         draw_curves(run, {arm.name: reports}, title=f"{cfg.dataset.name}, {arm.name}")
     m = run.metrics
     more = f" ({m['decoded_top1_pct']:.2f}% on decoded images)" if "decoded_top1_pct" in m else ""

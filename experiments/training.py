@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
-from experiments.arms import Arm, decode_size, pipeline_dtype
+from experiments.arms import Arm, decode_size, open_arm, pipeline_dtype
 from experiments.build import (
     build_augment,
     build_autocast,
@@ -25,21 +25,36 @@ from experiments.build import (
 from experiments.held_out import HeldOut
 from experiments.processes import is_first, place
 from experiments.provenance import dataset_facts, digest, require_made_from, rows_of
+from experiments.runs import start_run
+from rapid_inr.alarms import STORE_DOES_NOT_FIT
 from rapid_inr.backbone import build_backbone
 from rapid_inr.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rapid_inr.figures import training_curves
 from rapid_inr.files import atomic
+from rapid_inr.pipelines.batches import DeviceTooSmall
 from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.progress import progress_bar
 from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, StoreTooLarge
 from rapid_inr.tracking import Run
 from rapid_inr.train import EpochReport, Judges, Learner, best_epoch, require_classes, train
 
 TEST_BATCH = 256
 _STREAM = 3  # keeps the choice of held-out images apart from the other draws of the same seed
+
+
+def open_arm_or_say(cfg: DictConfig, verb: str) -> Arm:
+    """Open the arm that ``pipeline`` names; of a store that the GPU has no memory for, leave a run that says so by its name."""
+    try:
+        return open_arm(cfg)
+    except (DeviceTooSmall, StoreTooLarge) as error:
+        if cfg.pipeline.name == "inr":
+            with start_run(cfg, verb) as run:
+                run.warn(STORE_DOES_NOT_FIT, str(error))
+                raise
+        raise
 
 
 def train_arm(

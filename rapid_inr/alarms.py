@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+STORE_DOES_NOT_FIT = "store_does_not_fit"  # also told by whoever is refused the memory
 MAX_DROP_POINTS = 2.0
 LEAST_OF_ROOFLINE = 0.2
 NAMED_IMAGES = 20  # of those that did not converge
@@ -31,7 +32,7 @@ def store_does_not_fit(*, store_bytes: int, n_images: int, memory_bytes: int | N
         return []
     fitting = memory_bytes * n_images // store_bytes
     message = f"{n_images:,} images take {store_bytes:,} bytes, the GPU has {memory_bytes:,}: about {fitting:,} images fit"
-    return [Alarm("store_does_not_fit", f"{message}; fewer layers or bits, or pruning, make them smaller")]
+    return [Alarm(STORE_DOES_NOT_FIT, f"{message}; fewer layers or bits, or pruning, make them smaller")]
 
 
 def accuracy_below_baseline(mark_pct: float, *, baseline_pct: float, what: str = "top-1") -> list[Alarm]:

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from tests.experiments.commands import TINY
+from experiments.arms import open_arm
+from rapid_inr.store.packed import StoreTooLarge
+from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 
 @pytest.fixture
@@ -44,3 +46,92 @@ def test_a_pruned_store_is_held_against_the_memory_once_its_size_is_known(warned
 def test_a_share_of_the_shards_is_warned_like_the_whole(warned):
     share = ("shard=1/2", "shard_images=4", "out=a.inr", "gpu_memory_gb=0.000001")
     assert warned("encode", *TINY, *share) == ["store_does_not_fit"]
+
+
+TRAIN = ("train", *SMOKE, *SHAPES)
+
+
+@pytest.fixture
+def baseline(command, tmp_path):
+    """A run of train whose accuracy is then what a test says it was."""
+    assert command(*TRAIN, "run_dir=raw")[0] == 0
+    path = tmp_path / "raw" / "record.json"
+
+    def claim(top1_pct, **others):
+        record = json.loads(path.read_text())
+        record["metrics"]["top1_pct"] = top1_pct
+        path.write_text(json.dumps(record | others))
+        return "baseline=raw"
+
+    return claim
+
+
+def test_an_accuracy_far_under_its_baseline_is_named_and_the_loss_is_recorded(warned, baseline, tmp_path):
+    assert warned(*TRAIN, baseline(100.0)) == ["accuracy_below_baseline"]
+    metrics = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]
+    assert metrics["baseline_pct"] == 100
+    assert metrics["lost_points"] == 100 - metrics["top1_pct"] > 2
+    assert warned(*TRAIN, baseline(0.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("optimize.epochs=3",), "baseline raw was trained with optimize.epochs=1, this is optimize.epochs=3"),
+        (("augment=none",), "baseline raw was trained with augment.crop_padding=4, this is augment.crop_padding=0"),
+        (("dataset.seed=1",), "baseline raw was trained with dataset.seed=0, this is dataset.seed=1"),
+        (("backbone.width=5",), "baseline raw was trained with backbone.width=4, this is backbone.width=5"),
+    ],
+)
+def test_a_baseline_of_another_training_is_none(command, baseline, tmp_path, options, message):
+    code, _, err = command(*TRAIN, *options, baseline(50.0), "run_dir=run")
+    assert (code, err) == (2, f"error: {message}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_seed_or_pipeline_may_have_the_same_baseline(warned, baseline):
+    assert warned(*TRAIN, baseline(0.0), "seed=3", "pipeline=ram", "pipeline.workers=0") == []
+
+
+@pytest.mark.parametrize("others", [{"status": "failed"}, {"verb": "demo"}])
+def test_a_baseline_that_did_not_finish_or_is_of_another_command_is_none(command, baseline, others):
+    code, _, err = command(*TRAIN, baseline(50.0, **others), "run_dir=run")
+    assert code == 2
+    assert f"error: baseline raw is a {others.get('status', 'finished')} run of {others.get('verb', 'train')}" in err
+
+
+def test_the_demo_holds_inr_against_raw(warned, monkeypatch):
+    demo = ("demo", *SMOKE, "dataset.count=10", "dataset.test_count=5", "dataset.size=12", "inr=2x8", "fit.min_psnr_db=1")
+    marks = {"inr": 80.0, "resident": 82.1}
+    arms = iter(marks.values())  # resident is trained first
+    monkeypatch.setattr("experiments.demo.summary", lambda epochs: {"top1_pct": next(arms), "images_per_s": 1.0})
+    assert warned(*demo) == []
+    arms = iter((82.1, 80.0))
+    assert warned(*demo) == ["accuracy_below_baseline"]
+
+
+def test_a_decode_far_from_its_roofline_is_named(warned, monkeypatch):
+    decode = ("benchmark", "suite=decode", "device=cpu", *SMOKE)
+    assert set(warned(*decode, "decode.batches=[1]")) == {"decode_below_roofline"}
+    monkeypatch.setattr("rapid_inr.alarms.LEAST_OF_ROOFLINE", 0.0)
+    assert warned(*decode) == []
+
+
+def test_a_decode_that_the_step_waits_for_is_named(warned, monkeypatch):
+    speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "dataset.split=train", "arms=[resident,inr]", "fit.min_psnr_db=1")
+    pipelines = "experiments.benchmark_pipelines"
+    seconds = iter((1.0, 2.0, 3.0, 2.0, 1.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0))  # loader, step, both of each arm
+    monkeypatch.setattr(f"{pipelines}._epochs_s", lambda *a, **k: next(seconds))
+    assert warned(*speeds) == ["decode_slower_than_step"]
+    assert warned(*speeds) == []
+
+
+def test_of_a_store_without_room_in_the_gpu_the_benchmark_says_so_and_times_the_others(warned, monkeypatch):
+    def refuse(cfg):
+        if cfg.pipeline.name == "inr":
+            raise StoreTooLarge("the store needs 9 bytes")
+        return open_arm(cfg)
+
+    monkeypatch.setattr("experiments.benchmark_pipelines.open_arm", refuse)
+    speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "dataset.split=train", "arms=[resident,inr]", "fit.min_psnr_db=1")
+    assert warned(*speeds) == ["store_does_not_fit"]
