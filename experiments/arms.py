@@ -21,7 +21,7 @@ from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.decode import one_size
-from rapid_inr.metrics import rates
+from rapid_inr.metrics import bpp, rates, rgb_pct
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline, ram_images
@@ -225,4 +225,8 @@ def open_arm(cfg: DictConfig) -> Arm:
     special: dict[str, Callable[[DictConfig], Arm]] = {"resident": resident_arm, "ram": ram_arm, "inr": stored_arm}
     arm = special.get(cfg.pipeline.name, file_arm)(cfg)
     arm.metrics.update(device_bytes=arm.pipeline.nbytes, host_bytes=arm.pipeline.host_bytes)
+    if "rgb_pct" not in arm.metrics:  # of files, or of images that are raw
+        n_pixels = len(arm.pipeline) * arm.image_size[0] * arm.image_size[1]
+        cost = {"n_bytes": int(arm.metrics.get("file_bytes", 3 * n_pixels)), "n_pixels": n_pixels}
+        arm.metrics.update(bpp=bpp(**cost), rgb_pct=rgb_pct(**cost))
     return arm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -90,12 +91,15 @@ def run_export(cfg: DictConfig) -> None:
         sources["train"] = as_decoded(original, store, size=sides)
         mean_std = (header.mean, header.std)  # as pipeline=inr
     require_folder_can_be_written(out)
+    n_images = sum(map(len, sources.values()))
     with start_run(cfg, "export") as run:
-        with progress_bar("export", sum(map(len, sources.values())), unit="images") as bar:
+        began = time.perf_counter()
+        with progress_bar("export", n_images, unit="images") as bar:
             export = export_images(
                 sources, out, settings=settings, mean_std=mean_std, on_corrupt=cfg.dataset.on_corrupt,
                 on_progress=bar.advance, overwrite=cfg.overwrite,
             )  # fmt: skip
+        run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / n_images
         run.metrics |= measure(export, original) | ({} if quality is None else {"quality": quality})
     count = sum(len(split.files) for split in export.splits.values())
     how = cfg.format if quality is None else f"{cfg.format} of quality {quality}"

@@ -38,7 +38,9 @@ def test_every_arm_learns_the_same_from_the_same_images(command, tmp_path):
         assert out.startswith(f"{name}: top-1")
     assert losses(tmp_path / "resident") == losses(tmp_path / "ram") == losses(tmp_path / "dataloader")
     assert metrics_of(tmp_path / "ram")["host_bytes"] == metrics_of(tmp_path / "resident")["device_bytes"] == 20 * 12 * 12 * 3
-    assert metrics_of(tmp_path / "dataloader")["file_bytes"] > 0
+    files = metrics_of(tmp_path / "dataloader")
+    assert files["rgb_pct"] == 100 * files["file_bytes"] / (20 * 12 * 12 * 3)
+    assert metrics_of(tmp_path / "ram")["rgb_pct"] == 100
 
 
 @DALI
