@@ -36,12 +36,14 @@ class Measured:
 
     @property
     def unfinished(self) -> list[str]:
-        """Return a line for each point that has no result, and why."""
-        return [
+        """Return a line for each point that came to nothing, and why, and one for those that have no record."""
+        failed = [
             f"{point.name}: {point.status}" + (f", {error}" if (error := point.record.get("error")) else "")
             for point in self.points
-            if point.status != "finished"
+            if point.status not in ("finished", "missing")
         ]
+        missing = [point.name for point in self.points if point.status == "missing"]
+        return [*failed, *([f"no record yet: {', '.join(missing)}"] if missing else [])]
 
     @property
     def machines(self) -> list[str]:
@@ -106,5 +108,10 @@ def _at_scale(name: str, root: Path, scale: str, found: Sequence[PointRun]) -> M
     asked = [PointRun(point.name, point.verb, {k: str(v) for k, v in point.labels.items()}) for point in expand(experiment)]
     points = [replace(there.pop(point.name, point), verb=point.verb) for point in asked]
     return Measured(
-        name, scale, experiment.get("title") or name.replace("_", " "), root, [*points, *there.values()], read_specs(experiment)
+        name,
+        scale,
+        experiment.get("title") or name.replace("_", " ").capitalize(),
+        root,
+        [*points, *there.values()],
+        read_specs(experiment),
     )

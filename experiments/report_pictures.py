@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,8 @@ from rapid_inr.figures import rate_distortion_figure, training_curves
 from rapid_inr.html_report import folded, picture
 from rapid_inr.summaries import UNNAMED
 
-SHEETS = ("contact_sheet.png", "distributions.png")
+DRAWN_ANEW = "curves.png"  # from the epochs on record
+FOLDED = 2  # runs whose pictures a page shows at once; those of more are folded
 MAX_CURVES = 10  # in one figure
 Epochs = list[dict[str, Any]]
 
@@ -63,7 +65,9 @@ def experiment_curves(measured: Measured) -> list[str]:
     for point in trained:
         for epochs in _epochs_of(measured.root / point.run).values():
             groups[" ".join(point.labels[label] for label in differing if label in point.labels) or point.name].append(epochs)
-    return _curves({label: _mean_epochs(runs) for label, runs in groups.items()}, f"{measured.title}: training")
+    curves = {label: _mean_epochs(runs) for label, runs in groups.items()}
+    averaged = any(len(runs) > 1 for runs in groups.values())
+    return _curves(curves, f"{measured.title}: training", note="; means over seeds" * averaged)
 
 
 def other_curves(root: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -72,7 +76,7 @@ def other_curves(root: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
     for record in records:
         for arm, epochs in _epochs_of(root / record["run"]).items():
             name = f"{record['run']}, {arm}" if record["verb"] == "demo" else record["run"]
-            datasets[record["config"]["dataset"]["name"]][name] = epochs
+            datasets[record["config"]["dataset"]["name"]][name] = _mean_epochs([epochs])
     return [part for dataset, curves in datasets.items() for part in _curves(curves, f"{dataset}: training")]
 
 
@@ -88,26 +92,28 @@ def _epochs_of(folder: Path) -> dict[str, Epochs]:
 
 
 def _mean_epochs(runs: Sequence[Epochs]) -> Epochs:
-    return [
-        {name: fmean(row[name] for row in rows) for name in ("epoch", "top1_pct", "loss")} for rows in zip(*runs, strict=False)
-    ]
+    """Return the mean over runs of each epoch that all of them have; a loss that is null on record was no number."""
+
+    def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+        return fmean(math.nan if row[name] is None else row[name] for row in rows)
+
+    return [{name: mean(rows, name) for name in ("epoch", "top1_pct", "loss")} for rows in zip(*runs, strict=False)]
 
 
-def _curves(curves: Mapping[str, Epochs], title: str) -> list[str]:
+def _curves(curves: Mapping[str, Epochs], title: str, *, note: str = "") -> list[str]:
     shown = dict(list(curves.items())[:MAX_CURVES])
     if not shown:
         return []
     left = f"; {len(curves) - len(shown)} more runs are not drawn" if len(curves) > len(shown) else ""
-    return [drawn(lambda path: training_curves(path, shown, title=title), f"{title}, over epochs; means over seeds{left}")]
+    return [drawn(lambda path: training_curves(path, shown, title=title), f"{title}{note}{left}")]
 
 
 def sheets(folders: Sequence[Path], *, limit: int) -> list[str]:
-    """Return the pictures that runs have left in their folders, folded, those of `limit` runs at most."""
-    found = {folder: [folder / name for name in SHEETS if (folder / name).is_file()] for folder in folders}
+    """Return the pictures that runs have left in their folders, those of `limit` runs at most."""
+    found = {folder: [path for path in sorted(folder.glob("*.png")) if path.name != DRAWN_ANEW] for folder in folders}
     found = {folder: paths for folder, paths in found.items() if paths}
-    if not found or limit == 0:
-        return []
     shown = list(found)[:limit]
     pictures = [picture(path, f"{folder.name}: {path.stem.replace('_', ' ')}") for folder in shown for path in found[folder]]
-    count = f"{len(shown)} of {len(found)} runs" if len(shown) < len(found) else f"{len(found)} runs"
-    return [folded(f"Images and their spread, of {count}", *pictures)]
+    if not shown or len(found) <= FOLDED:
+        return pictures
+    return [folded(f"Pictures of {len(shown)} of {len(found)} runs", *pictures)]

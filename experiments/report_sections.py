@@ -17,7 +17,7 @@ from experiments.report_pictures import (
     sheets,
     table_pictures,
 )
-from experiments.table_grids import VERDICTS, ClaimRow, MadeTable, claims_grid, finished, measures_grid, number_text
+from experiments.table_grids import ClaimRow, MadeTable, claims_grid, finished, measures_grid, number_text
 from experiments.tables import read_runs
 from rapid_inr.grids import ABSENT, Grid, Head
 from rapid_inr.html_report import Card, Section, cards, folded, heading, listing, page, paragraph, picture, table
@@ -27,13 +27,14 @@ TITLES = {
     "demo": "The demo", "encode": "Encoding", "train": "Training", "benchmark": "Speed of fitting",
     "benchmark_decode": "Speed of decoding",
 }  # fmt: skip
+UNFOLDED = 24  # rows of a table that a page shows at once
 SHOWN_VERSIONS = ("python", "torch", "triton", "numpy")
 
 
 def claims_section(paper: Mapping[str, PaperNumber], made: Sequence[MadeTable]) -> Section:
     """Return what the paper claims, and in how many rows ours is within it."""
-    rows = [row for table_ in made for row in table_.claims]
-    shown = [_card(number, [row for row in rows if row.number.key == number.key]) for number in paper.values() if number.is_claim]
+    rows = [(one.measured.scale, row) for one in made for row in one.claims]
+    shown = [_card(number, [pair for pair in rows if pair[1].number == number]) for number in paper.values() if number.is_claim]
     note = (
         "A number is within a claim where it is no worse than what the paper says, without rounding in its favour. Of a maximum "
     )
@@ -41,18 +42,20 @@ def claims_section(paper: Mapping[str, PaperNumber], made: Sequence[MadeTable]) 
     return Section("claims", "What the paper claims", [cards(shown), paragraph(note)])
 
 
-def _card(number: PaperNumber, rows: Sequence[ClaimRow]) -> Card:
-    measured = [row for row in rows if row.ours is not None and math.isfinite(row.ours.mean)]
-    title = f"{number.says}: {number.text}"
+def _card(number: PaperNumber, rows: Sequence[tuple[str, ClaimRow]]) -> Card:
+    """Return a card for a claim, from rows with their scales."""
+    measured = [(scale, row) for scale, row in rows if row.ours is not None and math.isfinite(row.ours.mean)]
+    title, paper = number.says[0].upper() + number.says[1:], f"The paper: {number.text}."
     if not measured:
-        return Card(title, ABSENT, "not measured yet")
-    best = (min if number.at_most is not None else max)(measured, key=lambda row: row.ours.mean)
-    within = sum(row.within is True for row in measured)
-    holds = within == len(measured) if number.at_most is not None else within > 0
-    labels = ", ".join(best.row.labels.values())
+        return Card(title, ABSENT, f"{paper} Not measured yet.")
+    less_is_better = number.at_most is not None
+    scale, best = (min if less_is_better else max)(measured, key=lambda pair: pair[1].ours.mean)
+    within = sum(row.within is True for _, row in measured)
+    verdict = "no" if within == 0 else "yes" if within == len(measured) or not less_is_better else "some"
     unit = number.unit if number.unit in ("%", "x") else f" {number.unit}"
-    line = f"best of {len(measured)}: {labels}; within the claim in {within}"
-    return Card(title, f"{number_text(best.ours.mean, 2)}{unit}", line, VERDICTS[holds])
+    labels = ", ".join(f"{label} {value}" for label, value in best.row.labels.items())
+    line = f"{paper} Within it: {within} of {len(measured)} rows. The best: {labels}, at scale {scale}."
+    return Card(title, f"{number_text(best.ours.mean, 2)}{unit}", line, verdict)
 
 
 def experiment_section(name: str, made: Sequence[MadeTable], *, out: Path, sheets_shown: int) -> Section:
@@ -62,18 +65,20 @@ def experiment_section(name: str, made: Sequence[MadeTable], *, out: Path, sheet
         parts += [heading(one.spec.title), paragraph(one.note)]
         if one.claims:
             parts.append(table(claims_grid(one, linked_from=out.parent).without("command")))
-        parts += [table(measures_grid(one, linked_from=out.parent)), *table_pictures(one)]
+        grid = measures_grid(one, linked_from=out.parent)
+        parts.append(table(grid) if len(grid.rows) <= UNFOLDED else folded(f"All {len(grid.rows)} rows", table(grid)))
+        parts += table_pictures(one)
     for measured in {id(one.measured): one.measured for one in made}.values():
         folders = [measured.root / point.run for point in finished(measured.points)]
         if measured.name == "rate_distortion":
             parts += rate_distortion_pictures(measured)
         parts += [*experiment_curves(measured), *sheets(folders, limit=sheets_shown)]
         if measured.unfinished and folders:
-            parts.append(folded(f"{len(measured.unfinished)} points not measured", listing(measured.unfinished)))
+            parts.append(folded("Points that were not measured", listing(measured.unfinished)))
         commands = [f"{point.name}: `{point.record['command']}`" for point in finished(measured.points)]
         if commands:
             parts.append(folded(f"{len(commands)} commands that repeat these runs, scale {measured.scale}", listing(commands)))
-    return Section(f"experiment-{name}", made[0].measured.title.capitalize(), parts)
+    return Section(f"experiment-{name}", made[0].measured.title, parts)
 
 
 def other_runs_section(root: Path, *, out: Path, sheets_shown: int) -> Section | None:

@@ -57,7 +57,11 @@ class MadeTable:
         """Return what holds for the whole table."""
         machines = "; ".join(self.measured.machines) or "nothing measured yet"
         averaged = any(value and value.n > 1 for row in self.rows for value in row.values.values())
-        return f"Scale {self.measured.scale}; {machines}" + ("; mean ± standard deviation over seeds" if averaged else "") + "."
+        return (
+            f"Scale {self.measured.scale}; {machines}"
+            + ("; mean ± standard deviation over the runs of a row" if averaged else "")
+            + "."
+        )
 
 
 def make_table(measured: Measured, spec: TableSpec, paper: Mapping[str, PaperNumber]) -> MadeTable:

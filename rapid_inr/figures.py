@@ -23,6 +23,7 @@ CODEC_COLOURS = {  # the same whoever measured it
 }  # fmt: skip
 INR_COLOURS = ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111")
 PUBLISHED_COLOURS = ("#5aa9a0", "#7fa650", "#9a86c4", "#6c8ebf")
+LEGEND_INSIDE = 4  # lines of a figure of training that are named among them, where more would hide them
 ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
 
 
@@ -136,7 +137,10 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    accuracy.legend(frameon=False)
+    if len(curves) > LEGEND_INSIDE:
+        figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    else:
+        accuracy.legend(frameon=False)
     figure.suptitle(title)
     save_figure(path, canvas)
 

@@ -1,4 +1,4 @@
-"""Pictures of tables: means with their standard deviations, as lines over numbers or as bars over words."""
+"""Pictures of tables: means with their standard deviations, as lines over numbers, or as bars or dots over words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from rapid_inr.figures import empty_figure, save_figure
 from rapid_inr.summaries import Summary
 
 COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#7a4fb5", "#6db33f", "#b8860b", "#c0559b", "#4a4a4a")
-BARS_WIDTH = 0.8  # of a group, of the distance between two
+GROUP_WIDTH = 0.8  # of the distance between two groups of bars
+ALIKE = 0.5  # the least share of the largest mean that makes bars nearly alike
+LONG = 70  # letters of all words on the axis, if all were as long as the longest, from which on they are turned
 Line = Sequence[tuple[str | float, Summary]]
 
 
@@ -25,7 +27,9 @@ def table_figure(
     reference: tuple[str, float] | None = None,
     log: bool = False,
 ) -> None:
-    """Draw means over `x`, lines where all of `x` are numbers and bars otherwise, with standard deviations where there are any.
+    """Draw means over `x`, with standard deviations where there are any: lines where all of `x` are numbers.
+
+    Over words they are bars, which begin at 0, or dots where bars would be nearly alike.
 
     Args:
         lines: by label; of each, x and what was measured there.
@@ -41,7 +45,7 @@ def table_figure(
     if all(isinstance(x, int | float) for line in finite.values() for x, _ in line):
         _draw_lines(axes, finite, log=log)
     else:
-        _draw_bars(axes, finite)
+        _draw_over_words(axes, finite)
     if reference is not None:
         axes.axhline(reference[1], color="#222222", linewidth=1.1, linestyle="--", label=reference[0])
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
@@ -55,22 +59,31 @@ def table_figure(
 def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
     for i, (label, line) in enumerate(lines.items()):
         line = sorted(line, key=lambda point: point[0])
+        caps = 3 if any(y.std for _, y in line) else 0
         axes.errorbar(
             [x for x, _ in line], [y.mean for _, y in line], yerr=[y.std or 0 for _, y in line], label=label,
-            color=COLOURS[i % len(COLOURS)], marker="o", markersize=4, linewidth=1.8, capsize=3,
+            color=COLOURS[i % len(COLOURS)], marker="o", markersize=4, linewidth=1.8, capsize=caps,
         )  # fmt: skip
     if log:
         axes.set_xscale("log")
+    elif all(float(x).is_integer() for line in lines.values() for x, _ in line):
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
-def _draw_bars(axes: Any, lines: Mapping[str, Line]) -> None:
+def _draw_over_words(axes: Any, lines: Mapping[str, Line]) -> None:
     places = list(dict.fromkeys(str(x) for line in lines.values() for x, _ in line))
-    width = BARS_WIDTH / len(lines)
+    means = [y.mean for line in lines.values() for _, y in line]
+    alike = bool(means) and min(means) > ALIKE * max(means)
+    width = GROUP_WIDTH / max(1, len(lines))
     for i, (label, line) in enumerate(lines.items()):
-        axes.bar(
-            [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _ in line], [y.mean for _, y in line],
-            yerr=[y.std or 0 for _, y in line] if any(y.std for _, y in line) else None, width=0.92 * width, label=label,
-            color=COLOURS[i % len(COLOURS)], capsize=3, error_kw={"linewidth": 1},
-        )  # fmt: skip
-    turned = max(map(len, places), default=0) * len(places) > 70
+        at = [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _ in line]
+        values, spread = [y.mean for _, y in line], [y.std or 0 for _, y in line]
+        look = {"label": label, "color": COLOURS[i % len(COLOURS)]}
+        if alike:
+            axes.errorbar(at, values, yerr=spread, linestyle="", marker="o", markersize=7, capsize=4, **look)
+        else:
+            errors = {"yerr": spread, "capsize": 3, "error_kw": {"linewidth": 1}} if any(spread) else {}
+            axes.bar(at, values, width=0.92 * width, **errors, **look)
+    turned = max(map(len, places), default=0) * len(places) > LONG
     axes.set_xticks(range(len(places)), places, rotation=30 if turned else 0, ha="right" if turned else "center")
+    axes.set_xlim(-0.6, len(places) - 0.4)

@@ -60,7 +60,7 @@ def _latex(cell: str) -> str:
     def escaped(text: str) -> str:
         return "".join(LATEX.get(letter, letter) for letter in text)
 
-    return _inline(cell, escaped, link=lambda text, _: escaped(text), code=lambda text: rf"\texttt{{{escaped(text)}}}")
+    return _inline(cell, escaped, link=lambda text, _target: escaped(text), code=lambda text: rf"\texttt{{{escaped(text)}}}")
 
 
 def as_html(grid: Grid, *, marks: Mapping[str, str] | None = None) -> str:
@@ -76,7 +76,8 @@ def as_html(grid: Grid, *, marks: Mapping[str, str] | None = None) -> str:
 
     def row(tag: str, cells: Sequence[str]) -> str:
         kinds = [
-            "number" if head.right else "long" if len(cell) > LONG else "" for head, cell in zip(grid.heads, cells, strict=True)
+            "number" if head.right else "long" if len(_inline(cell, str, link=_words, code=str)) > LONG else ""
+            for head, cell in zip(grid.heads, cells, strict=True)
         ]
         starts = [f'<{tag} class="{kind}">' if kind else f"<{tag}>" for kind in kinds]
         return "<tr>" + "".join(f"{start}{marked(cell)}</{tag}>" for start, cell in zip(starts, cells, strict=True)) + "</tr>"
@@ -94,6 +95,10 @@ def inline_html(text: str) -> str:
         link=lambda words, target: f'<a href="{html.escape(target)}">{html.escape(words)}</a>',
         code=lambda words: f"<code>{html.escape(words)}</code>",
     )
+
+
+def _words(text: str, _target: str) -> str:
+    return text
 
 
 def _inline(text: str, plain: Callable[[str], str], *, link: Callable[[str, str], str], code: Callable[[str], str]) -> str:

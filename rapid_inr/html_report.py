@@ -32,7 +32,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Card:
-    """A number that stands out: what it is of, the number, a line below it, and ``yes``, ``no`` or nothing as its verdict."""
+    """A number that stands out: what it is of, the number, a line below, and as verdict ``yes``, ``some``, ``no`` or nothing."""
 
     title: str
     number: str

@@ -131,7 +131,7 @@ def _find(term: Term, point: PointRun, points: Sequence[PointRun]) -> PointRun |
 def rows_of(
     quantities: Mapping[str, Quantity], own: Sequence[PointRun], points: Sequence[PointRun], labels: Sequence[str] | None = None
 ) -> list[Row]:
-    """Return a row for each combination of labels among the table's own points, in the order in which they come.
+    """Return a row for each combination of labels among the table's own points, those of one first label together, and so on.
 
     Args:
         own: the points that the rows are means over; what finished without any of the quantities is left out.
@@ -144,11 +144,12 @@ def rows_of(
         values = {key: evaluate(quantity, point, points) for key, quantity in quantities.items()}
         if point.status != "finished" or any(value is not None for value in values.values()):
             groups.setdefault(tuple(point.labels.get(name) for name in names), []).append((point, values))
+    order = [list(dict.fromkeys(column)) for column in zip(*groups, strict=True)]  # values of a label, as they come
     return [
         Row(
             {name: value for name, value in zip(names, group, strict=True) if value is not None},
             [point for point, _ in members],
             {key: summarise([v[key] for _, v in members if v[key] is not None]) for key in quantities},
         )
-        for group, members in groups.items()
+        for group, members in sorted(groups.items(), key=lambda item: [o.index(v) for o, v in zip(order, item[0], strict=True)])
     ]
