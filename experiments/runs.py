@@ -23,10 +23,12 @@ def start_run(cfg: DictConfig, verb: str) -> Run:
     OmegaConf.resolve(cfg)
     hydra = HydraConfig.get()
     command = f"python -m experiments.{verb} {shlex.join(hydra.overrides.task)}".strip()
-    run_dir = f"{cfg.run_dir}-{hydra.job.num}" if hydra.mode == RunMode.MULTIRUN else cfg.run_dir
+    several = hydra.mode == RunMode.MULTIRUN
+    run_dir = f"{cfg.run_dir}-{hydra.job.num}" if several else cfg.run_dir
     run = Run(
         run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
         command=command, track=cfg.track.mode, overwrite=cfg.overwrite,
+        group=Path(cfg.run_dir).name if several else None,
     )  # fmt: skip
     run.metrics["device"] = build_device(cfg).type
     return run

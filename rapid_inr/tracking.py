@@ -2,11 +2,13 @@
 
 config.yaml     the resolved configuration
 metrics.jsonl   one JSON object a line, flushed as it is written
-record.json     what the run is and how it ended; there from the start, replaced atomically at the end
+record.json     what the run is and how it ended; there from the start, replaced atomically at the end. While the run lasts it
+                names its process and is touched every minute, so that a run that was killed can be told from one that goes on
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,8 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,8 +28,9 @@ import numpy as np
 import torch
 
 from rapid_inr.files import atomic
+from rapid_inr.liveness import Heartbeat, this_process
+from rapid_inr.wandb_mirror import WandbMirror
 
-WANDB_PROJECT = "rapid-inr"
 TRACK_MODES = ("offline", "online", "off")
 CODE_FOLDERS = ("kernels", "rapid_inr", "experiments", "configs")  # what decides a result; a new file there counts as a change
 PACKAGES = ("rapid-inr", "torch", "triton", "numpy", "pillow", "hydra-core")
@@ -110,6 +112,18 @@ def code_state() -> dict[str, Any]:
     return {"commit": commit, "dirty": None if commit is None or changes is None else bool(changes)}
 
 
+def code_digest() -> str:
+    """Return by what this code is known again, committed or not: two runs are of the same code if and only if these are equal.
+
+    The choices of configs/ are no part of it, since a run keeps its own.
+    """
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(path for folder in CODE_FOLDERS if folder != "configs" for path in (root / folder).rglob("*.py")):
+        text = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()[:16]
+
+
 class Run:
     """A run in progress: a context manager that writes its folder.
 
@@ -121,6 +135,7 @@ class Run:
         command: the command line that repeats the run.
         track: ``offline``, ``online`` or ``off``: how W&B mirrors the run.
         overwrite: whether a run that is already there may be replaced.
+        group: what the run belongs to in W&B, such as a multirun; the point of a sweep belongs to that.
 
     Raises:
         FileExistsError: if the folder holds a run and `overwrite` is false.
@@ -137,6 +152,7 @@ class Run:
         command: str,
         track: str = "offline",
         overwrite: bool = False,
+        group: str | None = None,
     ) -> None:
         if track not in TRACK_MODES:
             raise ValueError(f"track is {track!r}, expected one of {', '.join(TRACK_MODES)}")
@@ -144,7 +160,7 @@ class Run:
         if (self.folder / "record.json").exists() and not overwrite:
             raise FileExistsError(f"{self.folder} holds a run already; choose another run_dir, or overwrite=true")
         self.metrics: dict[str, Any] = {}
-        self._config, self._config_yaml, self._track = dict(config), config_yaml, track
+        self._config, self._config_yaml, self._track, self._group = dict(config), config_yaml, track, group
         self._record = {"verb": verb, "command": command, "seed": config.get("seed")}
         self._warnings: list[dict[str, str]] = []
 
@@ -152,11 +168,13 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._began = time.perf_counter()
         self._record |= {"started": datetime.now(UTC).isoformat(timespec="seconds"), **code_state()}
+        self._record["code"] = code_digest()
         self._record |= {"versions": versions(), "machine": machine()}
         (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
         self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
-        self._write_record("running")
-        self._mirror = _WandbMirror(self._track, self.folder, self._record["verb"], self._config)
+        self._write_record("running", process=this_process())
+        self._heartbeat = Heartbeat(self.folder / "record.json")
+        self._mirror = WandbMirror(self._track, self.folder, config=self._config, origin=self._record, group=self._group)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -164,6 +182,7 @@ class Run:
         if kind is not None:
             self._record["error"] = f"{kind.__name__}: {error}".removesuffix(": ")
         self._lines.close()
+        self._heartbeat.stop()
         self._write_record(status)
         self._mirror.finish(self.metrics, exit_code=0 if kind is None else 1)
 
@@ -183,51 +202,9 @@ class Run:
         self._mirror.pictures.append(path)
         return path
 
-    def _write_record(self, status: str) -> None:
+    def _write_record(self, status: str, **more: Any) -> None:
         seconds = round(time.perf_counter() - self._began, 3)
         write_json(
             self.folder / "record.json",
-            {**self._record, "status": status, "seconds": seconds, "metrics": self.metrics, "warnings": self._warnings},
+            {**self._record, "status": status, "seconds": seconds, "metrics": self.metrics, "warnings": self._warnings, **more},
         )
-
-
-class _WandbMirror:
-    """W&B behind a wall: whatever goes wrong there becomes one warning and the mirror goes quiet."""
-
-    def __init__(self, track: str, folder: Path, verb: str, config: dict[str, Any]) -> None:
-        self.pictures: list[Path] = []
-        self._run = None
-        if track != "off":
-            self._try(lambda: self._start(track, folder, verb, config))
-
-    def _start(self, track: str, folder: Path, verb: str, config: dict[str, Any]) -> None:
-        import wandb
-
-        settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=60)
-        self._run = wandb.init(
-            project=WANDB_PROJECT, dir=str(folder), mode=track, config=config, name=folder.name, job_type=verb, settings=settings
-        )
-
-    def log(self, values: Mapping[str, Any]) -> None:
-        if self._run is not None:
-            self._try(lambda: self._run.log(dict(values)))
-
-    def finish(self, metrics: Mapping[str, Any], *, exit_code: int) -> None:
-        if self._run is not None:
-            self._try(lambda: self._finish(metrics, exit_code))
-
-    def _finish(self, metrics: Mapping[str, Any], exit_code: int) -> None:
-        import wandb
-
-        self._run.log({path.stem: wandb.Image(str(path)) for path in self.pictures if path.is_file()})
-        self._run.summary.update(dict(metrics))
-        self._run.finish(exit_code=exit_code)
-
-    def _try(self, action: Callable[[], None]) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the library's own are not the user's to mend
-                action()
-        except Exception as error:  # a mirror that breaks must not break the run
-            self._run = None
-            print(f"warning [wandb]: {type(error).__name__}: {error}; the run goes on without it", file=sys.stderr)

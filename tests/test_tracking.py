@@ -2,19 +2,20 @@ import json
 import math
 import subprocess
 import sys
-import types
-import warnings
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rapid_inr import tracking
-from rapid_inr.tracking import Run, code_state, machine, versions, write_json
+from rapid_inr import liveness, tracking
+from rapid_inr.liveness import lives
+from rapid_inr.tracking import Run, code_digest, code_state, machine, versions, write_json
 
 PROMISED = {
-    "verb", "command", "seed", "commit", "dirty", "versions", "machine", "started", "seconds", "status", "metrics", "warnings",
+    "verb", "command", "seed", "commit", "dirty", "code", "versions", "machine", "started", "seconds", "status", "metrics",
+    "warnings",
 }  # fmt: skip
 
 
@@ -30,38 +31,6 @@ def read_record(folder: Path) -> dict:
 
 def read_lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-class FakeWandb(types.ModuleType):
-    """A wandb that notes what it is told, and raises in the call named `breaks`."""
-
-    def __init__(self, breaks: str | None = None) -> None:
-        super().__init__("wandb")
-        self.breaks, self.calls, self.summary = breaks, [], {}
-        self.run = types.SimpleNamespace(log=self._noting("log"), finish=self._noting("finish"), summary=self.summary)
-        self.Settings, self.Image = dict, lambda path: f"image {Path(path).name}"
-
-    def _noting(self, name: str):
-        def call(*args, **kwargs) -> None:
-            self.calls.append((name, args, kwargs))
-            if name == self.breaks:
-                raise RuntimeError(f"{name} is out of order")
-
-        return call
-
-    def init(self, **kwargs):
-        self._noting("init")(**kwargs)
-        return self.run
-
-
-@pytest.fixture
-def fake_wandb(monkeypatch):
-    def install(breaks: str | None = None) -> FakeWandb:
-        fake = FakeWandb(breaks)
-        monkeypatch.setitem(sys.modules, "wandb", fake)
-        return fake
-
-    return install
 
 
 def test_a_finished_run_leaves_three_files_and_a_whole_record(tmp_path):
@@ -86,8 +55,20 @@ def test_a_finished_run_leaves_three_files_and_a_whole_record(tmp_path):
 def test_the_record_is_there_from_the_start(tmp_path):
     with open_run(tmp_path) as run:
         record = read_record(run.folder)
-        assert set(record) == PROMISED
+        assert set(record) == PROMISED | {"process"}
         assert (record["status"], record["metrics"]) == ("running", {})
+        assert lives(record["process"], touched=0)
+    assert "process" not in read_record(tmp_path)  # nobody needs it, and it names a machine
+
+
+def test_a_run_touches_its_record_while_it_goes_on(tmp_path, monkeypatch):
+    touched, beaten = [], threading.Event()
+    monkeypatch.setattr(liveness, "BEAT_S", 0.001)
+    monkeypatch.setattr(liveness.os, "utime", lambda path: (touched.append(path), beaten.set()))
+    with open_run(tmp_path):
+        assert beaten.wait(10)
+    assert set(touched) == {tmp_path / "record.json"}
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
 
 def test_metrics_can_be_read_while_the_run_goes_on(tmp_path):
@@ -178,76 +159,6 @@ def test_without_tracking_wandb_is_not_imported(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1])
 
 
-def test_wandb_is_told_what_the_folder_holds(tmp_path, fake_wandb):
-    fake = fake_wandb()
-    with open_run(tmp_path / "folder", track="offline") as run:
-        run.log(epoch=0, loss=1.5)
-        run.picture("sheet.png").write_bytes(b"png")
-        run.picture("never_drawn.png")
-        run.metrics["images"] = 4
-    init, log, pictures, finish = fake.calls
-    assert (init[2]["mode"], init[2]["name"], init[2]["job_type"]) == ("offline", "folder", "encode")
-    assert init[2]["config"] == {"seed": 7, "fit": {"steps": 3}}
-    assert Path(init[2]["dir"]) == tmp_path / "folder"
-    assert log[1] == ({"epoch": 0, "loss": 1.5},)
-    assert pictures[1] == ({"sheet": "image sheet.png"},)
-    assert fake.summary == {"images": 4}
-    assert finish[2] == {"exit_code": 0}
-
-
-def test_wandb_hears_of_a_failure(tmp_path, fake_wandb):
-    fake = fake_wandb()
-    with pytest.raises(ValueError, match="no luck"), open_run(tmp_path, track="online"):
-        raise ValueError("no luck")
-    assert fake.calls[-1] == ("finish", (), {"exit_code": 1})
-
-
-@pytest.mark.parametrize("breaks", ["init", "log", "finish"])
-def test_a_broken_wandb_never_fails_a_run(tmp_path, fake_wandb, capsys, breaks):
-    fake = fake_wandb(breaks)
-    with open_run(tmp_path, track="offline") as run:
-        run.log(epoch=0)
-        run.log(epoch=1)
-    assert read_record(tmp_path)["status"] == "finished"
-    assert read_lines(tmp_path) == [{"epoch": 0}, {"epoch": 1}]
-    said = capsys.readouterr().err
-    assert said.count(f"warning [wandb]: RuntimeError: {breaks} is out of order; the run goes on without it") == 1
-    assert [name for name, _, _ in fake.calls].count(breaks) == 1  # after which nobody asks again
-
-
-def test_a_wandb_that_is_not_installed_never_fails_a_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with open_run(tmp_path, track="online") as run:
-        run.log(epoch=0)
-    assert read_record(tmp_path)["status"] == "finished"
-    assert "warning [wandb]" in capsys.readouterr().err
-
-
-def test_warnings_of_wandb_are_not_ours(tmp_path, fake_wandb):
-    fake = fake_wandb()
-    fake.run.log = lambda values: warnings.warn("old", DeprecationWarning, stacklevel=1)
-    with open_run(tmp_path, track="offline") as run, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run.log(epoch=0)
-    assert caught == []
-
-
-@pytest.mark.filterwarnings("ignore")  # the library's own
-def test_wandb_offline_writes_its_file_into_the_folder(tmp_path, monkeypatch, capsys):
-    for variable in ("WANDB_MODE", "WANDB_DIR", "WANDB_API_KEY", "WANDB_DISABLED"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(variable, str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    with open_run(tmp_path / "run", track="offline") as run:
-        run.log(epoch=0, loss=1.5)
-        run.metrics["images"] = 4
-    assert "warning [wandb]" not in capsys.readouterr().err
-    files = list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(files) == 1
-    assert files[0].stat().st_size > 0
-
-
 def git(folder: Path, *arguments: str) -> str:
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     return subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
@@ -286,6 +197,20 @@ def test_the_commit_and_changes_of_the_code_are_noted(checkout):
     (checkout / "rapid_inr" / "new.py").unlink()
     (checkout / "rapid_inr" / "tracking.py").write_text("changed")
     assert code_state() == {"commit": commit, "dirty": True}
+
+
+def test_the_same_code_has_the_same_digest_committed_or_not(checkout):
+    before = code_digest()
+    (checkout / "configs").mkdir()
+    (checkout / "configs" / "train.yaml").write_text("seed: 1")
+    assert code_digest() == before  # a run keeps its own configuration
+    (checkout / "kernels").mkdir()
+    (checkout / "kernels" / "new.py").write_text("a")
+    changed = code_digest()
+    (checkout / "kernels" / "new.py").rename(checkout / "kernels" / "other.py")
+    assert len({before, changed, code_digest()}) == 3
+    (checkout / "kernels" / "other.py").unlink()
+    assert code_digest() == before
 
 
 def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
