@@ -77,6 +77,11 @@ def read_experiment(name: str, root: Path, *, scale: str | None = None) -> list[
     return [_at_scale(name, root, at, [point for there, point in found if there == at]) for at in scales]
 
 
+def experiment_at(name: str, scale: str) -> dict[str, Any]:
+    """Return the file of an experiment, what differs at a scale merged in."""
+    return experiment_of(compose_command("sweep", [f"experiment={name}", f"scale={scale}"]))
+
+
 def _folder_of(name: str, root: Path) -> Path | None:
     if not root.is_dir():
         raise FileNotFoundError(f"no folder of runs at {root}")
@@ -99,7 +104,7 @@ def _points_in(folder: Path | None, root: Path) -> list[tuple[str, PointRun]]:
 
 
 def _at_scale(name: str, root: Path, scale: str, found: Sequence[PointRun]) -> Measured:
-    experiment: dict[str, Any] = experiment_of(compose_command("sweep", [f"experiment={name}", f"scale={scale}"]))
+    experiment = experiment_at(name, scale)
     there: dict[str, PointRun] = {}
     for point in found:
         if point.name in there:

@@ -134,7 +134,7 @@ def claims_grid(made: MadeTable, *, linked_from: Path) -> Grid:
 
 def number_text(value: float, digits: int, *, sign: str = "") -> str:
     """Return a number as tables print it."""
-    return "never" if math.isinf(value) else f"{value:{sign},.{digits}f}"
+    return "never" if math.isinf(value) else f"{value:{sign}z,.{digits}f}"
 
 
 def _summary(summary: Summary | None, digits: int, *, count: bool = False) -> str:
@@ -172,7 +172,7 @@ def plain_rows(made: MadeTable) -> Iterator[dict[str, Any]]:
     """Yield the rows as numbers: labels, mean, standard deviation and count of each column, and the runs."""
     for row in made.rows:
         values = {key: vars(value) if value else None for key, value in row.values.items() if _is_shown(made, key)}
-        yield {"labels": dict(row.labels), "values": values, **_provenance(made, row)}
+        yield {"labels": _all_labels(made, row), "values": values, **_provenance(made, row)}
 
 
 def plain_claims(made: MadeTable) -> Iterator[dict[str, Any]]:
@@ -180,12 +180,16 @@ def plain_claims(made: MadeTable) -> Iterator[dict[str, Any]]:
     for claim in made.claims:
         number = claim.number
         yield {
-            "claim": number.key, "says": number.says, "labels": dict(claim.row.labels), "paper": number.value,
+            "claim": number.key, "says": number.says, "labels": _all_labels(made, claim.row), "paper": number.value,
             "unit": number.unit, "reading": number.reading, "where": number.where, "known": list(number.known),
             "column": claim.column,
             "ours": vars(claim.ours) if claim.ours else None, "delta": claim.delta, "within": claim.within,
             **_provenance(made, claim.row),
         }  # fmt: skip
+
+
+def _all_labels(made: MadeTable, row: Row) -> dict[str, str | None]:
+    return {label: row.labels.get(label) for label in made.labels}
 
 
 def _provenance(made: MadeTable, row: Row) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def evaluate(quantity: Quantity, point: PointRun, points: Sequence[PointRun]) ->
     if len(found) > 1 and len({(other.name, metric) for other, metric in found if other}) == 1:
         return None
     values = [None if other is None else other.metrics.get(metric) for other, metric in found]
-    if not all(isinstance(value, int | float) for value in values):
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return None
     try:
         return operation(*values)
