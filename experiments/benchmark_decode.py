@@ -27,7 +27,7 @@ from kernels.launch import padded_width
 from kernels.rows import PackedRows
 from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import OUT_FEATURES, SirenSpec
-from rapid_inr.alarms import decode_below_roofline
+from rapid_inr.alarms import decode_below_roofline, decodes_in_use
 from rapid_inr.compress.quantize import quantize
 from rapid_inr.coords import pixel_affine
 from rapid_inr.files import atomic
@@ -230,4 +230,5 @@ def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
         print_offline_table(cfg.decode.sizes)
     if device.type == "cuda" and importlib.util.find_spec("torchvision") is None:
         print("no nvJPEG beside it: torchvision is not installed")
-    return {"threads": torch.get_num_threads(), "ceilings": ceilings, "rows": rows}
+    reached_pct = 100 * min(reached for _, reached in decodes_in_use(rows))
+    return {"threads": torch.get_num_threads(), "least_of_bound_pct": reached_pct, "ceilings": ceilings, "rows": rows}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 STORE_DOES_NOT_FIT = "store_does_not_fit"  # also told by whoever is refused the memory
 MAX_DROP_POINTS = 2.0
 LEAST_OF_ROOFLINE = 0.2
-NAMED_IMAGES = 20  # of those that did not converge
+NAMED_IMAGES = 5  # of those that did not converge: images.csv of the run has all
 IN_USE = ("kernel", "twin")  # the backends that a decode takes, the first that there is
 
 
@@ -44,24 +44,27 @@ def accuracy_below_baseline(mark_pct: float, *, baseline_pct: float, what: str =
     return [Alarm("accuracy_below_baseline", f"{message}, where at most {MAX_DROP_POINTS:g} are expected")]
 
 
-def decode_below_roofline(rows: Iterable[Mapping[str, Any]]) -> list[Alarm]:
-    """Return an alarm for each size and batch whose decode reaches less than `LEAST_OF_ROOFLINE` of what binds it.
+def decodes_in_use(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+    """Return those rows of the decode benchmark that are of the backend in use, each with what it reaches of the binding bound.
 
     Args:
-        rows: of the decode benchmark, with ``size``, ``batch``, ``backend``, ``binding`` and ``of_<binding>``. Only the backend
-            in use is held to its bound: the kernel, or its twin where there is none; rivals may be as slow as they are.
+        rows: with ``size``, ``batch``, ``backend``, ``binding`` and ``of_<binding>``. In use is the kernel, or where there is none
+            its twin; rivals may be as slow as they are.
     """
-    in_use: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for row in rows:
-        if row["backend"] in IN_USE:
-            other = in_use.setdefault((row["size"], row["batch"]), row)
-            if IN_USE.index(row["backend"]) < IN_USE.index(other["backend"]):
-                in_use[row["size"], row["batch"]] = row
+    chosen: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for row in sorted((row for row in rows if row["backend"] in IN_USE), key=lambda row: IN_USE.index(row["backend"])):
+        chosen.setdefault((row["size"], row["batch"]), row)
+    return [(row, row[f"of_{row['binding']}"]) for row in chosen.values()]
+
+
+def decode_below_roofline(rows: Iterable[Mapping[str, Any]]) -> list[Alarm]:
+    """Return an alarm for each size and batch whose decode reaches less than `LEAST_OF_ROOFLINE`; see `decodes_in_use`."""
     alarms = []
-    for (size, batch), row in in_use.items():
-        reached = row[f"of_{row['binding']}"]
+    for row, reached in decodes_in_use(rows):
         if reached < LEAST_OF_ROOFLINE:
-            message = f"{row['backend']} at {size}, batches of {batch:,}: {reached:.1%} of the {row['binding']} bound"
+            message = (
+                f"{row['backend']} at {row['size']}, batches of {row['batch']:,}: {reached:.1%} of the {row['binding']} bound"
+            )
             alarms.append(Alarm("decode_below_roofline", f"{message}, expected at least {LEAST_OF_ROOFLINE:.0%}"))
     return alarms
 

@@ -65,5 +65,5 @@ def test_images_that_did_not_converge_are_counted_and_the_first_are_named():
     assert name == "fits_not_converged"
     assert message.startswith("2 of 9 images are below fit.min_psnr_db=15")
     assert message.endswith(": train_00003, train_00005")
-    ((_, many),) = alarms.fits_not_converged([f"train_{i:05d}" for i in range(21)], n_images=30, min_psnr_db=15)
-    assert many.endswith("train_00019, ...")
+    ((_, many),) = alarms.fits_not_converged([f"train_{i:05d}" for i in range(6)], n_images=30, min_psnr_db=15)
+    assert many.endswith("train_00003, train_00004, ...")

@@ -110,9 +110,11 @@ def test_the_demo_holds_inr_against_raw(warned, monkeypatch):
     assert warned(*demo) == ["accuracy_below_baseline"]
 
 
-def test_a_decode_far_from_its_roofline_is_named(warned, monkeypatch):
+def test_a_decode_far_from_its_roofline_is_named(warned, tmp_path, monkeypatch):
     decode = ("benchmark", "suite=decode", "device=cpu", *SMOKE)
     assert set(warned(*decode, "decode.batches=[1]")) == {"decode_below_roofline"}
+    metrics = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]
+    assert metrics["least_of_bound_pct"] == pytest.approx(100 * metrics["rows"][0][f"of_{metrics['rows'][0]['binding']}"])
     monkeypatch.setattr("rapid_inr.alarms.LEAST_OF_ROOFLINE", 0.0)
     assert warned(*decode) == []
 
