@@ -7,6 +7,7 @@ where it is unrolled. Neither function here has those; both return NaN for NaN a
 from __future__ import annotations
 
 import math
+import struct
 
 import triton
 import triton.language as tl
@@ -44,21 +45,77 @@ def accurate_sin(x):
     return (sine.to(tl.int32, bitcast=True) ^ flip).to(tl.float32, bitcast=True)
 
 
-@triton.jit
-def _hardware_sin(x):
-    return tl.inline_asm_elementwise("sin.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+# sin(2 pi f) for |f| <= 1/2, the fraction of a turn, is f times this polynomial in f^2, lowest first; fitted to 5.9e-6
+TURN_SIN = (6.283055798538903, -41.33121430276728, 81.36681523918922, -74.47800426812945, 32.78140031507705)
+
+
+def _ptx(value: float) -> str:
+    """Return a float32 constant as PTX writes it."""
+    return "0f" + struct.pack(">f", value).hex().upper()
+
+
+def _polynomial_asm(x: str, y: str) -> str:
+    """Return PTX for y = sin(x) in 9 instructions, none of them the sine unit's."""
+    *lower, second, first = map(_ptx, TURN_SIN)
+    turn, magic = _ptx(1 / (2 * math.pi)), _ptx(ROUND_TO_INTEGER.value)
+    lines = [
+        f"fma.rn.f32 k, {x}, {turn}, {magic};",
+        f"sub.f32 k, {magic}, k;",
+        f"fma.rn.f32 f, {x}, {turn}, k;",
+        "mul.f32 s, f, f;",
+        f"fma.rn.f32 p, s, {first}, {second};",
+        *(f"fma.rn.f32 p, p, s, {factor};" for factor in reversed(lower)),
+        f"mul.f32 {y}, p, f;",
+    ]
+    return "\n".join(lines)
+
+
+def _mixed_asm(every: int) -> str:
+    """Return PTX for `every` sines of a thread, one of them by polynomial, the others by the hardware."""
+    sines = [f"sin.approx.ftz.f32 ${i}, ${every + i};" for i in range(every - 1)]
+    polynomial = _polynomial_asm(f"${2 * every - 1}", f"${every - 1}")
+    return "\n".join(["{ .reg .f32 k, f, s, p;", sines[0], polynomial, *sines[1:], "}"])
+
+
+_MIXED_4, _MIXED_8 = (tl.constexpr(_mixed_asm(every)) for every in (4, 8))
+_REGISTERS_4, _REGISTERS_8 = (tl.constexpr(",".join(["=&f"] * every + ["f"] * every)) for every in (4, 8))
 
 
 @triton.jit
-def _interpreted_sin(x):
+def _hardware_sin(x, POLYNOMIAL_EVERY: tl.constexpr):
+    if POLYNOMIAL_EVERY == 4:
+        y = tl.inline_asm_elementwise(_MIXED_4, _REGISTERS_4, [x], dtype=tl.float32, is_pure=True, pack=4)
+    elif POLYNOMIAL_EVERY == 8:
+        y = tl.inline_asm_elementwise(_MIXED_8, _REGISTERS_8, [x], dtype=tl.float32, is_pure=True, pack=8)
+    else:
+        y = tl.inline_asm_elementwise("sin.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
+    return y
+
+
+@triton.jit
+def _interpreted_sin(x, POLYNOMIAL_EVERY: tl.constexpr):
     return tl.sin(x)
 
 
-fast_sin = _interpreted_sin if INTERPRETED else _hardware_sin
-"""Return sin(x) of a float32 block in one instruction, off by at most 4e-7 + 1.01e-7 |x|.
+@triton.jit
+def _hardware_clamp(x):
+    return tl.inline_asm_elementwise("add.sat.f32 $0, $1, 0f00000000;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
 
-`sin.approx.ftz.f32` multiplies by float32(1 / 2 pi) and looks the fraction of a turn up. The product rounds by 6.0e-8 relative
-and the constant is off by less than that, hence the slope; the table's own error is 2^-21.41 = 3.6e-7 within [-pi, pi] (CUDA C++
-Programming Guide, intrinsic functions, `__sinf`). Arguments of a SIREN stay below about 50, an error of 5e-6, one percent of
-float16's step at 1. In the interpreter it is the exact sine.
+
+@triton.jit
+def _interpreted_clamp(x):
+    return tl.minimum(tl.maximum(tl.where(x == x, x, 0.0), 0.0), 1.0)
+
+
+clamp_unit = _interpreted_clamp if INTERPRETED else _hardware_clamp
+"""Return a float32 block clamped to [0, 1], NaN as 0, in one instruction (`tl.maximum` drops NaN or keeps it, by version)."""
+
+fast_sin = _interpreted_sin if INTERPRETED else _hardware_sin
+"""Return sin(x) of a float32 block, off by at most 4e-7 + 1.6e-7 |x|: in the interpreter the exact sine.
+
+`sin.approx.ftz.f32` multiplies by float32(1 / 2 pi), rounding towards zero (1.2e-7 relative; the constant is off by 4.0e-8), and
+looks the fraction of a turn up; the table's own error is 2^-21.41 = 3.6e-7 within [-pi, pi] (CUDA C++ Programming Guide,
+intrinsic functions, `__sinf`). With POLYNOMIAL_EVERY 4 or 8, one sine in so many of a thread is a polynomial on the units of the
+multiply-adds, which leaves the sine unit, the bound of a decode, the others: off by 6.5e-6 + 1.01e-7 |x|. Arguments of a SIREN
+stay below about 50, where either is about one percent of float16's step at 1.
 """

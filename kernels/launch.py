@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
 
 from kernels.decode_io import ImageFormat
 from kernels.rows import PackedRows, packed_bytes
@@ -11,28 +14,62 @@ from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
 MIN_BLOCK = 64  # pixels of one wgmma
-# pixels a program: at width 64 twice as many would spill on sm_80, and leave 2 or 3 programs an SM (python -m kernels.offline)
-BLOCK_BY_WIDTH = {16: 256, 32: 128, 64: 64}
 
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """Pixels a program, and what the compiler is told."""
+    """Pixels a program, and what the compiler is told.
+
+    Args:
+        max_registers: a thread's, so that more programs share a processor; None leaves it to the compiler.
+        polynomial_every: one sine in so many is a polynomial, which the sine unit has no part in; 0 for none.
+    """
 
     block: int
-    num_warps: int
-    num_stages: int
+    num_warps: int = 4
+    num_stages: int = 1
+    polynomial_every: int = 0
+    max_registers: int | None = None
+
+
+# by the width the kernel computes with; what no GPU has measured is as large as registers allow (python -m kernels.offline)
+UNMEASURED = {16: LaunchConfig(256), 32: LaunchConfig(128), 48: LaunchConfig(64), 64: LaunchConfig(64)}
+MEASURED = {  # by compute capability: the winners of python -m kernels.tune
+    9: {
+        16: LaunchConfig(256, num_warps=2, polynomial_every=8),
+        32: LaunchConfig(256, num_warps=4, polynomial_every=8),
+        48: LaunchConfig(128, num_warps=4),
+        64: LaunchConfig(64),
+    }
+}
+
+
+def column_parts(spec: SirenSpec) -> tuple[int, int]:
+    """Return the columns of the two tensors that hold a layer: powers of two, at least 16, and 0 for none."""
+    if 32 < spec.hidden <= 32 + MIN_WIDTH:
+        return 32, MIN_WIDTH
+    return max(MIN_WIDTH, _next_power_of_2(spec.hidden)), 0
 
 
 def padded_width(spec: SirenSpec) -> int:
-    """Return the width the kernel computes with: a power of two, at least 16."""
-    return max(MIN_WIDTH, _next_power_of_2(spec.hidden))
+    """Return the width the kernel computes with: 16, 32, 48 or 64."""
+    return sum(column_parts(spec))
 
 
-def launch_config(spec: SirenSpec, n_pixels: int) -> LaunchConfig:
-    """Choose the configuration for images of `n_pixels`; the batch size has no say."""
-    block = min(BLOCK_BY_WIDTH[padded_width(spec)], max(MIN_BLOCK, _next_power_of_2(n_pixels)))
-    return LaunchConfig(block=block, num_warps=4, num_stages=1)
+def launch_config(spec: SirenSpec, n_pixels: int, *, capability: int) -> LaunchConfig:
+    """Choose the configuration for images of `n_pixels`; the batch size has no say.
+
+    Args:
+        capability: major compute capability of the GPU.
+    """
+    config = MEASURED.get(capability, UNMEASURED)[padded_width(spec)]
+    return replace(config, block=min(config.block, max(MIN_BLOCK, _next_power_of_2(n_pixels))))
+
+
+@lru_cache
+def capability_of(device: torch.device) -> int:
+    """Return the major compute capability of a CUDA device, 0 for the interpreter's CPU."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
 
 
 @dataclass(frozen=True)
@@ -59,13 +96,15 @@ class RowKind:
 
 
 def kernel_constants(
-    spec: SirenSpec, images: ImageFormat, kind: RowKind, sampling: Sampling, *, exact_sine: bool, block: int
+    spec: SirenSpec, images: ImageFormat, kind: RowKind, sampling: Sampling, *, exact_sine: bool, config: LaunchConfig
 ) -> dict[str, int | bool | str]:
     """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
+    first, rest = column_parts(spec)
     return {
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
-        "PADDED": padded_width(spec),
+        "PADDED": first,
+        "REST": rest,
         "BITS": kind.bits,
         "ROW_CODES": spec.n_hidden_weights if kind.bits >= 8 else packed_bytes(spec.n_hidden_weights, kind.bits),
         "CODES_BY_IMAGE": kind.by_image,
@@ -76,7 +115,8 @@ def kernel_constants(
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,
         "EXACT_SINE": exact_sine,
-        "BLOCK": block,
+        "POLYNOMIAL_EVERY": config.polynomial_every,
+        "BLOCK": config.block,
     }
 
 

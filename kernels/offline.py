@@ -77,6 +77,7 @@ class Resources:
     stack_bytes: int
     local_bytes: int
     spill_instructions: int
+    num_warps: int
     shared_bytes: int
     ptx_lines: int
     sine_instructions: int
@@ -86,6 +87,7 @@ class Resources:
     def faults(self, target: int, *, decodes: bool = True, exact_sine: bool = False) -> list[str]:
         """Name what is over budget or missing for a target; a kernel that does not decode needs neither product nor sine."""
         most_lines = MAX_PTX_LINES if decodes else MAX_UNPACK_PTX_LINES
+        matrix = MATRIX_INSTRUCTION[target if self.num_warps >= 4 else 80]
         found = {
             f"{self.registers} registers": self.registers > MAX_REGISTERS,
             f"{self.stack_bytes} bytes of stack": self.stack_bytes > 0,
@@ -94,7 +96,7 @@ class Resources:
             f"{self.shared_bytes} bytes of shared memory": self.shared_bytes > MAX_SHARED_BYTES,
             f"{self.ptx_lines} lines of PTX": self.ptx_lines > most_lines,
             f"{self.compile_s:.0f} s to compile": self.compile_s > MAX_COMPILE_S,
-            f"no {MATRIX_INSTRUCTION[target]}": decodes and MATRIX_INSTRUCTION[target] not in self.matrix_instructions,
+            f"no {matrix}": decodes and matrix not in self.matrix_instructions,
             f"{self.sine_instructions} hardware sines": decodes and (self.sine_instructions > 0) == exact_sine,
         }
         return [what for what, over in found.items() if over]
@@ -126,11 +128,11 @@ def compile_decode(
         ValueError: if triton runs as an interpreter, which has no compiler.
     """
     images = ImageFormat(side, side, dtype, None, None, True, channels_last)
-    config = launch_config(spec, images.n_pixels)
+    config = launch_config(spec, images.n_pixels, capability=target // 10)
     n_scales = 0 if bits > 8 else scales or spec.hidden
     kind = RowKind(bits=bits, scales=n_scales, by_image=False, int8_ends=ends == torch.int8)
     sampling = Sampling(outside, torch.zeros(2), supersample)
-    constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, block=config.block)
+    constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, config=config)
     scale = torch.float32 if ends == torch.float32 else torch.float16  # as a store has them
     pointers = {
         "out_ptr": dtype,
@@ -142,9 +144,11 @@ def compile_decode(
         "affine_ptr": torch.float32,
         "edges_ptr": torch.float32,
     }
-    integers = ("n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride")
+    integers = ("n_images", "n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride")
     divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
-    options = {"num_warps": config.num_warps, "num_stages": config.num_stages, "enable_fp_fusion": True}
+    options = {
+        "num_warps": config.num_warps, "num_stages": config.num_stages, "maxnreg": config.max_registers, "enable_fp_fusion": True,
+    }  # fmt: skip
     return _compile(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
 
 
@@ -199,6 +203,7 @@ def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) 
         stack_bytes=int(usage["STACK"]),
         local_bytes=int(usage["LOCAL"]),
         spill_instructions=spills,
+        num_warps=compiled.metadata.num_warps,
         shared_bytes=compiled.metadata.shared,
         ptx_lines=ptx.count("\n"),
         sine_instructions=ptx.count("sin.approx.ftz.f32"),

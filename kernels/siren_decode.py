@@ -16,18 +16,20 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode_io import MAX_HIDDEN, MAX_INT32, ImageFormat, check_batch
-from kernels.fast_math import INTERPRETED, ROUND_TO_INTEGER, accurate_sin, fast_sin
-from kernels.launch import RowKind, kernel_constants, launch_config
+from kernels.decode_io import MAX_HIDDEN, ImageFormat, check_batch
+from kernels.fast_math import INTERPRETED, ROUND_TO_INTEGER, accurate_sin, clamp_unit, fast_sin
+from kernels.launch import LaunchConfig, RowKind, capability_of, kernel_constants, launch_config
 from kernels.rows import PackedRows, check_rows
 from kernels.sampling import Sampling
 from kernels.spec import SirenSpec
-from kernels.unpack_rows import load_codes, unpack_masked
+from kernels.unpack_rows import load_fields, to_float16, unpack_masked
+
+MAX_GRID = 65_535  # programs along the second and the third axis of a launch
 
 
 @triton.jit
-def _sin(x, EXACT_SINE: tl.constexpr):
-    return accurate_sin(x) if EXACT_SINE else fast_sin(x)
+def _sin(x, EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr):
+    return accurate_sin(x) if EXACT_SINE else fast_sin(x, POLYNOMIAL_EVERY)
 
 
 @triton.jit
@@ -57,64 +59,120 @@ def _map_pixels(i, j, affine_ptr, edges_ptr, OUTSIDE: tl.constexpr):
 
 
 @triton.jit
-def _evaluate(
-    y, x, codes_ptr, ends_ptr, scales_ptr, first_gain, bias_gain, last_gain, last_bias_gain, omega,
-    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, SCALES: tl.constexpr,
-    EXACT_SINE: tl.constexpr,
-):  # fmt: skip
-    """Return RGB and a column of padding, [BLOCK, 4], at coordinates y and x, [BLOCK].
-
-    Float32 but for the operands of `tl.dot`, which are float16; omega is folded into the gains of the sine layers.
-    """
-    n = tl.arange(0, PADDED)
+def _first_phase(y, x, n, ends_ptr, first_gain, bias_gain, HIDDEN: tl.constexpr):
+    """Return the argument of the sine in columns n of the first layer, [BLOCK, columns]; 0 in those beyond the width."""
     real = n < HIDDEN
-    bias_ptr = ends_ptr + 2 * HIDDEN + n
-    last_ptr = ends_ptr + (2 + DEPTH) * HIDDEN
-    scales_ptr += n if SCALES == HIDDEN else n * 0  # one a column, or one for all
-
-    # a padded column has weight and bias 0, so its sine is 0
     weight_y = tl.load(ends_ptr + n, mask=real, other=0.0).to(tl.float32) * first_gain
     weight_x = tl.load(ends_ptr + HIDDEN + n, mask=real, other=0.0).to(tl.float32) * first_gain
-    bias = tl.load(bias_ptr, mask=real, other=0.0).to(tl.float32) * bias_gain
-    z = y[:, None] * weight_y[None, :] + (x[:, None] * weight_x[None, :] + bias[None, :])
-    # h stays float32 between layers: carried as float16 it reaches wgmma through shared memory, a barrier a layer more
-    h = _sin(z, EXACT_SINE)  # [BLOCK, PADDED]
+    bias = tl.load(ends_ptr + 2 * HIDDEN + n, mask=real, other=0.0).to(tl.float32) * bias_gain
+    return y[:, None] * weight_y[None, :] + (x[:, None] * weight_x[None, :] + bias[None, :])
 
-    tile = n[:, None] * HIDDEN + n[None, :]
-    tile_real = real[:, None] & real[None, :]
-    for layer in range(DEPTH - 1):
-        weight = load_codes(codes_ptr, layer * (HIDDEN * HIDDEN) + tile, tile_real, BITS)
-        bias = tl.load(bias_ptr + (layer + 1) * HIDDEN, mask=real, other=0.0).to(tl.float32) * bias_gain
-        z = tl.dot(h.to(tl.float16), weight)
-        if SCALES > 0:
-            scale = tl.load(scales_ptr + layer * SCALES, mask=real, other=0.0).to(tl.float32) * omega
-            z = z * scale[None, :] + bias[None, :]
-        else:
-            z = z * omega + bias[None, :]
-        h = _sin(z, EXACT_SINE)
 
+@triton.jit
+def _hidden_weight(codes_ptr, layer, k, n, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, BITS: tl.constexpr):
+    """Return the fields of the codes in rows k and columns n of a hidden layer, 0 beyond the width and behind the last layer."""
+    real = (k < HIDDEN)[:, None] & (n < HIDDEN)[None, :] & (layer < DEPTH - 1)
+    return load_fields(codes_ptr, layer * (HIDDEN * HIDDEN) + k[:, None] * HIDDEN + n[None, :], real, BITS)
+
+
+@triton.jit
+def _gain_and_bias(n, layer, ends_ptr, scales_ptr, bias_gain, omega, HIDDEN: tl.constexpr, SCALES: tl.constexpr):
+    """Return what columns n of a hidden layer are multiplied by, and what is added then."""
+    real = n < HIDDEN
+    bias = tl.load(ends_ptr + (3 + layer) * HIDDEN + n, mask=real, other=0.0).to(tl.float32) * bias_gain
+    gain = omega
+    if SCALES > 0:
+        column = n if SCALES == HIDDEN else n * 0  # one a column, or one for all
+        gain = (tl.load(scales_ptr + layer * SCALES + column, mask=real, other=0.0).to(tl.float32) * omega)[None, :]
+    return gain, bias[None, :]
+
+
+@triton.jit
+def _last_weight(last_ptr, k, rgb, HIDDEN: tl.constexpr):
     c = tl.arange(0, 4)
-    rgb = c < 3
-    weight = tl.load(last_ptr + n[:, None] * 3 + c[None, :], mask=real[:, None] & rgb[None, :], other=0.0).to(tl.float16)
+    there = (k < HIDDEN)[:, None] & rgb[None, :]
+    return tl.load(last_ptr + k[:, None] * 3 + c[None, :], mask=there, other=0.0).to(tl.float16)
+
+
+@triton.jit
+def _evaluate(
+    y, x, codes_ptr, ends_ptr, scales_ptr, known, first_gain, bias_gain, last_gain, last_bias_gain, omega,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, REST: tl.constexpr, BITS: tl.constexpr,
+    SCALES: tl.constexpr, EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr,
+):  # fmt: skip
+    """Return RGB in [0, 1] and a column of padding, [BLOCK, 4], at coordinates y and x, [BLOCK]; black if not `known`.
+
+    Float32 but for the operands of `tl.dot`, which are float16; omega is folded into the gains of the sine layers. A layer has
+    PADDED columns and, where that is less than its width, REST more in tensors of their own: 40 as 32 and 16, in place of 64.
+    """
+    n, m = tl.arange(0, PADDED), PADDED + tl.arange(0, REST if REST > 0 else 1)
+    weight = _hidden_weight(codes_ptr, 0, n, n, DEPTH, HIDDEN, BITS)
+    if REST > 0:
+        weight_nm = _hidden_weight(codes_ptr, 0, n, m, DEPTH, HIDDEN, BITS)
+        weight_mn = _hidden_weight(codes_ptr, 0, m, n, DEPTH, HIDDEN, BITS)
+        weight_mm = _hidden_weight(codes_ptr, 0, m, m, DEPTH, HIDDEN, BITS)
+        h_m = _sin(_first_phase(y, x, m, ends_ptr, first_gain, bias_gain, HIDDEN), EXACT_SINE, POLYNOMIAL_EVERY)
+    # h stays float32 between layers: carried as float16 it reaches wgmma through shared memory, a barrier a layer more
+    h = _sin(_first_phase(y, x, n, ends_ptr, first_gain, bias_gain, HIDDEN), EXACT_SINE, POLYNOMIAL_EVERY)  # [BLOCK, PADDED]
+
+    for layer in range(DEPTH - 1):
+        operand = h.to(tl.float16)
+        z = tl.dot(operand, to_float16(weight, BITS))
+        if REST > 0:
+            operand_m = h_m.to(tl.float16)
+            z = tl.dot(operand_m, to_float16(weight_mn, BITS), acc=z)
+            z_m = tl.dot(operand, to_float16(weight_nm, BITS))
+            z_m = tl.dot(operand_m, to_float16(weight_mm, BITS), acc=z_m)
+        # the weights of the next layer travel while the sines of this one are taken
+        weight = _hidden_weight(codes_ptr, layer + 1, n, n, DEPTH, HIDDEN, BITS)
+        if REST > 0:
+            weight_nm = _hidden_weight(codes_ptr, layer + 1, n, m, DEPTH, HIDDEN, BITS)
+            weight_mn = _hidden_weight(codes_ptr, layer + 1, m, n, DEPTH, HIDDEN, BITS)
+            weight_mm = _hidden_weight(codes_ptr, layer + 1, m, m, DEPTH, HIDDEN, BITS)
+            gain, bias = _gain_and_bias(m, layer, ends_ptr, scales_ptr, bias_gain, omega, HIDDEN, SCALES)
+            h_m = _sin(z_m * gain + bias, EXACT_SINE, POLYNOMIAL_EVERY)
+        gain, bias = _gain_and_bias(n, layer, ends_ptr, scales_ptr, bias_gain, omega, HIDDEN, SCALES)
+        h = _sin(z * gain + bias, EXACT_SINE, POLYNOMIAL_EVERY)
+
+    last_ptr, c = ends_ptr + (2 + DEPTH) * HIDDEN, tl.arange(0, 4)
+    rgb = (c < 3) & known
+    value = tl.dot(h.to(tl.float16), _last_weight(last_ptr, n, rgb, HIDDEN))
+    if REST > 0:
+        value = tl.dot(h_m.to(tl.float16), _last_weight(last_ptr, m, rgb, HIDDEN), acc=value)
     bias = tl.load(last_ptr + 3 * HIDDEN + c, mask=rgb, other=0.0).to(tl.float32) * last_bias_gain
-    value = tl.dot(h.to(tl.float16), weight) * last_gain + bias[None, :]
-    value = tl.where(value == value, value, 0.0)  # NaN: tl.maximum drops it or keeps it, by version and backend
-    return tl.minimum(tl.maximum(value, 0.0), 1.0)
+    return clamp_unit(value * last_gain + bias[None, :])
 
 
-@triton.jit(do_not_specialize=["n_rows", "width", "scales_stride", "affine_stride", "edges_stride"])
+@triton.jit
+def _places(block, width, inverse_width, BLOCK: tl.constexpr):
+    """Return the rows and columns of a block's pixels, float32 [BLOCK].
+
+    One division of integers a program; a pixel's own is a product with 1 / width, rounded. It is exact while a block ends less
+    than 2^22 pixels after the row in which it begins.
+    """
+    first = block * BLOCK
+    top = first // width
+    column = (first - top * width + tl.arange(0, BLOCK)).to(tl.float32)
+    # column / width lies at least 1 / 2 width from where the rounding of column / width - 1/2 + 1 / 2 width changes
+    rows = (column * inverse_width + (0.5 * inverse_width - 0.5) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
+    return top.to(tl.float32) + rows, column - rows * width.to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["n_images", "n_rows", "width", "scales_stride", "affine_stride", "edges_stride"])
 def _decode_siren_kernel(
     out_ptr, codes_ptr, ends_ptr, scales_ptr, end_scales_ptr, ids_ptr, affine_ptr, edges_ptr,
-    n_rows, n_pixels, width, scales_stride, affine_stride, edges_stride,
+    n_images, n_rows, n_pixels, width, inverse_width, scales_stride, affine_stride, edges_stride,
     omega, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
-    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, ROW_CODES: tl.constexpr,
-    CODES_BY_IMAGE: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, EXACT_SINE: tl.constexpr,
-    OUTSIDE: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, REST: tl.constexpr, BITS: tl.constexpr,
+    ROW_CODES: tl.constexpr, CODES_BY_IMAGE: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, EXACT_SINE: tl.constexpr,
+    POLYNOMIAL_EVERY: tl.constexpr, OUTSIDE: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Decode BLOCK pixels of one image."""
-    n_blocks = tl.cdiv(n_pixels, BLOCK)
-    image = (tl.program_id(0) // n_blocks).to(tl.int64)
-    pixel = (tl.program_id(0) % n_blocks) * BLOCK + tl.arange(0, BLOCK)
+    block = tl.program_id(0)
+    image = tl.program_id(1).to(tl.int64) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
+    if image >= n_images:
+        return
     row = tl.load(ids_ptr + image)
     known = (row >= 0) & (row < n_rows)
     row = tl.where(known, row, 0)  # an unknown id reads row 0 and writes black
@@ -131,16 +189,15 @@ def _decode_siren_kernel(
 
     affine_ptr += image * affine_stride
     edges_ptr += image * edges_stride
-    top = (pixel // width).to(tl.float32)
-    left = (pixel % width).to(tl.float32)
+    top, left = _places(block, width, inverse_width, BLOCK)
     # a single sample is no loop: that would take 10 more registers at width 32
     if SUPERSAMPLE == 1:
         y, x, inside = _map_pixels(top, left, affine_ptr, edges_ptr, OUTSIDE)
         rgb = _evaluate(
-            y, x, codes_ptr, ends_ptr, scales_ptr, first_gain, bias_gain, last_gain, last_bias_gain, omega,
-            DEPTH, HIDDEN, PADDED, BITS, SCALES, EXACT_SINE,
+            y, x, codes_ptr, ends_ptr, scales_ptr, known, first_gain, bias_gain, last_gain, last_bias_gain, omega,
+            DEPTH, HIDDEN, PADDED, REST, BITS, SCALES, EXACT_SINE, POLYNOMIAL_EVERY,
         )  # fmt: skip
-        value = tl.where((inside & known)[:, None], rgb, 0.0)
+        value = tl.where(inside[:, None], rgb, 0.0) if OUTSIDE == "zero" else rgb
     else:
         value = tl.zeros([BLOCK, 4], tl.float32)
         for sample in range(SUPERSAMPLE * SUPERSAMPLE):
@@ -148,10 +205,10 @@ def _decode_siren_kernel(
             j = left + ((sample % SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
             y, x, inside = _map_pixels(i, j, affine_ptr, edges_ptr, OUTSIDE)
             rgb = _evaluate(
-                y, x, codes_ptr, ends_ptr, scales_ptr, first_gain, bias_gain, last_gain, last_bias_gain, omega,
-                DEPTH, HIDDEN, PADDED, BITS, SCALES, EXACT_SINE,
+                y, x, codes_ptr, ends_ptr, scales_ptr, known, first_gain, bias_gain, last_gain, last_bias_gain, omega,
+                DEPTH, HIDDEN, PADDED, REST, BITS, SCALES, EXACT_SINE, POLYNOMIAL_EVERY,
             )  # fmt: skip
-            value += tl.where((inside & known)[:, None], rgb, 0.0)
+            value += tl.where(inside[:, None], rgb, 0.0) if OUTSIDE == "zero" else rgb
         value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
     if ROUND:
         value = (value * 255.0 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
@@ -159,6 +216,7 @@ def _decode_siren_kernel(
     gain = tl.where(c == 0, gain_0, tl.where(c == 1, gain_1, gain_2))
     shift = tl.where(c == 0, shift_0, tl.where(c == 1, shift_1, shift_2))
     value = value * gain[None, :] + shift[None, :]
+    pixel = block * BLOCK + tl.arange(0, BLOCK)
     offset = pixel[:, None] * 3 + c[None, :] if CHANNELS_LAST else c[None, :] * n_pixels + pixel[:, None]
     out_ptr += image * 3 * n_pixels
     tl.store(out_ptr + offset, value.to(out_ptr.dtype.element_ty), mask=(pixel < n_pixels)[:, None] & (c < 3)[None, :])
@@ -215,10 +273,11 @@ def decode_siren(
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (decode_siren_torch takes any)")
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (decode_siren_torch runs on any)")
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
-        return _launch(rows, ids, affine, spec=spec, images=images, sampling=sampling, exact_sine=exact_sine)
+        config = launch_config(spec, images.n_pixels, capability=capability_of(rows.device))
+        return launch_decode(rows, ids, affine, spec=spec, images=images, sampling=sampling, exact_sine=exact_sine, config=config)
 
 
-def _launch(
+def launch_decode(
     rows: PackedRows,
     ids: Tensor,
     affine: Tensor,
@@ -227,15 +286,17 @@ def _launch(
     images: ImageFormat,
     sampling: Sampling,
     exact_sine: bool,
+    config: LaunchConfig,
 ) -> Tensor:
-    config = launch_config(spec, images.n_pixels)
-    n_programs = len(ids) * triton.cdiv(images.n_pixels, config.block)
-    require(n_programs <= MAX_INT32, "B x height x width", len(ids) * images.n_pixels, f"under 2^31 blocks of {config.block}")
+    """Launch the kernel by a configuration, on inputs that have been checked."""
+    layers = triton.cdiv(len(ids), MAX_GRID)
+    require(layers <= MAX_GRID, "ids.shape", tuple(ids.shape), f"at most {MAX_GRID}^2 images")
+    grid = (triton.cdiv(images.n_pixels, config.block), triton.cdiv(len(ids), layers), layers)
     gains, shifts = images.gains_and_shifts()
-    constants = kernel_constants(spec, images, RowKind.of(rows, spec), sampling, exact_sine=exact_sine, block=config.block)
+    constants = kernel_constants(spec, images, RowKind.of(rows, spec), sampling, exact_sine=exact_sine, config=config)
     codes = rows.codes if rows.masks is None else unpack_masked(rows, ids, spec)
     out, edges = images.empty(len(ids), rows.device), sampling.edges
-    _decode_siren_kernel[(n_programs,)](
+    _decode_siren_kernel[grid](
         out,
         codes,
         rows.ends,
@@ -244,9 +305,11 @@ def _launch(
         ids,
         affine,
         affine if edges is None else edges,
+        len(ids),
         len(rows),
         images.n_pixels,
         images.width,
+        1.0 / images.width,
         0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1],
         6 if affine.ndim == 3 else 0,
         2 if edges is not None and edges.ndim == 2 else 0,
@@ -256,6 +319,7 @@ def _launch(
         **constants,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
+        maxnreg=config.max_registers,
         enable_fp_fusion=True,
     )
     return out

@@ -17,15 +17,15 @@ BLOCK = 1024  # weights a program, a multiple of 8
 
 
 @triton.jit
-def load_codes(codes_ptr, index, real, BITS: tl.constexpr):
-    """Return the codes at these places of a row, float16; `real` masks the loads.
+def load_fields(codes_ptr, index, real, BITS: tl.constexpr):
+    """Return what `to_float16` makes the codes at these places of a row of: their bits, few of a register; `real` masks the loads.
 
     At 3, 5, 6 and 7 bits a code may reach into the next byte, read for those codes alone: behind the last row is nothing.
     """
     if BITS >= 16:
-        codes = tl.load(codes_ptr + index, mask=real, other=0.0).to(tl.float16)
+        field = tl.load(codes_ptr + index, mask=real, other=0.0).to(tl.float16)
     elif BITS == 8:
-        codes = tl.load(codes_ptr + index, mask=real, other=0).to(tl.int8, bitcast=True).to(tl.float16)
+        field = tl.load(codes_ptr + index, mask=real, other=0)
     else:
         bit = index * BITS
         shift = bit & 7
@@ -33,7 +33,22 @@ def load_codes(codes_ptr, index, real, BITS: tl.constexpr):
         if 8 % BITS != 0:
             reaches = real & (shift > 8 - BITS)
             pair |= tl.load(codes_ptr + (bit >> 3) + 1, mask=reaches, other=0).to(tl.int32) << 8
-        codes = ((pair << (32 - BITS - shift)) >> (32 - BITS)).to(tl.float16)  # the sign bit goes to the top and is spread
+        field = ((pair >> shift) & ((1 << BITS) - 1)).to(tl.uint8)
+    return field
+
+
+@triton.jit
+def to_float16(field, BITS: tl.constexpr):
+    """Return the codes of fields: float16, of BITS bits in two's complement.
+
+    Not by a conversion, which the unit of the sines would do: with its sign bit flipped, a field is the low bits of the float16
+    1024 + 2^(BITS - 1) + code.
+    """
+    if BITS >= 16:
+        codes = field
+    else:
+        offset: tl.constexpr = 1024.0 + (1 << (BITS - 1))
+        codes = ((field.to(tl.int16) ^ (1 << (BITS - 1))) | 0x6400).to(tl.float16, bitcast=True) - offset
     return codes
 
 
@@ -82,7 +97,7 @@ def _unpack_rows_kernel(
     there = index < N_CODES
     kept = (tl.load(masks_ptr + (index >> 3), mask=there, other=0).to(tl.int32) >> (index & 7)) & 1
     rank = before + tl.cumsum(kept, axis=0) - 1
-    codes = load_codes(codes_ptr, rank, there & (kept == 1), BITS).to(tl.int8)
+    codes = to_float16(load_fields(codes_ptr, rank, there & (kept == 1), BITS), BITS).to(tl.int8)
     tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=there)
 
 

@@ -70,13 +70,14 @@ def test_a_kernel_compiles_within_its_budgets_to_the_instructions_it_should(repo
 
 
 def test_what_is_over_budget_or_missing_is_named():
-    good = Resources(80, 0, 0, 0, 2048, 1400, 64, ("wgmma.mma_async",), 2.0)
+    good = Resources(80, 0, 0, 0, 4, 2048, 1400, 64, ("wgmma.mma_async",), 2.0)
     assert good.faults(90) == []
     worse = {"registers": 256, "stack_bytes": 8, "local_bytes": 8, "spill_instructions": 2, "shared_bytes": 50_000,
              "ptx_lines": 9000, "sine_instructions": 0, "matrix_instructions": (), "compile_s": 21.0}  # fmt: skip
     for name, value in worse.items():
         assert len(dataclasses.replace(good, **{name: value}).faults(90)) == 1, name
     assert good.faults(100) == ["no tcgen05.mma"]
+    assert dataclasses.replace(good, num_warps=2).faults(90) == ["no mma.sync"]
     assert good.faults(90, exact_sine=True) == ["64 hardware sines"]
     assert dataclasses.replace(good, sine_instructions=0, matrix_instructions=()).faults(90, decodes=False) == [
         "1400 lines of PTX"

@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
 from kernels.rows import PackedRows
-from kernels.siren_decode import decode_siren
+from kernels.siren_decode import _places, decode_siren
 from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec, end_sections
 from rapid_inr.coords import pixel_affine
@@ -18,7 +20,11 @@ from tests.tolerances import FAST_TWIN_RGB, KERNEL_RGB
 interpreter_warnings = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 IMAGE_SIZES = itertools.cycle([(5, 7), (1, 1), (33, 17), (16, 16)])  # under a block, one pixel, ragged blocks, whole blocks
-SIZES = [(d, h, *next(IMAGE_SIZES)) for h in (1, 7, 13, 16, 24, 32, 40, 64) for d in ((1, 2, 3, 5) if h in (13, 16) else (2, 3))]
+SIZES = [
+    (d, h, *next(IMAGE_SIZES))
+    for h in (1, 7, 13, 16, 24, 32, 33, 40, 48, 64)
+    for d in ((1, 2, 3, 5) if h in (13, 16) else (2, 3))
+]
 
 
 @pytest.fixture(params=[decode_siren, decode_siren_torch], ids=["kernel", "twin"])
@@ -40,6 +46,30 @@ def oracle(batch, **changes):
 def test_the_kernel_is_the_float64_twin(device, depth, hidden, height, width):
     batch = random_batch(SirenSpec(depth, hidden, 12.0), device, height=height, width=width, ids=(3, 0), seed=depth * hidden)
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+def test_a_batch_of_more_images_than_a_grid_is_high_is_decoded_whole(monkeypatch, device):
+    monkeypatch.setattr("kernels.siren_decode.MAX_GRID", 3)
+    batch = random_batch(SirenSpec(2, 8, 12.0), device, height=5, width=17, ids=(3, 0, 1, 2, 0, 2, 3))  # 3 layers of 3, 2 over
+    torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+@triton.jit
+def _write_places(out_ptr, first_block, width, inverse_width, BLOCK: tl.constexpr):
+    rows, columns = _places(first_block + tl.program_id(0), width, inverse_width, BLOCK)
+    place = tl.program_id(0) * 2 * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out_ptr + place, rows)
+    tl.store(out_ptr + place + BLOCK, columns)
+
+
+@pytest.mark.parametrize("block", [64, 256])
+@pytest.mark.parametrize("width", [1, 3, 32, 97, 224, 255, 256, 257, 4095, 100_003, 4_000_000])
+def test_a_pixel_has_its_row_and_column_at_any_width(device, width, block):
+    for first in (0, max(0, width // block - 2), (5 * width + 7) // block):  # the image's start, a row's end, further down
+        found = torch.empty(8, 2, block, device=device)
+        _write_places[(8,)](found, first, width, 1.0 / width, BLOCK=block)
+        pixels = torch.arange(first * block, (first + 8) * block).view(8, block)
+        assert torch.equal(found.long().cpu(), torch.stack([pixels // width, pixels % width], 1))
 
 
 KINDS = {
