@@ -26,6 +26,8 @@ from rapid_inr.metrics import bpp, rgb_pct
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
 
+WIDTH = 200  # pixels that a picture has at least, and its caption under it
+
 
 @dataclass(frozen=True)
 class Held:
@@ -81,6 +83,12 @@ def curves_of(rows: Sequence[Held], *, dataset: str) -> list[Curve]:
     return [Curve(dataset, label, kinds[label], tuple(some)) for label, some in points.items()]
 
 
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture wide enough for its caption, each pixel repeated."""
+    factor = -(-WIDTH // pixels.shape[1])
+    return pixels.repeat(factor, 0).repeat(factor, 1)
+
+
 def write_rows(path: Path, rows: Sequence[Held]) -> None:
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
@@ -106,12 +114,11 @@ def run_sheet(cfg: DictConfig) -> None:
         captions = [f"{row.setting}, {row.codec[4:]}: {row.n_bytes:,.0f} bytes, {row.psnr_db:.1f} dB" for row in inrs]
         name = source.name_of(int(source.ids[0]))
         title = f"{source.name} {name}: the original and {len(inrs)} INRs of it"
-        contact_sheet(
-            run.picture("sheet.png"), [original, *(pixels for _, pixels in found)], ["original", *captions], title=title
-        )
+        pictures = [enlarged(pixels) for pixels in (original, *(pixels for _, pixels in found))]
+        contact_sheet(run.picture("sheet.png"), pictures, ["original", *captions], title=title)
         try:
             curves = curves_of(rows, dataset=source.name)
-            rate_distortion_figure(run.picture("curve.png"), curves, title=f"{source.name} {name}: quality and memory")
+            rate_distortion_figure(run.picture("curve.png"), curves, title=f"{source.name} {name}, a store's header not counted")
         except ImportError as error:
             run.warn("no_figure", str(error))
         run.metrics |= {"images": 1, "points": [asdict(row) for row in inrs]}
