@@ -44,6 +44,7 @@ def test_a_page_takes_nothing_from_elsewhere(shown):
 def test_texts_are_texts_whatever_is_in_them(shown):
     assert "<title>Results &amp; &lt;more&gt;</title>" in shown
     assert "<h2>The &lt;first&gt;</h2>" in shown
+    assert "<h3>a &amp; b</h3>" in shown
     assert "<code>x&lt;y</code>" in shown
     assert "of &lt;10&gt;" in shown
     assert "<summary>more &amp; more</summary>" in shown

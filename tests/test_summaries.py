@@ -87,6 +87,13 @@ def test_a_term_finds_the_point_of_another_command():
     assert evaluate(payback, speed, [other, speed]) is None
 
 
+def test_a_point_without_the_label_that_a_term_fixes_is_not_meant():
+    own, plain = point(dataset="a", arm="INR", top1_pct=90.0), point(dataset="a", top1_pct=50.0)
+    raw = point(dataset="a", arm="raw", top1_pct=91.0)
+    assert evaluate(LOST, own, [plain, own, raw]) == 1.0
+    assert evaluate(LOST, own, [plain, own]) is None
+
+
 def test_two_points_that_fit_a_term_are_named():
     with pytest.raises(
         ValueError, match="top1_pct of arm=INR beside train-a-raw-1 may be that of train-a-INR-s-1 or train-a-INR-l-1"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import measured
-from tests.experiments.sample_runs import EXPERIMENT, write_sample
+from tests.experiments.sample_runs import EXPERIMENT, write_point, write_sample
 from tests.pages import read_page
 
 pytest.importorskip("matplotlib")
@@ -50,6 +50,15 @@ def test_the_page_shows_claims_tables_curves_machines_and_warnings(command, samp
     assert "up to 1.2x" in section(text, "paper")
 
 
+def test_a_card_shows_the_best_row_and_whether_all_are_within_the_claim(command, sample):
+    for name, share in (("c", 7.0), ("d", 4.97)):
+        write_point(sample / "sample" / f"encode-{name}", "encode", {"dataset": name}, rgb_pct=share)
+    assert command("report", "root=runs")[0] == 0
+    claims = section(Path("report.html").read_text(encoding="utf-8"), "claims")
+    assert '<div class="card some"><p class="what">Stored dataset, of its raw RGB bytes</p><p class="figure">4.96%</p>' in claims
+    assert "Within it: 2 of 3 rows. The best: dataset a, at scale cpu." in claims
+
+
 def test_pictures_that_runs_have_left_are_shown_up_to_a_number(command, sample, tmp_path):
     for name in ("raw-a-0", "raw-a-1", "inr-a-s-0"):
         Image.new("RGB", (3, 3)).save(sample / "sample" / name / "masks.png")
@@ -59,6 +68,7 @@ def test_pictures_that_runs_have_left_are_shown_up_to_a_number(command, sample, 
     text = Path("report.html").read_text(encoding="utf-8")
     assert "<summary>Pictures of 2 of 3 runs</summary>" in text
     assert text.count(": masks</figcaption>") == 2
+    assert ": curves</figcaption>" not in text
     assert "own.png" in section(text, "pictures")
 
 
