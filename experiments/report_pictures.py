@@ -20,7 +20,6 @@ from rapid_inr.html_report import folded, picture
 from rapid_inr.summaries import UNNAMED
 
 DRAWN_ANEW = "curves.png"  # from the epochs on record
-FOLDED = 2  # runs whose pictures a page shows at once; those of more are folded
 MAX_CURVES = 10  # in one figure
 Epochs = list[dict[str, Any]]
 
@@ -109,11 +108,16 @@ def _curves(curves: Mapping[str, Epochs], title: str, *, note: str = "") -> list
 
 
 def sheets(folders: Sequence[Path], *, limit: int) -> list[str]:
-    """Return the pictures that runs have left in their folders, those of `limit` runs at most."""
+    """Return the pictures that runs have left in their folders, those of `limit` runs at most, all but the first run's folded."""
     found = {folder: [path for path in sorted(folder.glob("*.png")) if path.name != DRAWN_ANEW] for folder in folders}
     found = {folder: paths for folder, paths in found.items() if paths}
-    shown = list(found)[:limit]
-    pictures = [picture(path, f"{folder.name}: {path.stem.replace('_', ' ')}") for folder in shown for path in found[folder]]
-    if not shown or len(found) <= FOLDED:
-        return pictures
-    return [folded(f"Pictures of {len(shown)} of {len(found)} runs", *pictures)]
+    shown = [
+        [picture(path, f"{folder.name}: {path.stem.replace('_', ' ')}") for path in paths]
+        for folder, paths in list(found.items())[:limit]
+    ]
+    if len(shown) < 2:
+        return shown[0] if shown else []
+    return [
+        *shown[0],
+        folded(f"Pictures of {len(shown) - 1} more of {len(found)} runs", *(p for some in shown[1:] for p in some)),
+    ]

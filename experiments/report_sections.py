@@ -27,13 +27,15 @@ TITLES = {
     "demo": "The demo", "encode": "Encoding", "train": "Training", "benchmark": "Speed of fitting",
     "benchmark_decode": "Speed of decoding",
 }  # fmt: skip
+PROVES_NOTHING = "smoke"  # the scale that shows that an experiment runs
+FITTED_OR_TRAINED = ("encode", "train")  # commands whose pictures come after those of commands that are there for them
 UNFOLDED = 24  # rows of a table that a page shows at once
 SHOWN_VERSIONS = ("python", "torch", "triton", "numpy")
 
 
 def claims_section(paper: Mapping[str, PaperNumber], made: Sequence[MadeTable]) -> Section:
     """Return what the paper claims, and in how many rows ours is within it."""
-    rows = [(one.measured.scale, row) for one in made for row in one.claims]
+    rows = [(one.measured.scale, row) for one in made if one.measured.scale != PROVES_NOTHING for row in one.claims]
     shown = [_card(number, [pair for pair in rows if pair[1].number == number]) for number in paper.values() if number.is_claim]
     note = (
         "A number is within a claim where it is no worse than what the paper says, without rounding in its favour. Of a maximum "
@@ -69,7 +71,8 @@ def experiment_section(name: str, made: Sequence[MadeTable], *, out: Path, sheet
         parts.append(table(grid) if len(grid.rows) <= UNFOLDED else folded(f"All {len(grid.rows)} rows", table(grid)))
         parts += table_pictures(one)
     for measured in {id(one.measured): one.measured for one in made}.values():
-        folders = [measured.root / point.run for point in finished(measured.points)]
+        pictured = sorted(finished(measured.points), key=lambda point: point.verb in FITTED_OR_TRAINED)
+        folders = [measured.root / point.run for point in pictured]
         if measured.name == "rate_distortion":
             parts += rate_distortion_pictures(measured)
         parts += [*experiment_curves(measured), *sheets(folders, limit=sheets_shown)]

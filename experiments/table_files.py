@@ -140,6 +140,7 @@ def draw(path: Path, made: MadeTable, lines: Mapping[str, Line]) -> None:
     known = claimed is not None and isinstance(claimed.value, int | float)
     table_figure(
         path, lines, x_label=columns.get(figure.x, figure.x), y_label=columns[figure.y], title=made.spec.title, log=figure.log,
+        legend=", ".join(figure.line),
         reference=(f"the paper: {claimed.text}", claimed.value) if known else None,
     )  # fmt: skip
 

@@ -140,7 +140,8 @@ def number_text(value: float, digits: int, *, sign: str = "") -> str:
 def _summary(summary: Summary | None, digits: int, *, count: bool = False) -> str:
     if summary is None:
         return ABSENT
-    spread = "" if summary.std is None else f" ± {number_text(summary.std, digits)}"
+    told = summary.std is not None and (count or summary.std > 0)  # that all runs of a row are equal is no news in every cell
+    spread = "" if not told else f" ± {number_text(summary.std, digits)}"
     return number_text(summary.mean, digits) + spread + (f" ({summary.n})" if count else "")
 
 

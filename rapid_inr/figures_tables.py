@@ -26,6 +26,7 @@ def table_figure(
     title: str,
     reference: tuple[str, float] | None = None,
     log: bool = False,
+    legend: str = "",
 ) -> None:
     """Draw means over `x`, with standard deviations where there are any: lines where all of `x` are numbers.
 
@@ -35,6 +36,7 @@ def table_figure(
         lines: by label; of each, x and what was measured there.
         reference: name and value of what a dashed line stands for.
         log: whether numbers on x are spaced by their logarithm.
+        legend: what the labels of the lines are of.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
@@ -52,11 +54,13 @@ def table_figure(
     axes.grid(alpha=0.3, axis="y")
     axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1 or reference is not None:
-        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+        figure.legend(loc="outside right upper", title=legend, fontsize=8, title_fontsize=8, frameon=False, alignment="left")
     save_figure(path, canvas)
 
 
 def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     for i, (label, line) in enumerate(lines.items()):
         line = sorted(line, key=lambda point: point[0])
         caps = 3 if any(y.std for _, y in line) else 0
@@ -66,6 +70,9 @@ def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
         )  # fmt: skip
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_locator(LogLocator(subs=()))
     elif all(float(x).is_integer() for line in lines.values() for x, _ in line):
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 

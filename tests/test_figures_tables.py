@@ -36,6 +36,13 @@ def test_numbers_on_x_are_a_line_whatever_their_order(tmp_path):
     assert left > right + 200  # it rises
 
 
+def test_a_logarithm_spaces_numbers_by_their_ratio(tmp_path):
+    pixels = drawn(tmp_path / "a.png", {"a": [(10.0, one(1.0)), (100.0, one(2.0)), (1000.0, one(2.0))]}, log=True)
+    rows, columns = coloured(pixels, 0)
+    flat = columns[rows == rows[columns > columns.max() - 20].min() + 3]  # where the line has reached its height
+    assert np.ptp(flat) / np.ptp(columns) == pytest.approx(0.5, abs=0.05)
+
+
 def test_words_on_x_are_bars_from_zero_or_dots_where_bars_would_be_alike(tmp_path):
     bars = drawn(tmp_path / "bars.png", {"a": [("raw", one(10.0)), ("INR", one(3.0))]})
     dots = drawn(tmp_path / "dots.png", {"a": [("raw", one(93.0)), ("INR", one(92.0))]})

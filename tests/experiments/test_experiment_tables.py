@@ -79,6 +79,11 @@ def test_a_point_beyond_those_that_the_file_asks_for_is_a_row_too(sample):
     assert [row.labels for row in made_tables("sample", sample)[0].rows] == [{"dataset": "a"}, {"dataset": "b"}, {"dataset": "c"}]
 
 
+def test_runs_that_are_equal_have_no_deviation_to_speak_of(sample):
+    write_point(sample / "sample" / "raw-b-1", "train", {"dataset": "b", "seed": "1", "arm": "raw"}, top1_pct=70.0)
+    assert "| b | raw | — | 70.00 | — | [1](" in markdown_of(made_tables("sample", sample), linked_from=Path())
+
+
 def test_a_table_is_written_in_every_form(sample):
     pytest.importorskip("matplotlib")
     assert write_tables(made_tables("sample", sample), Path("out")) == [Path("out/sample/cpu")]

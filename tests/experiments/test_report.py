@@ -59,6 +59,15 @@ def test_a_card_shows_the_best_row_and_whether_all_are_within_the_claim(command,
     assert "Within it: 2 of 3 rows. The best: dataset a, at scale cpu." in claims
 
 
+def test_the_smoke_scale_proves_no_claim(command, sample):
+    for path in sample.rglob("point.json"):
+        path.write_text(path.read_text().replace('"cpu"', '"smoke"'))
+    assert command("report", "root=runs")[0] == 0
+    text = Path("report.html").read_text(encoding="utf-8")
+    assert section(text, "claims").count("Not measured yet.") == 4
+    assert "Scale smoke" in section(text, "experiment-sample")
+
+
 def test_pictures_that_runs_have_left_are_shown_up_to_a_number(command, sample, tmp_path):
     for name in ("raw-a-0", "raw-a-1", "inr-a-s-0"):
         Image.new("RGB", (3, 3)).save(sample / "sample" / name / "masks.png")
@@ -66,7 +75,7 @@ def test_pictures_that_runs_have_left_are_shown_up_to_a_number(command, sample, 
     Image.new("RGB", (3, 3)).save(tmp_path / "own.png")
     assert command("report", "root=runs", "sheets=2", "pictures=[own.png]")[0] == 0
     text = Path("report.html").read_text(encoding="utf-8")
-    assert "<summary>Pictures of 2 of 3 runs</summary>" in text
+    assert "<summary>Pictures of 1 more of 3 runs</summary>" in text
     assert text.count(": masks</figcaption>") == 2
     assert ": curves</figcaption>" not in text
     assert "own.png" in section(text, "pictures")
