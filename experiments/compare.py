@@ -9,7 +9,6 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from experiments.cli import main
-from experiments.points import quoted
 from rapid_inr.compare.baseline import against, baselines
 from rapid_inr.compare.curves import draw_curves
 from rapid_inr.compare.groups import SEEDS, differing, headlines, in_order, metrics_of, rows_of
@@ -20,6 +19,7 @@ from rapid_inr.compare.wandb_runs import is_wandb, read_wandb
 from rapid_inr.compare.where import known_keys, matching, parse, resolve
 
 TEXTS = ("root", "where", "group_by", "metric", "baseline", "sort", "plot")  # whatever is in them, they are texts to Hydra
+UNEXPLAINED = {"failed": "no error on record", "interrupted": "no error on record", "dead": "its process is gone"}
 MOST_NAMED = 5  # runs that a warning names
 
 
@@ -30,7 +30,10 @@ def as_texts(arguments: Sequence[str]) -> list[str]:
 
 def _as_text(key: str, sign: str, value: str) -> str:
     plain = key in TEXTS and sign and value not in ("", "null") and value[0] not in "'\"["
-    return f"{key}={quoted(value)}" if plain else key + sign + value
+    if not plain:
+        return key + sign + value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"  # a number too, as a baseline may be
 
 
 def names(cfg: DictConfig, key: str) -> list[str] | None:
@@ -75,8 +78,8 @@ def compared(cfg: DictConfig, verb: str, runs: Sequence[LoggedRun]) -> Compariso
 def warn_of_limits(comparison: Comparison) -> None:
     """Say on stderr what a table does not: runs that came to nothing, and what makes numbers hard to compare."""
     verb, runs = comparison.verb, [run for row in comparison.rows for run in row.runs]
-    lost = [run for run in runs if run.status in ("failed", "interrupted", "dead")]
-    _warn("not_finished", [f"{run.run}: {run.status}, {run.facts.get('error', 'no error on record')}" for run in lost])
+    lost = [run for run in runs if run.status in UNEXPLAINED]
+    _warn("not_finished", [f"{run.run}: {run.status}, {run.facts.get('error', UNEXPLAINED[run.status])}" for run in lost])
     finished = [run for run in runs if run.status == "finished"]
     unknown = sum(run.code is None for run in finished)
     if unknown and len(finished) > 1:
@@ -107,6 +110,8 @@ def _warn(name: str, messages: Sequence[str]) -> None:
 def run_compare(cfg: DictConfig) -> None:
     if cfg.format not in FORMATS:
         raise ValueError(f"format is {cfg.format!r}, expected one of {', '.join(FORMATS)}")
+    if not isinstance(cfg.any_code, bool):
+        raise ValueError(f"any_code is {cfg.any_code!r}, expected true or false")
     runs = read(cfg.root)
     if cfg.where is not None:
         chosen = matching(runs, parse(str(cfg.where), known_keys(runs)))

@@ -51,7 +51,7 @@ def read_online(project: str) -> list[LoggedRun]:
     try:
         return [_online(run) for run in wandb.Api(timeout=TIMEOUT_S).runs(project, per_page=200)]
     except (wandb.Error, ValueError) as error:
-        raise OSError(f"W&B has not given the runs of {project}: {error}; `wandb login` may be needed") from None
+        raise OSError(f"W&B has not given the runs of {project}: {str(error).rstrip('.')}") from None
 
 
 def _online(run: Any) -> LoggedRun:
@@ -83,14 +83,17 @@ def has_leet() -> bool:
     """Return whether the installed wandb can inspect its own offline files."""
     try:
         return _wandb("leet", "inspect", "--help").returncode == 0
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return False
 
 
 def _wandb(*arguments: str) -> subprocess.CompletedProcess[str]:
     beside = Path(sys.executable).with_name("wandb")  # of this environment, whatever else is on the path
     program = str(beside) if beside.is_file() else shutil.which("wandb") or "wandb"
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S)
+    try:
+        return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise OSError(f"`wandb {' '.join(arguments)}` has not answered within {TIMEOUT_S} s") from None
 
 
 def _offline(file: Path) -> LoggedRun | str:
@@ -102,7 +105,7 @@ def _offline(file: Path) -> LoggedRun | str:
         lines = partial(_offline_history, file)
         state = OFFLINE_STATUSES.get(told["state"], told["state"])
         return _logged(told["name"] or told["run_id"] or file.stem, state, told["config"], told["summary"], record, lines=lines)
-    except (OSError, subprocess.SubprocessError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         return f"{file}: {type(error).__name__}: {error}"
 
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.compare import as_texts
+from rapid_inr.liveness import this_process
 from tests.logged import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +116,7 @@ def test_curves_are_drawn_over_each_other(compare, study):
         (["sort=nothing"], "no run has nothing"),
         (["baseline=dali"], "baseline=dali is no row of this table"),
         (["format=html"], "format is 'html', expected one of table, md, csv, latex, json"),
+        (["any_code=maybe"], "any_code is 'maybe', expected true or false"),
         (["metric=a,,b"], "metric is 'a,,b', expected names with commas between them"),
         (["plot=c.png", "metric=top1_pct", "where=status=failed"], "no finished run of verb=train has metric=top1_pct"),
         (["root=wandb:me"], "expected wandb:ENTITY/PROJECT or wandb:FOLDER"),
@@ -168,6 +172,13 @@ def test_what_cannot_be_held_against_each_other_is_said(compare, study):
     assert "warning [different_machines]: the train runs are of 2 machines" in err
 
 
+def test_a_run_that_was_killed_is_dead(compare, study):
+    write_run(study / "killed", config={"seed": 0}, metrics={}, status="running", process=this_process() | {"pid": 0, "start": 1})
+    _, out, err = compare("where=run=killed")
+    assert out.splitlines()[-1].split() == ["killed", "dead"]
+    assert "warning [not_finished]: killed: dead, its process is gone" in err
+
+
 def test_warnings_do_not_flood(compare, study):
     for i in range(9):
         write_run(study / f"lost{i}", config={"seed": i}, metrics={}, status="failed")
@@ -183,6 +194,8 @@ def test_warnings_do_not_flood(compare, study):
         ("metric=psnr_db,bpp", "metric='psnr_db,bpp'"),
         ("metric=[psnr_db,bpp]", "metric=[psnr_db,bpp]"),
         ("where='a=b'", "where='a=b'"),
+        ("baseline=8", "baseline='8'"),
+        ("where=run=it's", r"where='run=it\'s'"),
         ("where=null", "where=null"),
         ("root=wandb:me/project", "root='wandb:me/project'"),
         ("any_code=true", "any_code=true"),
@@ -203,3 +216,14 @@ def test_the_command_takes_conditions_as_they_are_typed(study):
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert float(row["top1_pct"]) == 154 / 3
+
+
+def test_the_page_shows_what_the_command_prints(compare, monkeypatch):
+    page = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+    command, table = re.search(
+        r"    python -m experiments.compare (root=results .*)\n\n```\n(.*?)\n```", page, re.DOTALL
+    ).groups()
+    monkeypatch.chdir(ROOT)
+    code, out, _ = compare(*shlex.split(command))
+    assert code == 0
+    assert out.rstrip("\n") == table
