@@ -21,7 +21,6 @@ class LaunchConfig:
     """Pixels a program, and what the compiler is told.
 
     Args:
-        max_registers: a thread's, so that more programs share a processor; None leaves it to the compiler.
         polynomial_every: one sine in so many is a polynomial, which the sine unit has no part in; 0 for none.
     """
 
@@ -29,7 +28,6 @@ class LaunchConfig:
     num_warps: int = 4
     num_stages: int = 1
     polynomial_every: int = 0
-    max_registers: int | None = None
 
 
 # by the width the kernel computes with; what no GPU has measured is as large as registers allow (python -m kernels.offline)

@@ -146,9 +146,7 @@ def compile_decode(
     }
     integers = ("n_images", "n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride")
     divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
-    options = {
-        "num_warps": config.num_warps, "num_stages": config.num_stages, "maxnreg": config.max_registers, "enable_fp_fusion": True,
-    }  # fmt: skip
+    options = {"num_warps": config.num_warps, "num_stages": config.num_stages, "enable_fp_fusion": True}
     return _compile(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
 
 

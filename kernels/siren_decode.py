@@ -164,9 +164,9 @@ def _decode_siren_kernel(
     n_images, n_rows, n_pixels, width, inverse_width, scales_stride, affine_stride, edges_stride,
     omega, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
     DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, REST: tl.constexpr, BITS: tl.constexpr,
-    ROW_CODES: tl.constexpr, CODES_BY_IMAGE: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, EXACT_SINE: tl.constexpr,
-    POLYNOMIAL_EVERY: tl.constexpr, OUTSIDE: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr,
+    ROW_CODES: tl.constexpr, CODES_BY_IMAGE: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr,
+    EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr, OUTSIDE: tl.constexpr, SUPERSAMPLE: tl.constexpr,
+    ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Decode BLOCK pixels of one image."""
     block = tl.program_id(0)
@@ -319,7 +319,6 @@ def launch_decode(
         **constants,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
-        maxnreg=config.max_registers,
         enable_fp_fusion=True,
     )
     return out

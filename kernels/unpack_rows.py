@@ -18,7 +18,7 @@ BLOCK = 1024  # weights a program, a multiple of 8
 
 @triton.jit
 def load_fields(codes_ptr, index, real, BITS: tl.constexpr):
-    """Return what `to_float16` makes the codes at these places of a row of: their bits, few of a register; `real` masks the loads.
+    """Return the bits of the codes at these places of a row, of which `to_float16` makes values; `real` masks the loads.
 
     At 3, 5, 6 and 7 bits a code may reach into the next byte, read for those codes alone: behind the last row is nothing.
     """
