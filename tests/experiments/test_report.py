@@ -54,7 +54,7 @@ def test_a_card_shows_the_best_row_and_whether_all_are_within_the_claim(command,
     for name, share in (("c", 7.0), ("d", 4.97)):
         write_point(sample / "sample" / f"encode-{name}", "encode", {"dataset": name}, rgb_pct=share)
     assert command("report", "root=runs")[0] == 0
-    claims = section(Path("report.html").read_text(encoding="utf-8"), "claims")
+    claims = section(Path("runs/report.html").read_text(encoding="utf-8"), "claims")
     assert '<div class="card some"><p class="what">Stored dataset, of its raw RGB bytes</p><p class="figure">4.96%</p>' in claims
     assert "Within it: 2 of 3 rows. The best: dataset a, at scale cpu." in claims
 
@@ -63,7 +63,7 @@ def test_the_smoke_scale_proves_no_claim(command, sample):
     for path in sample.rglob("point.json"):
         path.write_text(path.read_text().replace('"cpu"', '"smoke"'))
     assert command("report", "root=runs")[0] == 0
-    text = Path("report.html").read_text(encoding="utf-8")
+    text = Path("runs/report.html").read_text(encoding="utf-8")
     assert section(text, "claims").count("Not measured yet.") == 4
     assert "Scale smoke" in section(text, "experiment-sample")
 
@@ -74,7 +74,7 @@ def test_pictures_that_runs_have_left_are_shown_up_to_a_number(command, sample, 
         Image.new("RGB", (3, 3)).save(sample / "sample" / name / "curves.png")  # drawn anew from the epochs
     Image.new("RGB", (3, 3)).save(tmp_path / "own.png")
     assert command("report", "root=runs", "sheets=2", "pictures=[own.png]")[0] == 0
-    text = Path("report.html").read_text(encoding="utf-8")
+    text = Path("runs/report.html").read_text(encoding="utf-8")
     assert "<summary>Pictures of 1 more of 3 runs</summary>" in text
     assert text.count(": masks</figcaption>") == 2
     assert ": curves</figcaption>" not in text
@@ -94,7 +94,7 @@ def test_an_encode_beside_experiments_is_among_the_other_runs(command):
         "run_dir=r/a",
     )
     assert command("report", "root=r")[0] == 0
-    text = Path("report.html").read_text(encoding="utf-8")
+    text = Path("runs/report.html").read_text(encoding="utf-8")
     assert '<td>shapes</td><td class="number">9</td><td>2x8</td>' in section(text, "runs")
     assert ": contact sheet</figcaption>" in text
 
