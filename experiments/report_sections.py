@@ -38,10 +38,9 @@ def claims_section(paper: Mapping[str, PaperNumber], made: Sequence[MadeTable]) 
     rows = [(one.measured.scale, row) for one in made if one.measured.scale != PROVES_NOTHING for row in one.claims]
     shown = [_card(number, [pair for pair in rows if pair[1].number == number]) for number in paper.values() if number.is_claim]
     note = (
-    note = (
-        "A number is within a claim where it is no worse than what the paper says, without rounding in its favour. Of a maximum over "
-        "settings (up to) one row that reaches it is enough. Ours is what was measured at other scales than smoke, which only shows "
-        "that all of it runs."
+        "A number is within a claim where it is no worse than what the paper says, without rounding in its favour. Of a maximum "
+        "over settings (up to) one row that reaches it is enough. Ours is what was measured at other scales than smoke, which "
+        "only shows that all of it runs."
     )
     return Section("claims", "What the paper claims", [cards(shown), paragraph(note)])
 
