@@ -27,6 +27,7 @@ from rapid_inr.alarms import STORE_DOES_NOT_FIT, decode_slower_than_step
 from rapid_inr.backbone import build_backbone
 from rapid_inr.data.export import export_images
 from rapid_inr.files import atomic
+from rapid_inr.graphed import graphed
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tables import Column, markdown_table, metric
@@ -155,10 +156,12 @@ def _stepper(cfg: DictConfig, arm: Arm) -> Callable[[Batch], None]:
     model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    shape = (cfg.optimize.batch_size, 3, *arm.image_size)
+    forward = graphed(model, shape, device=device, autocast=autocast) if cfg.optimize.graph else model
 
     def step(batch: Batch) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = F.cross_entropy(model(batch.images), batch.labels)
+            loss = F.cross_entropy(forward(batch.images), batch.labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -102,7 +102,7 @@ def facts(cfg: DictConfig, arm: Arm, optimize: OptimizeConfig) -> dict[str, Any]
     """Return by what a checkpoint is known to be of this training."""
     backbone = build_backbone_config(cfg)
     decided = asdict(optimize)
-    del decided["compile"]  # the same weights, computed faster
+    del decided["compile"], decided["graph"]  # the same weights, computed faster
     augment = build_augment(cfg)
     return {
         "backbone.stem": backbone.resolved_stem(arm.image_size), "backbone.width": backbone.width,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, distributed, nn
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from rapid_inr.checkpoint import Checkpoint
+from rapid_inr.graphed import graphed
 from rapid_inr.pipelines.batches import Batch, Pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.recipe import OptimizeConfig, rate_factor, size_at
@@ -61,6 +63,14 @@ class Learner:
     optimizer: torch.optim.Optimizer
     average: dict[str, Tensor] | None
     steps: int = 0
+
+    @cached_property
+    def followed(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Averages, the weights that they move towards, and the counters that are copied: listed once, not in every step."""
+        weights = self.model.state_dict()
+        moving = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+        counters = [(self.average[name], weights[name]) for name in weights.keys() - set(moving)]
+        return [self.average[name] for name in moving], [weights[name] for name in moving], counters
 
     def tested(self) -> Callable[[Tensor], Tensor]:
         """Return the network that is judged: with averaged weights, where there are."""
@@ -134,7 +144,11 @@ def train(
         learner.restore(resume)
         reports = [EpochReport(**report) for report in resume.reports]
     forward = nn.parallel.DistributedDataParallel(model) if together else model
-    forward = torch.compile(forward) if config.compile else forward
+    if config.compile:
+        forward = torch.compile(forward)
+    elif config.graph and device.type == "cuda" and not together and config.first_size is None:
+        shape = (pipeline.batch_size, 3, *(pipeline.size or pipeline.image_size))
+        forward = graphed(model.train(), shape, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
     for epoch in range(len(reports), config.epochs):
         feed = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
@@ -195,12 +209,10 @@ def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tenso
 
 @torch.no_grad()
 def _follow(learner: Learner, *, decay: float) -> None:
-    """Move the average towards the weights; counters, which are no floats, are copied."""
-    weights = learner.model.state_dict()
-    moving = [name for name, tensor in weights.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([learner.average[name] for name in moving], [weights[name] for name in moving], 1 - decay)
-    for name in weights.keys() - set(moving):
-        learner.average[name].copy_(weights[name])
+    averages, weights, counters = learner.followed
+    torch._foreach_lerp_(averages, weights, 1 - decay)
+    for counter, latest in counters:
+        counter.copy_(latest)
 
 
 def _mean_over_processes(total: Tensor, n_images: int) -> tuple[float, int]:

@@ -23,6 +23,7 @@ RANKS = {
     "rapid_inr.siren": 1,
     "rapid_inr.alarms": 1,
     "rapid_inr.backbone": 1,
+    "rapid_inr.graphed": 1,
     "rapid_inr.unet": 1,
     "rapid_inr.augment": 1,
     "rapid_inr.units": 0,

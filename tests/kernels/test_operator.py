@@ -41,6 +41,7 @@ def test_the_operator_is_the_backend(kind, changes):
     assert torch.equal(batch.decode(decode_by_operator, **changes), batch.decode(decode_siren_torch, **changes))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.11's compiler warns of torch itself
 def test_a_whole_program_compiles_around_a_decode():
     batch = batch_of()
     keywords = batch.keywords | NORMALISED
