@@ -41,7 +41,7 @@ from rapid_inr.store.packed import PackedStore, StoreTooLarge
 from rapid_inr.tracking import Run
 from rapid_inr.train import EpochReport, Judges, Learner, best_epoch, require_classes, train
 
-TEST_BATCH = 256
+TEST_BATCH = {"cpu": 256, "cuda": 1024}  # images that are judged at once
 _STREAM = 3  # keeps the choice of held-out images apart from the other draws of the same seed
 
 
@@ -150,14 +150,17 @@ def split_held_out(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple
         return pipeline, None
     count = max(1, round(share * len(pipeline)))
     order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
-    held_out = replace(pipeline, subset=order[:count].sort().values, seed=None, augment=None, batch_size=TEST_BATCH)
+    held_out = replace(
+        pipeline, subset=order[:count].sort().values, seed=None, augment=None, batch_size=TEST_BATCH[pipeline.device.type]
+    )
     return replace(pipeline, subset=order[count:].sort().values), held_out
 
 
 def clean_pipeline(cfg: DictConfig, arm: Arm, test: HeldOut) -> BatchPipeline:
     """Return the clean test images, normalised as the arm's are."""
+    device = build_device(cfg)
     return resident_pipeline(
-        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=build_device(cfg), batch_size=TEST_BATCH,
+        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=device, batch_size=TEST_BATCH[device.type],
         dtype=pipeline_dtype(cfg), **place(),
     )  # fmt: skip
 
@@ -171,10 +174,10 @@ def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
     store = rows_of(store, build_source(cfg, split="test"), on_corrupt=cfg.dataset.on_corrupt, split="test")
     if decode_size(cfg, store) != tuple(arm.image_size):
         raise ValueError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
-    pipeline = inr_pipeline(
-        store.to(build_device(cfg)), size=arm.image_size, batch_size=TEST_BATCH, dtype=pipeline_dtype(cfg), **place()
+    device = build_device(cfg)
+    return inr_pipeline(
+        store.to(device), size=arm.image_size, batch_size=TEST_BATCH[device.type], dtype=pipeline_dtype(cfg), **place()
     )
-    return pipeline
 
 
 def warn_skipped(run: Run, skipped: tuple[str, ...]) -> None:
