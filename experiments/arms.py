@@ -118,13 +118,15 @@ def inr_arm(cfg: DictConfig, store: PackedStore) -> Arm:
 
     Raises:
         ValueError: if the store was made from another dataset or lacks some of the images.
-        DeviceTooSmall: if it does not fit the memory of the device.
+        DeviceTooSmall: if it, or with ``pipeline.shard_store`` this process's share of it, does not fit the memory of the device.
     """
     require_made_from(store, cfg)
     store, device = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt), build_device(cfg)
     size, header = decode_size(cfg, store), store.header
-    require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
-    pipeline = inr_pipeline(store.to(device), size=size, **feed(cfg))
+    shard_store = cfg.pipeline.get("shard_store", False)  # other arms have no such key
+    if not shard_store:
+        require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
+    pipeline = inr_pipeline(store, size=size, device=device, shard_store=shard_store, **feed(cfg))
     made = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
     return Arm("inr", pipeline, header.class_names, size, header.mean, header.std, made=made)
 
@@ -199,6 +201,11 @@ def require_inputs(cfg: DictConfig) -> None:
     if name in FROM_FILES and cfg.files is None:
         raise ValueError(
             f"pipeline={name} needs files=FOLDER; write one with: python -m experiments.export dataset=... out=FOLDER"
+        )
+    if cfg.pipeline.get("shard_store", False) and n_processes() == 1:
+        raise ValueError(
+            "pipeline.shard_store is true, but there is one process; start several with: "
+            "torchrun --nproc-per-node=N -m experiments.train ..."
         )
     if name != "inr" and cfg.store is not None:
         raise ValueError(f"pipeline={name} reads no store; for store=FILE.inr set pipeline=inr")

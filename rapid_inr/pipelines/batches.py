@@ -90,13 +90,16 @@ def epoch_batches(*, n_images: int, batch_size: int, epoch: int, seed: int | Non
     return order[: n_batches * batch_size].split(batch_size)
 
 
-def share_of_rank(batches: tuple[Tensor, ...], *, rank: int, world_size: int, with_leader: bool = False) -> tuple[Tensor, ...]:
+def share_of_rank(
+    batches: tuple[Tensor, ...], *, rank: int, world_size: int, with_leader: bool = False, keep_empty: bool = False
+) -> tuple[Tensor, ...]:
     """Return what one of `world_size` processes takes of each batch; the shares of all, in turn, are the batches.
 
     A batch of fewer images than processes, as only the last of an unshuffled epoch is, leaves some processes without a share.
 
     Args:
         with_leader: whether each share is led by the image before it in the whole batch, the last one before the first.
+        keep_empty: whether to return empty shares too, one for each batch.
 
     Raises:
         ValueError: if `rank` is not one of the processes.
@@ -109,7 +112,7 @@ def share_of_rank(batches: tuple[Tensor, ...], *, rank: int, world_size: int, wi
     if with_leader:
         leaders = [batch.tensor_split(world_size)[rank - 1][-1:] for batch in batches]
         shares = [torch.cat(led) if len(led[1]) else led[1] for led in zip(leaders, shares, strict=True)]
-    return tuple(share for share in shares if len(share))
+    return tuple(share for share in shares if keep_empty or len(share))
 
 
 def require_fits(n_bytes: int, *, n_images: int, device: torch.device, what: str) -> None:

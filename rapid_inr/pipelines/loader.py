@@ -31,9 +31,13 @@ class INRLoader:
         device: where the store is to lie; None for where it is, or the CPU for a file.
         rank: which part of each batch this process takes; the order is the same for any number of processes.
         world_size: number of processes, a divisor of `batch_size` when shuffling.
+        shard_store: whether each process keeps every `world_size`-th image only and fetches the others' rows batch by batch from
+            the processes that hold them. Torch.distributed must be initialized then, and every process must take the same batches
+            of the same epochs as the others, who would wait for it; the batches are those of whole stores.
 
     Raises:
-        ValueError: if an argument is out of range, there are no labels, or images differ in size and `size` is not given.
+        ValueError: if an argument is out of range, there are no labels, or images differ in size and `size` is not given, or a
+            store is to be sharded that `ShardedStore` refuses.
         FileNotFoundError, StoreFormatError, StoreTooLarge: as `read_store`.
     """
 
@@ -51,17 +55,18 @@ class INRLoader:
         device: torch.device | str | None = None,
         rank: int = 0,
         world_size: int = 1,
+        shard_store: bool = False,
     ) -> None:
         if not isinstance(store, PackedStore):
-            store = read_store(store, device=device or "cpu")
-        store = store.to(device or store.device)
+            store, device = read_store(store), device or "cpu"
         if subset is not None and subset.dtype == torch.bool:
             if subset.shape != (len(store),):
                 raise ValueError(f"subset is a mask of {tuple(subset.shape)}, expected one for each of the {len(store)} images")
             subset = subset.nonzero().flatten()
         self._pipeline = inr_pipeline(
             store, batch_size=batch_size, augment=augment, seed=seed, labels=labels, size=size, dtype=dtype,
-            subset=None if subset is None else subset.cpu(), rank=rank, world_size=world_size,
+            subset=None if subset is None else subset.cpu(), rank=rank, world_size=world_size, device=device,
+            shard_store=shard_store,
         )  # fmt: skip
         self._epoch, self._batch = 0, 0
 
@@ -75,7 +80,7 @@ class INRLoader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the images take on the device, labels not counted."""
+        """Bytes that the images take on the device, of a sharded store this process's, labels not counted."""
         return self._pipeline.nbytes
 
     @property

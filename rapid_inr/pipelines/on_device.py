@@ -11,6 +11,7 @@ from kernels.sampling import MAX_SUPERSAMPLE
 from rapid_inr.decode import decode, one_size
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.pipelines.sharded import Fetched, ShardedStore
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.warp import Geometry
 
@@ -68,18 +69,24 @@ def inr_pipeline(
     labels: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     size: tuple[int, int] | None = None,
+    device: torch.device | str | None = None,
+    shard_store: bool = False,
     **options,
 ) -> BatchPipeline:
-    """Keep a packed store on its device and decode each batch as it is asked for.
+    """Keep a packed store on a device and decode each batch as it is asked for.
 
     Args:
         labels: [N, ...] of any type; by default the classes in the store.
         size: (height, width) to decode at; by default the images' own, which must then be one.
+        device: where the store is to lie; None for where it is.
+        shard_store: whether each of the processes of torch.distributed keeps only its share of the store, as `ShardedStore`, and
+            fetches the others' rows batch by batch; images, order and draws stay what they are.
         options: of `BatchPipeline`, `batch_size` at least.
 
     Raises:
         ValueError: if there are no labels, or not one an image, or the images differ in size and `size` is not given; as
-            `BatchPipeline`.
+            `BatchPipeline` and `ShardedStore`.
+        DeviceTooSmall, StoreTooLarge: if the share, or the store, does not fit the memory of the device.
     """
     if labels is None:
         if store.labels is None:
@@ -88,26 +95,44 @@ def inr_pipeline(
     if len(labels) != len(store):
         raise ValueError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
     image_size = size or one_size(store, torch.arange(len(store)))
-    mean, std = (torch.tensor(values, device=store.device) for values in (store.header.mean, store.header.std))
+    device = store.device if device is None else device
+    if shard_store:
+        place = {"rank": options.get("rank", 0), "world_size": options.get("world_size", 1)}
+        held = ShardedStore(store, device=device, **place)
+        nbytes = held.nbytes
+    else:
+        held = store.to(device)
+        nbytes = held.nbytes - (0 if held.labels is None else held.labels.nbytes)
+    mean, std = (torch.tensor(values, device=held.device) for values in (store.header.mean, store.header.std))
 
     def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
-        for ids in batches:
-            yield Streamed(_decode_moved(store, ids.device, geometry, dtype))
+        for ids, (images, places) in zip(batches, _held_images(held, batches), strict=True):
+            yield Streamed(_decode_moved(images, places, ids.device, geometry, dtype))
 
-    n_labels_bytes = 0 if store.labels is None else store.labels.nbytes
     return BatchPipeline(
-        stream, labels.to(store.device), image_size=image_size, mean=mean, std=std, nbytes=store.nbytes - n_labels_bytes,
-        **options,
-    )  # fmt: skip
+        stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store, **options
+    )
 
 
-def _decode_moved(store: PackedStore, ids: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
-    """Decode images where a geometry has moved them: their INRs are evaluated there, and nothing is resampled."""
+def _held_images(held: PackedStore | ShardedStore, batches: Sequence[Ids]) -> Iterator[tuple[PackedStore | Fetched, Tensor]]:
+    """Yield for each batch what its images can be decoded from, and where they are in it."""
+    return held.fetch(batches) if isinstance(held, ShardedStore) else ((held, ids.device) for ids in batches)
+
+
+def _decode_moved(store: PackedStore | Fetched, places: Tensor, ids: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+    """Decode images where a geometry has moved them: their INRs are evaluated there, and nothing is resampled.
+
+    Args:
+        places: where the images are in `store`.
+        ids: by which the geometry knows them.
+    """
+    if len(ids) == 0:
+        return torch.empty((0, 3, *geometry.size), dtype=dtype, device=ids.device)
     shrunk = max(full / size for full, size in zip(geometry.image_size, geometry.size, strict=True))
     moved = {}
     if geometry.draws is not None:
         moved = {"affine": geometry.decode_maps(ids), "outside": geometry.outside}
     return decode(
-        store, ids, size=geometry.size, dtype=dtype, normalize=True, channels_last=True,
+        store, places, size=geometry.size, dtype=dtype, normalize=True, channels_last=True,
         supersample=min(MAX_SUPERSAMPLE, max(1, round(shrunk))), **moved,
     )  # fmt: skip

@@ -20,10 +20,15 @@ from rapid_inr.warp import Geometry
 
 @dataclass(frozen=True)
 class Ids:
-    """The images of a batch: the same int64 [B] on the CPU and on the pipeline's device."""
+    """The images of a batch: the same int64 [B] on the CPU and on the pipeline's device.
+
+    Args:
+        shares: what each process takes of the batch, this one `host`, on the CPU; given to streams of all processes together.
+    """
 
     host: Tensor
     device: Tensor
+    shares: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.host)
@@ -62,6 +67,8 @@ class BatchPipeline:
         subset: int64 [M] positions that an epoch holds, each once, on the CPU; None for all.
         rank: which part of each batch this process takes: the order is that of one process alone, whatever their number.
         world_size: number of processes.
+        together: whether the processes need each other for the stream: it is then told what all of them take, and asked for the
+            batches too that this one takes no image of.
         nbytes: bytes that the images take on the device, labels not counted.
         host_bytes: bytes that they take in the memory of the host.
 
@@ -82,6 +89,7 @@ class BatchPipeline:
     subset: Tensor | None = None
     rank: int = 0
     world_size: int = 1
+    together: bool = False
     nbytes: int = 0
     host_bytes: int = 0
 
@@ -111,9 +119,13 @@ class BatchPipeline:
         batches = epoch_batches(n_images=len(self), batch_size=self.batch_size, epoch=epoch, seed=self.seed)[start:]
         if self.subset is not None:
             batches = tuple(self.subset[ids] for ids in batches)
-        batches = share_of_rank(batches, rank=self.rank, world_size=self.world_size, with_leader=self._has_leader)
-        if batches:
-            yield from ahead(self._batches(batches, epoch), self.device)
+        ranks = range(self.world_size) if self.together else (self.rank,)
+        shares = [
+            share_of_rank(batches, rank=rank, world_size=self.world_size, with_leader=self._has_leader, keep_empty=self.together)
+            for rank in ranks
+        ]
+        if shares[0]:
+            yield from ahead(self._batches(list(zip(*shares, strict=True)), epoch), self.device)
 
     def state_dict(self, *, epoch: int, batch: int) -> dict[str, Any]:
         """Return where an epoch was left, and of which order and draws, as JSON values; `batch` is the first not yet had."""
@@ -152,15 +164,16 @@ class BatchPipeline:
         """Whether a share is led by the last image of the share before, which its first image is mixed with."""
         return self.world_size > 1 and self.augment is not None and self.augment.mix != "none"
 
-    def _batches(self, batches: Sequence[Tensor], epoch: int) -> Generator[Batch]:
+    def _batches(self, shares: Sequence[tuple[Tensor, ...]], epoch: int) -> Generator[Batch]:
         # all that is read on the device is put there here, by the stream that will read it
         draws, outside = None, "clamp"
         if self.augment is not None:
             drawn = draw(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
             draws, outside = drawn.to(self.device), self.augment.padding
         # once an epoch: a copy in every batch would make the host wait for the device
+        batches = [of_all[self.rank if self.together else 0] for of_all in shares]
         there = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
-        pairs = [Ids(host, device) for host, device in zip(batches, there, strict=True)]
+        pairs = [Ids(*ids) for ids in zip(batches, there, shares, strict=True)]
         geometry = Geometry.of(
             draws, image_size=self.image_size, size=self.size or self.image_size, outside=outside, black=-self.mean / self.std
         )
