@@ -87,10 +87,9 @@ class RowKind:
     int8_ends: bool
 
     @classmethod
-    def of(cls, rows: PackedRows, spec: SirenSpec) -> RowKind:
-        masked = rows.masks is not None
+    def of(cls, rows: PackedRows, spec: SirenSpec, *, unpacked: bool) -> RowKind:
         scales = rows.scales_a_layer(spec)
-        return cls(bits=8 if masked else rows.bits, scales=scales, by_image=masked, int8_ends=rows.end_scales is not None)
+        return cls(bits=8 if unpacked else rows.bits, scales=scales, by_image=unpacked, int8_ends=rows.end_scales is not None)
 
 
 def kernel_constants(

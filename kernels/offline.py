@@ -150,15 +150,15 @@ def compile_decode(
     return _compile(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
 
 
-def compile_unpack(spec: SirenSpec, *, target: int, bits: int, own_masks: bool) -> Resources:
-    """Compile the variant that unpacks rows under masks before a decode.
+def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masks: str) -> Resources:
+    """Compile the variant that unpacks rows before a decode.
 
     Raises:
         ValueError: as `compile_decode`.
     """
     pointers = dict.fromkeys(("out_ptr", "codes_ptr", "masks_ptr"), torch.uint8)
     pointers |= dict.fromkeys(("starts_ptr", "ids_ptr"), torch.int64)
-    constants = unpack_constants(spec, bits=bits, own_masks=own_masks)
+    constants = unpack_constants(spec, bits=bits, masks=masks)
     integers = ("n_rows", "row_bytes", "mask_bytes")
     return _compile(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
 
@@ -241,10 +241,10 @@ def _print_variants(heading: str) -> list[str]:
         for target in TARGETS:
             found = compile_decode(spec, target=target, side=224, **options)
             faults += _print_row(name, target, found, exact_sine="exact_sine" in options)
-    for own_masks in (True, False):
+    for masks in ("own", "shared", "none"):
         for target in TARGETS:
-            name = f"unpacking, {'own masks' if own_masks else 'a shared mask'}, 5 bits"
-            found = compile_unpack(spec, target=target, bits=5, own_masks=own_masks)
+            name = f"unpacking, masks: {masks}, 5 bits"
+            found = compile_unpack(spec, target=target, bits=5, masks=masks)
             faults += _print_row(name, target, found, decodes=False)
     return faults
 

@@ -22,7 +22,7 @@ from kernels.launch import LaunchConfig, RowKind, capability_of, kernel_constant
 from kernels.rows import PackedRows, check_rows
 from kernels.sampling import Sampling
 from kernels.spec import SirenSpec
-from kernels.unpack_rows import load_fields, to_float16, unpack_masked
+from kernels.unpack_rows import load_fields, to_float16, unpack_rows, unpacks_before
 
 MAX_GRID = 65_535  # programs along the second and the third axis of a launch
 
@@ -293,8 +293,10 @@ def launch_decode(
     require(layers <= MAX_GRID, "ids.shape", tuple(ids.shape), f"at most {MAX_GRID}^2 images")
     grid = (triton.cdiv(images.n_pixels, config.block), triton.cdiv(len(ids), layers), layers)
     gains, shifts = images.gains_and_shifts()
-    constants = kernel_constants(spec, images, RowKind.of(rows, spec), sampling, exact_sine=exact_sine, config=config)
-    codes = rows.codes if rows.masks is None else unpack_masked(rows, ids, spec)
+    unpacked = unpacks_before(rows, n_blocks=grid[0])
+    kind = RowKind.of(rows, spec, unpacked=unpacked)
+    constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, config=config)
+    codes = unpack_rows(rows, ids, spec) if unpacked else rows.codes
     out, edges = images.empty(len(ids), rows.device), sampling.edges
     _decode_siren_kernel[grid](
         out,

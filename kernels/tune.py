@@ -19,7 +19,7 @@ import torch
 
 from kernels.ceilings import measure_ceilings, timed_s
 from kernels.decode_io import ImageFormat
-from kernels.launch import LaunchConfig, launch_config, padded_width
+from kernels.launch import LaunchConfig, capability_of, launch_config, padded_width
 from kernels.rows import PackedRows
 from kernels.sampling import Sampling
 from kernels.siren_decode import launch_decode
@@ -68,9 +68,9 @@ def make_case(size: str) -> Case:
     return Case(spec, side, rows, torch.arange(n, device="cuda"), affine)
 
 
-def candidates(spec: SirenSpec, n_pixels: int) -> Iterator[LaunchConfig]:
-    """Yield configurations worth a try: the present one first."""
-    present, width = launch_config(spec, n_pixels, capability=torch.cuda.get_device_capability()[0]), padded_width(spec)
+def candidates(spec: SirenSpec, n_pixels: int, *, capability: int) -> Iterator[LaunchConfig]:
+    """Yield configurations worth a try, the present one of GPUs of a major compute capability first."""
+    present, width = launch_config(spec, n_pixels, capability=capability), padded_width(spec)
     yield present
     for block, warps, every in itertools.product(BLOCKS, WARPS, POLYNOMIAL_EVERY):
         values = block * width // (32 * warps)
@@ -98,7 +98,7 @@ def compile_all(sizes: Sequence[str]) -> None:
         jobs = []
         for size in sizes:
             depth, hidden, side = map(int, re.split("[x@]", size))
-            configs = list(candidates(SirenSpec(depth, hidden, 30.0), side**2))
+            configs = list(candidates(SirenSpec(depth, hidden, 30.0), side**2, capability=capability_of(torch.device("cuda"))))
             jobs += [(size, configs[start :: max(1, len(configs) // 3)]) for start in range(max(1, len(configs) // 3))]
         for job in [pool.submit(compile_some, *job) for job in jobs]:
             job.result()
@@ -114,7 +114,7 @@ def tune(size: str) -> None:
         round_8bit=False, channels_last=True, compute_dtype=torch.float64,
     )  # fmt: skip
     found = []
-    for config in candidates(case.spec, case.side**2):
+    for config in candidates(case.spec, case.side**2, capability=capability_of(device)):
         try:
             off = (case.decode(config, count=few, dtype=torch.float32) - exact).abs().max().item()
             case.decode(config)

@@ -14,6 +14,7 @@ from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 
 BLOCK = 1024  # weights a program, a multiple of 8
+UNPACK_FROM_BLOCKS = 16  # programs of an image: at 10x32 and 5 bits each spends a fifth of its instructions on unpacking
 
 
 @triton.jit
@@ -71,43 +72,52 @@ def _unpack_rows_kernel(
     mask_bytes,
     N_CODES: tl.constexpr,
     BITS: tl.constexpr,
-    OWN_MASKS: tl.constexpr,
+    MASKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write BLOCK codes of one image; the place of a code is the number of ones before its own in the mask."""
+    """Write BLOCK codes of one image; under a mask the place of a code is the number of ones before its own."""
     image = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     row = tl.load(ids_ptr + image)
     row = tl.where((row >= 0) & (row < n_rows), row, 0)  # the decode writes an unknown id black, whatever stands here
-    if OWN_MASKS:
+    if MASKS == "own":
         codes_ptr += tl.load(starts_ptr + row)
         masks_ptr += row * mask_bytes
     else:
         codes_ptr += row * row_bytes
 
-    lane = tl.arange(0, BLOCK)
-    counts = tl.zeros([BLOCK], tl.int32)
-    first_byte = block * (BLOCK // 8)
-    for start in range(0, first_byte, BLOCK):
-        byte = tl.load(masks_ptr + start + lane, mask=start + lane < first_byte, other=0)
-        counts += _count_ones(byte.to(tl.int32))
-    before = tl.sum(counts, axis=0)
-
-    index = block * BLOCK + lane
+    index = block * BLOCK + tl.arange(0, BLOCK)
     there = index < N_CODES
-    kept = (tl.load(masks_ptr + (index >> 3), mask=there, other=0).to(tl.int32) >> (index & 7)) & 1
-    rank = before + tl.cumsum(kept, axis=0) - 1
-    codes = to_float16(load_fields(codes_ptr, rank, there & (kept == 1), BITS), BITS).to(tl.int8)
+    if MASKS == "none":
+        rank, kept = index, there
+    else:
+        counts = tl.zeros([BLOCK], tl.int32)
+        first_byte = block * (BLOCK // 8)
+        for start in range(0, first_byte, BLOCK):
+            place = start + tl.arange(0, BLOCK)
+            byte = tl.load(masks_ptr + place, mask=place < first_byte, other=0)
+            counts += _count_ones(byte.to(tl.int32))
+        bit = (tl.load(masks_ptr + (index >> 3), mask=there, other=0).to(tl.int32) >> (index & 7)) & 1
+        rank, kept = tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, there & (bit == 1)
+    codes = to_float16(load_fields(codes_ptr, rank, kept, BITS), BITS).to(tl.int8)
     tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=there)
 
 
-def unpack_constants(spec: SirenSpec, *, bits: int, own_masks: bool) -> dict[str, int | bool]:
-    """Return the compile-time arguments of the kernel."""
-    return {"N_CODES": spec.n_hidden_weights, "BITS": bits, "OWN_MASKS": own_masks, "BLOCK": BLOCK}
+def unpacks_before(rows: PackedRows, *, n_blocks: int) -> bool:
+    """Return whether a decode has its rows unpacked before it.
+
+    Under masks always; and codes of less than a byte where many programs would take the same row apart, each for itself.
+    """
+    return rows.masks is not None or (rows.bits < 8 and n_blocks >= UNPACK_FROM_BLOCKS)
 
 
-def unpack_masked(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
-    """Return the codes of rows with masks, 0 where a mask has left a weight out.
+def unpack_constants(spec: SirenSpec, *, bits: int, masks: str) -> dict[str, int | str]:
+    """Return the compile-time arguments of the kernel; `masks` are ``none``, ``shared`` or ``own``."""
+    return {"N_CODES": spec.n_hidden_weights, "BITS": bits, "MASKS": masks, "BLOCK": BLOCK}
+
+
+def unpack_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
+    """Return the codes of rows of 2 to 8 bits, 0 where a mask has left a weight out.
 
     Returns:
         uint8 [B, K], the bytes of int8.
@@ -117,13 +127,13 @@ def unpack_masked(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
     _unpack_rows_kernel[(len(ids), triton.cdiv(spec.n_hidden_weights, BLOCK))](
         out,
         rows.codes,
-        rows.masks,
+        rows.codes if rows.masks is None else rows.masks,
         rows.starts if own else ids,
         ids,
         len(rows),
         0 if own else rows.codes.shape[1],
-        rows.masks.shape[1],
-        **unpack_constants(spec, bits=rows.bits, own_masks=own),
+        0 if rows.masks is None else rows.masks.shape[1],
+        **unpack_constants(spec, bits=rows.bits, masks="none" if rows.masks is None else "own" if own else "shared"),
         num_warps=4,
     )
     return out

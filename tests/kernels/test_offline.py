@@ -26,7 +26,8 @@ for target in TARGETS:
     spec = SirenSpec(10, 40, 30.0)
     for name in sys.argv[1:] if target == 90 else sys.argv[-1:]:
         report[f"{name} sm_{target}"] = compile_decode(spec, target=target, side=224, **VARIANTS[name])
-    report[f"unpacking sm_{target}"] = compile_unpack(spec, target=target, bits=5, own_masks=target != 90)
+    masks = {80: "own", 90: "shared", 100: "none"}[target]
+    report[f"unpacking sm_{target}"] = compile_unpack(spec, target=target, bits=5, masks=masks)
 json.dump({name: dataclasses.asdict(resources) for name, resources in report.items()}, sys.stdout)
 """
 TARGETS = ("sm_80", "sm_90", "sm_100")

@@ -11,6 +11,8 @@ from kernels.rows import PackedRows
 from kernels.siren_decode import _places, decode_siren
 from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec, end_sections
+from kernels.unpack import gather_codes
+from kernels.unpack_rows import unpack_rows, unpacks_before
 from rapid_inr.coords import pixel_affine
 from rapid_inr.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
@@ -104,6 +106,23 @@ def test_the_exact_sine_decodes_the_same(device, kind):
 def test_masks_of_more_than_one_program_are_read(device, hidden, masks):
     batch = random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=5, masks=masks)
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+@pytest.mark.parametrize("hidden", [13, 33])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7])
+def test_rows_are_unpacked_once_where_an_image_has_many_programs(monkeypatch, device, bits, hidden):
+    batch = random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=bits)
+    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_BLOCKS", 1)
+    codes = gather_codes(batch.rows.codes, batch.ids, bits=bits, n_codes=batch.keywords["spec"].n_hidden_weights)
+    assert torch.equal(unpack_rows(batch.rows, batch.ids, batch.keywords["spec"]).view(torch.int8), codes)
+    torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
+
+
+def test_small_images_and_whole_bytes_are_unpacked_by_their_programs(device):
+    small, whole, masked = (random_batch(SirenSpec(3, 8, 12.0), device, height=2, width=2, **kind).rows
+                            for kind in ({"bits": 5}, {"bits": 8}, {"bits": 8, "masks": "shared"}))  # fmt: skip
+    assert [unpacks_before(rows, n_blocks=4) for rows in (small, whole, masked)] == [False, False, True]
+    assert [unpacks_before(rows, n_blocks=16) for rows in (small, whole, masked)] == [True, False, True]
 
 
 @pytest.mark.parametrize("hidden", [1, 13, 16])
@@ -210,8 +229,9 @@ def test_every_value_is_written(monkeypatch, batch, decode, dtype, channels_last
     assert torch.equal(batch.decode(decode, dtype=dtype, round_8bit=True, channels_last=channels_last), clean)
 
 
-@pytest.mark.parametrize("masks", ["own", "shared"])
+@pytest.mark.parametrize("masks", ["own", "shared", None])
 def test_every_unpacked_code_is_written(monkeypatch, device, masks):
+    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_BLOCKS", 1)
     batch, empty = random_batch(SirenSpec(4, 23, 12.0), device, height=2, width=3, bits=3, masks=masks), torch.empty
     clean = batch.decode(decode_siren)
     monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(77))

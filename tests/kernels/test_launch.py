@@ -1,0 +1,34 @@
+"""How the kernel is cut up, for GPUs that have been measured and for others."""
+
+import pytest
+
+from kernels.launch import MEASURED, UNMEASURED, column_parts, launch_config, padded_width
+from kernels.spec import SirenSpec
+from kernels.tune import VALUES_A_THREAD, candidates
+
+WIDTHS = {1: (16, 0), 13: (16, 0), 17: (32, 0), 32: (32, 0), 33: (32, 16), 40: (32, 16), 48: (32, 16), 49: (64, 0), 64: (64, 0)}
+
+
+@pytest.mark.parametrize(("hidden", "parts"), WIDTHS.items())
+def test_a_layer_is_held_in_tensors_whose_sides_are_powers_of_two(hidden, parts):
+    assert column_parts(SirenSpec(2, hidden, 30.0)) == parts
+    assert padded_width(SirenSpec(2, hidden, 30.0)) == sum(parts) >= hidden
+
+
+@pytest.mark.parametrize("capability", [0, 8, 9, 10])
+@pytest.mark.parametrize("hidden", WIDTHS)
+def test_every_gpu_has_a_configuration_for_every_width_and_small_images_small_blocks(hidden, capability):
+    spec = SirenSpec(2, hidden, 30.0)
+    assert launch_config(spec, 10**6, capability=capability) == MEASURED.get(capability, UNMEASURED)[padded_width(spec)]
+    assert [launch_config(spec, n, capability=capability).block for n in (1, 64, 100)][:2] == [64, 64]
+    assert launch_config(spec, 100, capability=capability).block <= 128
+
+
+def test_what_is_tried_is_what_there_is_and_other_things_that_can_work():
+    spec = SirenSpec(10, 40, 30.0)
+    present, *others = candidates(spec, 224**2, capability=9)
+    assert present == launch_config(spec, 224**2, capability=9)
+    assert len({present, *others}) == len(others) + 1 > 6
+    for config in others:
+        assert VALUES_A_THREAD[0] <= config.block * 48 // (32 * config.num_warps) <= VALUES_A_THREAD[1]
+        assert config.block % 64 == 0
