@@ -6,23 +6,54 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
 from safetensors.torch import load_file
 
+from experiments.arms import require_inputs
 from tests.experiments.commands import SMOKE
+from tests.experiments.test_configs import composed
 
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=12", "dataset.test_count=5", "dataset.limit=12")
 MIXED = ("augment=strong", "optimize.batch_size=4", "optimize.ema=0.5", "optimize.held_out=0.2")
 
 
-def test_two_processes_train_and_one_of_them_keeps_the_run(tmp_path):
+def two_processes_train(*options: str) -> str:
+    """Return what they print."""
     launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "experiments.train")
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}  # to look for no name of this machine
     done = subprocess.run(
-        [*launch, *SMOKE, *SHAPES, *MIXED, f"run_dir={tmp_path / 'run'}"],
+        [*launch, *SMOKE, *SHAPES, *MIXED, *options],
         cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("resident: top-1") == 1
+    return done.stdout
+
+
+def test_two_processes_train_and_one_of_them_keeps_the_run(tmp_path):
+    printed = two_processes_train(f"run_dir={tmp_path / 'run'}")
+    assert printed.count("resident: top-1") == 1
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert (record["metrics"]["epochs"], record["metrics"]["images"]) == (1, 12)
     assert load_file(tmp_path / "run" / "resident_best.safetensors")
+
+
+def test_processes_that_share_a_store_train_as_those_that_each_hold_it(command, tmp_path):
+    command("encode", *SMOKE, *SHAPES, "inr=2x8", f"out={tmp_path / 'a.inr'}", f"run_dir={tmp_path / 'encode'}")
+    weights, n_bytes = [], []
+    for shard_store in ("false", "true"):
+        run = tmp_path / shard_store
+        two_processes_train(
+            "pipeline=inr", f"store={tmp_path / 'a.inr'}", f"pipeline.shard_store={shard_store}", f"run_dir={run}"
+        )
+        weights.append(load_file(run / "inr_last.safetensors"))
+        n_bytes.append(json.loads((run / "record.json").read_text())["metrics"]["device_bytes"])
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert n_bytes[1] == n_bytes[0] / 2
+
+
+def test_one_process_is_told_how_to_start_those_it_would_share_a_store_with():
+    cfg = composed("train", "dataset=shapes", "pipeline=inr", "store=a.inr", "pipeline.shard_store=true")
+    with pytest.raises(ValueError, match=r"there is one process; start several with: torchrun --nproc-per-node=N"):
+        require_inputs(cfg)
