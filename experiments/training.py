@@ -31,6 +31,7 @@ from rapid_inr.backbone import build_backbone
 from rapid_inr.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rapid_inr.figures import training_curves
 from rapid_inr.files import atomic
+from rapid_inr.learner import EpochReport, Learner
 from rapid_inr.pipelines.batches import DeviceTooSmall
 from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
@@ -39,7 +40,7 @@ from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, StoreTooLarge
 from rapid_inr.tracking import Run
-from rapid_inr.train import EpochReport, Judges, Learner, best_epoch, require_classes, train
+from rapid_inr.train import Judges, best_epoch, require_classes, train
 
 TEST_BATCH = {"cpu": 256, "cuda": 1024}  # images that are judged at once
 _STREAM = 3  # keeps the choice of held-out images apart from the other draws of the same seed

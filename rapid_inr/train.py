@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from rapid_inr.checkpoint import Checkpoint
 from rapid_inr.graphed import graphed
+from rapid_inr.learner import EpochReport, Learner
 from rapid_inr.pipelines.batches import Batch, Pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.recipe import OptimizeConfig, rate_factor, size_at
@@ -25,83 +24,12 @@ class TrainingDiverged(Exception):
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """One epoch.
-
-    Args:
-        loss: of training, nats.
-        top1_pct: accuracy on the clean test images.
-        epoch_s: seconds of training alone.
-        images_per_s: of training alone, over all processes.
-        decoded_top1_pct: accuracy on decoded test images, where there are some.
-        held_out_top1_pct: accuracy on training images held out, where there are some.
-    """
-
-    epoch: int
-    loss: float
-    top1_pct: float
-    epoch_s: float
-    images_per_s: float
-    decoded_top1_pct: float | None = None
-    held_out_top1_pct: float | None = None
-
-
-@dataclass(frozen=True)
 class Judges:
     """The images that an epoch is judged by, in order: clean test images, and where given decoded and held-out ones."""
 
     clean: Pipeline
     decoded: Pipeline | None = None
     held_out: Pipeline | None = None
-
-
-@dataclass
-class Learner:
-    """A network that learns: its weights, their momenta, their running average."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: dict[str, Tensor] | None
-    steps: int = 0
-
-    @cached_property
-    def followed(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """Averages, the weights that they move towards, and the counters that are copied: listed once, not in every step."""
-        weights = self.model.state_dict()
-        moving = [name for name, tensor in weights.items() if tensor.is_floating_point()]
-        counters = [(self.average[name], weights[name]) for name in weights.keys() - set(moving)]
-        return [self.average[name] for name in moving], [weights[name] for name in moving], counters
-
-    def tested(self) -> Callable[[Tensor], Tensor]:
-        """Return the network that is judged: with averaged weights, where there are."""
-        if self.average is None:
-            return self.model
-        return lambda images: functional_call(self.model, self.average, (images,))
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights and buffers that are judged."""
-        return self.model.state_dict() if self.average is None else self.average
-
-    def checkpoint(self, reports: list[EpochReport]) -> Checkpoint:
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for parameter, state in self.optimizer.state.items():
-            if state.get("momentum_buffer") is not None:
-                tensors[f"momentum.{names[id(parameter)]}"] = state["momentum_buffer"]
-        for name, tensor in (self.average or {}).items():
-            tensors[f"average.{name}"] = tensor
-        return Checkpoint(tensors, [asdict(report) for report in reports], self.steps)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        self.steps = checkpoint.steps
-        self.model.load_state_dict(checkpoint.part("model"))
-        momenta = checkpoint.part("momentum")
-        for name, parameter in self.model.named_parameters():
-            if name in momenta:
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momenta[name])
-        if self.average is not None:
-            for name, tensor in checkpoint.part("average").items():
-                self.average[name].copy_(tensor)
 
 
 def train(
@@ -143,12 +71,7 @@ def train(
     if resume is not None:
         learner.restore(resume)
         reports = [EpochReport(**report) for report in resume.reports]
-    forward = nn.parallel.DistributedDataParallel(model) if together else model
-    if config.compile:
-        forward = torch.compile(forward)
-    elif config.graph and device.type == "cuda" and not together and config.first_size is None:
-        shape = (pipeline.batch_size, 3, *(pipeline.size or pipeline.image_size))
-        forward = graphed(model.train(), shape, device=device, autocast=autocast)
+    forward = _forward(model, pipeline, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
     for epoch in range(len(reports), config.epochs):
         feed = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
@@ -164,6 +87,20 @@ def train(
         if on_epoch is not None:
             on_epoch(reports[-1], learner)
     return reports
+
+
+def _forward(
+    model: nn.Module, pipeline: BatchPipeline, config: OptimizeConfig, *, device: torch.device, autocast: bool
+) -> Callable[[Tensor], Tensor]:
+    """Return what computes the network in a step: shared among processes, compiled, or replayed, as asked and possible."""
+    if distributed.is_initialized():
+        model = nn.parallel.DistributedDataParallel(model)
+    if config.compile:
+        return torch.compile(model)
+    if not config.graph or device.type != "cuda" or distributed.is_initialized() or config.first_size is not None:
+        return model
+    shape = (pipeline.batch_size, 3, *(pipeline.size or pipeline.image_size))
+    return graphed(model.train(), shape, device=device, autocast=autocast)
 
 
 def _train_epoch(
@@ -188,7 +125,7 @@ def _train_epoch(
         learner.optimizer.step()
         learner.steps += 1
         if learner.average is not None:
-            _follow(learner, decay=min(config.ema, learner.steps / (learner.steps + 9)))  # young averages forget sooner
+            learner.follow(decay=min(config.ema, learner.steps / (learner.steps + 9)))  # young averages forget sooner
         total_loss += loss.detach() * len(batch.ids)  # stays on the device: adding up makes no step wait for it
         n_images += len(batch.ids)
     if n_images == 0:
@@ -205,14 +142,6 @@ def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tenso
         for labels in (batch.labels, batch.others)
     )
     return (batch.keeps * own + (1 - batch.keeps) * other).mean()
-
-
-@torch.no_grad()
-def _follow(learner: Learner, *, decay: float) -> None:
-    averages, weights, counters = learner.followed
-    torch._foreach_lerp_(averages, weights, 1 - decay)
-    for counter, latest in counters:
-        counter.copy_(latest)
 
 
 def _mean_over_processes(total: Tensor, n_images: int) -> tuple[float, int]:

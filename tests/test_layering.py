@@ -33,6 +33,7 @@ RANKS = {
     "rapid_inr.timing": 1,
     "rapid_inr.checkpoint": 1,
     "rapid_inr.recipe": 1,
+    "rapid_inr.learner": 2,
     "rapid_inr.warp": 2,
     "rapid_inr.recolour": 2,
     "rapid_inr.progress": 1,

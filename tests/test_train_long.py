@@ -7,8 +7,9 @@ from torch import nn
 
 from rapid_inr import train as training
 from rapid_inr.augment import AugmentConfig
+from rapid_inr.learner import EpochReport
 from rapid_inr.recipe import OptimizeConfig
-from rapid_inr.train import EpochReport, Judges, train
+from rapid_inr.train import Judges, train
 from tests.trainings import clean, one_batch, pipeline, small_model, train_small
 
 

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from rapid_inr.backbone import BackboneConfig, build_backbone
+from rapid_inr.learner import EpochReport
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.pipelines.on_device import resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.recipe import OptimizeConfig
-from rapid_inr.train import EpochReport, Judges, train
+from rapid_inr.train import Judges, train
 
 
 def stripes(n_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,8 +8,9 @@ import triton
 import triton.language as tl
 
 from kernels.rows import PackedRows
-from kernels.siren_decode import _places, decode_siren
+from kernels.siren_decode import decode_siren
 from kernels.siren_decode_torch import decode_siren_torch
+from kernels.siren_evaluate import places
 from kernels.spec import SirenSpec, end_sections
 from kernels.unpack import gather_codes
 from kernels.unpack_rows import unpack_rows, unpacks_before
@@ -58,7 +59,7 @@ def test_a_batch_of_more_images_than_a_grid_is_high_is_decoded_whole(monkeypatch
 
 @triton.jit
 def _write_places(out_ptr, first_block, width, inverse_width, BLOCK: tl.constexpr):
-    rows, columns = _places(first_block + tl.program_id(0), width, inverse_width, BLOCK)
+    rows, columns = places(first_block + tl.program_id(0), width, inverse_width, BLOCK)
     place = tl.program_id(0) * 2 * BLOCK + tl.arange(0, BLOCK)
     tl.store(out_ptr + place, rows)
     tl.store(out_ptr + place + BLOCK, columns)
