@@ -132,6 +132,29 @@ def claims_grid(made: MadeTable, *, linked_from: Path) -> Grid:
     return Grid(heads, rows)
 
 
+def short_claims_grid(tables: Sequence[MadeTable], *, linked_from: Path) -> Grid:
+    """Return the paper's numbers beside ours in few columns: what and where, how it came out, and the records."""
+    heads = [
+        Head("claim"), Head("measured on"), Head("paper", right=True), Head("ours, mean ± std (n)", right=True),
+        Head("within the claim?"), Head("records"),
+    ]  # fmt: skip
+    rows = []
+    for made in tables:
+        for claim in made.claims:
+            place = [claim.row.labels[label] for label in made.labels if label in claim.row.labels]
+            rows.append(
+                [
+                    claim.number.says,
+                    f"{', '.join(place)}; scale {made.measured.scale}, {', '.join(made.measured.machines) or ABSENT}",
+                    claim.number.text,
+                    _summary(claim.ours, made.spec.columns[claim.column].digits, count=True),
+                    VERDICTS[claim.within],
+                    _numbered(made.measured, claim.row.points, linked_from),
+                ]
+            )
+    return Grid(heads, rows)
+
+
 def number_text(value: float, digits: int, *, sign: str = "") -> str:
     """Return a number as tables print it."""
     return "never" if math.isinf(value) else f"{value:{sign}z,.{digits}f}"

@@ -14,10 +14,12 @@ from experiments.measured import experiments_below
 from experiments.planning import experiment_names
 from experiments.runs import require_folder_can_be_written
 from experiments.table_files import made_tables, markdown_of, write_tables
+from experiments.table_grids import short_claims_grid
 from rapid_inr.files import atomic
+from rapid_inr.grids import as_markdown
 from rapid_inr.tables import markdown_table, read_records, replace_block
 
-BLOCK = re.compile(r"<!-- (results|experiment):([\w-]+) -->")
+BLOCK = re.compile(r"<!-- (results|experiment|claims):([\w-]+) -->")
 
 
 def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
@@ -48,20 +50,25 @@ def tables(root: Path, *, linked_from: Path) -> dict[str, str]:
 
 
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
-    """Return a Markdown text with its blocks ``results:NAME`` and ``experiment:NAME`` made anew from the runs below a folder.
+    """Return a Markdown text with its blocks made anew from the runs below a folder.
+
+    A block ``results:NAME`` is a table of runs, ``experiment:NAME`` the tables of an experiment, and ``claims:NAME`` of these the
+    paper's claims alone, in few columns.
 
     Raises:
         ValueError: if it has none, or one of a name that there is not.
     """
     blocks = BLOCK.findall(text)
     if not blocks:
-        raise ValueError("the text has no block <!-- results:NAME --> or <!-- experiment:NAME -->")
+        raise ValueError("the text has no block <!-- results:NAME -->, <!-- experiment:NAME --> or <!-- claims:NAME -->")
     for kind, name in blocks:
         known = list(TABLES) if kind == "results" else experiment_names()
         if name not in known:
             raise ValueError(f"the text has a block {kind}:{name}, expected of {', '.join(known)}")
         if kind == "results":
             content = table_of(name, root, linked_from=linked_from)
+        elif kind == "claims":
+            content = as_markdown(short_claims_grid(made_tables(name, root), linked_from=linked_from))
         else:
             content = markdown_of(made_tables(name, root), linked_from=linked_from)
         text = replace_block(text, f"{kind}:{name}", content)

@@ -77,3 +77,13 @@ def test_every_committed_point_says_where_it_comes_from(path):
     assert record["commit"]
     assert record["dirty"] is False
     assert record["machine"]
+
+
+def test_a_block_of_claims_has_the_claims_of_an_experiment_alone(tmp_path):
+    text = "before\n<!-- claims:memory -->\n<!-- /claims:memory -->\nafter"
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        lines = filled(text, tmp_path, linked_from=tmp_path).splitlines()
+    assert lines[2] == "| claim | measured on | paper | ours, mean ± std (n) | within the claim? | records |"
+    assert len(lines) > 8
+    assert all(line.startswith("| stored dataset, of its raw RGB bytes | ") for line in lines[4:-2])
+    assert all("| about 5% | — | — | — |" in line for line in lines[4:-2])  # nothing has been run there
