@@ -84,9 +84,8 @@ class ShardedStore:
         self.share = share.to(device)
         self._rank, self._world_size, self._group = rank, world_size, distributed.new_group()
         self._longest = 0 if store.starts is None else int(store.starts.diff().max())
-        self._empty = self._packed(
-            torch.empty(0, dtype=torch.int64, device=self.device)
-        )  # types and lengths of what is exchanged
+        # of what is exchanged, the types and lengths
+        self._empty = self._packed(torch.empty(0, dtype=torch.int64, device=self.device))
 
     @property
     def device(self) -> torch.device:
@@ -125,9 +124,7 @@ class ShardedStore:
         distributed.all_to_all_single(got, sent, exchange.n_got, exchange.n_sent, group=self._group)
         columns = got.split([rows.shape[1] * rows.element_size() for rows in self._empty.values()], dim=1)
         rows = {name: rows.new_empty((len(got), rows.shape[1])) for name, rows in self._empty.items()}
-        for typed, column in zip(
-            rows.values(), columns, strict=True
-        ):  # copied: within a row a type may begin at no byte of its own
+        for typed, column in zip(rows.values(), columns, strict=True):  # copied, since there a type may begin at any byte
             typed.view(torch.uint8).copy_(column)
         share, codes, starts = self.share, rows["codes"], None
         if share.starts is not None:
