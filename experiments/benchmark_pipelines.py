@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.nn import functional as F
+from torch import Tensor
 
 from experiments.arms import ARMS, FROM_FILES, Arm, open_arm
 from experiments.build import build_autocast, build_backbone_config, build_device, build_source, plain
@@ -27,11 +27,12 @@ from rapid_inr.alarms import STORE_DOES_NOT_FIT, decode_slower_than_step
 from rapid_inr.backbone import build_backbone
 from rapid_inr.data.export import export_images
 from rapid_inr.files import atomic
-from rapid_inr.graphed import graphed
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
+from rapid_inr.steps import plain_step, replayed_step
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tables import Column, markdown_table, metric
 from rapid_inr.tracking import Run
+from rapid_inr.train import batch_loss
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,15 @@ def _stepper(cfg: DictConfig, arm: Arm) -> Callable[[Batch], None]:
     model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    shape = (cfg.optimize.batch_size, 3, *arm.image_size)
-    forward = graphed(model, shape, device=device, autocast=autocast) if cfg.optimize.graph else model
+
+    def loss_of(logits: Tensor, batch: Batch) -> Tensor:
+        return batch_loss(logits, batch, label_smoothing=0.0)
+
+    replays = cfg.optimize.graph and device.type == "cuda"
+    gradients = (replayed_step if replays else plain_step)(model, loss_of, autocast=autocast)
 
     def step(batch: Batch) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = F.cross_entropy(forward(batch.images), batch.labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        gradients(batch)
         optimizer.step()
 
     return step

@@ -42,7 +42,7 @@ from rapid_inr.store.packed import PackedStore, StoreTooLarge
 from rapid_inr.tracking import Run
 from rapid_inr.train import Judges, best_epoch, require_classes, train
 
-TEST_BATCH = {"cpu": 256, "cuda": 1024}  # images that are judged at once
+TEST_BATCH, TEST_PIXELS = 1024, {"cpu": 2**18, "cuda": 2**23}  # images that are judged at once, at most, and their pixels
 _STREAM = 3  # keeps the choice of held-out images apart from the other draws of the same seed
 
 
@@ -145,6 +145,11 @@ def keep(run: Run, name: str, reports: list[EpochReport], learner: Learner, *, t
     write_checkpoint(run.folder / f"{name}_last.safetensors", checkpoint, training=training)
 
 
+def test_batch(image_size: tuple[int, int], device: torch.device) -> int:
+    """Return how many images of (height, width) to judge at once."""
+    return max(1, min(TEST_BATCH, TEST_PIXELS[device.type] // (image_size[0] * image_size[1])))
+
+
 def split_held_out(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple[BatchPipeline, BatchPipeline | None]:
     """Return the pipeline of the images that are trained on, and that of those held out, as they are and in order."""
     if share == 0:
@@ -152,7 +157,11 @@ def split_held_out(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple
     count = max(1, round(share * len(pipeline)))
     order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
     held_out = replace(
-        pipeline, subset=order[:count].sort().values, seed=None, augment=None, batch_size=TEST_BATCH[pipeline.device.type]
+        pipeline,
+        subset=order[:count].sort().values,
+        seed=None,
+        augment=None,
+        batch_size=test_batch(pipeline.image_size, pipeline.device),
     )
     return replace(pipeline, subset=order[count:].sort().values), held_out
 
@@ -161,8 +170,8 @@ def clean_pipeline(cfg: DictConfig, arm: Arm, test: HeldOut) -> BatchPipeline:
     """Return the clean test images, normalised as the arm's are."""
     device = build_device(cfg)
     return resident_pipeline(
-        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=device, batch_size=TEST_BATCH[device.type],
-        dtype=pipeline_dtype(cfg), **place(),
+        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=device,
+        batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place(),
     )  # fmt: skip
 
 
@@ -177,7 +186,7 @@ def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
         raise ValueError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
     device = build_device(cfg)
     return inr_pipeline(
-        store.to(device), size=arm.image_size, batch_size=TEST_BATCH[device.type], dtype=pipeline_dtype(cfg), **place()
+        store.to(device), size=arm.image_size, batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place()
     )
 
 

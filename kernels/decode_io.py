@@ -15,6 +15,7 @@ from kernels.spec import OUT_FEATURES
 
 MAX_HIDDEN = 64  # the widest SIREN whose activations the kernel keeps in registers; the torch twin takes any
 MAX_INT32 = 2**31 - 1
+MAX_WIDTH = 2**22
 IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -63,6 +64,9 @@ class ImageFormat:
         require(self.height >= 1 and self.width >= 1, "height x width", size, "at least 1x1")
         # 4096 spares the offsets of the last, partly filled block
         require(self.n_pixels * OUT_FEATURES <= MAX_INT32 - 4096, "height x width", size, "under 2^31 values an image")
+        require(
+            self.width <= MAX_WIDTH, "width", self.width, f"at most {MAX_WIDTH}, up to which the kernel places pixels exactly"
+        )
         require(self.dtype in IMAGE_DTYPES, "dtype", self.dtype, f"one of {IMAGE_DTYPES}")
         require((self.mean is None) == (self.std is None), "mean, std", f"{self.mean}, {self.std}", "both or neither")
         if self.dtype == torch.uint8:

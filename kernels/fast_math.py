@@ -116,6 +116,6 @@ fast_sin = _interpreted_sin if INTERPRETED else _hardware_sin
 `sin.approx.ftz.f32` multiplies by float32(1 / 2 pi), rounding towards zero (1.2e-7 relative; the constant is off by 4.0e-8), and
 looks the fraction of a turn up; the table's own error is 2^-21.41 = 3.6e-7 within [-pi, pi] (CUDA C++ Programming Guide,
 intrinsic functions, `__sinf`). With POLYNOMIAL_EVERY 4 or 8, one sine in so many of a thread is a polynomial on the units of the
-multiply-adds, which leaves the sine unit, the bound of a decode, the others: off by 6.5e-6 + 1.01e-7 |x|. Arguments of a SIREN
-stay below about 50, where either is about one percent of float16's step at 1.
+multiply-adds, which leaves the sine unit, the bound of a decode, the others: off by 6.5e-6 + 1.01e-7 |x| up to |x| = 2.6e7, and
+no sine beyond. Arguments of a SIREN stay below about 50, where either is about one percent of float16's step at 1.
 """

@@ -29,7 +29,7 @@ from kernels.rows import CODE_DTYPES
 from kernels.sampling import Sampling
 from kernels.siren_decode import _decode_siren_kernel
 from kernels.spec import SirenSpec
-from kernels.unpack_rows import _unpack_rows_kernel, unpack_constants
+from kernels.unpack_rows import _unpack_rows_kernel, unpack_constants, unpacks_before
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
 # depth, hidden, side of the image in pixels: the shapes of configs/inr, and the widest
@@ -38,10 +38,11 @@ SIZES = (
     (6, 44, 224), (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),
 )  # fmt: skip
 SMALL: dict[str, Any] = {"bits": 5, "ends": torch.int8}  # rows as small as they get without masks
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {  # of 10x40, at VARIANT_SIDE pixels, where a decode reads small codes itself
     "4 bits": {"bits": 4},
     "5 bits": {"bits": 5},
     "5 bits, int8 ends": SMALL,
+    "5 bits, int8 ends, 224 px": SMALL | {"side": 224},  # unpacked before
     "5 bits, int8 ends, a scale a layer": SMALL | {"scales": 1},
     "float16 weights": {"bits": 16},
     "float32 weights and images": {"bits": 32, "ends": torch.float32, "dtype": torch.float32},
@@ -53,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "2x2 samples": {"supersample": 2},
     "5 bits, int8 ends, reflect padding, 2x2 samples": SMALL | {"outside": "reflect", "supersample": 2},
 }
+VARIANT_SIDE = 32
 MATRIX_INSTRUCTION = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 MAX_REGISTERS = 255
 MAX_SHARED_BYTES = 48 * 1024  # what a program may take without asking for more
@@ -130,13 +132,15 @@ def compile_decode(
     images = ImageFormat(side, side, dtype, None, None, True, channels_last)
     config = launch_config(spec, images.n_pixels, capability=target // 10)
     n_scales = 0 if bits > 8 else scales or spec.hidden
-    kind = RowKind(bits=bits, scales=n_scales, by_image=False, int8_ends=ends == torch.int8)
     sampling = Sampling(outside, torch.zeros(2), supersample)
+    passes = triton.cdiv(images.n_pixels, config.block) * supersample**2
+    unpacked = unpacks_before(bits=bits, masked=False, passes=passes)
+    kind = RowKind(bits=8 if unpacked else bits, scales=n_scales, by_image=unpacked, int8_ends=ends == torch.int8)
     constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, config=config)
     scale = torch.float32 if ends == torch.float32 else torch.float16  # as a store has them
     pointers = {
         "out_ptr": dtype,
-        "codes_ptr": CODE_DTYPES[bits],
+        "codes_ptr": CODE_DTYPES[kind.bits],
         "ends_ptr": ends,
         "scales_ptr": scale,
         "end_scales_ptr": scale,
@@ -235,11 +239,11 @@ def main(sizes: Sequence[str]) -> None:
 
 def _print_variants(heading: str) -> list[str]:
     """Print the table of one size in every variant and return its faults."""
-    print("\n| 10x40 at 224 px | target | " + heading)
+    print(f"\n| 10x40 at {VARIANT_SIDE} px | target | " + heading)
     spec, faults = SirenSpec(10, 40, 30.0), []
     for name, options in VARIANTS.items():
         for target in TARGETS:
-            found = compile_decode(spec, target=target, side=224, **options)
+            found = compile_decode(spec, target=target, **{"side": VARIANT_SIDE} | options)
             faults += _print_row(name, target, found, exact_sine="exact_sine" in options)
     for masks in ("own", "shared", "none"):
         for target in TARGETS:

@@ -1,4 +1,4 @@
-"""Decode: packed rows of SIREN weights and an affine map of the pixels -> images as a network eats them, in one launch.
+"""Decode: packed rows of SIREN weights and an affine map of the pixels -> images as a network eats them.
 
 The formula is that of kernels/spec.py (Sitzmann et al. 2020, section 3); then NaN becomes 0, values are clamped to [0, 1],
 rounded to 8 bits and normalised per channel. The twin, of the same signature, is `decode_siren_torch` in siren_decode_torch.py:
@@ -110,7 +110,9 @@ def decode_siren(
     edges: Tensor | None = None,
     supersample: int = 1,
 ) -> Tensor:
-    """Decode a batch of packed rows into images, in one kernel launch, or two with masks, without waiting for the device.
+    """Decode a batch of packed rows into images, without waiting for the device.
+
+    One kernel launch; another before it unpacks rows under masks, and codes of less than a byte for images of many programs.
 
     Args:
         rows: see `PackedRows`; floating codes are used as float16 (at most 65,504).
@@ -163,7 +165,8 @@ def launch_decode(
     require(layers <= MAX_GRID, "ids.shape", tuple(ids.shape), f"at most {MAX_GRID}^2 images")
     grid = (triton.cdiv(images.n_pixels, config.block), triton.cdiv(len(ids), layers), layers)
     gains, shifts = images.gains_and_shifts()
-    unpacked = unpacks_before(rows, n_blocks=grid[0])
+    passes = grid[0] * sampling.supersample**2
+    unpacked = unpacks_before(bits=rows.bits, masked=rows.masks is not None, passes=passes)
     kind = RowKind.of(rows, spec, unpacked=unpacked)
     constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, config=config)
     codes = unpack_rows(rows, ids, spec) if unpacked else rows.codes

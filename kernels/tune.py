@@ -123,7 +123,8 @@ def tune(size: str) -> None:
             print(f"{size} {config}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
             continue
         found.append((ms if off <= TOLERANCE_RGB else float("inf"), off, config))
-    for ms, off, c in [*sorted(found, key=lambda row: row[0])[:12], found[0]]:
+    present = launch_config(case.spec, case.side**2, capability=capability_of(device))
+    for ms, off, c in [*sorted(found, key=lambda row: row[0])[:12], *(row for row in found if row[2] == present)]:
         rate = 1e3 * n / ms
         of_sine = rate * case.spec.depth * case.spec.hidden * case.side**2 / ceilings.sines_per_s
         print(

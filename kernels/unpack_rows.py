@@ -1,4 +1,4 @@
-"""Unpack codes in Triton: a code out of dense bits inside the decode, and whole rows under masks before it.
+"""Unpack codes in Triton: a code out of dense bits inside the decode, and whole rows before it.
 
 The twin is `gather_codes` in kernels/unpack.py.
 """
@@ -14,7 +14,9 @@ from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 
 BLOCK = 1024  # weights a program, a multiple of 8
-UNPACK_FROM_BLOCKS = 16  # programs of an image: at 10x32 and 5 bits each spends a fifth of its instructions on unpacking
+UNPACK_FROM_PASSES = (
+    16  # over a row by the programs of an image: at 10x32 and 5 bits each spends a fifth of its instructions on unpacking
+)
 
 
 @triton.jit
@@ -103,12 +105,15 @@ def _unpack_rows_kernel(
     tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=there)
 
 
-def unpacks_before(rows: PackedRows, *, n_blocks: int) -> bool:
+def unpacks_before(*, bits: int, masked: bool, passes: int) -> bool:
     """Return whether a decode has its rows unpacked before it.
 
-    Under masks always; and codes of less than a byte where many programs would take the same row apart, each for itself.
+    Under masks always; and codes of less than a byte where the same row would be taken apart many times.
+
+    Args:
+        passes: over a row, by all programs and samples of an image.
     """
-    return rows.masks is not None or (rows.bits < 8 and n_blocks >= UNPACK_FROM_BLOCKS)
+    return masked or (bits < 8 and passes >= UNPACK_FROM_PASSES)
 
 
 def unpack_constants(spec: SirenSpec, *, bits: int, masks: str) -> dict[str, int | str]:

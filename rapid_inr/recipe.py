@@ -25,7 +25,7 @@ class OptimizeConfig:
         schedule: ``cosine`` (half a period) or ``linear``.
         ema: decay a step of an average of the weights, which is tested and kept instead of the last ones; 0 for none.
         compile: whether the network is compiled by torch.compile.
-        graph: whether, on a GPU, its passes are replayed as CUDA graphs: not on several processes, nor compiled or growing.
+        graph: whether, on a GPU, a step is replayed as a CUDA graph: not on several processes, nor compiled or growing.
         held_out: fraction of the training images, in [0, 1), that are not trained on but choose the best epoch; 0 for no best.
         first_size: longer side of the images in the first epoch, growing evenly up to theirs; None for theirs throughout.
         full_size_from: fraction of the epochs after which images have their full size, in (0, 1].

@@ -12,11 +12,11 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from rapid_inr.checkpoint import Checkpoint
-from rapid_inr.graphed import graphed
 from rapid_inr.learner import EpochReport, Learner
 from rapid_inr.pipelines.batches import Batch, Pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.recipe import OptimizeConfig, rate_factor, size_at
+from rapid_inr.steps import Step, plain_step, replayed_step
 
 
 class TrainingDiverged(Exception):
@@ -71,12 +71,12 @@ def train(
     if resume is not None:
         learner.restore(resume)
         reports = [EpochReport(**report) for report in resume.reports]
-    forward = _forward(model, pipeline, config, device=device, autocast=autocast)
+    step = _step(model, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
     for epoch in range(len(reports), config.epochs):
         feed = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
         began = _now(device)
-        loss, n_images = _train_epoch(forward, feed.epoch(epoch), learner, config, rate, autocast=autocast)
+        loss, n_images = _train_epoch(step, feed.epoch(epoch), learner, config, rate)
         epoch_s = _now(device) - began
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the training loss is {loss} in epoch {epoch}; a lower optimize.lr may help")
@@ -89,28 +89,21 @@ def train(
     return reports
 
 
-def _forward(
-    model: nn.Module, pipeline: BatchPipeline, config: OptimizeConfig, *, device: torch.device, autocast: bool
-) -> Callable[[Tensor], Tensor]:
-    """Return what computes the network in a step: shared among processes, compiled, or replayed, as asked and possible."""
+def _step(model: nn.Module, config: OptimizeConfig, *, device: torch.device, autocast: bool) -> Step:
+    """Return what computes the gradients of a batch: shared among processes, compiled, or replayed, as asked and possible."""
+
+    def loss_of(logits: Tensor, batch: Batch) -> Tensor:
+        return batch_loss(logits, batch, label_smoothing=config.label_smoothing)
+
     if distributed.is_initialized():
         model = nn.parallel.DistributedDataParallel(model)
-    if config.compile:
-        return torch.compile(model)
-    if not config.graph or device.type != "cuda" or distributed.is_initialized() or config.first_size is not None:
-        return model
-    shape = (pipeline.batch_size, 3, *(pipeline.size or pipeline.image_size))
-    return graphed(model.train(), shape, device=device, autocast=autocast)
+    elif config.graph and device.type == "cuda" and not config.compile and config.first_size is None:
+        return replayed_step(model, loss_of, autocast=autocast)
+    return plain_step(torch.compile(model) if config.compile else model, loss_of, autocast=autocast)
 
 
 def _train_epoch(
-    forward: Callable[[Tensor], Tensor],
-    batches: Iterator[Batch],
-    learner: Learner,
-    config: OptimizeConfig,
-    rate: Callable[[int], float],
-    *,
-    autocast: bool,
+    step: Step, batches: Iterator[Batch], learner: Learner, config: OptimizeConfig, rate: Callable[[int], float]
 ) -> tuple[float, int]:
     """Take a step for each batch and return the mean loss over images, and their number, over all processes."""
     learner.model.train()
@@ -118,15 +111,12 @@ def _train_epoch(
     for batch in batches:
         for group in learner.optimizer.param_groups:
             group["lr"] = config.lr * rate(learner.steps)
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=autocast):
-            loss = batch_loss(forward(batch.images), batch, label_smoothing=config.label_smoothing)
-        learner.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = step(batch)
         learner.optimizer.step()
         learner.steps += 1
         if learner.average is not None:
             learner.follow(decay=min(config.ema, learner.steps / (learner.steps + 9)))  # young averages forget sooner
-        total_loss += loss.detach() * len(batch.ids)  # stays on the device: adding up makes no step wait for it
+        total_loss += loss * len(batch.ids)  # stays on the device: adding up makes no step wait for it
         n_images += len(batch.ids)
     if n_images == 0:
         raise ValueError("no image of the epoch could be read")

@@ -23,7 +23,6 @@ RANKS = {
     "rapid_inr.siren": 1,
     "rapid_inr.alarms": 1,
     "rapid_inr.backbone": 1,
-    "rapid_inr.graphed": 1,
     "rapid_inr.unet": 1,
     "rapid_inr.augment": 1,
     "rapid_inr.units": 0,
@@ -58,8 +57,9 @@ RANKS = {
     "rapid_inr.shards": 5,
     "rapid_inr.encode": 6,
     "rapid_inr.pipelines": 5,
-    "rapid_inr.train": 6,
-    "rapid_inr.segmentation": 7,
+    "rapid_inr.steps": 6,
+    "rapid_inr.train": 7,
+    "rapid_inr.segmentation": 8,
     "experiments": 9,
 }
 

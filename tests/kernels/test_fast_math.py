@@ -1,13 +1,14 @@
 """The sines against float64."""
 
 import math
+import struct
 
 import pytest
 import torch
 import triton
 import triton.language as tl
 
-from kernels.fast_math import TURN_SIN, accurate_sin, fast_sin
+from kernels.fast_math import _polynomial_asm, accurate_sin, fast_sin
 from tests.tolerances import ACCURATE_SIN
 
 N = 1 << 16
@@ -53,12 +54,27 @@ def test_the_fast_sine_keeps_its_bound_where_some_are_polynomials(device, limit,
     assert (error <= 6.5e-6 + 1.6e-7 * x.abs().double()).all()
 
 
-def test_the_polynomial_for_a_turn_keeps_its_bound_in_float32():
-    f = torch.linspace(-0.5, 0.5, 1 << 20, dtype=torch.float64).float()
-    value = torch.zeros_like(f)
-    for factor in reversed(TURN_SIN):
-        value = value * f * f + factor
-    assert ((value * f).double() - (2 * math.pi * f.double()).sin()).abs().max() <= 6.5e-6
+def ptx_value(text: str, registers: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.tensor(struct.unpack(">f", bytes.fromhex(text[2:]))[0]) if text.startswith("0f") else registers[text]
+
+
+def run_ptx(lines: str, x: torch.Tensor) -> torch.Tensor:
+    """Run the few instructions that `_polynomial_asm` writes, each rounded to float32 once."""
+    operations = {"fma.rn.f32": lambda a, b, c: a * b + c, "mul.f32": lambda a, b: a * b, "sub.f32": lambda a, b: a - b}
+    registers = {"x": x}
+    for line in lines.splitlines():
+        name, operands = line.removesuffix(";").split(" ", 1)
+        target, *sources = (operand.strip() for operand in operands.split(","))
+        registers[target] = operations[name](*(ptx_value(source, registers).double() for source in sources)).float()
+    return registers["y"]
+
+
+@pytest.mark.parametrize("limit", [1.6, 50, 1000, 2.6e7])
+def test_the_instructions_of_the_polynomial_keep_its_bound(limit):
+    x = torch.empty(N).uniform_(-limit, limit, generator=torch.Generator().manual_seed(0))
+    error = (run_ptx(_polynomial_asm("x", "y"), x).double() - x.double().sin()).abs()
+    assert (error <= 6.5e-6 + 1.01e-7 * x.abs().double()).all()
+    assert len(_polynomial_asm("x", "y").splitlines()) == 9
 
 
 def test_the_slope_of_the_fast_sines_bound_is_that_of_its_range_reduction():

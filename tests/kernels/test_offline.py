@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # A fresh process, since this one may run triton as an interpreter. `python -m kernels.offline` compiles the whole table.
 SCRIPT = """
 import dataclasses, json, sys
-from kernels.offline import TARGETS, VARIANTS, compile_decode, compile_unpack
+from kernels.offline import TARGETS, VARIANT_SIDE, VARIANTS, compile_decode, compile_unpack
 from kernels.spec import SirenSpec
 
 report = {}
@@ -25,7 +25,7 @@ for target in TARGETS:
         report[f"{depth}x{hidden} sm_{target}"] = compile_decode(SirenSpec(depth, hidden, 30.0), target=target, side=side)
     spec = SirenSpec(10, 40, 30.0)
     for name in sys.argv[1:] if target == 90 else sys.argv[-1:]:
-        report[f"{name} sm_{target}"] = compile_decode(spec, target=target, side=224, **VARIANTS[name])
+        report[f"{name} sm_{target}"] = compile_decode(spec, target=target, **{"side": VARIANT_SIDE} | VARIANTS[name])
     masks = {80: "own", 90: "shared", 100: "none"}[target]
     report[f"unpacking sm_{target}"] = compile_unpack(spec, target=target, bits=5, masks=masks)
 json.dump({name: dataclasses.asdict(resources) for name, resources in report.items()}, sys.stdout)
@@ -33,6 +33,7 @@ json.dump({name: dataclasses.asdict(resources) for name, resources in report.ite
 TARGETS = ("sm_80", "sm_90", "sm_100")
 CHOSEN = (
     "5 bits, int8 ends, a scale a layer",
+    "5 bits, int8 ends, 224 px",
     "float32 weights and images",
     "bytes, planar",
     "accurate sine",

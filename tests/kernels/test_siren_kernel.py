@@ -113,17 +113,16 @@ def test_masks_of_more_than_one_program_are_read(device, hidden, masks):
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7])
 def test_rows_are_unpacked_once_where_an_image_has_many_programs(monkeypatch, device, bits, hidden):
     batch = random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=bits)
-    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_BLOCKS", 1)
+    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_PASSES", 1)
     codes = gather_codes(batch.rows.codes, batch.ids, bits=bits, n_codes=batch.keywords["spec"].n_hidden_weights)
     assert torch.equal(unpack_rows(batch.rows, batch.ids, batch.keywords["spec"]).view(torch.int8), codes)
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
-def test_small_images_and_whole_bytes_are_unpacked_by_their_programs(device):
-    small, whole, masked = (random_batch(SirenSpec(3, 8, 12.0), device, height=2, width=2, **kind).rows
-                            for kind in ({"bits": 5}, {"bits": 8}, {"bits": 8, "masks": "shared"}))  # fmt: skip
-    assert [unpacks_before(rows, n_blocks=4) for rows in (small, whole, masked)] == [False, False, True]
-    assert [unpacks_before(rows, n_blocks=16) for rows in (small, whole, masked)] == [True, False, True]
+def test_small_images_and_whole_bytes_are_unpacked_by_their_programs():
+    kinds = [(5, False), (8, False), (8, True)]
+    assert [unpacks_before(bits=bits, masked=masked, passes=15) for bits, masked in kinds] == [False, False, True]
+    assert [unpacks_before(bits=bits, masked=masked, passes=16) for bits, masked in kinds] == [True, False, True]
 
 
 @pytest.mark.parametrize("hidden", [1, 13, 16])
@@ -232,7 +231,7 @@ def test_every_value_is_written(monkeypatch, batch, decode, dtype, channels_last
 
 @pytest.mark.parametrize("masks", ["own", "shared", None])
 def test_every_unpacked_code_is_written(monkeypatch, device, masks):
-    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_BLOCKS", 1)
+    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_PASSES", 1)
     batch, empty = random_batch(SirenSpec(4, 23, 12.0), device, height=2, width=3, bits=3, masks=masks), torch.empty
     clean = batch.decode(decode_siren)
     monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(77))
