@@ -47,13 +47,15 @@ def test_a_siren_wider_than_the_kernel_takes_is_decoded(device):
     assert_is_the_formula(small_store(2, spec=spec).to(device), ids)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU waits for nothing")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, it says of itself
 @pytest.mark.parametrize("bits", [5, 8])
 def test_a_batch_of_ids_on_the_gpu_is_decoded_without_waiting_for_it(device, bits):
     store, ids = small_store(5, config=QuantizeConfig(bits)).to(device), torch.tensor([4, 0, 2], device=device)
     decode(store, ids, dtype=torch.float32, normalize=True)  # compiles, and puts the map there
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         decode(store, ids, dtype=torch.float32, normalize=True)
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -109,7 +111,7 @@ def test_weights_that_a_mask_leaves_out_are_zero(masks, bits, device):
 def test_an_integer_crop_and_flip_are_those_of_the_decoded_image(outside, mode, mixed, device):
     store, ids = small_store(4, mixed=mixed).to(device), torch.tensor([1, 0, 3], device=device)
     sizes = [store.size_of(int(i)) for i in ids]
-    operation = compose(crop(-2, 1, 6, 5, size=(6, 5), device=device), flip(size=(6, 5)))
+    operation = compose(crop(-2, 1, 6, 5, size=(6, 5), device=device), flip(size=(6, 5), device=device))
     maps = torch.stack([to_coords(operation, size) for size in sizes])
     found = decode(store, ids, size=(6, 5), affine=maps, outside=outside)
     for image, i, size in zip(found.cpu(), ids.tolist(), sizes, strict=True):

@@ -57,7 +57,7 @@ def test_a_batch_of_more_images_than_a_grid_is_high_is_decoded_whole(monkeypatch
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_block", "width"])  # as in the kernel: a width of 1 is no constant
 def _write_places(out_ptr, first_block, width, inverse_width, BLOCK: tl.constexpr):
     rows, columns = places(first_block + tl.program_id(0), width, inverse_width, BLOCK)
     place = tl.program_id(0) * 2 * BLOCK + tl.arange(0, BLOCK)
