@@ -46,9 +46,10 @@ def figure(name: str, style: str) -> Callable[[Record], str | None]:
     return cell
 
 
-def decode_rows(records: Sequence[Record]) -> list[Record]:
-    """Return each record once for each of its rows, with the row as "row"."""
-    return [{**record, "row": row} for record in records for row in record["metrics"]["rows"]]
+def decode_rows(records: Sequence[Record], *, backend: str | None = None) -> list[Record]:
+    """Return each record once for each of its rows, or those of a backend, with the row as "row"."""
+    rows = [{**record, "row": row} for record in records for row in record["metrics"]["rows"]]
+    return [record for record in rows if backend in (None, record["row"]["backend"])]
 
 
 def of_suite(suite: str) -> Callable[[Sequence[Record]], list[Record]]:
@@ -130,6 +131,16 @@ DECODE_FIGURES = (
     Column("PSNR to float64, dB", figure("psnr_db", ".1f")),
     Column("lost at 35 dB, dB", figure("loss_db", "z.4f")),
 )
+DECODE_KERNEL = (
+    Column("size", figure("size", ""), right=False),
+    Column("images/s", figure("images_per_s", ",.0f")),
+    Column("of the sine bound", figure("of_sine", ".0%")),
+    Column("over `bmm`", figure("speedup", ".1f")),
+    Column("PSNR to float64, dB", figure("psnr_db", ".1f")),
+    Column("lost at 35 dB, dB", figure("loss_db", "z.4f")),
+    MACHINE,
+    RUN,
+)
 BENCHMARK_DECODE = (*DECODE_FIGURES, Column("threads", metric("threads", "d")), MACHINE, RUN)
 
 
@@ -147,5 +158,8 @@ TABLES = {
     "encode": Table("encode", ENCODE),
     "train": Table("train", TRAIN),
     "benchmark": Table("benchmark", BENCHMARK_FIT, of_suite("fit")),
+    "decode_kernel": Table(
+        "benchmark", DECODE_KERNEL, lambda records: decode_rows(of_suite("decode")(records), backend="kernel")
+    ),
     "benchmark_decode": Table("benchmark", BENCHMARK_DECODE, lambda records: decode_rows(of_suite("decode")(records))),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import PaperNumber
+from experiments.columns import machine
 from experiments.measured import Measured
 from experiments.table_specs import TableSpec, fits
 from rapid_inr.grids import ABSENT, Grid, Head
@@ -133,25 +134,28 @@ def claims_grid(made: MadeTable, *, linked_from: Path) -> Grid:
 
 
 def short_claims_grid(tables: Sequence[MadeTable], *, linked_from: Path) -> Grid:
-    """Return the paper's numbers beside ours in few columns: what and where, how it came out, and the records."""
+    """Return the paper's numbers beside ours in few columns: what and where, how it came out, and the records.
+
+    What was not measured has no row, but a claim of which nothing was has one.
+    """
     heads = [
         Head("claim"), Head("measured on"), Head("paper", right=True), Head("ours, mean ± std (n)", right=True),
         Head("within the claim?"), Head("records"),
     ]  # fmt: skip
-    rows = []
+    rows: list[list[str]] = []
     for made in tables:
         for claim in made.claims:
+            if claim.ours is None:
+                continue
+            machines = dict.fromkeys(machine(point.record) for point in finished(claim.row.points))
             place = [claim.row.labels[label] for label in made.labels if label in claim.row.labels]
-            rows.append(
-                [
-                    claim.number.says,
-                    f"{', '.join(place)}; scale {made.measured.scale}, {', '.join(made.measured.machines) or ABSENT}",
-                    claim.number.text,
-                    _summary(claim.ours, made.spec.columns[claim.column].digits, count=True),
-                    VERDICTS[claim.within],
-                    _numbered(made.measured, claim.row.points, linked_from),
-                ]
-            )
+            where = f"{', '.join(place)}; scale {made.measured.scale}, {', '.join(machines)}"
+            ours = _summary(claim.ours, made.spec.columns[claim.column].digits, count=True)
+            links = _numbered(made.measured, claim.row.points, linked_from)
+            rows.append([claim.number.says, where, claim.number.text, ours, VERDICTS[claim.within], links])
+    told = {row[0] for row in rows}
+    numbers = {claim.number.says: claim.number for made in tables for claim in made.claims}
+    rows += [[says, ABSENT, number.text, *[ABSENT] * 3] for says, number in numbers.items() if says not in told]
     return Grid(heads, rows)
 
 

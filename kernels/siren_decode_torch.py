@@ -25,6 +25,7 @@ from kernels.workers import for_each
 # Measured: kernels/README.md.
 CHUNK_VALUES = 2**19
 PART_VALUES = 2**21
+GPU_VALUES = 2**26  # of a part and of a tile on a GPU, which wants few large operations
 
 Layers = list[tuple[Tensor, Tensor]]  # (weight [b, out, in], bias [b, out, 1]) of each layer
 
@@ -76,7 +77,8 @@ def _decode_chunks(
 ) -> Tensor:
     """Decode part after part, some images by some of their lines, computing in the dtype of `affine`, [1 or B, 2, 3]."""
     on_cpu = rows.device.type == "cpu"
-    n_images, n_lines = _part_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else 1)
+    tile_values = CHUNK_VALUES if on_cpu else GPU_VALUES
+    n_images, n_lines = _part_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else None)
     out = images.empty(len(ids), rows.device)
     flat = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
 
@@ -85,7 +87,7 @@ def _decode_chunks(
         lines = range(corner[1], min(corner[1] + n_lines, images.height))
         layers = _unpack_layers(rows, ids[chunk.start : chunk.stop], spec, affine.dtype)
         layers = [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
-        tile_images, tile_lines = _cut(len(chunk), len(lines), images.width * spec.hidden, CHUNK_VALUES)
+        tile_images, tile_lines = _cut(len(chunk), len(lines), images.width * spec.hidden, tile_values)
         buffers = affine.new_empty((2, tile_images * tile_lines * images.width * max(spec.hidden, OUT_FEATURES)))
         j = torch.arange(images.width, dtype=affine.dtype, device=affine.device)
         for first in chunk[::tile_images]:
@@ -108,8 +110,10 @@ def _decode_chunks(
     return out
 
 
-def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int) -> tuple[int, int]:
-    """Return how many images and lines of them a thread takes at a time: fewer where others would be idle."""
+def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int | None) -> tuple[int, int]:
+    """Return how many images and lines of them a thread of a CPU takes at a time, fewer where others would be idle, or a GPU."""
+    if threads is None:
+        return _cut(batch, images.height, images.width * spec.hidden, GPU_VALUES)
     n_images, n_lines = _cut(batch, images.height, images.width * spec.hidden, PART_VALUES)
     if batch >= threads:
         return min(n_images, math.ceil(batch / threads)), n_lines

@@ -79,11 +79,15 @@ def test_every_committed_point_says_where_it_comes_from(path):
     assert record["machine"]
 
 
-def test_a_block_of_claims_has_the_claims_of_an_experiment_alone(tmp_path):
-    text = "before\n<!-- claims:memory -->\n<!-- /claims:memory -->\nafter"
+def test_a_block_of_claims_has_what_was_measured_and_each_claim_once_of_which_nothing_was(tmp_path):
+    text = "before\n<!-- claims:speedup -->\n<!-- /claims:speedup -->\nafter"
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        lines = filled(text, tmp_path, linked_from=tmp_path).splitlines()
-    assert lines[2] == "| claim | measured on | paper | ours, mean ± std (n) | within the claim? | records |"
-    assert len(lines) > 8
-    assert all(line.startswith("| stored dataset, of its raw RGB bytes | ") for line in lines[4:-2])
-    assert all("| about 5% | — | — | — |" in line for line in lines[4:-2])  # nothing has been run there
+        nothing = filled(text, tmp_path, linked_from=tmp_path).splitlines()
+        some = filled(text, ROOT / "results", linked_from=ROOT).splitlines()
+    assert nothing[2] == "| claim | measured on | paper | ours, mean ± std (n) | within the claim? | records |"
+    assert nothing[4] == "| training speed over the PyTorch pipeline | — | up to 6x | — | — | — |"
+    assert nothing[5] == "| training speed over the DALI pipeline, ResNet-18 | — | up to 1.2x | — | — | — |"
+    assert len(nothing) == 8
+    measured = [line for line in some if "scale paper, NVIDIA H200 | up to 6x | 2.75 (1) | no |" in line]
+    assert len(measured) == 1
+    assert "houses, 4;" in measured[0]
