@@ -82,7 +82,7 @@ def test_a_quality_is_the_highest_that_keeps_to_the_bytes():
     assert 60 <= quality < 95
     assert mean_bytes(quality) <= mean_bytes(60) < mean_bytes(quality + 1)
     assert quality_for_bytes(source, 10**6) == 95
-    with pytest.raises(ValueError, match=r"bytes is 100 an image, but JPEG takes [\d,]+ even at quality 1"):
+    with pytest.raises(ValueError, match=r"bytes is 100 an image, but jpeg takes [\d,]+ even at quality 1"):
         quality_for_bytes(source, 100)
 
 
