@@ -113,17 +113,16 @@ def ram_arm(cfg: DictConfig) -> Arm:
     return Arm("ram", pipeline, source.class_names, size, **moments, skipped=loaded.skipped)
 
 
-def inr_arm(cfg: DictConfig, store: PackedStore) -> Arm:
+def inr_arm(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False) -> Arm:
     """The training images of ``cfg.dataset`` in a store, on the device, decoded as they are asked for.
 
     Raises:
         ValueError: if the store was made from another dataset or lacks some of the images.
-        DeviceTooSmall: if it, or with ``pipeline.shard_store`` this process's share of it, does not fit the memory of the device.
+        DeviceTooSmall: if it, or with `shard_store` this process's share of it, does not fit the memory of the device.
     """
     require_made_from(store, cfg)
     store, device = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt), build_device(cfg)
     size, header = decode_size(cfg, store), store.header
-    shard_store = cfg.pipeline.get("shard_store", False)  # other arms have no such key
     if not shard_store:
         require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
     pipeline = inr_pipeline(store, size=size, device=device, shard_store=shard_store, **feed(cfg))
@@ -221,7 +220,7 @@ def require_inputs(cfg: DictConfig) -> None:
 def stored_arm(cfg: DictConfig) -> Arm:
     """The arm of the store that ``store`` names, with its rates of compression."""
     store = read_store(cfg.store)
-    arm = inr_arm(cfg, store)
+    arm = inr_arm(cfg, store, shard_store=cfg.pipeline.shard_store)
     arm.metrics.update(rates(store_bytes=Path(cfg.store).stat().st_size, n_pixels=store.n_pixels))
     return arm
 

@@ -87,7 +87,7 @@ def test_train_runs_either_arm_and_reports(command, tmp_path, pipeline):
     metrics = record_of(tmp_path / "run")["metrics"]
     assert metrics["images"] == 9
     assert {"top1_pct", "epoch_s", "images_per_s", "loss", "device_bytes"} <= set(metrics)
-    assert ("rgb_pct" in metrics) == (pipeline == "inr")
+    assert (metrics["rgb_pct"] == 100) == (pipeline == "resident")
     assert [json.loads(line)["epoch"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()] == [0]
     assert (tmp_path / "run" / "curves.png").is_file()
 

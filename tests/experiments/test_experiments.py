@@ -9,6 +9,8 @@ from experiments.cli import CONFIGS
 
 NAMES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 PICTURES = {"single_image": ("sheet/sheet.png", "sheet/curve.png")}  # for a person to look at
+# columns of what needs a library or a GPU that need not be here
+NOT_HERE = {"speedup": ("dali", "published", "nvjpeg", "over_dali")}
 NOT_OF_A_TABLE = ("_claims.csv", "_figure.csv")
 
 
@@ -32,4 +34,5 @@ def test_an_experiment_runs_at_the_smoke_scale_and_fills_every_column_of_its_tab
         assert rows, table.name
         values = [column for column in rows[0] if column.endswith("_mean")]
         assert values, table.name
-        assert [column for column in values if not any(row[column] for row in rows)] == [], table.name
+        empty = [column.removesuffix("_mean") for column in values if not any(row[column] for row in rows)]
+        assert set(empty) <= set(NOT_HERE.get(name, ())), table.name

@@ -188,4 +188,4 @@ def test_an_error_of_use_in_any_point_is_one_line_before_any_work(sweep, tmp_pat
 def test_an_experiment_must_be_named(command):
     code, _, err = command("sweep")
     assert code == 2
-    assert "experiment=... is required, one of: rate_distortion" in err
+    assert "experiment=... is required, one of: accuracy, " in err
