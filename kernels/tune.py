@@ -87,7 +87,7 @@ def compile_some(size: str, configs: Sequence[LaunchConfig]) -> None:
     for config in configs:
         try:
             case.decode(config, count=1)
-        except Exception as error:
+        except Exception as error:  # the process that times it meets the same error, and leaves the configuration out
             print(f"{size} {config}: {type(error).__name__}", file=sys.stderr)
 
 
