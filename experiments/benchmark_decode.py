@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import math
 import re
@@ -30,10 +29,9 @@ from kernels.spec import OUT_FEATURES, SirenSpec
 from rapid_inr.alarms import decode_below_roofline, decodes_in_use
 from rapid_inr.compress.quantize import quantize
 from rapid_inr.coords import pixel_affine
-from rapid_inr.files import atomic
 from rapid_inr.metrics import psnr_db, to_8bit
 from rapid_inr.siren import default_omega, initial_weights
-from rapid_inr.tracking import Run
+from rapid_inr.tracking import Run, write_csv
 
 # RGB in [0, 1] that a backend may be off the float64 decode, before rounding: those of tests/tolerances.py, which has the reasons
 TOLERANCE_RGB = {"kernel": 2e-3, "twin": 1e-4, "bmm chain": 1e-4}
@@ -221,11 +219,7 @@ def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
             rows += time_case(case, measured, repeats=cfg.repeats)
     for alarm in decode_below_roofline(rows):
         run.warn(*alarm)
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    with atomic(run.folder / "decode.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(run.folder / "decode.csv", rows)
     if cfg.decode.offline:
         print_offline_table(cfg.decode.sizes)
     if device.type == "cuda" and importlib.util.find_spec("torchvision") is None:

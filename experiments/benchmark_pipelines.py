@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gc
 import os
 import time
@@ -31,7 +30,7 @@ from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
 from rapid_inr.steps import plain_step, replayed_step
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tables import Column, markdown_table, metric
-from rapid_inr.tracking import Run
+from rapid_inr.tracking import Run, write_csv
 from rapid_inr.train import batch_loss
 
 
@@ -218,8 +217,5 @@ def _write(folder: Path, speeds: list[ArmSpeed]) -> str:
     table = markdown_table(rows, columns)
     with atomic(folder / "pipelines.md") as path:
         path.write_text(table + "\n", encoding="utf-8")
-    with atomic(folder / "pipelines.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(speeds[0])))
-        writer.writeheader()
-        writer.writerows(asdict(speed) for speed in speeds)
+    write_csv(folder / "pipelines.csv", [asdict(speed) for speed in speeds])
     return table

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from experiments.build import build_codec, build_source
 from experiments.cli import main
 from experiments.runs import start_run
-from rapid_inr.codecs import RatePoint, measure_curve, require_available
-from rapid_inr.files import atomic
+from rapid_inr.codecs import measure_curve, require_available
 from rapid_inr.progress import progress_bar
-
-
-def write_curve_csv(path: Path, points: list[RatePoint]) -> None:
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
-        rows = csv.DictWriter(file, list(asdict(points[0])))
-        rows.writeheader()
-        rows.writerows(asdict(point) for point in points)
+from rapid_inr.tracking import write_csv
 
 
 def run_codec(cfg: DictConfig) -> None:
@@ -32,7 +23,7 @@ def run_codec(cfg: DictConfig) -> None:
             points, skipped = measure_curve(source, config, on_corrupt=cfg.dataset.on_corrupt, on_progress=bar.advance)
         for message in skipped:
             run.warn("image_skipped", message)
-        write_curve_csv(run.folder / "curve.csv", points)
+        write_csv(run.folder / "curve.csv", [asdict(point) for point in points])
         run.metrics |= {"images": points[0].images, "points": [asdict(point) for point in points]}
     low, high = points[0], points[-1]
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from yaml import YAMLError
 
 from experiments.cli import CONFIGS, compose_command
 from experiments.points import Point, expand, matching, quoted
+from experiments.search_space import Search, read_search
 from rapid_inr.tables import read_record
 
 HOW_IT_RUNS = ("overwrite", "track", "run_dir")  # keys of a configuration that change no result
@@ -72,26 +74,58 @@ def experiment_of(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: if it names no experiment or scale.
     """
-    if cfg.get("experiment") is None:
-        raise ValueError(f"experiment=... is required, one of: {', '.join(experiment_names())}")
-    if cfg.scale not in cfg.experiment.scales:
-        raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg.experiment.scales)}")
+    return _at_scale(cfg, "experiment")
+
+
+def search_of(cfg: DictConfig) -> Search:
+    """Return the search that a configuration asks for, likewise.
+
+    Raises:
+        ValueError: if it names an experiment too, or no scale, or the search is not in order.
+    """
+    if cfg.get("experiment") is not None:
+        raise ValueError("experiment=... and search=... are both given, expected one of them")
+    asked = {} if cfg.trials is None else {"trials": cfg.trials}
+    return read_search(_at_scale(cfg, "search") | asked)
+
+
+def _at_scale(cfg: DictConfig, kind: str) -> dict[str, Any]:
+    if cfg.get(kind) is None:
+        known = f"one of: {', '.join(experiment_names())}; or search=..., one of: {', '.join(search_names())}"
+        raise ValueError(f"experiment=... is required, {known}")
+    if cfg.scale not in cfg[kind].scales:
+        raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg[kind].scales)}")
     whole = cfg.copy()  # with its root, from which interpolations look up
     OmegaConf.set_struct(whole, False)
-    whole.experiment.merge_with(whole.experiment.scales[cfg.scale] or {})
-    return OmegaConf.to_container(whole.experiment, resolve=True)
+    whole[kind].merge_with(whole[kind].scales[cfg.scale] or {})
+    return OmegaConf.to_container(whole[kind], resolve=True)
 
 
 def experiment_names() -> list[str]:
     """Return the names of all experiments."""
-    return sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+    return _names("experiment")
+
+
+def search_names() -> list[str]:
+    """Return the names of all searches."""
+    return _names("search")
+
+
+def _names(kind: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
 
 
 def plan_sweep(cfg: DictConfig) -> Sweep:
-    """Return the sweep that a configuration asks for.
+    """Return the sweep that a configuration asks for: of an experiment, or of one trial of a search.
 
     Raises:
         ValueError: if it names no experiment or scale, or the experiment is not in order.
     """
-    points = matching(expand(experiment_of(cfg)), cfg.only)
-    return Sweep(points, Path(cfg.run_dir), (f"device={cfg.device}", f"track={cfg.track.mode}"))
+    if cfg.get("search") is None:
+        return sweep_of(matching(expand(experiment_of(cfg)), cfg.only), cfg)
+    return sweep_of(search_of(cfg).points(cfg.trial), cfg)
+
+
+def sweep_of(points: Sequence[Point], cfg: DictConfig) -> Sweep:
+    """Return a sweep of some points, with what a configuration says of all."""
+    return Sweep(list(points), Path(cfg.run_dir), (f"device={cfg.device}", f"track={cfg.track.mode}"))

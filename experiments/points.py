@@ -36,14 +36,18 @@ class Point:
 
     Args:
         name: unique in the experiment; also that of its folder.
+        group: KEY of the points that it is one of.
         overrides: of the command, with references still in them.
         labels: the choice of each axis, and what else the experiment says of the point.
+        found_by: overrides of the sweep with which a job finds the point by its name.
     """
 
     name: str
+    group: str
     verb: str
     overrides: tuple[str, ...]
     labels: Mapping[str, str]
+    found_by: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -64,6 +68,11 @@ def quoted(text: str) -> str:
     """Return a text as Hydra reads it whole, whatever is in it."""
     if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
         return text
+    return in_quotes(text)
+
+
+def in_quotes(text: str) -> str:
+    """Return a text as Hydra reads it as a text, were it a number or none."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -123,7 +132,7 @@ def _group(key: str, group: Mapping[str, Any], axes: Mapping[str, Any]) -> Itera
         called = _filled(name, chosen)
         if not NAME.fullmatch(called):
             raise ValueError(f"a point is called {called!r}, expected letters, digits, dots, dashes and underscores")
-        yield Point(called, group["verb"], tuple(_filled(text, chosen) for text in overrides), labels)
+        yield Point(called, key, group["verb"], tuple(_filled(text, chosen) for text in overrides), labels)
 
 
 def _choices(axis: str, choices: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, list[str]]]:
@@ -168,16 +177,16 @@ def matching(points: Sequence[Point], patterns: Sequence[str] | None) -> list[Po
 
 
 def levels(points: Sequence[Point]) -> list[list[Point]]:
-    """Return the points in groups, each of which reads only from those before it.
+    """Return the points in groups, each of which reads only from those before it, and from points that are not among them.
 
     Raises:
         ValueError: if points wait for each other.
     """
     found: list[list[Point]] = []
-    ready: set[str] = set()
+    names, ready = {point.name for point in points}, set()
     waiting = list(points)
     while waiting:
-        group = [point for point in waiting if set(point.needs) <= ready]
+        group = [point for point in waiting if names.intersection(point.needs) <= ready]
         if not group:
             raise ValueError(f"points wait for each other: {', '.join(point.name for point in waiting)}")
         found.append(group)

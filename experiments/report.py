@@ -17,9 +17,11 @@ from experiments.report_sections import (
     other_runs_section,
     paper_section,
     pictures_section,
+    searches_section,
     whole_page,
 )
 from experiments.runs import require_file_can_be_written
+from experiments.search_tables import searches_below
 from experiments.table_files import made_tables
 from rapid_inr.files import atomic
 from rapid_inr.tables import finished_records
@@ -37,6 +39,7 @@ def run_report(cfg: DictConfig) -> None:
     sections = [
         claims_section(paper, [table for tables in made.values() for table in tables]),
         *(experiment_section(name, tables, out=out, sheets_shown=sheets_shown) for name, tables in made.items()),
+        searches_section(searches_below(root), out=out),
         other_runs_section(root, out=out, sheets_shown=sheets_shown),
         pictures_section([Path(path) for path in cfg.pictures]),
         paper_section(paper),

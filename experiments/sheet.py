@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +19,10 @@ from rapid_inr.codecs import CodecConfig, measure_curve, require_available
 from rapid_inr.curves import Curve, CurvePoint
 from rapid_inr.data.source import ImageSource, keep
 from rapid_inr.figures import contact_sheet, rate_distortion_figure
-from rapid_inr.files import atomic
 from rapid_inr.metrics import bpp, rgb_pct
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
+from rapid_inr.tracking import write_csv
 
 WIDTH = 200  # pixels that a picture has at least, and its caption under it
 
@@ -89,13 +87,6 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(factor, 0).repeat(factor, 1)
 
 
-def write_rows(path: Path, rows: Sequence[Held]) -> None:
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
 def run_sheet(cfg: DictConfig) -> None:
     codec, source = build_codec(cfg), one_image(cfg)
     require_available(codec.name)
@@ -110,7 +101,7 @@ def run_sheet(cfg: DictConfig) -> None:
     inrs, original = [row for row, _ in found], source.read(int(source.ids[0]))
     with start_run(cfg, "sheet") as run:
         rows = inrs + held_by_codec(codec, source)
-        write_rows(run.folder / "curve.csv", rows)
+        write_csv(run.folder / "curve.csv", [asdict(row) for row in rows])
         captions = [f"{row.setting}, {row.codec[4:]}: {row.n_bytes:,.0f} bytes, {row.psnr_db:.1f} dB" for row in inrs]
         name = source.name_of(int(source.ids[0]))
         title = f"{source.name} {name}: the original and {len(inrs)} INRs of it"

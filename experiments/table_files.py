@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from rapid_inr.figures_tables import Line, table_figure
 from rapid_inr.files import atomic
 from rapid_inr.grids import Grid, as_latex, as_markdown
 from rapid_inr.summaries import Row, Summary
-from rapid_inr.tracking import write_json
+from rapid_inr.tracking import write_csv, write_json
 
 NOT_IN_PRINT = ("command", "runs", "records")  # columns that a page has no room for; they stand in the comments of its source
 
@@ -57,10 +56,10 @@ def write_tables(tables: Sequence[MadeTable], out: Path) -> list[Path]:
         folder, name = out / made.measured.name / made.measured.scale, made.spec.name
         _write(folder / f"{name}.md", _markdown(made, linked_from=folder) + "\n")
         _write(folder / f"{name}.tex", _latex(made, measures_grid(made, linked_from=folder)))
-        _write_csv(folder / f"{name}.csv", [_flat(row) for row in plain_rows(made)])
+        write_csv(folder / f"{name}.csv", [_flat(row) for row in plain_rows(made)])
         if made.claims:
             _write(folder / f"{name}_claims.tex", _latex(made, claims_grid(made, linked_from=folder)))
-            _write_csv(folder / f"{name}_claims.csv", [_flat(claim) for claim in plain_claims(made)])
+            write_csv(folder / f"{name}_claims.csv", [_flat(claim) for claim in plain_claims(made)])
         write_json(
             folder / f"{name}.json",
             {
@@ -69,7 +68,7 @@ def write_tables(tables: Sequence[MadeTable], out: Path) -> list[Path]:
             },
         )  # fmt: skip
         if lines := figure_lines(made):
-            _write_csv(folder / f"{name}_figure.csv", _figure_rows(made, lines))
+            write_csv(folder / f"{name}_figure.csv", _figure_rows(made, lines))
             try:
                 draw(folder / f"{name}.png", made, lines)
             except ImportError as error:
@@ -148,11 +147,3 @@ def draw(path: Path, made: MadeTable, lines: Mapping[str, Line]) -> None:
 def _write(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=names)
-        writer.writeheader()
-        writer.writerows(rows)

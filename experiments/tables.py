@@ -11,15 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.cli import main
 from experiments.columns import TABLES, Record
 from experiments.measured import experiments_below
-from experiments.planning import experiment_names
+from experiments.planning import experiment_names, search_names
 from experiments.runs import require_folder_can_be_written
+from experiments.search_tables import markdown_of_search
 from experiments.table_files import made_tables, markdown_of, write_tables
 from experiments.table_grids import short_claims_grid
 from rapid_inr.files import atomic
 from rapid_inr.grids import as_markdown
 from rapid_inr.tables import markdown_table, read_records, replace_block
 
-BLOCK = re.compile(r"<!-- (results|experiment|claims):([\w-]+) -->")
+BLOCK = re.compile(r"<!-- (results|experiment|claims|search):([\w-]+) -->")
 
 
 def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
@@ -52,21 +53,23 @@ def tables(root: Path, *, linked_from: Path) -> dict[str, str]:
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
     """Return a Markdown text with its blocks made anew from the runs below a folder.
 
-    A block ``results:NAME`` is a table of runs, ``experiment:NAME`` the tables of an experiment, and ``claims:NAME`` of these the
-    paper's claims alone, in few columns.
+    A block ``results:NAME`` is a table of runs, ``experiment:NAME`` the tables of an experiment, ``claims:NAME`` of these the
+    paper's claims alone, in few columns, and ``search:NAME`` what a search has come to.
 
     Raises:
         ValueError: if it has none, or one of a name that there is not.
     """
     blocks = BLOCK.findall(text)
     if not blocks:
-        raise ValueError("the text has no block <!-- results:NAME -->, <!-- experiment:NAME --> or <!-- claims:NAME -->")
+        raise ValueError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims or search")
     for kind, name in blocks:
-        known = list(TABLES) if kind == "results" else experiment_names()
+        known = list(TABLES) if kind == "results" else search_names() if kind == "search" else experiment_names()
         if name not in known:
             raise ValueError(f"the text has a block {kind}:{name}, expected of {', '.join(known)}")
         if kind == "results":
             content = table_of(name, root, linked_from=linked_from)
+        elif kind == "search":
+            content = markdown_of_search(name, root, linked_from=linked_from)
         elif kind == "claims":
             content = as_markdown(short_claims_grid(made_tables(name, root), linked_from=linked_from))
         else:

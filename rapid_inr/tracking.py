@@ -8,6 +8,7 @@ record.json     what the run is and how it ended; there from the start, replaced
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,6 +42,15 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV atomically, under the names of all that any of them has; what one lacks stays empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _finite(value: Any) -> Any:

@@ -47,6 +47,7 @@ RANKS = {
     "rapid_inr.figures_tables": 3,
     "rapid_inr.capacity": 3,
     "rapid_inr.figures_overlay": 3,
+    "rapid_inr.figures_search": 3,
     "rapid_inr.compare": 4,
     "rapid_inr.codecs": 3,
     "rapid_inr.store": 3,
@@ -70,6 +71,7 @@ DOORS = {
     "omegaconf": ("experiments/",),
     "wandb": ("rapid_inr/wandb_mirror.py", "rapid_inr/compare/wandb_runs.py"),  # the one writes, the other reads
     "matplotlib": ("rapid_inr/figures.py", "rapid_inr/figures_tables.py", "rapid_inr/figures_overlay.py"),
+    "optuna": ("experiments/proposals.py",),
     "rich.progress": ("rapid_inr/progress.py", "rapid_inr/data/download.py"),  # one counts work, the other bytes on the way
     "scipy": ("rapid_inr/data/flowers.py", "rapid_inr/compare/baseline.py"),  # the one reads a file, the other tests means
     "nvidia.dali": ("rapid_inr/pipelines/dali.py",),
@@ -194,7 +196,7 @@ for module in sys.argv[1:]:
     __import__(module)
 assert not forbidden, forbidden
 assert not torch.cuda.is_initialized()
-late = [name for name in ("wandb", "matplotlib", "scipy", "nvidia", "torchvision") if name in sys.modules]
+late = [name for name in ("wandb", "matplotlib", "scipy", "nvidia", "torchvision", "optuna") if name in sys.modules]
 assert not late, late
 """
 

@@ -93,5 +93,5 @@ def test_every_experiment_has_its_three_scales_and_each_command_of_theirs_compos
 
 
 def test_every_group_is_a_folder_that_some_command_uses():
-    used = {key for verb in VERBS for key in composed(verb)} | {"debug", "experiment"}
+    used = {key for verb in VERBS for key in composed(verb)} | {"debug", "experiment", "search"}
     assert {path.name for path in Path(CONFIGS).iterdir() if path.is_dir()} <= used

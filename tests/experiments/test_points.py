@@ -10,7 +10,7 @@ def experiment(**points):
 
 
 def point(name, *overrides):
-    return Point(name, "encode", overrides, {})
+    return Point(name, name, "encode", overrides, {})
 
 
 def test_a_point_is_a_combination_of_its_axes_with_a_name_overrides_and_labels():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.sweep import open_launcher
+from experiments.launching import open_launcher
 from rapid_inr import shards
 
 TRIAL = """

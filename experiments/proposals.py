@@ -1,0 +1,71 @@
+"""What to try next, by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), from what was tried before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.search_space import Choices, Options, Range, Search
+
+PATIENCE = 200  # draws without anything new after which the space counts as exhausted
+
+History = Sequence[tuple[Choices, Mapping[str, float] | None]]  # choices and their metrics, None where these could not be had
+
+
+class OptunaMissing(Exception):
+    """Optuna is not installed; the message says how to."""
+
+
+def propose(search: Search, history: History, n: int, *, seed: int) -> list[dict[str, str]]:
+    """Return choices to try next that were not tried, `n` or as many as there are.
+
+    They follow from the arguments alone, so that a search which was interrupted goes on as it would have.
+
+    Raises:
+        OptunaMissing: if Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise OptunaMissing("search=... needs Optuna 5: pip install 'optuna>=5'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = {axis: _distribution(optuna.distributions, kind) for axis, kind in search.space.items()}
+    sampler = optuna.samplers.TPESampler(seed=seed + len(history), multivariate=True)
+    study = optuna.create_study(directions=list(search.goals.values()), sampler=sampler)
+    for choices, values in history:
+        study.enqueue_trial({axis: _value(search.space[axis], text) for axis, text in choices.items()})
+        trial = study.ask(space)
+        if values is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        for limit in search.limits:
+            trial.set_constraint(limit.metric, limit.excess(values[limit.metric]))
+        study.tell(trial, [values[metric] for metric in search.goals])
+    tried, found = [dict(choices) for choices, _ in history], []
+    for _ in range(PATIENCE):
+        if len(found) == n:
+            break
+        asked = study.ask(space).params
+        choices = {axis: _text(search.space[axis], asked[axis]) for axis in search.space}
+        if choices not in tried:
+            tried.append(choices)
+            found.append(choices)
+    return found
+
+
+def _distribution(distributions: Any, kind: Range | Options) -> Any:
+    if isinstance(kind, Options):
+        return distributions.CategoricalDistribution(list(kind.overrides))
+    if kind.whole:
+        return distributions.IntDistribution(kind.low, kind.high, log=kind.log, step=kind.step or 1)
+    return distributions.FloatDistribution(kind.low, kind.high, log=kind.log, step=kind.step)
+
+
+def _value(kind: Range | Options, text: str) -> int | float | str:
+    if isinstance(kind, Options):
+        return text
+    return int(text) if kind.whole else min(max(float(text), kind.low), kind.high)  # a rounded end may lie outside
+
+
+def _text(kind: Range | Options, value: Any) -> str:
+    return value if isinstance(kind, Options) else kind.text(value)

@@ -1,0 +1,174 @@
+"""From the file of a search to its trials: what may be chosen, what is sought, and the points that a choice stands for.
+
+A search (``configs/search/NAME.yaml``) is an experiment (see `experiments.points`) with a space besides its axes, of which not
+every combination is run, but those that promise most by what the ones before have come to:
+
+space      AXIS -> {low, high, step, log}   a number between two, whole if both are; ``step`` and ``log`` are optional
+                   a list, or LABEL -> overrides, of which it is one, as of an axis
+           Points go ``over`` it as over an axis, and ``<AXIS>`` stands for what was chosen.
+judge      KEY of the points whose records have the metrics; of several in a trial, such as of seeds, their mean counts
+goals      METRIC -> maximize or minimize; of two or more, what no other trial beats in all of them is the result
+limits     METRIC -> {at_most} or {at_least}, kept by what counts as a result
+trials     how many choices to try
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from experiments.points import Point, expand, in_quotes, quoted
+
+DIRECTIONS = ("maximize", "minimize")
+FIGURES = 4  # of a number that is chosen, so that it is short in names and the same in them as in the command
+
+Choices = Mapping[str, str]  # AXIS -> the number as text, or the label
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, whole if all three are; `log` draws small and large ones alike."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
+
+    def text(self, value: float) -> str:
+        """Return a number of the range as its label, which is also what commands get."""
+        return str(value) if self.whole else f"{value:.{FIGURES}g}".replace("e+", "e")
+
+    def holds(self, text: str) -> bool:
+        """Return whether a label is that of a number of the range."""
+        try:
+            number = int(text) if self.whole else float(text)
+            return float(self.text(self.low)) <= number <= float(self.text(self.high))
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True)
+class Options:
+    """Labels, and the overrides of each."""
+
+    overrides: Mapping[str, Any]
+
+    def holds(self, text: str) -> bool:
+        return text in self.overrides
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound that a result keeps."""
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.metric} at " + (f"most {self.at_most:g}" if self.at_most is not None else f"least {self.at_least:g}")
+
+    def excess(self, value: float) -> float:
+        """Return by how much a value breaks the bound; at most 0 where it keeps it."""
+        return value - self.at_most if self.at_most is not None else self.at_least - value
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search at a scale, as described above.
+
+    Args:
+        whole: what its file says.
+    """
+
+    whole: Mapping[str, Any]
+    space: Mapping[str, Range | Options]
+    judge: str
+    goals: Mapping[str, str]
+    limits: Sequence[Limit] = field(default=())
+    trials: int = 20
+
+    @property
+    def name(self) -> str:
+        return self.whole["name"]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Return the metrics that a trial is judged by."""
+        return list(dict.fromkeys([*self.goals, *(limit.metric for limit in self.limits)]))
+
+    def points(self, choices: Choices) -> list[Point]:
+        """Return the points of the trial of a choice, which a job finds by it again."""
+        axes = dict(self.whole.get("axes") or {})
+        for axis, chosen in choices.items():
+            kind = self.space[axis]
+            axes[axis] = {chosen: kind.overrides[chosen] if isinstance(kind, Options) else [f"{axis}={chosen}"]}
+        told = ",".join(f"{quoted(axis)}:{in_quotes(chosen)}" for axis, chosen in choices.items())
+        return [replace(point, found_by=(f"trial={{{told}}}",)) for point in expand({**self.whole, "axes": axes})]
+
+    def judged(self, choices: Choices) -> list[str]:
+        """Return the names of the points that a trial is judged by."""
+        return [point.name for point in self.points(choices) if point.group == self.judge]
+
+    def require(self, choices: Choices) -> None:
+        """Refuse choices of another space.
+
+        Raises:
+            ValueError: if they are not one of each axis.
+        """
+        if choices.keys() != self.space.keys():
+            raise ValueError(f"a trial chooses {', '.join(choices) or 'nothing'}, expected {', '.join(self.space)}")
+        for axis, chosen in choices.items():
+            if not self.space[axis].holds(chosen):
+                raise ValueError(f"a trial chooses {axis} {chosen}, which is not in the space")
+
+
+def read_search(whole: Mapping[str, Any]) -> Search:
+    """Return a search, its scale merged in already.
+
+    Raises:
+        ValueError: if it is not in order; the message names the place.
+    """
+    space = {axis: _kind(axis, kind) for axis, kind in (whole.get("space") or {}).items() if kind is not None}
+    goals, limits = dict(whole.get("goals") or {}), whole.get("limits") or {}
+    if not space:
+        raise ValueError("the search has no space")
+    if shared := set(space) & set(whole.get("axes") or {}):
+        raise ValueError(f"{min(shared)} is an axis and in the space, expected one of them")
+    if not goals or not set(goals.values()) <= set(DIRECTIONS):
+        raise ValueError(f"goals is {goals}, expected METRIC: maximize or METRIC: minimize")
+    points = [key for key, group in (whole.get("points") or {}).items() if group is not None]
+    if whole.get("judge") not in points:
+        raise ValueError(f"judge is {whole.get('judge')!r}, expected one of the points {', '.join(points)}")
+    trials = whole.get("trials", 20)
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"trials is {trials!r}, expected an integer of at least 1")
+    bounds = [_limit(metric, limit) for metric, limit in limits.items() if limit is not None]
+    return Search(whole, space, whole["judge"], goals, bounds, trials)
+
+
+def _kind(axis: str, kind: Any) -> Range | Options:
+    if isinstance(kind, list):
+        return Options({str(value): [f"{axis}={value}"] for value in kind})
+    if not isinstance(kind, Mapping) or not kind:
+        raise ValueError(f"space.{axis} is {kind!r}, expected {{low: ..., high: ...}}, a list, or LABEL: overrides")
+    if not {"low", "high"} <= set(kind) <= {"low", "high", "step", "log"}:
+        return Options({str(label): overrides for label, overrides in kind.items() if overrides is not None})
+    found = Range(**kind)
+    numbers = [number for number in (found.low, found.high, found.step) if number is not None]
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers) or found.low > found.high:
+        raise ValueError(f"space.{axis} goes from {found.low!r} to {found.high!r}, expected two numbers, the larger one last")
+    if found.log and (found.low <= 0 or found.step is not None):
+        raise ValueError(f"space.{axis} is drawn by its logarithm, expected low above 0 and no step")
+    return found
+
+
+def _limit(metric: str, limit: Any) -> Limit:
+    if not isinstance(limit, Mapping) or set(limit) not in ({"at_most"}, {"at_least"}):
+        raise ValueError(f"limits.{metric} is {limit!r}, expected {{at_most: ...}} or {{at_least: ...}}")
+    return Limit(metric, **limit)

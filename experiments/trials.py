@@ -1,0 +1,137 @@
+"""What the trials of a search have come to, as its folder shows it: choices, metrics, and which of them are the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from experiments.search_space import Choices, Range, Search
+from experiments.table_specs import digits_of
+from rapid_inr.grids import ABSENT, Grid, Head
+from rapid_inr.tables import read_record
+from rapid_inr.tracking import write_json
+
+FILE = "search.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A choice that was tried.
+
+    Args:
+        number: from 1.
+        values: its metrics; None where a record, or a metric in it, is not there.
+        runs: names of the points that it is judged by.
+    """
+
+    number: int
+    choices: Choices
+    values: Mapping[str, float] | None
+    runs: Sequence[str]
+
+    @property
+    def told(self) -> str:
+        """Return the choices in words."""
+        return ", ".join(f"{axis} {chosen}" for axis, chosen in self.choices.items())
+
+
+def read_choices(search: Search, folder: Path) -> list[dict[str, str]]:
+    """Return the choices that were tried in a folder, in order; none where it holds no search.
+
+    Raises:
+        ValueError: if they are of another space.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    tried = read_record(path)["trials"]
+    for choices in tried:
+        try:
+            search.require(choices)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; run_dir=... names another folder, overwrite=true begins anew") from None
+    return tried
+
+
+def write_choices(search: Search, folder: Path, tried: Sequence[Choices], *, scale: str) -> None:
+    """Write the choices of a search, tried or about to be, and its file, so that it can be told later what they are of."""
+    write_json(folder / FILE, {"scale": scale, "search": search.whole, "trials": tried})
+
+
+def read_trials(search: Search, folder: Path, tried: Sequence[Choices]) -> list[Trial]:
+    """Return the trials of some choices with what the records in a folder say of them."""
+    return [_trial(search, folder, number, choices) for number, choices in enumerate(tried, 1)]
+
+
+def _trial(search: Search, folder: Path, number: int, choices: Choices) -> Trial:
+    runs = search.judged(choices)
+    paths = [folder / run / "record.json" for run in runs]
+    records = [read_record(path) for path in paths if path.is_file()]
+    finished = [record["metrics"] for record in records if record["status"] == "finished"]
+    complete = len(finished) == len(runs) and all(metrics.get(m) is not None for metrics in finished for m in search.metrics)
+    values = {metric: fmean(metrics[metric] for metrics in finished) for metric in search.metrics} if complete else None
+    return Trial(number, choices, values, runs)
+
+
+def keeps_limits(search: Search, trial: Trial) -> bool:
+    """Return whether a trial has come to something within the limits."""
+    return trial.values is not None and all(limit.excess(trial.values[limit.metric]) <= 0 for limit in search.limits)
+
+
+def best(search: Search, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the result: the trials within the limits that no other beats in all goals, the best in the first goal first."""
+    kept = [trial for trial in trials if keeps_limits(search, trial)]
+    front = [trial for trial in kept if not any(_beats(search, other, trial) for other in kept)]
+    return sorted(front, key=lambda trial: _costs(search, trial))
+
+
+def ranked(search: Search, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials with the result first, then what keeps the limits, then the others, each by the first goal."""
+    front = best(search, trials)
+    kept = [trial for trial in trials if trial not in front and keeps_limits(search, trial)]
+    broken = [trial for trial in trials if trial.values is not None and not keeps_limits(search, trial)]
+    failed = [trial for trial in trials if trial.values is None]
+    order = [sorted(some, key=lambda trial: _costs(search, trial)) for some in (kept, broken)]
+    return [*front, *order[0], *order[1], *failed]
+
+
+def _costs(search: Search, trial: Trial) -> tuple[float, ...]:
+    return tuple(trial.values[metric] * (1 if sought == "minimize" else -1) for metric, sought in search.goals.items())
+
+
+def _beats(search: Search, one: Trial, other: Trial) -> bool:
+    """Return whether a trial is at least as good as another in every goal and better in one; of equal ones the first."""
+    ours, theirs = _costs(search, one), _costs(search, other)
+    return all(a <= b for a, b in zip(ours, theirs, strict=True)) and (ours != theirs or one.number < other.number)
+
+
+def trials_grid(search: Search, trials: Sequence[Trial], links: Mapping[str, str] | None = None) -> Grid:
+    """Return a table of trials: choices, metrics, whether the limits are kept, and links to the records where given."""
+    front = {trial.number for trial in best(search, trials)}
+    heads = [
+        Head("trial", right=True),
+        *(Head(axis, isinstance(kind, Range)) for axis, kind in search.space.items()),
+        *(Head(metric, right=True) for metric in search.metrics),
+    ]
+    heads += [Head("result"), *([Head("records")] if links else [])]
+    rows = []
+    for trial in trials:
+        values = trial.values or {}
+        numbers = [f"{values[m]:,.{digits_of(m)}f}" if m in values else ABSENT for m in search.metrics]
+        verdict = "failed" if not values else "best" if trial.number in front else "" if keeps_limits(search, trial) else "beyond"
+        shown = [" ".join(f"[{i}]({links[run]})" for i, run in enumerate(trial.runs, 1) if run in links)] if links else []
+        rows.append([str(trial.number), *trial.choices.values(), *numbers, verdict, *shown])
+    return Grid(heads, rows)
+
+
+def trials_rows(search: Search, trials: Sequence[Trial]) -> list[dict[str, str | float | int | bool | None]]:
+    """Return the trials as numbers, for a CSV."""
+    return [
+        {
+            "trial": trial.number, **trial.choices, **{metric: (trial.values or {}).get(metric) for metric in search.metrics},
+            "within_limits": keeps_limits(search, trial), "runs": " ".join(trial.runs),
+        }
+        for trial in trials
+    ]  # fmt: skip

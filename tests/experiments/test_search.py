@@ -1,0 +1,206 @@
+"""A search as a user runs it, on networks that take no time."""
+
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from experiments.cli import CONFIGS
+from experiments.search_space import read_search
+from experiments.trials import Trial, best, keeps_limits, ranked, trials_grid
+from rapid_inr import shards
+from rapid_inr.figures_search import Dot, search_figure
+
+NAMES = sorted(path.stem for path in (CONFIGS / "search").glob("*.yaml"))
+TRY = """
+name: try
+space: {hidden: {low: 4, high: 7}, bits: [6, 8]}
+points:
+  encode:
+    verb: encode
+    over: [<hidden>]
+    name: fit-<hidden>
+    set: [dataset=shapes, dataset.size=12, dataset.limit=4, fit.steps=20, inr=1x<hidden>, out=@/store.inr]
+  decode:
+    verb: decode
+    over: [<hidden>, <bits>]
+    set: [store=@fit-<hidden>/store.inr, out=@/pictures, limit=1]
+judge: encode
+goals: {psnr_db: maximize}
+limits: {rgb_pct: {at_most: 101}}
+trials: 3
+scales: {smoke: {}, many: {trials: 50}}
+"""
+
+
+@pytest.fixture
+def search(command, tmp_path):
+    (tmp_path / "extra" / "search").mkdir(parents=True)
+    (tmp_path / "extra" / "search" / "try.yaml").write_text(TRY)
+
+    def run(*overrides, scale="smoke"):
+        where = f"hydra.searchpath=[file://{tmp_path}/extra]"
+        return command("sweep", where, "search=try", f"scale={scale}", "track=off", *overrides)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "search" / "try" / "smoke"
+
+
+def width(path):
+    with Image.open(path) as image:
+        return image.width
+
+
+def tried(folder):
+    return json.loads((folder / "search.json").read_text())["trials"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_search_runs_at_the_smoke_scale(command, tmp_path, name):
+    code, out, err = command("sweep", f"search={name}", "scale=smoke", "track=off")
+    assert code == 0, err
+    folder = tmp_path / "runs" / "search" / name / "smoke"
+    n = len(tried(folder))
+    assert f"{n} points run now, {n} of {n} trials finished" in out
+    with (folder / "search.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == n
+    assert width(folder / "search.png") > 500
+
+
+def test_trials_share_the_points_that_are_the_same_and_are_judged_by_their_records(search, folder):
+    code, out, _ = search("at_once=2", "trials=4")
+    assert code == 0
+    widths = {choices["hidden"] for choices in tried(folder)}
+    n = len(widths) + 4
+    assert f"{n} points run now, 4 of 4 trials finished" in out
+    records = {width: json.loads((folder / f"fit-{width}" / "record.json").read_text()) for width in widths}
+    within = [r["metrics"]["psnr_db"] for r in records.values() if r["metrics"]["rgb_pct"] <= 101]
+    best_line = next(line for line in out.splitlines() if line.endswith("best"))
+    assert f"{max(within):.2f}" in best_line
+    assert f"python -m experiments.decode store=runs/search/try/smoke/fit-{best_line.split()[1]}/store.inr" in " ".join(
+        json.loads(path.read_text())["command"] for path in folder.glob("decode-*/record.json")
+    )
+
+
+def test_started_again_a_search_goes_on_with_what_its_records_say(search, folder):
+    search("trials=2")
+    before = tried(folder)
+    (folder / f"fit-{before[0]['hidden']}" / "record.json").unlink()
+    assert search("trials=4")[0] == 0
+    after = tried(folder)
+    assert after[:2] == before
+    assert len(after) == 4
+    search("trials=4", "run_dir=at_a_stretch")
+    assert tried(folder.parents[3] / "at_a_stretch") == after
+    assert "0 points run now, 4 of 4 trials finished" in search("trials=4")[1]
+    assert [line.split()[-1] for line in search("trials=4", "list=true")[1].splitlines()[2:]].count("best") == 1
+
+
+def test_overwrite_begins_anew(search, folder):
+    search("trials=2")
+    code, out, _ = search("trials=2", "overwrite=true", "seed=5")
+    assert code == 0
+    widths = {choices["hidden"] for choices in tried(folder)}
+    assert f"{len(widths) + 2} points run now, 2 of 2 trials finished" in out
+
+
+def test_a_small_space_is_searched_to_its_end(search):
+    code, out, _ = search(scale="many")
+    assert code == 0
+    assert "12 points run now, 8 of 8 trials finished" in out  # four networks, of each two decodings
+
+
+def test_where_nothing_works_a_search_stops_after_a_few_trials(search, folder, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("no such luck")
+
+    monkeypatch.setattr(shards, "fit", broken)
+    code, _, err = search(scale="many")
+    assert code == 2
+    assert err.splitlines()[-1] == "error: none of 3 trials has psnr_db and rgb_pct, their records say why"
+
+
+def test_that_nothing_keeps_the_limits_is_said(search):
+    code, _, err = search("search.limits.rgb_pct.at_most=1")
+    assert code == 0
+    assert err.splitlines()[-1] == "warning [beyond_limits]: no trial has rgb_pct at most 1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["only=[x]"], "only=... picks points of an experiment"),
+        (["at_once=0"], "at_once is 0, expected at least 1"),
+        (["trials=0"], "trials is 0, expected an integer of at least 1"),
+        (["experiment=memory"], "experiment=... and search=... are both given"),
+        (["scale=huge"], "scale is 'huge', expected one of smoke, many"),
+        (["search.points.encode.set=['colour=red']"], "Could not override 'colour'"),
+        (["search.judge=train"], "judge is 'train', expected one of the points encode, decode"),
+    ],
+)
+def test_an_error_of_use_is_one_line_before_any_work(search, tmp_path, overrides, message):
+    code, _, err = search(*overrides)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_space_is_not_mixed_with_what_was_tried(search, folder):
+    search("trials=2")
+    code, _, err = search("trials=4", "search.space.hidden.low=20", "search.space.hidden.high=30")
+    assert code == 2
+    assert "which is not in the space; run_dir=... names another folder, overwrite=true begins anew" in err
+
+
+def two_goals(**changes):
+    whole = {
+        "name": "front",
+        "space": {"width": {"low": 1, "high": 9}},
+        "points": {"encode": {"verb": "encode", "over": ["<width>"]}},
+        "judge": "encode",
+        "goals": {"psnr_db": "maximize", "rgb_pct": "minimize"},
+    }
+    return read_search(whole | changes)
+
+
+def trials(*values):
+    found = [None if pair is None else {"psnr_db": pair[0], "rgb_pct": pair[1]} for pair in values]
+    return [Trial(i, {"width": str(i)}, value, [f"encode-{i}"]) for i, value in enumerate(found, 1)]
+
+
+def test_of_two_goals_the_result_is_what_no_other_trial_beats():
+    some = trials((30, 20), (31, 25), (29, 22), None, (30, 20), (28, 10))
+    assert [trial.number for trial in best(two_goals(), some)] == [2, 1, 6]
+    assert [trial.number for trial in ranked(two_goals(), some)] == [2, 1, 6, 5, 3, 4]
+
+
+def test_of_one_goal_within_limits_the_result_is_one_trial():
+    one = two_goals(goals={"psnr_db": "maximize"}, limits={"rgb_pct": {"at_most": 20}})
+    some = trials((30, 20), (31, 25), (29, 10), (30, 19))
+    assert [trial.number for trial in best(one, some)] == [1]
+    assert [keeps_limits(one, trial) for trial in some] == [True, False, True, True]
+    rows = trials_grid(one, ranked(one, some)).rows
+    assert [row[-1] for row in rows] == ["best", "", "", "beyond"]
+    assert [row[0] for row in rows] == ["1", "4", "3", "2"]
+
+
+@pytest.mark.parametrize("goals", [["PSNR, dB"], ["PSNR, dB", "% of RGB"]])
+def test_a_search_is_drawn_whatever_came_of_it(tmp_path, goals):
+    dots = [Dot(i, [float(30 + i), float(i)][: len(goals)], within=i != 2, best=i == 3) for i in range(1, 4)]
+    for some in (dots, dots[1:2]):
+        search_figure(tmp_path / "search.png", some, goals, maximize=True, title="sample")
+        assert width(tmp_path / "search.png") > 500
+
+
+def test_the_report_and_a_page_show_what_was_found(search, command, tmp_path, folder):
+    search("at_once=3")
+    assert command("report", "root=runs")[0] == 0
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert "Search try: maximize psnr_db, rgb_pct at most 101" in page
+    assert page.count('href="search/try/smoke/fit-') == 3
