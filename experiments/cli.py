@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments.errors import errors_in_one_line
+from experiments.processes import require_alone
 from experiments.values import check_values
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -33,6 +34,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         # in here, or Hydra adds a line of its own; a multirun is Hydra's to go on with, and that line says which job it was
         with nullcontext() if multirun else errors_in_one_line():
+            require_alone(verb, several_jobs=multirun)
             check_values(cfg)
             task(cfg)
 

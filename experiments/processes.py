@@ -1,22 +1,31 @@
-"""The processes that torchrun has started, which train one network together."""
+"""The processes that torchrun has started: how many, which of them this is, and what they may do together."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 
-import torch
-from omegaconf import DictConfig
 from torch import distributed
 
-from experiments.build import build_device
+SHARED = ("encode", "train")  # commands of which the processes of a torchrun each do a part
 
 
 def n_processes() -> int:
     """Return how many processes torchrun has started, 1 where this one is alone, before they have joined too."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def require_alone(verb: str, *, several_jobs: bool) -> None:
+    """Refuse what the processes of a torchrun cannot share.
+
+    Raises:
+        ValueError: if there are several, and `verb` is for one, or they are to run several jobs, of which each would join them.
+    """
+    if n_processes() == 1:
+        return
+    if verb not in SHARED:
+        raise ValueError(f"{verb} is run by one process, not by {n_processes()}; start it without torchrun")
+    if several_jobs:
+        raise ValueError("torchrun runs one job, not the several of a multirun (-m); start it once for each")
 
 
 def place() -> dict[str, int]:
@@ -29,30 +38,3 @@ def place() -> dict[str, int]:
 def is_first() -> bool:
     """Return whether this process is the one that keeps the run and speaks."""
     return place()["rank"] == 0
-
-
-@contextlib.contextmanager
-def joined(cfg: DictConfig) -> Iterator[None]:
-    """Join the processes that torchrun has started, if it has, each on a GPU of its own where there are GPUs.
-
-    Only the first keeps its run: the others write theirs where it is deleted, and print nothing but errors.
-    """
-    if n_processes() == 1:
-        yield
-        return
-    device = build_device(cfg)
-    if device.type == "cuda":
-        cfg.device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(build_device(cfg))
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        with contextlib.ExitStack() as stack:
-            if not is_first():
-                cfg.run_dir = stack.enter_context(tempfile.TemporaryDirectory()) + "/run"
-                cfg.track.mode = "off"
-                nowhere = stack.enter_context(open(os.devnull, "w"))
-                stack.enter_context(contextlib.redirect_stdout(nowhere))
-                stack.enter_context(contextlib.redirect_stderr(nowhere))
-            yield
-    finally:
-        distributed.destroy_process_group()

@@ -14,7 +14,6 @@ from experiments.baseline import hold_against, read_baseline
 from experiments.build import build_autocast, build_device, build_optimize, build_source, build_unet_config
 from experiments.cli import main
 from experiments.held_out import HeldOut, load_held_out, require_match
-from experiments.processes import n_processes
 from experiments.runs import start_run
 from experiments.training import clean_pipeline, decoded_pipeline, open_arm_or_say, warn_skipped
 from rapid_inr.mask_sheet import mask_sheet
@@ -41,8 +40,6 @@ def with_masks(pipeline: BatchPipeline, masks: Tensor) -> BatchPipeline:
 
 def run_segment(cfg: DictConfig) -> None:
     require_inputs(cfg)
-    if n_processes() > 1:
-        raise ValueError(f"segmentation is trained by one process, not by {n_processes()}; start it without torchrun")
     if cfg.pipeline.name == "dali_published":
         raise ValueError("pipeline=dali_published moves a batch by one draw, and masks by their own; expected another pipeline")
     baseline_pct = read_baseline(cfg, verb="segment", metric="miou_pct")

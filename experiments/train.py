@@ -8,7 +8,7 @@ from experiments.arms import require_inputs
 from experiments.baseline import hold_against, read_baseline
 from experiments.cli import main
 from experiments.held_out import load_held_out, require_match
-from experiments.processes import joined
+from experiments.joining import joined
 from experiments.runs import start_run
 from experiments.training import decoded_pipeline, draw_curves, open_arm_or_say, train_arm, warn_skipped
 from rapid_inr.train import summary

@@ -87,12 +87,6 @@ def test_a_dataset_without_masks_is_refused(command, photos):
     assert (code, err) == (2, "error: dataset=image_folder has no masks to learn from; dataset=shapes has\n")
 
 
-def test_processes_of_torchrun_are_refused(command, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, err = command(*SEGMENT)
-    assert (code, err) == (2, "error: segmentation is trained by one process, not by 2; start it without torchrun\n")
-
-
 def test_a_store_that_the_gpu_has_no_memory_for_leaves_a_run_that_says_so(command, tmp_path, monkeypatch):
     def refuse(cfg):
         raise DeviceTooSmall("the store's images need 9 bytes, cuda:0 has 1 free: 2 of the 20 images would fit")

@@ -53,6 +53,25 @@ def test_processes_that_share_a_store_train_as_those_that_each_hold_it(command, 
     assert n_bytes[1] == n_bytes[0] / 2
 
 
+@pytest.mark.parametrize(
+    ("verb", "overrides", "message"),
+    [
+        ("segment", [], "segment is run by one process, not by 2; start it without torchrun"),
+        ("sweep", ["experiment=memory"], "sweep is run by one process, not by 2; start it without torchrun"),
+        ("train", ["-m", "seed=0,1"], "torchrun runs one job, not the several of a multirun (-m); start it once for each"),
+        ("encode", ["-m", "seed=0,1", "out=a.inr"], "torchrun runs one job, not the several of a multirun (-m)"),
+    ],
+)
+def test_what_several_processes_cannot_share_is_refused_in_one_line(command, tmp_path, monkeypatch, verb, overrides, message):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = command(verb, *overrides)
+    assert code == 2
+    *of_hydra, said = err.splitlines()
+    assert said.startswith(f"error: {message}")
+    assert len(of_hydra) == ("-m" in overrides)  # which job it was
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("record.json"))
+
+
 def test_one_process_is_told_how_to_start_those_it_would_share_a_store_with():
     cfg = composed("train", "dataset=shapes", "pipeline=inr", "store=a.inr", "pipeline.shard_store=true")
     with pytest.raises(ValueError, match=r"there is one process; start several with: torchrun --nproc-per-node=N"):

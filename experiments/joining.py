@@ -1,0 +1,42 @@
+"""Join the processes that torchrun has started, which train one network together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
+import torch
+from omegaconf import DictConfig
+from torch import distributed
+
+from experiments.build import build_device
+from experiments.processes import is_first, n_processes
+
+
+@contextlib.contextmanager
+def joined(cfg: DictConfig) -> Iterator[None]:
+    """Join the processes that torchrun has started, if it has, each on a GPU of its own where there are GPUs.
+
+    Only the first keeps its run: the others write theirs where it is deleted, and print nothing but errors.
+    """
+    if n_processes() == 1:
+        yield
+        return
+    device = build_device(cfg)
+    if device.type == "cuda":
+        cfg.device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(build_device(cfg))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        with contextlib.ExitStack() as stack:
+            if not is_first():
+                cfg.run_dir = stack.enter_context(tempfile.TemporaryDirectory()) + "/run"
+                cfg.track.mode = "off"
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+                stack.enter_context(contextlib.redirect_stderr(nowhere))
+            yield
+    finally:
+        distributed.destroy_process_group()
