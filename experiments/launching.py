@@ -17,6 +17,9 @@ from experiments.point_job import run_point
 from experiments.points import Point, levels, quoted
 from rapid_inr.tracking import write_json
 
+DONE_OR_UNDER_WAY = ("finished", "running")  # the one by a sweep before, the other by one that still runs
+CUT_SHORT = ("missing", "dead", "running", "running?")  # of what was launched; of one elsewhere it takes a while to say dead
+
 
 def open_launcher(cfg: DictConfig) -> Launcher:
     """Return the launcher that ``hydra/launcher`` names, whose jobs are points."""
@@ -36,7 +39,7 @@ def run_levels(sweep: Sweep, launcher: Launcher, status: dict[str, str], *, n_be
     """
     n_run = 0
     for level in levels(sweep.points):
-        due = [point for point in level if status[point.name] != "finished"]
+        due = [point for point in level if status[point.name] not in DONE_OR_UNDER_WAY]
         ready = [point for point in due if all(status[other] == "finished" for other in point.needs)]
         status |= {point.name: "blocked" for point in due if point not in ready}
         if ready:
@@ -56,7 +59,7 @@ def _run_level(sweep: Sweep, launcher: Launcher, points: Sequence[Point], status
     while points:
         sound = _launch(launcher, points, n_before=n_before)
         status |= {point.name: sweep.status(point) for point in points}
-        left = [point for point in points if status[point.name] in ("missing", "running")]
+        left = [point for point in points if status[point.name] in CUT_SHORT]
         points = [] if sound or len(left) == len(points) else left
 
 

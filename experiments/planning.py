@@ -14,6 +14,7 @@ from yaml import YAMLError
 from experiments.cli import CONFIGS, compose_command
 from experiments.points import Point, expand, matching, quoted
 from experiments.search_space import Search, read_search
+from rapid_inr.compare.records import status_of
 from rapid_inr.tables import read_record
 
 HOW_IT_RUNS = ("overwrite", "track", "run_dir")  # keys of a configuration that change no result
@@ -38,12 +39,12 @@ class Sweep:
         return [*point.overrides_in(str(self.folder)), *self.common, f"run_dir={run_dir}", "overwrite=true"]
 
     def status(self, point: Point) -> str:
-        """Return ``missing``, ``unreadable``, ``finished``, ``changed`` since it finished, or what else a point's record says."""
+        """Return ``missing``, ``unreadable``, ``finished``, ``changed`` since it finished, or what else has become of a point."""
         folder = self.folder / point.name
         if not (folder / "record.json").is_file():
             return "missing"
         try:
-            status = read_record(folder / "record.json")["status"]
+            status = status_of(folder, read_record(folder / "record.json"))
             if status != "finished":
                 return status
             there = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))

@@ -15,7 +15,7 @@ from experiments.build import build_autocast, build_device, build_optimize, buil
 from experiments.cli import main
 from experiments.held_out import HeldOut, load_held_out, require_match
 from experiments.runs import start_run
-from experiments.training import clean_pipeline, decoded_pipeline, open_arm_or_say, warn_skipped
+from experiments.training import clean_pipeline, decoded_pipeline, draw_curves, open_arm_or_say, warn_skipped
 from rapid_inr.mask_sheet import mask_sheet
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.progress import progress_bar
@@ -23,6 +23,7 @@ from rapid_inr.segmentation import SegmentReport, require_segmentable, summary, 
 from rapid_inr.tracking import Run
 from rapid_inr.unet import build_unet
 
+MIOU = ("miou_pct", "mean IoU on clean test images (%)")
 SHEET_IMAGES = 12
 
 
@@ -54,8 +55,10 @@ def run_segment(cfg: DictConfig) -> None:
     with start_run(cfg, "segment") as run:
         warn_skipped(run, (*test.loaded.skipped, *arm.skipped))
         run.metrics |= arm.metrics | {"images": len(train), "classes": n_classes}
-        run.metrics |= summary(train_in(run, cfg, model, train, tests, n_classes=n_classes))
+        reports = train_in(run, cfg, model, train, tests, n_classes=n_classes)
+        run.metrics |= summary(reports)
         hold_against(run, run.metrics["miou_pct"], baseline_pct, what="mIoU")
+        draw_curves(run, {arm.name: reports}, title=f"{cfg.dataset.name}, {arm.name}", judged=MIOU)
         write_masks(run, cfg, model, test, tests["clean"])
     say(run, arm)
 

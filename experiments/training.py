@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from experiments.runs import start_run
 from rapid_inr.alarms import STORE_DOES_NOT_FIT
 from rapid_inr.backbone import build_backbone
 from rapid_inr.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from rapid_inr.figures import training_curves
+from rapid_inr.figures import TOP1, training_curves
 from rapid_inr.files import atomic
 from rapid_inr.learner import EpochReport, Learner
 from rapid_inr.pipelines.batches import DeviceTooSmall
@@ -195,10 +195,10 @@ def warn_skipped(run: Run, skipped: tuple[str, ...]) -> None:
         run.warn("image_skipped", message)
 
 
-def draw_curves(run: Run, reports: Mapping[str, list[EpochReport]], *, title: str) -> None:
+def draw_curves(run: Run, reports: Mapping[str, Sequence[Any]], *, title: str, judged: tuple[str, str] = TOP1) -> None:
     """Draw the epochs of each arm into the run, or note that the drawing library is not installed."""
     curves = {name: [asdict(report) for report in epochs] for name, epochs in reports.items()}
     try:
-        training_curves(run.picture("curves.png"), curves, title=title)
+        training_curves(run.picture("curves.png"), curves, title=title, judged=judged)
     except ImportError as error:
         run.warn("no_curves", str(error))

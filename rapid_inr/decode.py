@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kernels.decoder import decoder_for
+from kernels.rows import PackedRows
 from rapid_inr.coords import pixel_affine, pixel_edges
 from rapid_inr.metrics import images_at_once
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, StoreHeader
+
+
+class Decodable(Protocol):
+    """What `decode` reads of a store: one that is whole, or images that were fetched from others."""
+
+    @property
+    def header(self) -> StoreHeader: ...
+
+    @property
+    def rows(self) -> PackedRows: ...
+
+    @property
+    def sizes(self) -> Tensor | None: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
 
 
 def decode(
-    store: PackedStore,
+    store: Decodable,
     ids: Tensor,
     *,
     size: tuple[int, int] | None = None,
@@ -67,7 +87,7 @@ def _affine_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_affine(height, width).to(device)
 
 
-def _edges(store: PackedStore, ids: Tensor) -> Tensor:
+def _edges(store: Decodable, ids: Tensor) -> Tensor:
     """Return the coordinates of the outermost pixel centres, [2] where they are the same for all, else [B, 2]."""
     if store.header.size is not None:
         return _edges_on(*store.header.size, store.device)
@@ -79,7 +99,7 @@ def _edges_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_edges(torch.tensor([height, width])).to(device)
 
 
-def one_size(store: PackedStore, ids: Tensor) -> tuple[int, int]:
+def one_size(store: Decodable, ids: Tensor) -> tuple[int, int]:
     """Return the (height, width) that the images share.
 
     Raises:

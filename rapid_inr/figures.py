@@ -23,6 +23,7 @@ CODEC_COLOURS = {  # the same whoever measured it
 }  # fmt: skip
 INR_COLOURS = ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111")
 PUBLISHED_COLOURS = ("#5aa9a0", "#7fa650", "#9a86c4", "#6c8ebf")
+TOP1 = ("top1_pct", "top-1 on clean test images (%)")
 LEGEND_INSIDE = 4  # lines of a figure of training that are named among them, where more would hide them
 ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
 
@@ -116,11 +117,14 @@ def save_png(path: Path, image: Image.Image) -> None:
         image.save(temporary, format="PNG")
 
 
-def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], *, title: str) -> None:
+def training_curves(
+    path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], *, title: str, judged: tuple[str, str] = TOP1
+) -> None:
     """Draw test accuracy and training loss over epochs, a line a run.
 
     Args:
-        curves: by label, rows with ``epoch`` (from 0), ``top1_pct`` and ``loss``.
+        curves: by label, rows with ``epoch`` (from 0), ``loss``, and what is judged.
+        judged: its metric, and what the axis calls it.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
@@ -129,9 +133,9 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     accuracy, loss = figure.subplots(1, 2)
     for label, rows in curves.items():
         epochs = [row["epoch"] + 1 for row in rows]
-        accuracy.plot(epochs, [row["top1_pct"] for row in rows], marker="o", markersize=3, label=label)
+        accuracy.plot(epochs, [row[judged[0]] for row in rows], marker="o", markersize=3, label=label)
         loss.plot(epochs, [row["loss"] for row in rows], marker="o", markersize=3, label=label)
-    accuracy.set(xlabel="epoch", ylabel="top-1 on clean test images (%)")
+    accuracy.set(xlabel="epoch", ylabel=judged[1])
     loss.set(xlabel="epoch", ylabel="training loss (nats)")
     for axes in (accuracy, loss):
         axes.grid(alpha=0.3)

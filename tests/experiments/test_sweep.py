@@ -7,6 +7,7 @@ import pytest
 
 from experiments.launching import open_launcher
 from rapid_inr import shards
+from rapid_inr.liveness import this_process
 
 TRIAL = """
 name: trial
@@ -100,8 +101,30 @@ def test_a_run_that_was_killed_runs_again(sweep, tmp_path):
     sweep()
     path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
-    assert "running    encode-0" in sweep("list=true")[1]
+    assert "running?   encode-0" in sweep("list=true")[1]
     assert "1 points run now, 2 of 2 finished" in sweep()[1]
+
+
+def test_a_run_whose_process_is_gone_is_dead_and_runs_again(sweep, tmp_path):
+    sweep()
+    path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
+    gone = this_process() | {"start": 1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "process": gone}))
+    assert "dead       encode-0" in sweep("list=true")[1]
+    assert "1 points run now, 2 of 2 finished" in sweep()[1]
+
+
+def test_a_point_that_another_sweep_runs_is_left_to_it(sweep, tmp_path):
+    sweep()
+    path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "process": this_process()}))
+    before = path.read_bytes()
+    code, out, err = sweep()
+    assert code == 2
+    assert "0 points run now, 1 of 2 finished" in out
+    assert err.splitlines()[-1].endswith(": encode-0 (running)")
+    assert path.read_bytes() == before
+    assert "2 points run now, 2 of 2 finished" in sweep("overwrite=true")[1]
 
 
 def test_a_sweep_that_was_moved_is_still_finished(sweep, tmp_path):
