@@ -1,6 +1,7 @@
 # make demo   the whole path on generated images, in minutes
 # make test   style and the whole test suite
-# Both first make .venv and install into it what pyproject.toml asks for, in the versions of constraints.txt.
+# make gpu    what needs a GPU: the paper's claims on all of CIFAR-10, speeds, the tests; what fails is named and the rest goes on
+# All first make .venv and install into it what pyproject.toml asks for, in the versions of constraints.txt.
 
 PYTHON ?= python3
 TORCH ?= 2.13.0
@@ -9,7 +10,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed
 
-.PHONY: demo test install clean
+.PHONY: demo test gpu install clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -18,6 +19,18 @@ demo: install
 test: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/python -m pytest
+
+# In the order of what tells most, and a seed of each arm before the others: it may be stopped at any time and started again.
+SWEEP := .venv/bin/python -m experiments.sweep scale=paper
+gpu: install
+	-$(SWEEP) experiment=accuracy 'only=[*-0]'
+	-$(SWEEP) experiment=speedup 'only=[cifar10-*]'
+	-$(SWEEP) experiment=accuracy
+	-$(SWEEP) experiment=memory 'only=[cifar10-*]'
+	-.venv/bin/python -m experiments.benchmark suite=decode decode.offline=false run_dir=runs/benchmark-decode-gpu overwrite=true
+	-.venv/bin/python -m experiments.benchmark suite=fit dataset=cifar10 dataset.root=data/cifar10 run_dir=runs/benchmark-fit-gpu overwrite=true
+	-.venv/bin/python -m experiments.report root=runs
 	.venv/bin/python -m pytest
 
 install: $(INSTALLED)
