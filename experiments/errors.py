@@ -13,6 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.proposals import OptunaMissing
+from experiments.search_folder import Held
 from rapid_inr.checkpoint import CheckpointError
 from rapid_inr.codecs import CodecUnavailable
 from rapid_inr.data.download import DownloadFailed
@@ -32,7 +33,7 @@ OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 USE_ERRORS = (
     ValueError, OSError, *OUT_OF_MEMORY, DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge,
     TrainingDiverged, CheckpointError, ExportError, DeviceTooSmall, DecoderFailed, PipelineUnavailable, CodecUnavailable,
-    PointsNotFinished, OptunaMissing, YAMLError, HydraException, OmegaConfBaseException,
+    PointsNotFinished, OptunaMissing, Held, YAMLError, HydraException, OmegaConfBaseException,
 )  # fmt: skip
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
 

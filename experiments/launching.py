@@ -31,15 +31,20 @@ def open_launcher(cfg: DictConfig) -> Launcher:
 
 
 def run_levels(sweep: Sweep, launcher: Launcher, status: dict[str, str], *, n_before: int = 0) -> int:
-    """Run the points that are not finished, level by level, and return how many those were.
+    """Run the points that are not finished, or read from one that is run now, level by level; return how many those were.
 
     Args:
         status: of every point, before; it follows.
         n_before: jobs that the launcher has had already, by which it numbers them.
     """
-    n_run = 0
+    n_run, made_anew = 0, set()
     for level in levels(sweep.points):
-        due = [point for point in level if status[point.name] not in DONE_OR_UNDER_WAY]
+        due = [
+            point
+            for point in level
+            if status[point.name] not in DONE_OR_UNDER_WAY or (status[point.name] == "finished" and made_anew & {*point.needs})
+        ]
+        made_anew |= {point.name for point in due}
         ready = [point for point in due if all(status[other] == "finished" for other in point.needs)]
         status |= {point.name: "blocked" for point in due if point not in ready}
         if ready:

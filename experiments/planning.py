@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from experiments.cli import CONFIGS, compose_command
 from experiments.points import Point, expand, matching, quoted
+from experiments.search_folder import read_choices
 from experiments.search_space import Search, read_search
 from rapid_inr.compare.records import status_of
 from rapid_inr.tables import read_record
@@ -124,7 +125,11 @@ def plan_sweep(cfg: DictConfig) -> Sweep:
     """
     if cfg.get("search") is None:
         return sweep_of(matching(expand(experiment_of(cfg)), cfg.only), cfg)
-    return sweep_of(search_of(cfg).points(cfg.trial), cfg)
+    search = search_of(cfg)
+    tried = read_choices(search, Path(cfg.run_dir))
+    if cfg.trial is None or not 1 <= cfg.trial <= len(tried):
+        raise ValueError(f"trial is {cfg.trial}, expected one of the {len(tried)} in {cfg.run_dir}")
+    return sweep_of(search.points(tried[cfg.trial - 1], number=cfg.trial), cfg)
 
 
 def sweep_of(points: Sequence[Point], cfg: DictConfig) -> Sweep:

@@ -68,11 +68,6 @@ def quoted(text: str) -> str:
     """Return a text as Hydra reads it whole, whatever is in it."""
     if re.fullmatch(r"[A-Za-z0-9_./-]+", text):
         return text
-    return in_quotes(text)
-
-
-def in_quotes(text: str) -> str:
-    """Return a text as Hydra reads it as a text, were it a number or none."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.columns import machine
+from experiments.search_folder import FILE, read_choices, read_trials
 from experiments.search_space import Search, read_search
-from experiments.trials import FILE, Trial, best, keeps_limits, ranked, read_trials, trials_grid
+from experiments.trials import Trial, best, keeps_limits, ranked, trials_grid
 from rapid_inr.figures_search import Dot, search_figure
 from rapid_inr.grids import Grid, as_markdown
 from rapid_inr.tables import read_record
@@ -57,15 +59,20 @@ class SearchMade:
 
 
 def searches_below(root: Path, name: str | None = None) -> list[SearchMade]:
-    """Return the searches whose folders lie below one, all or those of a name."""
-    made = [_made(path) for path in sorted(root.rglob(FILE))]
+    """Return the searches whose folders lie below one, all or those of a name; what is none is named on stderr."""
+    made = []
+    for path in sorted(root.rglob(FILE)):
+        try:
+            made.append(_made(path))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            print(f"warning [no_search]: {path} is left out: {type(error).__name__}: {error}", file=sys.stderr)
     return [one for one in made if name in (None, one.search.name)]
 
 
 def _made(path: Path) -> SearchMade:
     kept, folder = read_record(path), path.parent
     search = read_search(kept["search"])
-    return SearchMade(search, kept["scale"], folder, read_trials(search, folder, kept["trials"]))
+    return SearchMade(search, kept["scale"], folder, read_trials(search, folder, read_choices(search, folder)))
 
 
 def markdown_of_search(name: str, root: Path, *, linked_from: Path) -> str:

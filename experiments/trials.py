@@ -1,19 +1,13 @@
-"""What the trials of a search have come to, as its folder shows it: choices, metrics, and which of them are the result."""
+"""What the trials of a search have come to: choices, metrics, and which of them are the result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean
 
 from experiments.search_space import Choices, Range, Search
 from experiments.table_specs import digits_of
 from rapid_inr.grids import ABSENT, Grid, Head
-from rapid_inr.tables import read_record
-from rapid_inr.tracking import write_json
-
-FILE = "search.json"
 
 
 @dataclass(frozen=True)
@@ -22,57 +16,21 @@ class Trial:
 
     Args:
         number: from 1.
-        values: its metrics; None where a record, or a metric in it, is not there.
+        values: its metrics; None unless all of its points are finished and the judged ones have them.
+        status: ``finished`` where there are values, else what the first point that is not has come to, or what is lacking.
         runs: names of the points that it is judged by.
     """
 
     number: int
     choices: Choices
     values: Mapping[str, float] | None
+    status: str
     runs: Sequence[str]
 
     @property
     def told(self) -> str:
         """Return the choices in words."""
         return ", ".join(f"{axis} {chosen}" for axis, chosen in self.choices.items())
-
-
-def read_choices(search: Search, folder: Path) -> list[dict[str, str]]:
-    """Return the choices that were tried in a folder, in order; none where it holds no search.
-
-    Raises:
-        ValueError: if they are of another space.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        return []
-    tried = read_record(path)["trials"]
-    for choices in tried:
-        try:
-            search.require(choices)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}; run_dir=... names another folder, overwrite=true begins anew") from None
-    return tried
-
-
-def write_choices(search: Search, folder: Path, tried: Sequence[Choices], *, scale: str) -> None:
-    """Write the choices of a search, tried or about to be, and its file, so that it can be told later what they are of."""
-    write_json(folder / FILE, {"scale": scale, "search": search.whole, "trials": tried})
-
-
-def read_trials(search: Search, folder: Path, tried: Sequence[Choices]) -> list[Trial]:
-    """Return the trials of some choices with what the records in a folder say of them."""
-    return [_trial(search, folder, number, choices) for number, choices in enumerate(tried, 1)]
-
-
-def _trial(search: Search, folder: Path, number: int, choices: Choices) -> Trial:
-    runs = search.judged(choices)
-    paths = [folder / run / "record.json" for run in runs]
-    records = [read_record(path) for path in paths if path.is_file()]
-    finished = [record["metrics"] for record in records if record["status"] == "finished"]
-    complete = len(finished) == len(runs) and all(metrics.get(m) is not None for metrics in finished for m in search.metrics)
-    values = {metric: fmean(metrics[metric] for metrics in finished) for metric in search.metrics} if complete else None
-    return Trial(number, choices, values, runs)
 
 
 def keeps_limits(search: Search, trial: Trial) -> bool:
@@ -120,9 +78,11 @@ def trials_grid(search: Search, trials: Sequence[Trial], links: Mapping[str, str
     for trial in trials:
         values = trial.values or {}
         numbers = [f"{values[m]:,.{digits_of(m)}f}" if m in values else ABSENT for m in search.metrics]
-        verdict = "failed" if not values else "best" if trial.number in front else "" if keeps_limits(search, trial) else "beyond"
+        verdict = (
+            trial.status if not values else "best" if trial.number in front else "" if keeps_limits(search, trial) else "beyond"
+        )
         shown = [" ".join(f"[{i}]({links[run]})" for i, run in enumerate(trial.runs, 1) if run in links)] if links else []
-        rows.append([str(trial.number), *trial.choices.values(), *numbers, verdict, *shown])
+        rows.append([str(trial.number), *(trial.choices[axis] for axis in search.space), *numbers, verdict, *shown])
     return Grid(heads, rows)
 
 
@@ -131,7 +91,7 @@ def trials_rows(search: Search, trials: Sequence[Trial]) -> list[dict[str, str |
     return [
         {
             "trial": trial.number, **trial.choices, **{metric: (trial.values or {}).get(metric) for metric in search.metrics},
-            "within_limits": keeps_limits(search, trial), "runs": " ".join(trial.runs),
+            "status": trial.status, "within_limits": keeps_limits(search, trial), "runs": " ".join(trial.runs),
         }
         for trial in trials
     ]  # fmt: skip

@@ -30,7 +30,7 @@ TYPES = {
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
     "update": str | None, "shard_images": int, "shard": str | int, "keep_parts": bool,
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
-    "trials": int | None, "at_once": int,
+    "trials": int | None, "trial": int | None, "at_once": int,
     "inr.omega": float | None, "pipeline.name": PIPELINES, "pipeline.workers": int, "pipeline.prefetch": int,
     "files": str | None, "test_store": str | None, "resume": str | None, "format": str, "quality": int | None,
     "decoded": str | None, "stores": list[str], "image": int, "bytes": float | None, "arms": list[str], "workers": int,

@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,26 @@ def test_a_space_without_anything_new_has_no_proposals():
     one = search(space={"net": ["a", "b"]})
     assert {choices["net"] for choices in propose(one, [], 5, seed=0)} == {"a", "b"}
     assert propose(one, [({"net": "a"}, {"score": 1.0}), ({"net": "b"}, None)], 1, seed=0) == []
+
+
+@pytest.mark.parametrize("kind", [{"low": 10.0, "high": 11.0, "step": 0.125}, {"low": 2, "high": 11, "step": 3}])
+def test_numbers_in_steps_are_proposed_to_the_last(kind):
+    one = search(space={"width": kind})
+    history = [(choices, {"score": float(choices["width"])}) for choices in propose(one, [], 2, seed=0)]
+    rest = propose(one, history, 20, seed=0)
+    widths = {float(choices["width"]) for choices, _ in [*history, *((choices, None) for choices in rest)]}
+    assert len(widths) == round((kind["high"] - kind["low"]) / kind["step"]) + 1
+
+
+def test_the_draws_of_neighbouring_seeds_have_nothing_in_common():
+    first, second = ([propose(search(), [({}, None)] * n, 1, seed=seed)[0] for n in range(8)] for seed in (0, 1))
+    assert not [choices for choices in first if choices in second]
+
+
+def test_an_optuna_that_is_too_old_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(__version__="2.10.1"))
+    with pytest.raises(OptunaMissing, match=r"needs Optuna 5, there is 2\.10\.1"):
+        propose(search(), [], 1, seed=0)
 
 
 def test_without_optuna_one_line_says_how_to_get_it(monkeypatch):

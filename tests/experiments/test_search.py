@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from experiments.cli import CONFIGS
+from experiments.proposals import propose
 from experiments.search_space import read_search
 from experiments.trials import Trial, best, keeps_limits, ranked, trials_grid
 from rapid_inr import shards
 from rapid_inr.figures_search import Dot, search_figure
+from rapid_inr.liveness import this_process
 
 NAMES = sorted(path.stem for path in (CONFIGS / "search").glob("*.yaml"))
 TRY = """
@@ -54,6 +56,10 @@ def folder(tmp_path):
 def width(path):
     with Image.open(path) as image:
         return image.width
+
+
+def statuses(folder):
+    return {path.parent.name: json.loads(path.read_text())["status"] for path in folder.glob("*/record.json")}
 
 
 def tried(folder):
@@ -103,10 +109,13 @@ def test_started_again_a_search_goes_on_with_what_its_records_say(search, folder
 
 def test_overwrite_begins_anew(search, folder):
     search("trials=2")
-    code, out, _ = search("trials=2", "overwrite=true", "seed=5")
+    before = tried(folder)
+    code, out, _ = search("trials=1", "overwrite=true", "seed=5")
     assert code == 0
-    widths = {choices["hidden"] for choices in tried(folder)}
-    assert f"{len(widths) + 2} points run now, 2 of 2 trials finished" in out
+    assert "2 points run now, 1 of 1 trials finished" in out
+    assert tried(folder) != before[:1]
+    code, out, _ = search("trials=3", "seed=5")  # what the first search has left counts for nothing
+    assert f"{2 + len({choices['hidden'] for choices in tried(folder)[1:]} - {tried(folder)[0]['hidden']})} points run now" in out
 
 
 def test_a_small_space_is_searched_to_its_end(search):
@@ -122,7 +131,8 @@ def test_where_nothing_works_a_search_stops_after_a_few_trials(search, folder, m
     monkeypatch.setattr(shards, "fit", broken)
     code, _, err = search(scale="many")
     assert code == 2
-    assert err.splitlines()[-1] == "error: none of 3 trials has psnr_db and rgb_pct, their records say why"
+    assert err.splitlines()[-1].startswith("error: the first 3 of 50 trials came to nothing (failed), so there were no more")
+    assert [line.split()[-1] for line in search("list=true", scale="many")[1].splitlines()[2:]] == ["failed"] * 3
 
 
 def test_that_nothing_keeps_the_limits_is_said(search):
@@ -151,6 +161,90 @@ def test_an_error_of_use_is_one_line_before_any_work(search, tmp_path, overrides
     assert not (tmp_path / "runs").exists()
 
 
+def test_each_choice_follows_from_the_records_of_those_before(search, folder, monkeypatch):
+    told = []
+
+    def spy(one, history, n, *, seed):
+        told.append(list(history))
+        return propose(one, history, n, seed=seed)
+
+    monkeypatch.setattr("experiments.searching.propose", spy)
+    search("trials=3")
+    monkeypatch.undo()
+    assert len(told[-1]) == 2
+    for choices, values in told[-1]:
+        metrics = json.loads((folder / f"fit-{choices['hidden']}" / "record.json").read_text())["metrics"]
+        assert values == {"psnr_db": metrics["psnr_db"], "rgb_pct": metrics["rgb_pct"]}
+
+
+def test_two_choices_that_make_one_point_are_refused(search, tmp_path):
+    code, _, err = search("search.points.encode.name=fit", "search.points.decode=null")
+    assert code == 2
+    assert "two choices make a point fit; give points.encode a name with all of its axes in it" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_axis_that_no_point_goes_over_is_refused(search):
+    code, _, err = search("+search.space.more=[1,2]")
+    assert (code, err.splitlines()[-1]) == (2, "error: no point goes over more, which is in the space")
+
+
+def test_axes_that_change_places_in_the_file_keep_their_choices(search, tmp_path, folder):
+    search("trials=2")
+    before = tried(folder)
+    path = tmp_path / "extra" / "search" / "try.yaml"
+    path.write_text(TRY.replace("{hidden: {low: 4, high: 7}, bits: [6, 8]}", "{bits: [6, 8], hidden: {low: 4, high: 7}}"))
+    out = search("trials=3")[1]
+    assert tried(folder)[:2] == before
+    assert {line.split()[1] for line in out.splitlines() if line.split()[-1:] in (["best"], ["beyond"])} <= {"6", "8"}
+
+
+def test_what_reads_from_a_point_that_is_made_anew_runs_again_and_counts_only_if_it_finishes(search, folder):
+    search("trials=1")
+    (width,) = (choices["hidden"] for choices in tried(folder))
+    settings = ("dataset=shapes", "dataset.size=12", "dataset.limit={}", "fit.steps=20", "inr=1x<hidden>", "out=@/store.inr")
+    changed = f"search.points.encode.set={list(settings)}"
+    assert "2 points run now, 1 of 1 trials finished" in search("trials=1", changed.format(3))[1]
+    code, out, err = search("trials=1", changed.format(-3))
+    assert code == 2
+    assert "0 of 1 trials finished" in out
+    assert "came to nothing (failed)" in err
+    assert statuses(folder) == {f"fit-{width}": "failed", f"decode-{width}-{tried(folder)[0]['bits']}": "finished"}
+
+
+def test_a_metric_that_records_lack_is_named(search):
+    code, _, err = search("+search.goals.psnr=maximize", "trials=3")
+    assert code == 2
+    assert "the first 3 of 3 trials came to nothing (no psnr)" in err
+
+
+def test_only_one_process_searches_in_a_folder(search, folder):
+    search("trials=1")
+    (folder / "searching.json").write_text(json.dumps(this_process()))
+    code, _, err = search("trials=2")
+    assert code == 2
+    assert "searches in runs/search/try/smoke; run_dir=... names another folder" in err
+    (folder / "searching.json").write_text(json.dumps(this_process() | {"start": 1}))  # killed
+    assert search("trials=2")[0] == 0
+    assert not (folder / "searching.json").exists()
+
+
+def test_what_is_sought_now_is_what_the_report_says(search, command, tmp_path):
+    search()
+    search("search.limits.rgb_pct.at_most=107")
+    command("report", "root=runs")
+    assert "rgb_pct at most 107" in (tmp_path / "runs" / "report.html").read_text()
+
+
+def test_a_torn_search_is_left_out_of_the_report_with_a_warning(search, command, tmp_path):
+    search("trials=1")
+    (tmp_path / "runs" / "other").mkdir()
+    (tmp_path / "runs" / "other" / "search.json").write_text('{"a": 1}')
+    code, _, err = command("report", "root=runs")
+    assert code == 0
+    assert "warning [no_search]: runs/other/search.json is left out: KeyError: 'search'" in err
+
+
 def test_another_space_is_not_mixed_with_what_was_tried(search, folder):
     search("trials=2")
     code, _, err = search("trials=4", "search.space.hidden.low=20", "search.space.hidden.high=30")
@@ -171,7 +265,9 @@ def two_goals(**changes):
 
 def trials(*values):
     found = [None if pair is None else {"psnr_db": pair[0], "rgb_pct": pair[1]} for pair in values]
-    return [Trial(i, {"width": str(i)}, value, [f"encode-{i}"]) for i, value in enumerate(found, 1)]
+    return [
+        Trial(i, {"width": str(i)}, value, "finished" if value else "failed", [f"encode-{i}"]) for i, value in enumerate(found, 1)
+    ]
 
 
 def test_of_two_goals_the_result_is_what_no_other_trial_beats():

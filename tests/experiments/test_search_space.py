@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from experiments.search_space import Limit, Options, Range, read_search
@@ -28,11 +30,7 @@ def test_a_trial_is_the_points_of_its_choices_and_every_combination_of_the_axes(
     assert points[0].overrides == ("out=@/x.inr", "inr=2x8")
     assert points[1].overrides == ("store=@encode-3-a/x.inr", "optimize.lr=0.05", "seed=0")
     assert points[1].labels == {"depth": "3", "net": "a", "optimize.lr": "0.05", "seed": "0"}
-    assert search().judged(CHOICES) == ["train-3-a-0.05-0", "train-3-a-0.05-1"]
-
-
-def test_a_job_finds_its_point_by_choices_that_stay_texts():
-    assert search().points(CHOICES)[0].found_by == ("trial={depth:'3',optimize.lr:'0.05',net:'a'}",)
+    assert {point.found_by for point in search().points(CHOICES, number=7)} == {("trial=7",)}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +42,8 @@ def test_a_job_finds_its_point_by_choices_that_stay_texts():
         (Range(0.0, 1e9), 1234567.0, "1.235e06"),
         (Range(1e-9, 1.0), 1.23456e-7, "1.235e-07"),
         (Range(1, 3, step=0.5), 1.5, "1.5"),
+        (Range(10.0, 200.0, step=0.125), 114.375, "114.375"),
+        (Range(0.0, 1.0, step=0.1), 0.1 + 0.2, "0.3"),
     ],
 )
 def test_a_number_is_named_in_few_figures(kind, value, text):
@@ -60,6 +60,24 @@ def test_a_range_holds_its_rounded_ends_and_nothing_beyond():
     assert not kind.holds("0.99")
     assert not kind.holds("wide")
     assert not Range(2, 6).holds("2.5")
+
+
+def test_a_range_in_steps_holds_its_steps_alone():
+    for kind, held, other in ((Range(2, 8, step=3), "5", "4"), (Range(0.0, 1.0, step=0.25), "0.75", "0.7")):
+        assert kind.holds(held)
+        assert not kind.holds(other)
+
+
+def test_the_number_of_a_rounded_label_lies_in_the_range():
+    assert Range(0.123456, 0.98765).number("0.1235") == 0.1235
+    assert Range(0.123456, 0.98765).number("0.9877") == 0.98765
+    assert Range(0.0, 1.0, step=0.1).number("0.3") == pytest.approx(0.3)
+    assert Range(2, 8, step=3).number("5") == 5
+
+
+def test_null_takes_a_limit_or_its_bound_out():
+    assert search(limits={"rgb_pct": None}).limits == search(limits={"rgb_pct": {"at_most": None}}).limits == []
+    assert search(limits={"rgb_pct": {"at_most": None, "at_least": 5}}).limits == [Limit("rgb_pct", at_least=5)]
 
 
 def test_options_are_those_of_an_axis():
@@ -92,17 +110,28 @@ def test_a_limit_is_exceeded_on_its_own_side():
         ({"space": {"depth": 3}}, "space.depth is 3, expected {low: ..., high: ...}, a list, or LABEL: overrides"),
         ({"space": {"depth": {"low": 6, "high": 2}}}, "space.depth goes from 6 to 2, expected two numbers"),
         ({"space": {"depth": {"low": "a", "high": "b"}}}, "space.depth goes from 'a' to 'b', expected two numbers"),
-        ({"space": {"lr": {"low": 0, "high": 1.0, "log": True}}}, "space.lr is drawn by its logarithm, expected low above 0"),
+        ({"space": {"depth": {"low": None, "high": 5}}}, "space.depth goes from None to 5, expected two numbers"),
+        ({"space": {"depth": {"low": 4, "hihg": 6}}}, "space.depth has hihg, expected of high, log, low, step"),
+        ({"space": {"depth": {"low": 4, "high": 7, "step": 2}}}, "space.depth goes from 4 to 7 in steps of 2"),
+        ({"space": {"depth": {"low": 4, "high": 8, "step": 0}}}, "space.depth goes from 4 to 8 in steps of 0"),
+        ({"space": {"lr": {"low": 1.0, "high": 2.0, "log": "yes"}}}, "space.lr has log 'yes', expected true or false"),
+        ({"space": {"lr": {"low": 0.0100002, "high": 0.0100004}}}, "which differ by less than 4 figures"),
+        ({"space": {"net": []}}, "space.net is [], expected {low: ..., high: ...}, a list, or LABEL: overrides"),
+        ({"space": {"net": {"a": None}}}, "space.net is {'a': None}, expected"),
+        ({"name": None}, "the search has no name"),
+        ({"space": {"lr": {"low": 0, "high": 1.0, "log": True}}}, "and with true a low above 0"),
         ({"space": {"seed": [1, 2]}}, "seed is an axis and in the space, expected one of them"),
         ({"judge": "test"}, "judge is 'test', expected one of the points encode, train"),
         ({"goals": {}}, "goals is {}, expected METRIC: maximize or METRIC: minimize"),
         ({"goals": {"top1_pct": "up"}}, "expected METRIC: maximize"),
-        ({"limits": {"rgb_pct": 20}}, "limits.rgb_pct is 20, expected {at_most: ...} or {at_least: ...}"),
+        ({"limits": {"rgb_pct": 20}}, "limits.rgb_pct is 20, expected {at_most: NUMBER} or {at_least: NUMBER}"),
+        ({"limits": {"rgb_pct": {"at_most": "20"}}}, "limits.rgb_pct is {'at_most': '20'}, expected"),
+        ({"limits": {"rgb_pct": {"at_most": 20, "at_least": 10}}}, "limits.rgb_pct is"),
         ({"trials": 0}, "trials is 0, expected an integer of at least 1"),
     ],
 )
 def test_a_search_that_is_not_in_order_is_refused_with_the_place(changes, message):
-    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace("{", r"\{").replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         search(**changes)
 
 

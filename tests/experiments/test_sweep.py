@@ -102,7 +102,7 @@ def test_a_run_that_was_killed_runs_again(sweep, tmp_path):
     path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
     assert "running?   encode-0" in sweep("list=true")[1]
-    assert "1 points run now, 2 of 2 finished" in sweep()[1]
+    assert "2 points run now, 2 of 2 finished" in sweep()[1]  # with the one that reads from it
 
 
 def test_a_run_whose_process_is_gone_is_dead_and_runs_again(sweep, tmp_path):
@@ -111,7 +111,7 @@ def test_a_run_whose_process_is_gone_is_dead_and_runs_again(sweep, tmp_path):
     gone = this_process() | {"start": 1}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "process": gone}))
     assert "dead       encode-0" in sweep("list=true")[1]
-    assert "1 points run now, 2 of 2 finished" in sweep()[1]
+    assert "2 points run now, 2 of 2 finished" in sweep()[1]
 
 
 def test_a_point_that_another_sweep_runs_is_left_to_it(sweep, tmp_path):
