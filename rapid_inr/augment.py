@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ class AugmentConfig:
 
     Args:
         crop_padding: pixels added on each side before a crop of the original size; 0 for no crop.
-        flip: whether half of the images are mirrored.
+        flip: whether half of the images are mirrored; ``alternate``: those that were not in the epoch before, so that two epochs
+            show every image both ways (Jordan 2024, arXiv 2404.00498).
         padding: what lies outside the image: ``reflect`` (without repeating the edge), ``zero`` (black), ``clamp`` (the edge).
         scale: share of the image's area that a random resized crop takes, (least, most) in (0, 1]; None for no such crop.
         ratio: least and most width over height of that crop, in pixels; drawn uniformly in the logarithm.
@@ -42,7 +44,7 @@ class AugmentConfig:
     """
 
     crop_padding: int = 4
-    flip: bool = True
+    flip: bool | Literal["alternate"] = True
     padding: str = "reflect"
     scale: tuple[float, float] | None = None
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -57,6 +59,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         checks = {
             "crop_padding": (self.crop_padding >= 0, "at least 0"),
+            "flip": (self.flip in (True, False, "alternate"), "true, false or alternate"),
             "padding": (self.padding in OUTSIDES, f"one of {', '.join(OUTSIDES)}"),
             "scale": (self.scale is None or 0 < self.scale[0] <= self.scale[1] <= 1, "[least, most] in (0, 1], or null"),
             "ratio": (0 < self.ratio[0] <= self.ratio[1], "[least, most], both above 0"),
@@ -130,8 +133,7 @@ def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_s
 
     pad = config.crop_padding
     shifts = stream(_SHIFT).integers(-pad, pad + 1, (n_images, 2)) if pad else np.zeros((n_images, 2), dtype=np.int64)
-    flips = stream(_FLIP).random(n_images) < 0.5 if config.flip else np.zeros(n_images, dtype=bool)
-    found = {"shifts": shifts, "flips": flips}
+    found = {"shifts": shifts, "flips": _flips(n_images, config, seed=seed, epoch=epoch)}
     if config.scale is not None:
         found["boxes"] = _boxes(stream(_BOX), n_images, config.scale, config.ratio, image_size)
     if config.rotation_degrees:
@@ -146,6 +148,14 @@ def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_s
         rng = stream(_MIX)
         found |= {"keeps": rng.beta(config.mix_alpha, config.mix_alpha, n_images), "pastes": rng.random((n_images, 2))}
     return Draws(**{name: _tensor(values) for name, values in found.items()})
+
+
+def _flips(n_images: int, config: AugmentConfig, *, seed: int, epoch: int) -> np.ndarray:
+    if not config.flip:
+        return np.zeros(n_images, dtype=bool)
+    alternate = config.flip == "alternate"
+    flips = np.random.default_rng((seed, 0 if alternate else epoch, _STREAM, _FLIP)).random(n_images) < 0.5
+    return ~flips if alternate and epoch % 2 else flips
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -55,6 +55,17 @@ def test_what_is_turned_off_does_not_happen():
     assert not drawn(1000, AugmentConfig(crop_padding=0), seed=0, epoch=0).shifts.any()
 
 
+def test_an_alternate_flip_shows_every_image_both_ways_in_two_epochs():
+    config = AugmentConfig(flip="alternate")
+    epochs = [drawn(1000, config, seed=3, epoch=epoch).flips for epoch in range(4)]
+    assert torch.equal(epochs[1], ~epochs[0])
+    assert torch.equal(epochs[2], epochs[0])
+    assert torch.equal(epochs[3], epochs[1])
+    assert 400 < int(epochs[0].sum()) < 600
+    assert torch.equal(drawn(1000, config, seed=3, epoch=1).shifts, drawn(1000, AugmentConfig(), seed=3, epoch=1).shifts)
+    assert not torch.equal(drawn(1000, config, seed=4, epoch=0).flips, epochs[0])
+
+
 def test_turning_the_flip_off_keeps_the_crops():
     crops = [drawn(100, AugmentConfig(flip=flip), seed=0, epoch=0).shifts for flip in (True, False)]
     assert torch.equal(*crops)
