@@ -179,7 +179,7 @@ def empty_figure(width: float, height: float) -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("pictures of curves need matplotlib: pip install matplotlib") from None
+        raise ImportError("curves need matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
     return figure, FigureCanvasAgg(figure)
