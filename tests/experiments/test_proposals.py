@@ -6,6 +6,8 @@ import pytest
 from experiments.proposals import OptunaMissing, propose
 from experiments.search_space import read_search
 
+pytest.importorskip("optuna")
+
 
 def search(**changes):
     whole = {

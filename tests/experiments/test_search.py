@@ -14,6 +14,7 @@ from rapid_inr import shards
 from rapid_inr.figures_search import Dot, search_figure
 from rapid_inr.liveness import this_process
 
+pytest.importorskip("optuna")
 NAMES = sorted(path.stem for path in (CONFIGS / "search").glob("*.yaml"))
 TRY = """
 name: try
