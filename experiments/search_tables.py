@@ -44,7 +44,7 @@ class SearchMade:
         """Return what holds for all trials, and how many of them a table shows."""
         records = [read_record(path) for trial in self.trials for run in trial.runs if (path := self._record(run)).is_file()]
         places = "; ".join(dict.fromkeys(machine(record) for record in records)) or "nothing measured yet"
-        shown = f"the first {SHOWN} of {len(self.trials)} trials" if len(self.trials) > SHOWN else f"{len(self.trials)} trials"
+        shown = f"the best {SHOWN} of {len(self.trials)} trials" if len(self.trials) > SHOWN else f"{len(self.trials)} trials"
         return f"Scale {self.scale}; {places}; {shown}."
 
     def grid(self, *, linked_from: Path) -> Grid:

@@ -81,9 +81,15 @@ def trials_grid(search: Search, trials: Sequence[Trial], links: Mapping[str, str
         verdict = (
             trial.status if not values else "best" if trial.number in front else "" if keeps_limits(search, trial) else "beyond"
         )
-        shown = [" ".join(f"[{i}]({links[run]})" for i, run in enumerate(trial.runs, 1) if run in links)] if links else []
+        shown = [_linked([links[run] for run in trial.runs if run in links])] if links else []
         rows.append([str(trial.number), *(trial.choices[axis] for axis in search.space), *numbers, verdict, *shown])
     return Grid(heads, rows)
+
+
+def _linked(targets: Sequence[str]) -> str:
+    if len(targets) == 1:
+        return f"[record]({targets[0]})"
+    return " ".join(f"[{i}]({target})" for i, target in enumerate(targets, 1))
 
 
 def trials_rows(search: Search, trials: Sequence[Trial]) -> list[dict[str, str | float | int | bool | None]]:
