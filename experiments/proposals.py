@@ -6,10 +6,12 @@ default (Parzen windows) wants hundreds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 
 from experiments.search_space import Choices, Options, Range, Search
 
@@ -48,17 +50,29 @@ def propose(search: Search, history: History, n: int, *, seed: int) -> list[dict
                 )
             )  # fmt: skip
     tried, found = [dict(choices) for choices, _ in history], []
-    for i in range(PATIENCE):
-        if len(found) == n:
-            break
-        if i == STALE + n:
-            study.sampler = optuna.samplers.RandomSampler(seed=seed)
-        asked = study.ask(space).params
-        choices = {axis: _text(search.space[axis], asked[axis]) for axis in search.space}
-        if choices not in tried:
-            tried.append(choices)
-            found.append(choices)
+    with one_thread():
+        for i in range(PATIENCE):
+            if len(found) == n:
+                break
+            if i == STALE + n:
+                study.sampler = optuna.samplers.RandomSampler(seed=seed)
+            asked = study.ask(space).params
+            choices = {axis: _text(search.space[axis], asked[axis]) for axis in search.space}
+            if choices not in tried:
+                tried.append(choices)
+                found.append(choices)
     return found
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: the matrices of a Gaussian process of tens of trials are small, and the others have work to do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _optuna() -> Any:
