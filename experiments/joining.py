@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,4 +40,5 @@ def joined(cfg: DictConfig) -> Iterator[None]:
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
             yield
     finally:
+        gc.collect()  # networks that share gradients hold the group, in cycles; one that outlives it can abort the process's end
         distributed.destroy_process_group()

@@ -1,5 +1,6 @@
 """Two processes that train one network together, against one that trains it alone."""
 
+import gc
 import subprocess
 import sys
 from dataclasses import replace
@@ -71,6 +72,7 @@ def as_rank(rank: int, folder: str) -> dict[str, Any]:
         found = train_here(rank=rank, world_size=2)
         found["norm"] = train_here(rank=rank, world_size=2, norm=True)
     finally:
+        gc.collect()  # networks that share gradients hold the group, in cycles; one that outlives it can abort the process's end
         distributed.destroy_process_group()
     torch.save(found, f"{folder}/{rank}.pt")
     return found
