@@ -128,12 +128,14 @@ def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_s
         image_size: (height, width) of the images, which only a random resized crop looks at.
     """
 
-    def stream(kind: int) -> np.random.Generator:
-        return np.random.default_rng((seed, epoch, _STREAM, kind))
+    def stream(kind: int, at: int = epoch) -> np.random.Generator:
+        return np.random.default_rng((seed, at, _STREAM, kind))
 
     pad = config.crop_padding
     shifts = stream(_SHIFT).integers(-pad, pad + 1, (n_images, 2)) if pad else np.zeros((n_images, 2), dtype=np.int64)
-    found = {"shifts": shifts, "flips": _flips(n_images, config, seed=seed, epoch=epoch)}
+    alternate = config.flip == "alternate"
+    flips = stream(_FLIP, 0 if alternate else epoch).random(n_images) < (0.5 if config.flip else 0)
+    found = {"shifts": shifts, "flips": ~flips if alternate and epoch % 2 else flips}
     if config.scale is not None:
         found["boxes"] = _boxes(stream(_BOX), n_images, config.scale, config.ratio, image_size)
     if config.rotation_degrees:
@@ -148,14 +150,6 @@ def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_s
         rng = stream(_MIX)
         found |= {"keeps": rng.beta(config.mix_alpha, config.mix_alpha, n_images), "pastes": rng.random((n_images, 2))}
     return Draws(**{name: _tensor(values) for name, values in found.items()})
-
-
-def _flips(n_images: int, config: AugmentConfig, *, seed: int, epoch: int) -> np.ndarray:
-    if not config.flip:
-        return np.zeros(n_images, dtype=bool)
-    alternate = config.flip == "alternate"
-    flips = np.random.default_rng((seed, 0 if alternate else epoch, _STREAM, _FLIP)).random(n_images) < 0.5
-    return ~flips if alternate and epoch % 2 else flips
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -71,9 +71,8 @@ def decode(
         raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
     height, width = size or one_size(store, ids)
     header, there = store.header, ids.to(store.device)
-    with torch.autocast(
-        store.device.type, enabled=False
-    ):  # the precision of a decode is its own, not that of the network it feeds
+    # the precision of a decode is its own, not that of the network it feeds
+    with torch.autocast(store.device.type, enabled=False):
         return decoder_for(store.device, header.spec)(
             store.rows, there, _affine_on(height, width, store.device) if affine is None else affine,
             spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -44,3 +46,17 @@ def photos(tmp_path):
         return name
 
     return make
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Start a module as a program in the test's folder."""
+    environment = os.environ | {"PYTHONPATH": str(cli.CONFIGS.parent), "OMP_NUM_THREADS": "1"}
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+
+    return start

@@ -8,10 +8,7 @@ from PIL import Image
 
 from experiments.cli import CONFIGS
 from experiments.proposals import propose
-from experiments.search_space import read_search
-from experiments.trials import Trial, best, keeps_limits, ranked, trials_grid
 from rapid_inr import shards
-from rapid_inr.figures_search import Dot, search_figure
 from rapid_inr.liveness import this_process
 
 pytest.importorskip("optuna")
@@ -92,6 +89,15 @@ def test_trials_share_the_points_that_are_the_same_and_are_judged_by_their_recor
     assert f"python -m experiments.decode store=runs/search/try/smoke/fit-{best_line.split()[1]}/store.inr" in " ".join(
         json.loads(path.read_text())["command"] for path in folder.glob("decode-*/record.json")
     )
+
+
+def test_a_parallel_launcher_runs_trials_beside_each_other(program, search, tmp_path, folder):
+    options = ("track=off", "trials=4", "at_once=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = program("experiments.sweep", f"hydra.searchpath=[file://{tmp_path}/extra]", "search=try", "scale=smoke", *options)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "4 of 4 trials finished" in out
+    assert set(statuses(folder).values()) == {"finished"}
 
 
 def test_started_again_a_search_goes_on_with_what_its_records_say(search, folder):
@@ -251,48 +257,6 @@ def test_another_space_is_not_mixed_with_what_was_tried(search, folder):
     code, _, err = search("trials=4", "search.space.hidden.low=20", "search.space.hidden.high=30")
     assert code == 2
     assert "which is not in the space; run_dir=... names another folder, overwrite=true begins anew" in err
-
-
-def two_goals(**changes):
-    whole = {
-        "name": "front",
-        "space": {"width": {"low": 1, "high": 9}},
-        "points": {"encode": {"verb": "encode", "over": ["<width>"]}},
-        "judge": "encode",
-        "goals": {"psnr_db": "maximize", "rgb_pct": "minimize"},
-    }
-    return read_search(whole | changes)
-
-
-def trials(*values):
-    found = [None if pair is None else {"psnr_db": pair[0], "rgb_pct": pair[1]} for pair in values]
-    return [
-        Trial(i, {"width": str(i)}, value, "finished" if value else "failed", [f"encode-{i}"]) for i, value in enumerate(found, 1)
-    ]
-
-
-def test_of_two_goals_the_result_is_what_no_other_trial_beats():
-    some = trials((30, 20), (31, 25), (29, 22), None, (30, 20), (28, 10))
-    assert [trial.number for trial in best(two_goals(), some)] == [2, 1, 6]
-    assert [trial.number for trial in ranked(two_goals(), some)] == [2, 1, 6, 5, 3, 4]
-
-
-def test_of_one_goal_within_limits_the_result_is_one_trial():
-    one = two_goals(goals={"psnr_db": "maximize"}, limits={"rgb_pct": {"at_most": 20}})
-    some = trials((30, 20), (31, 25), (29, 10), (30, 19))
-    assert [trial.number for trial in best(one, some)] == [1]
-    assert [keeps_limits(one, trial) for trial in some] == [True, False, True, True]
-    rows = trials_grid(one, ranked(one, some)).rows
-    assert [row[-1] for row in rows] == ["best", "", "", "beyond"]
-    assert [row[0] for row in rows] == ["1", "4", "3", "2"]
-
-
-@pytest.mark.parametrize("goals", [["PSNR, dB"], ["PSNR, dB", "% of RGB"]])
-def test_a_search_is_drawn_whatever_came_of_it(tmp_path, goals):
-    dots = [Dot(i, [float(30 + i), float(i)][: len(goals)], within=i != 2, best=i == 3) for i in range(1, 4)]
-    for some in (dots, dots[1:2]):
-        search_figure(tmp_path / "search.png", some, goals, maximize=True, title="sample")
-        assert width(tmp_path / "search.png") > 500
 
 
 def test_the_report_and_a_page_show_what_was_found(search, command, tmp_path, folder):

@@ -43,6 +43,8 @@ def test_a_network_is_trained_from_raw_and_from_inrs_and_judged_on_both(command,
         assert 0 < metrics["decoded_miou_pct"] < 100
     assert (inr["baseline_pct"], inr["lost_points"]) == (raw["miou_pct"], raw["miou_pct"] - inr["miou_pct"])
     assert losses(tmp_path / "raw") != losses(tmp_path / "inr")
+    with Image.open(tmp_path / "inr" / "curves.png") as curves:
+        assert curves.width > 900
     with Image.open(tmp_path / "inr" / "masks.png") as sheet:
         assert sheet.width > 3 * 96
 

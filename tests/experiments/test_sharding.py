@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 import torch
 
-from experiments import cli, encoding
+from experiments import encoding
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.parts import PartFolder
@@ -24,20 +23,6 @@ def whole(command, tmp_path):
     """Encode without interruption; returns the bytes of the file."""
     assert command("encode", *SHARDED, "out=whole.inr")[0] == 0
     return (tmp_path / "whole.inr").read_bytes()
-
-
-@pytest.fixture
-def program(tmp_path):
-    """Start a module as a program in the test's folder."""
-    environment = os.environ | {"PYTHONPATH": str(cli.CONFIGS.parent), "OMP_NUM_THREADS": "1"}
-
-    def start(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-
-    return start
 
 
 def parts_of(folder):

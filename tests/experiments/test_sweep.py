@@ -72,6 +72,24 @@ def test_each_point_is_the_ordinary_run_of_its_command_in_a_folder_of_its_name(s
     assert (folder / "encode-0" / "store.inr").read_bytes() == before
 
 
+def test_a_parallel_launcher_runs_the_points_level_by_level(program, sweep, tmp_path):
+    options = (
+        "scale=small",
+        "track=off",
+        "experiment.scales.small.axes.seed=[0,1]",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    )
+    where = f"hydra.searchpath=[file://{tmp_path}/extra]"
+    process = program("experiments.sweep", where, "experiment=trial", *options)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "4 points run now, 4 of 4 finished" in out
+    assert statuses(tmp_path / "runs" / "trial" / "small") == dict.fromkeys(
+        ("encode-0", "encode-1", "decode-0", "decode-1"), "finished"
+    )
+
+
 def test_a_failed_point_is_recorded_what_reads_from_it_waits_and_the_others_go_on(sweep, tmp_path):
     code, _, err = sweep(scale="smoke")
     assert code == 2
