@@ -13,3 +13,18 @@ if not torch.cuda.is_available():
 def device() -> torch.device:
     """Where kernels are tested: the GPU, or the CPU with triton's interpreter."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def wandb_at_home(tmp_path, monkeypatch):
+    """The real W&B, with its settings and caches in the test's folder and its account out of it.
+
+    `finish` of a run returns a moment before its file is whole: call the library's `teardown` before reading one.
+    """
+    wandb = pytest.importorskip("wandb")
+    for variable in ("WANDB_MODE", "WANDB_DIR", "WANDB_API_KEY", "WANDB_DISABLED"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return wandb

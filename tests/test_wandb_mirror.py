@@ -204,16 +204,6 @@ def test_warnings_of_wandb_are_not_ours(tmp_path, fake_wandb):
     assert caught == []
 
 
-@pytest.fixture
-def wandb_at_home(tmp_path, monkeypatch):
-    """Keep the settings and caches of the real library in the test's folder, and its account out of it."""
-    for variable in ("WANDB_MODE", "WANDB_DIR", "WANDB_API_KEY", "WANDB_DISABLED"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(variable, str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-
-
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_wandb_offline_writes_its_file_into_the_folder(tmp_path, wandb_at_home, capsys):
     out = tmp_path / "photos.inr"
@@ -222,6 +212,7 @@ def test_wandb_offline_writes_its_file_into_the_folder(tmp_path, wandb_at_home, 
         run.metrics["images"] = 4
         (run.folder / "images.csv").write_text("image,psnr_db\na.png,30.5\nb.png,28.0\n")
         out.write_bytes(b"store")
+    wandb_at_home.teardown()
     assert "warning [wandb]" not in capsys.readouterr().err
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     assert out.as_uri().encode() in file.read_bytes()  # by reference

@@ -95,22 +95,15 @@ def test_without_leet_offline_runs_are_refused_with_a_way_out(tmp_path, monkeypa
         read_wandb(f"wandb:{tmp_path}")
 
 
-@pytest.fixture
-def at_home(tmp_path, monkeypatch):
-    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(variable, str(tmp_path / "home"))
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    (tmp_path / "home").mkdir()
-
-
 @pytest.mark.skipif(not has_leet(), reason="this wandb cannot inspect offline runs")
 @pytest.mark.filterwarnings("ignore")  # the library's own
-def test_an_offline_run_is_read_back_as_it_was_mirrored(tmp_path, at_home):
+def test_an_offline_run_is_read_back_as_it_was_mirrored(tmp_path, wandb_at_home):
     config = {"seed": 3, "inr": {"depth": 3, "hidden": 16}, "store": None}
     with Run(tmp_path / "r" / "one", verb="train", config=config, config_yaml="", command="c", track="offline") as run:
         run.log(epoch=0, loss=1.5)
         run.log(epoch=1, loss=0.5)
         run.metrics |= {"top1_pct": 50.0, "points": [1, 2]}
+    wandb_at_home.teardown()
     (tmp_path / "r" / "torn.wandb").write_bytes(b"nothing")
     runs, unread = read_wandb(f"wandb:{tmp_path / 'r'}")
     (found,) = [run for run in runs if run.run == "one"]
