@@ -78,7 +78,8 @@ def build_prune(cfg: DictConfig) -> PruneConfig:
 
 
 def build_refine(cfg: DictConfig) -> RefineConfig:
-    return RefineConfig(**plain(cfg.refine))
+    options = plain(cfg.refine)
+    return RefineConfig(**options | {"betas": tuple(options["betas"])})
 
 
 def build_quantize(cfg: DictConfig) -> QuantizeConfig:

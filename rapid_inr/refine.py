@@ -23,6 +23,7 @@ class RefineConfig:
     Args:
         steps: optimiser steps through the quantization; 0 for none.
         lr_scale: their rate over that of the fit.
+        betas: Adam's decay rates: through a rounding gradients are noisy, and want a longer memory than those of `fit=fast`.
 
     Raises:
         ValueError: if a value is out of range.
@@ -30,10 +31,13 @@ class RefineConfig:
 
     steps: int = 0
     lr_scale: float = 0.5
+    betas: tuple[float, float] = (0.9, 0.95)
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"refine.steps is {self.steps}, expected at least 0")
+        if not (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)):
+            raise ValueError(f"refine.betas is {self.betas}, expected two numbers in [0, 1)")
         if not self.lr_scale > 0:  # nor what is not a number
             raise ValueError(f"refine.lr_scale is {self.lr_scale}, expected positive")
 
@@ -150,6 +154,7 @@ def compress(
     if quantize_config.is_integer and refine_config.steps > 0:
         projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
         config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
+        config = replace(config, betas=refine_config.betas)
         with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
             rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
         scales = projection.scales()

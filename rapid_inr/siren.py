@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec, weight_sections
+from kernels.spec import IN_FEATURES, SirenSpec, weight_sections
 
+SOBOL_BITS = 30  # of a coordinate of torch's sequence
 Layers = list[tuple[Tensor, Tensor]]  # (weight [B, fan_in, fan_out], bias [B, 1, fan_out]) of each layer
 
 
@@ -50,6 +51,27 @@ def initial_weights(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: 
     uniform = np.stack([np.random.default_rng((seed, int(i), attempt)).random(spec.n_weights, dtype=np.float32) for i in ids])
     weights = (torch.from_numpy(uniform) * 2 - 1) * bounds
     layer_views(weights, spec)[-1][1].fill_(0.5)
+    return weights
+
+
+def even_start(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
+    """Draw a start from which 200 steps end 0.3 to 1 dB higher than from `initial_weights`; else as that (docs/fit.md).
+
+    The first layer decides which waves an image is made of, and 16 drawn at random leave gaps. Here the frequency (row, column)
+    and the phase of its units are points of a Sobol sequence (Sobol 1967), so that every network has its waves spread evenly
+    over the range of `initial_weights`, and over a turn; a digital shift (Owen 2003) of each image makes them differ. The other
+    biases and the last weights are zero: a mid-grey image, in which nothing has to be unlearned.
+    """
+    weights = initial_weights(spec, ids, seed=seed, attempt=attempt)
+    (first_weight, first_bias), *layers = layer_views(weights, spec)
+    points = (torch.quasirandom.SobolEngine(3).draw(spec.hidden, dtype=torch.float64) * 2**SOBOL_BITS).long().numpy()
+    shifts = [np.random.default_rng((seed, int(i), attempt, 1)).integers(0, 2**SOBOL_BITS, 3) for i in ids]
+    spread = torch.from_numpy((points ^ np.stack(shifts)[:, None]) / 2 ** (SOBOL_BITS - 1) - 1).float()  # [B, H, 3] in [-1, 1)
+    first_weight.copy_(spread[..., :2].transpose(1, 2) / IN_FEATURES)
+    first_bias.copy_(spread[:, None, :, 2] * math.pi / spec.omega)
+    for _, bias in layers[:-1]:
+        bias.zero_()
+    layers[-1][0].zero_()
     return weights
 
 

@@ -180,6 +180,12 @@ def test_a_rate_that_is_not_a_number_is_refused():
             config(lr_scale=math.nan)
 
 
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9)])
+def test_decay_rates_out_of_range_are_refused(betas):
+    with pytest.raises(ValueError, match=r"refine\.betas is"):
+        RefineConfig(betas=betas)
+
+
 def test_stored_biases_lie_within_a_quarter_turn():
     store, _ = encode(source_of(smooth_images(2, 8, 8)), SPEC, FIT, QuantizeConfig(32, 32))
     section = end_sections(SPEC)["biases"]

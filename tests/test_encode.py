@@ -157,7 +157,7 @@ def test_training_through_four_bits_wins_back_most_of_what_they_cost():
     assert torch.allclose(psnr_db(decoded, smooth_images(6, 16, 16)), refined.psnr_db, atol=0.05)
 
 
-@pytest.mark.parametrize("steps", [0, 60])
+@pytest.mark.parametrize("steps", [0, 120])
 def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(steps):
     images = [*smooth_images(4, 12, 12), *smooth_images(1, 10, 14)]
     config = QuantizeConfig(8, 8, "dataset")
@@ -172,8 +172,8 @@ def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(steps):
 def test_training_wins_back_what_eight_bit_ends_cost():
     source, config = source_of(smooth_images(6, 16, 16)), QuantizeConfig(8, 8)
     _, rounded = encode(source, SPEC, FIT, config)
-    _, refined = encode(source, SPEC, FIT, config, refine_config=RefineConfig(steps=100))
-    assert (refined.psnr_db - rounded.psnr_db).mean() > 0.1
+    _, refined = encode(source, SPEC, FIT, config, refine_config=RefineConfig(steps=300))
+    assert (refined.psnr_db - rounded.psnr_db).mean() > 1
 
 
 def test_pruned_images_are_stored_with_their_masks_and_keep_their_rule():

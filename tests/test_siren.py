@@ -6,7 +6,7 @@ import torch
 
 from kernels.spec import SirenSpec, weight_sections
 from rapid_inr.coords import pixel_coords
-from rapid_inr.siren import GradientWorkspace, default_omega, initial_weights, layer_views, omega_factors, siren
+from rapid_inr.siren import GradientWorkspace, default_omega, even_start, initial_weights, layer_views, omega_factors, siren
 
 SPEC = SirenSpec(depth=3, hidden=5, omega=7.0)
 
@@ -48,12 +48,35 @@ def test_the_hand_written_gradient_is_that_of_autograd(spec, parts):
     assert torch.allclose((grad * factors).double(), reference.grad, atol=4e-6 * reference.grad.abs().max().item(), rtol=0)
 
 
-def test_initial_weights_depend_on_seed_and_id_alone():
-    together = initial_weights(SPEC, [4, 7, 100_000], seed=3)
-    assert torch.equal(together[1:2], initial_weights(SPEC, [7], seed=3))
+@pytest.mark.parametrize("draw", [initial_weights, even_start])
+def test_a_start_depends_on_seed_and_id_alone(draw):
+    together = draw(SPEC, [4, 7, 100_000], seed=3)
+    assert torch.equal(together[1:2], draw(SPEC, [7], seed=3))
     assert not torch.equal(together[0], together[1])
-    assert not torch.equal(initial_weights(SPEC, [7], seed=4), together[1:2])
-    assert not torch.equal(initial_weights(SPEC, [7], seed=3, attempt=1), together[1:2])
+    for other in (draw(SPEC, [7], seed=4), draw(SPEC, [7], seed=3, attempt=1)):
+        (first_weight, _), *_ = layer_views(other, SPEC)
+        assert not torch.equal(first_weight, layer_views(together[1:2], SPEC)[0][0])
+
+
+def test_an_even_start_has_a_wave_in_every_part_of_its_range():
+    spec = SirenSpec(3, 64, 15.0)
+    rows = even_start(spec, range(5), seed=0)
+    (weight, bias), *layers = layer_views(rows, spec)  # [5, 2, 64], [5, 1, 64]
+    waves = torch.cat([weight / 0.5, bias * 15 / math.pi], 1)  # of frequency and phase, in [-1, 1)
+    assert waves.min() >= -1
+    assert waves.max() < 1
+    for axes in ((0, 1), (0, 2), (1, 2)):  # eight by eight fields of two of them: one wave in each
+        fields = ((waves[:, axes] + 1) * 4).long()
+        assert all(len(set(zip(*one.tolist(), strict=True))) == 64 for one in fields)
+    drawn = layer_views(initial_weights(spec, range(5), seed=0), spec)[1:]
+    assert all(torch.equal(ours, theirs) for (ours, _), (theirs, _) in zip(layers[:-1], drawn[:-1], strict=True))
+    assert not any(bias.any() for _, bias in layers[:-1])
+
+
+def test_an_even_start_is_a_grey_image():
+    rows = even_start(SPEC, range(2), seed=0)
+    rgb = siren(rows, pixel_coords(4, 5), SPEC)
+    assert torch.equal(rgb, torch.full_like(rgb, 0.5))
 
 
 def test_initial_weights_fill_the_published_bounds():
