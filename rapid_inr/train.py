@@ -58,20 +58,12 @@ def train(
     Raises:
         TrainingDiverged: if the loss of an epoch is not finite.
     """
-    device, together = torch.device(device), distributed.is_initialized()
-    if together and device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        _parameter_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-    )  # fmt: skip
-    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if config.ema else None
-    learner, reports = Learner(model, optimizer, average), []
+    device, reports = torch.device(device), []
+    learner = _learner(model, config, device)
     if resume is not None:
         learner.restore(resume)
         reports = [EpochReport(**report) for report in resume.reports]
-    step = _step(model, config, device=device, autocast=autocast)
+    step = _step(learner.model, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
     for epoch in range(len(reports), config.epochs):
         feed = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
@@ -80,13 +72,26 @@ def train(
         epoch_s = _now(device) - began
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the training loss is {loss} in epoch {epoch}; a lower optimize.lr may help")
-        if together:
+        if distributed.is_initialized():
             _share_buffers(learner)
         marks = _judge(learner, judges, device=device, autocast=autocast)
         reports.append(EpochReport(epoch, loss=loss, epoch_s=epoch_s, images_per_s=n_images / epoch_s, **marks))
         if on_epoch is not None:
             on_epoch(reports[-1], learner)
     return reports
+
+
+def _learner(model: nn.Module, config: OptimizeConfig, device: torch.device) -> Learner:
+    """Put a network on its device and return it with an optimizer that has taken no step."""
+    if distributed.is_initialized() and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        _parameter_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+    )  # fmt: skip
+    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if config.ema else None
+    return Learner(model, optimizer, average)
 
 
 def _step(model: nn.Module, config: OptimizeConfig, *, device: torch.device, autocast: bool) -> Step:

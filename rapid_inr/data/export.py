@@ -132,12 +132,7 @@ def export_images(
     _claim(folder, settings, overwrite=overwrite)
     moments, splits, sizes, n_bytes = ChannelMoments(), {}, set(), 0
     for split, source in sources.items():
-        if source.labels is None:
-            raise ValueError(f"dataset={source.name} has no labels, so it has no class folders")
-        folders = [_folder_name(name) for name in source.class_names]
-        if len(set(folders)) < len(folders):
-            raise ValueError(f"dataset={source.name} has classes whose names make the same folder")
-        files, ids, labels = [], [], []
+        folders, files, ids, labels = _class_folders(source), [], [], []
         for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
             for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
                 file = f"{split}/{folders[label]}/{source.name_of(image_id)}{FORMATS[settings['format']]}"
@@ -157,8 +152,14 @@ def export_images(
     return export
 
 
-def _folder_name(class_name: str) -> str:
-    return class_name.replace("/", "_").replace("\\", "_").lstrip(".") or "_"
+def _class_folders(source: ImageSource) -> list[str]:
+    """Return the folder of each class, by label; raise ValueError where a class would have none of its own."""
+    if source.labels is None:
+        raise ValueError(f"dataset={source.name} has no labels, so it has no class folders")
+    folders = [name.replace("/", "_").replace("\\", "_").lstrip(".") or "_" for name in source.class_names]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"dataset={source.name} has classes whose names make the same folder")
+    return folders
 
 
 def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
