@@ -28,7 +28,7 @@ points:
     set: [store=@fit-<hidden>/store.inr, out=@/pictures, limit=1]
 judge: encode
 goals: {psnr_db: maximize}
-limits: {rgb_pct: {at_most: 101}}
+limits: {image_bytes: {at_most: 70}}
 trials: 3
 scales: {smoke: {}, many: {trials: 50}}
 """
@@ -83,7 +83,7 @@ def test_trials_share_the_points_that_are_the_same_and_are_judged_by_their_recor
     n = len(widths) + 4
     assert f"{n} points run now, 4 of 4 trials finished" in out
     records = {width: json.loads((folder / f"fit-{width}" / "record.json").read_text()) for width in widths}
-    within = [r["metrics"]["psnr_db"] for r in records.values() if r["metrics"]["rgb_pct"] <= 101]
+    within = [r["metrics"]["psnr_db"] for r in records.values() if r["metrics"]["image_bytes"] <= 70]
     best_line = next(line for line in out.splitlines() if line.endswith("best"))
     assert f"{max(within):.2f}" in best_line
     assert f"python -m experiments.decode store=runs/search/try/smoke/fit-{best_line.split()[1]}/store.inr" in " ".join(
@@ -143,9 +143,9 @@ def test_where_nothing_works_a_search_stops_after_a_few_trials(search, folder, m
 
 
 def test_that_nothing_keeps_the_limits_is_said(search):
-    code, _, err = search("search.limits.rgb_pct.at_most=1")
+    code, _, err = search("search.limits.image_bytes.at_most=1")
     assert code == 0
-    assert err.splitlines()[-1] == "warning [beyond_limits]: no trial has rgb_pct at most 1"
+    assert err.splitlines()[-1] == "warning [beyond_limits]: no trial has image_bytes at most 1"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_each_choice_follows_from_the_records_of_those_before(search, folder, mo
     assert len(told[-1]) == 2
     for choices, values in told[-1]:
         metrics = json.loads((folder / f"fit-{choices['hidden']}" / "record.json").read_text())["metrics"]
-        assert values == {"psnr_db": metrics["psnr_db"], "rgb_pct": metrics["rgb_pct"]}
+        assert values == {"psnr_db": metrics["psnr_db"], "image_bytes": metrics["image_bytes"]}
 
 
 def test_two_choices_that_make_one_point_are_refused(search, tmp_path):
@@ -238,9 +238,9 @@ def test_only_one_process_searches_in_a_folder(search, folder):
 
 def test_what_is_sought_now_is_what_the_report_says(search, command, tmp_path):
     search()
-    search("search.limits.rgb_pct.at_most=107")
+    search("search.limits.image_bytes.at_most=100")
     command("report", "root=runs")
-    assert "rgb_pct at most 107" in (tmp_path / "runs" / "report.html").read_text()
+    assert "image_bytes at most 100" in (tmp_path / "runs" / "report.html").read_text()
 
 
 def test_a_torn_search_is_left_out_of_the_report_with_a_warning(search, command, tmp_path):
@@ -263,5 +263,5 @@ def test_the_report_and_a_page_show_what_was_found(search, command, tmp_path, fo
     search("at_once=3")
     assert command("report", "root=runs")[0] == 0
     page = (tmp_path / "runs" / "report.html").read_text()
-    assert "Search try: maximize psnr_db, rgb_pct at most 101" in page
+    assert "Search try: maximize psnr_db, image_bytes at most 70" in page
     assert page.count('href="search/try/smoke/fit-') == 3
