@@ -80,7 +80,8 @@ class Learner:
             tensors[f"average.{name}"] = tensor
         return Checkpoint(tensors, [asdict(report) for report in reports], self.steps)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> list[EpochReport]:
+        """Go back to where a training was when `checkpoint` was made, and return what its epochs had come to."""
         self.steps = checkpoint.steps
         self.model.load_state_dict(checkpoint.part("model"))
         momenta = checkpoint.part("momentum")
@@ -90,3 +91,4 @@ class Learner:
         if self.average is not None:
             for name, tensor in checkpoint.part("average").items():
                 self.average[name].copy_(tensor)
+        return [EpochReport(**report) for report in checkpoint.reports]

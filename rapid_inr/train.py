@@ -58,11 +58,9 @@ def train(
     Raises:
         TrainingDiverged: if the loss of an epoch is not finite.
     """
-    device, reports = torch.device(device), []
+    device = torch.device(device)
     learner = _learner(model, config, device)
-    if resume is not None:
-        learner.restore(resume)
-        reports = [EpochReport(**report) for report in resume.reports]
+    reports = [] if resume is None else learner.restore(resume)
     step = _step(learner.model, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
     for epoch in range(len(reports), config.epochs):

@@ -72,13 +72,15 @@ def test_each_point_is_the_ordinary_run_of_its_command_in_a_folder_of_its_name(s
     assert (folder / "encode-0" / "store.inr").read_bytes() == before
 
 
-def test_a_parallel_launcher_runs_the_points_level_by_level(program, sweep, tmp_path):
+@pytest.mark.parametrize("launcher", [("joblib", "n_jobs=2"), ("submitit_local", "timeout_min=5")], ids=lambda pair: pair[0])
+def test_a_parallel_launcher_runs_the_points_level_by_level(program, sweep, tmp_path, launcher):
+    name, setting = launcher
     options = (
         "scale=small",
         "track=off",
         "experiment.scales.small.axes.seed=[0,1]",
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=2",
+        f"hydra/launcher={name}",
+        f"hydra.launcher.{setting}",
     )
     where = f"hydra.searchpath=[file://{tmp_path}/extra]"
     process = program("experiments.sweep", where, "experiment=trial", *options)
