@@ -35,7 +35,7 @@ def run_point(cfg: DictConfig) -> None:
         command = compose_command(point.verb, overrides)
         try:
             task(command)
-        except Exception as error:
+        except Exception as error:  # whatever it is: recorded, and the other points go on
             _record_failure(command, point.verb, error, folder)
     print(f"{point.name}: {read_record(folder / 'record.json')['status']} after {time.perf_counter() - began:.1f} s", flush=True)
 
