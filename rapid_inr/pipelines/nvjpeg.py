@@ -72,6 +72,7 @@ class _Reader:
     def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: Faults) -> None:
         self._paths, self._image_size, self._device, self._on_faults = paths, image_size, device, on_faults
         self._files = [_bytes_of(path, image_size) for path in paths]  # or what is wrong
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
     def n_bytes(self) -> int:
@@ -84,7 +85,7 @@ class _Reader:
         kept = torch.tensor([i for i, file in enumerate(files) if isinstance(file, Tensor)], dtype=torch.int64)
         while len(kept):
             try:
-                return _decode([files[i] for i in kept.tolist()], self._image_size, self._device), kept
+                return self._decode([files[i] for i in kept.tolist()]), kept
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # of all the files; which one it was has to be found out
@@ -93,6 +94,25 @@ class _Reader:
                 self._on_faults(faults)
                 kept = kept[readable]
         return torch.empty((0, *self._image_size, 3), dtype=torch.uint8, device=self._device), kept
+
+    def _decode(self, files: list[Tensor]) -> Tensor:
+        """Return the images of files, uint8 [B, height, width, 3].
+
+        Torchvision decodes on a stream of its own, which waits for no other, into memory of the stream that asks. Here that is
+        one on which nothing is ever left to do, so that no memory is written upon that a copy has still to read.
+
+        Raises:
+            RuntimeError: if one of them cannot be decoded, or has another size.
+        """
+        with torch.cuda.stream(self._stream):
+            images = _decode_jpegs(files, self._device)
+            if any(tuple(image.shape[1:]) != self._image_size for image in images):
+                raise RuntimeError(f"an image is not of size {self._image_size}")
+            stacked = torch.stack(images)
+        if self._stream is not None:
+            self._stream.synchronize()
+            stacked.record_stream(torch.cuda.current_stream(self._device))
+        return stacked.permute(0, 2, 3, 1)
 
 
 def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
@@ -112,18 +132,6 @@ def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
     except CorruptImage as error:
         return str(error)
     raise ValueError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")
-
-
-def _decode(files: list[Tensor], size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return the images of files, uint8 [B, height, width, 3].
-
-    Raises:
-        RuntimeError: if one of them cannot be decoded, or has another size.
-    """
-    images = _decode_jpegs(files, device)
-    if any(tuple(image.shape[1:]) != size for image in images):
-        raise RuntimeError(f"an image is not of size {size}")
-    return torch.stack(images).permute(0, 2, 3, 1)
 
 
 def _decode_jpegs(files: list[Tensor], device: torch.device) -> list[Tensor]:
