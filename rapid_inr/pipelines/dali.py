@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files
+from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files, wrong_size
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.warp import Geometry
 
@@ -60,8 +62,12 @@ class _Graph:
             images = fn.resize(images, size=list(size), interp_type=types.INTERP_LINEAR, dtype=types.FLOAT)
             return fn.flip(images, horizontal=flips)
 
-        self._pipeline, self._device = graph(), device
-        self._pipeline.build()
+        self._device = device
+        try:
+            self._pipeline = graph()
+            self._pipeline.build()
+        except RuntimeError as error:
+            raise PipelineUnavailable(f"pipeline=dali does not start here; DALI says: {error}") from error
 
     def images(self, asked: Iterator[tuple]) -> Iterator[Tensor]:
         """Yield the images of each batch that `asked` gives, [b, height, width, 3], copied, since DALI will write there again.
@@ -127,7 +133,8 @@ def dali_pipeline(
         threads: of DALI, at least 1.
         prefetch: batches on their way, at least 1.
         recipe: ``tuned``; or ``published`` in the manner of the paper's repository: one crop and one flip for all images of a
-            batch, every image decoded whole and at most 64 at once, nothing prefetched.
+            batch, every image decoded whole and at most 64 at once, DALI told to prefetch nothing; on a GPU a batch is made
+            while the one before it is used all the same, as in every arm.
         on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
         options: of `BatchPipeline`, `batch_size` at least.
 
@@ -171,9 +178,8 @@ class _Reader:
     ) -> None:  # fmt: skip
         self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
         self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}
-        self._graph: tuple[tuple[int, int] | None, _Graph] | None = (
-            None  # and its size: the last one alone, for its memory's sake
-        )
+        self._graphs: dict[bool, tuple[tuple[int, int] | None, _Graph]] = {}  # by whether it resizes, with its size
+        self._sized: set[int] = set()  # files whose size has been looked at
 
     def fuses(self, geometry: Geometry) -> bool:
         draws = geometry.draws
@@ -214,20 +220,25 @@ class _Reader:
                         asked.popleft()
                         yield images, good[done], len(parts[done])
                         done += 1
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
-                self._graph = None  # it runs no more
+                self._graphs.clear()  # what failed runs no more
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
                 if not asked:  # it had no file to blame
                     raise DecoderFailed(f"DALI failed before it had read a file; it says: {error}") from error
                 done = asked[0]
                 good[done] = self._readable(parts[done], good[done], error)
+            except Exception:  # such as a file that may not be skipped: images of this epoch are still on their way
+                self._graphs.clear()
+                raise
 
     def _graph_of(self, size: tuple[int, int] | None) -> _Graph:
-        if self._graph is None or self._graph[0] != size:
-            self._graph = None  # before the next is there, so that never two are
-            self._graph = size, _Graph(size=size, **self._options)
-        return self._graph[1]
+        """Return the graph that resizes to a size, or decodes whole with None; the last of each kind is kept."""
+        resizes = size is not None
+        if resizes not in self._graphs or self._graphs[resizes][0] != size:
+            self._graphs.pop(resizes, None)  # before the next is there, so that never two are
+            self._graphs[resizes] = size, _Graph(size=size, **self._options)
+        return self._graphs[resizes][1]
 
     def _files(
         self, parts: list[Tensor], good: list[Tensor], asked: deque[int], moves: Moves | None, first: int
@@ -258,10 +269,27 @@ class _Reader:
             if len(file) == 0:
                 faults.append(f"{path}: cannot be read as an image (it is empty)")
                 continue
+            if (fault := self._size_fault(int(part[position]), file)) is not None:
+                faults.append(fault)
+                continue
             files.append(file)
             readable.append(position)
         self._on_faults(faults)
         return files, torch.tensor(readable, dtype=torch.int64)
+
+    def _size_fault(self, image_id: int, file: np.ndarray) -> str | None:
+        """Return what is wrong with the size of a file, looked at once: a crop that is resized would hide it."""
+        if image_id in self._sized:
+            return None
+        try:
+            with Image.open(io.BytesIO(file)) as image:
+                found = image.height, image.width
+        except Exception:  # on malformed bytes Pillow raises all kinds; for DALI to stumble over
+            return None
+        if found != self._image_size:
+            return wrong_size(self._paths[image_id], found, self._image_size)
+        self._sized.add(image_id)
+        return None
 
     def _readable(self, part: Tensor, positions: Tensor, error: RuntimeError) -> Tensor:
         """Return the positions of a part whose files Pillow can read, since DALI names none; the others are faults."""

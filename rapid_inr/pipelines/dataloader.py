@@ -37,9 +37,13 @@ def read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise CorruptImage(f"{path}: cannot be read as an image ({reason})") from error
     if pixels.shape[:2] != size:
-        (high, wide), (expected_high, expected_wide) = pixels.shape[:2], size
-        raise CorruptImage(f"{path}: is {high}x{wide}, expected {expected_high}x{expected_wide}")
+        raise CorruptImage(wrong_size(path, pixels.shape[:2], size))
     return pixels
+
+
+def wrong_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> str:
+    """Return the message on a file of another (height, width)."""
+    return f"{path}: is {found[0]}x{found[1]}, expected {expected[0]}x{expected[1]}"
 
 
 def readable_files(

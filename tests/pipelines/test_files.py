@@ -1,6 +1,7 @@
 """What all pipelines that read files share, each beside the raw images on the device."""
 
 import io
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -13,7 +14,7 @@ from rapid_inr.augment import AugmentConfig, draw
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import dali, nvjpeg
-from rapid_inr.pipelines.batches import DecoderFailed
+from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
 from rapid_inr.pipelines.on_device import resident_pipeline
@@ -165,11 +166,29 @@ def test_a_batch_of_corrupt_files_alone_is_left_out(reader, jpegs):
 
 
 @ANY
-def test_a_file_of_another_size_is_named(reader, jpegs):
-    export, path = jpegs, jpegs.paths("train")[9]
-    Image.new("RGB", (20, 10)).save(path)
-    with pytest.raises(CorruptImage, match=rf"{path.name}: is 10x20, expected {SIZE[0]}x{SIZE[1]}"):
-        list(files(reader, export, seed=None).epoch(0))
+@pytest.mark.parametrize("moves", ["none", "resized_crop"])
+@pytest.mark.parametrize("size", [(10, 20), (2 * SIZE[0], 2 * SIZE[1])])
+def test_a_file_of_another_size_is_named(reader, moves, size, jpegs):
+    path = jpegs.paths("train")[9]
+    Image.new("RGB", size[::-1]).save(path)
+    with pytest.raises(CorruptImage, match=rf"{path.name}: is {size[0]}x{size[1]}, expected {SIZE[0]}x{SIZE[1]}"):
+        list(files(reader, jpegs, batch_size=N, augment=MOVES[moves]).epoch(0))
+
+
+@pytest.mark.parametrize("reader", ["dataloader", DALI])
+def test_an_epoch_after_one_that_failed_has_its_own_images(reader, pngs):
+    pipeline, whole = files(reader, pngs, batch_size=4), list(raw(pngs, batch_size=4).epoch(0))
+    path = pngs.paths("train")[int(whole[4].ids[0])]
+    content = path.read_bytes()
+    try:
+        path.write_bytes(b"")
+        with pytest.raises(CorruptImage):
+            list(pipeline.epoch(0))
+    finally:
+        path.write_bytes(content)
+    for batch, expected in zip(pipeline.epoch(0), whole, strict=True):
+        assert torch.equal(batch.ids, expected.ids)
+        assert torch.equal(batch.images, expected.images)
 
 
 @pytest.mark.parametrize("reader", ["nvjpeg", DALI])
@@ -219,6 +238,28 @@ def test_dali_as_published_has_one_draw_for_a_batch(pngs):
         images = torch.stack([clean[i] for i in batch.ids.tolist()])
         expected = crop_and_flip(images, first.shifts, first.flips, outside="reflect", black=black)
         assert torch.equal(batch.images, expected)
+
+
+@pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
+def test_a_dali_that_does_not_start_is_unavailable_in_its_own_words(pngs, monkeypatch):
+    def fail(self):
+        raise RuntimeError("libnvimgcodec was not found")
+
+    monkeypatch.setattr("nvidia.dali.pipeline.Pipeline.build", fail)
+    with pytest.raises(PipelineUnavailable, match="pipeline=dali does not start here; DALI says: libnvimgcodec was not found"):
+        list(files("dali", pngs).epoch(0))
+
+
+@pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
+def test_dali_builds_a_graph_once_for_training_and_once_for_what_is_judged(pngs, monkeypatch):
+    built, real = [], dali._Graph
+    monkeypatch.setattr(dali, "_Graph", lambda **options: built.append(options["size"]) or real(**options))
+    training = files("dali", pngs, augment=MOVES["resized_crop"])
+    judged = replace(training, augment=None, seed=None)
+    for epoch in range(3):
+        list(training.epoch(epoch))
+        list(judged.epoch(0))
+    assert built == [SIZE, None]
 
 
 @pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
