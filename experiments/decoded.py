@@ -10,7 +10,7 @@ import torch
 
 from rapid_inr.data import ImageSource
 from rapid_inr.data.source import CorruptImage
-from rapid_inr.decode import decode
+from rapid_inr.decode import decode, samples_a_pixel
 from rapid_inr.metrics import SSIM_WINDOW, psnr_db, ssim
 from rapid_inr.store.packed import PackedStore
 
@@ -25,7 +25,9 @@ def as_decoded(source: ImageSource, store: PackedStore, *, size: tuple[int, int]
     def read(image_id: int) -> np.ndarray:
         if image_id not in places:
             raise CorruptImage(f"{source.name_of(image_id)}: is not in the store")
-        image = decode(store, torch.tensor([places[image_id]]), size=size)
+        place = places[image_id]
+        supersample = 1 if size is None else samples_a_pixel(store.size_of(place), size)
+        image = decode(store, torch.tensor([place]), size=size, supersample=supersample)
         return image[0].permute(1, 2, 0).cpu().numpy()
 
     return replace(source, read=read)

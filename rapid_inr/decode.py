@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernels.decoder import decoder_for
 from kernels.rows import PackedRows
+from kernels.sampling import MAX_SUPERSAMPLE
 from rapid_inr.coords import pixel_affine, pixel_edges
 from rapid_inr.metrics import images_at_once
 from rapid_inr.store.packed import PackedStore, StoreHeader
@@ -112,6 +113,19 @@ def one_size(store: Decodable, ids: Tensor) -> tuple[int, int]:
     return tuple(sizes[0].tolist())
 
 
+def samples_a_pixel(stored: tuple[float, float], size: tuple[int, int]) -> int:
+    """Return the `supersample` that keeps images stored in one (height, width) from aliasing when they are shown in a smaller."""
+    shrunk = max(full / shown for full, shown in zip(stored, size, strict=True))
+    return min(MAX_SUPERSAMPLE, max(1, round(shrunk)))
+
+
+def stored_size(store: Decodable) -> tuple[float, float]:
+    """Return the (height, width) of the images of a store, their mean where they differ."""
+    if store.header.size is not None:
+        return store.header.size
+    return tuple(store.sizes.float().mean(0).tolist())
+
+
 def decode_each(
     store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None, batch_size: int = 256
 ) -> Iterator[Tensor]:
@@ -128,5 +142,7 @@ def decode_each(
         runs = ids.tensor_split(changes.cpu())
     for run in runs:
         height, width = size or store.size_of(int(run[0]))
+        stored = (height, width) if size is None else stored_size(store)
         for batch in run.split(min(batch_size, images_at_once(height * width))):
-            yield from decode(store, batch, size=(height, width)).permute(0, 2, 3, 1).cpu()
+            images = decode(store, batch, size=(height, width), supersample=samples_a_pixel(stored, (height, width)))
+            yield from images.permute(0, 2, 3, 1).cpu()

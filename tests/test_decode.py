@@ -83,7 +83,7 @@ def test_decoding_each_image_is_decoding_it_alone(monkeypatch, device, batch_pix
 def test_images_decoded_at_once_are_bounded_by_their_pixels(monkeypatch):
     taken = []
     monkeypatch.setattr(
-        "rapid_inr.decode.decode", lambda store, ids, size: taken.append(len(ids)) or decode(store, ids, size=size)
+        "rapid_inr.decode.decode", lambda store, ids, **options: taken.append(len(ids)) or decode(store, ids, **options)
     )
     monkeypatch.setattr("rapid_inr.metrics.BATCH_PIXELS", 2 * 20 * 30)
     assert len(list(decode_each(small_store(5), size=(20, 30)))) == 5

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from kernels.sampling import MAX_SUPERSAMPLE
-from rapid_inr.decode import decode, one_size
+from rapid_inr.decode import decode, one_size, samples_a_pixel, stored_size
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.pipelines.sharded import Fetched, ShardedStore
@@ -94,7 +93,7 @@ def inr_pipeline(
         labels = store.labels.long()
     if len(labels) != len(store):
         raise ValueError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
-    image_size = size or one_size(store, torch.arange(len(store)))
+    image_size, stored = size or one_size(store, torch.arange(len(store))), stored_size(store)
     device = store.device if device is None else device
     if shard_store:
         place = {"rank": options.get("rank", 0), "world_size": options.get("world_size", 1)}
@@ -107,7 +106,7 @@ def inr_pipeline(
 
     def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
         for ids, (images, places) in zip(batches, _held_images(held, batches), strict=True):
-            yield Streamed(_decode_moved(images, places, ids.device, geometry, dtype))
+            yield Streamed(_decode_moved(images, places, ids.device, geometry, dtype, stored=stored))
 
     return BatchPipeline(
         stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store, **options
@@ -119,20 +118,23 @@ def _held_images(held: PackedStore | ShardedStore, batches: Sequence[Ids]) -> It
     return held.fetch(batches) if isinstance(held, ShardedStore) else ((held, ids.device) for ids in batches)
 
 
-def _decode_moved(store: PackedStore | Fetched, places: Tensor, ids: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+def _decode_moved(
+    store: PackedStore | Fetched, places: Tensor, ids: Tensor, geometry: Geometry, dtype: torch.dtype, *,
+    stored: tuple[float, float],
+) -> Tensor:  # fmt: skip
     """Decode images where a geometry has moved them: their INRs are evaluated there, and nothing is resampled.
 
     Args:
         places: where the images are in `store`.
         ids: by which the geometry knows them.
+        stored: (height, width) of the images, for a smaller result must not alias.
     """
     if len(ids) == 0:
         return torch.empty((0, 3, *geometry.size), dtype=dtype, device=ids.device)
-    shrunk = max(full / size for full, size in zip(geometry.image_size, geometry.size, strict=True))
     moved = {}
     if geometry.draws is not None:
         moved = {"affine": geometry.decode_maps(ids), "outside": geometry.outside}
     return decode(
         store, places, size=geometry.size, dtype=dtype, normalize=True, channels_last=True,
-        supersample=min(MAX_SUPERSAMPLE, max(1, round(shrunk))), **moved,
+        supersample=samples_a_pixel(stored, geometry.size), **moved,
     )  # fmt: skip

@@ -234,10 +234,17 @@ def test_a_moved_image_is_its_inr_evaluated_where_the_raw_one_is_sampled(device)
             assert difference.max() < 8  # measured: 4.6
 
 
-def test_a_smaller_image_is_averaged_over_its_pixels(device):
-    store = small_store(device)
-    (small,) = inr_pipeline(store, batch_size=N, size=(12, 16)).epoch(0)
-    (part,) = replace(inr_pipeline(store, batch_size=N, size=(12, 16)), size=(6, 8)).epoch(0)
-    expected = torch.nn.functional.avg_pool2d(small.images, 2)
+@pytest.mark.parametrize("asked", ["the loader", "an epoch"])
+@pytest.mark.parametrize("one_size", [True, False])
+def test_an_image_smaller_than_it_is_stored_is_averaged_over_its_pixels(device, asked, one_size):
+    store = small_store(device, one_size=one_size)
+    if one_size:
+        store = replace(store, header=replace(store.header, size=(12, 16)))
+    else:
+        store = replace(store, sizes=torch.tensor([[12, 15 + i % 3] for i in range(N)], dtype=torch.int32, device=device))
+    (whole,) = inr_pipeline(store, batch_size=N, size=(12, 16)).epoch(0)
+    pipeline = inr_pipeline(store, batch_size=N, size=(6, 8) if asked == "the loader" else (12, 16))
+    (part,) = (pipeline if asked == "the loader" else replace(pipeline, size=(6, 8))).epoch(0)
+    expected = torch.nn.functional.avg_pool2d(whole.images, 2)
     assert part.images.shape == (N, 3, 6, 8)
     assert ((part.images - expected).abs() * torch.tensor(STD, device=device)[:, None, None] * 255).max() < 1.1  # two roundings
