@@ -97,23 +97,34 @@ def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: 
     n_made = dict(store.header.splits)[split]
     if n_made != source.n_opened:
         raise ValueError(f"the store was made from {n_made} {named} images, dataset={source.name} has {source.n_opened}")
-    held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
-    names = [name for name, _ in store.header.splits]  # ids count through the splits that the store holds, those of source do not
-    held = held - sum(count for _, count in store.header.splits[: names.index(split)])
-    missing = source.ids[~np.isin(source.ids, held)].tolist()
-    if on_corrupt == "skip":
-        missing = [image_id for image_id in missing if _is_readable(source, image_id)]
+    missing = missing_images(store, source, on_corrupt=on_corrupt, split=split)
     if missing:
         raise ValueError(
             f"the store lacks {len(missing)} of the {len(source)} {named} images, the first {source.name_of(missing[0])}; "
             "set dataset.limit and dataset.exclude as when it was encoded"
         )
+    held = _ids_in_split(store, split)
     kept = np.flatnonzero(np.isin(held, source.ids))
     store = store if len(kept) == len(store) else store.take(torch.from_numpy(kept))
     labels = source.labels[np.isin(source.ids, held)]
     if store.header.class_names != source.class_names or store.labels is None or store.labels.tolist() != labels.tolist():
         raise ValueError(f"the labels in the store are not those of dataset={source.name}")
     return store
+
+
+def missing_images(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: str) -> list[int]:
+    """Return the ids of the images of a source, opened as this split, that could be in a store and are not."""
+    if split not in dict(store.header.splits):
+        return source.ids.tolist()
+    missing = source.ids[~np.isin(source.ids, _ids_in_split(store, split))].tolist()
+    return [image_id for image_id in missing if on_corrupt == "fail" or _is_readable(source, image_id)]
+
+
+def _ids_in_split(store: PackedStore, split: str) -> np.ndarray:
+    """Return the ids of a store's images as a split counts them; a store counts through all of its splits."""
+    held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
+    names = [name for name, _ in store.header.splits]
+    return held - sum(count for _, count in store.header.splits[: names.index(split)])
 
 
 def _is_readable(source: ImageSource, image_id: int) -> bool:

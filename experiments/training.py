@@ -24,7 +24,7 @@ from experiments.build import (
 )
 from experiments.held_out import HeldOut
 from experiments.processes import is_first, place
-from experiments.provenance import dataset_facts, digest, require_made_from, rows_of
+from experiments.provenance import dataset_facts, digest, missing_images, require_made_from, rows_of
 from experiments.runs import start_run
 from rapid_inr.alarms import STORE_DOES_NOT_FIT
 from rapid_inr.backbone import build_backbone
@@ -38,7 +38,7 @@ from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.progress import progress_bar
 from rapid_inr.recipe import OptimizeConfig
 from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import PackedStore, StoreTooLarge
+from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tracking import Run
 from rapid_inr.train import Judges, best_epoch, require_classes, train
 
@@ -176,12 +176,19 @@ def clean_pipeline(cfg: DictConfig, arm: Arm, test: HeldOut) -> BatchPipeline:
 
 
 def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
-    """Return the test images as INRs: of ``test_store``, or of ``store`` where that holds them too; None where neither does."""
-    if cfg.test_store is None and (cfg.store is None or "test" not in dict(read_store(cfg.store).header.splits)):
+    """Return the test images as INRs, normalised as the arm's are; None where no store holds them.
+
+    They are those of ``test_store``, which must then hold all of them, or of ``store`` where that does.
+    """
+    if cfg.test_store is None and cfg.store is None:
         return None
-    store: PackedStore = read_store(cfg.test_store or cfg.store)
+    store, source = read_store(cfg.test_store or cfg.store), build_source(cfg, split="test")
+    chosen = {"on_corrupt": cfg.dataset.on_corrupt, "split": "test"}
+    if cfg.test_store is None and missing_images(store, source, **chosen):
+        return None
     require_made_from(store, cfg)
-    store = rows_of(store, build_source(cfg, split="test"), on_corrupt=cfg.dataset.on_corrupt, split="test")
+    store = rows_of(store, source, **chosen)
+    store = replace(store, header=replace(store.header, mean=arm.mean, std=arm.std))  # those of a test store are of test images
     if decode_size(cfg, store) != tuple(arm.image_size):
         raise ValueError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
     device = build_device(cfg)

@@ -13,7 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from experiments import benchmark_pipelines, training
+from experiments.arms import open_arm
+from rapid_inr.store.format import read_store
 from tests.experiments.commands import SMOKE
+from tests.experiments.test_configs import composed
 
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=20", "dataset.test_count=6", "dataset.limit=20")
 TRAIN = ("train", *SMOKE, *SHAPES, "optimize.batch_size=4")
@@ -184,6 +187,24 @@ def test_decoded_test_images_are_judged_where_a_store_holds_them(command, tmp_pa
     assert command(*TRAIN, "test_store=test.inr", "run_dir=b")[0] == 0
     assert command(*TRAIN, "run_dir=c")[0] == 0
     assert ["decoded_top1_pct" in metrics_of(tmp_path / run) for run in "abc"] == [True, True, False]
+
+
+@pytest.mark.parametrize("limit", [20, 23])  # of 20 training and 6 test images
+def test_a_store_that_lacks_test_images_is_trained_from_all_the_same(command, tmp_path, limit):
+    command("encode", *SHAPES, *SMOKE, f"dataset.limit={limit}", "inr=2x8", "dataset.split=all", "out=a.inr")
+    assert command(*TRAIN, "pipeline=inr", "store=a.inr", "run_dir=a")[0] == 0
+    assert "decoded_top1_pct" not in metrics_of(tmp_path / "a")
+
+
+def test_decoded_test_images_are_normalised_as_the_training_images_are(command, tmp_path):
+    for split in ("train", "test"):
+        command("encode", *SHAPES, *SMOKE, "inr=2x8", f"dataset.split={split}", f"out={split}.inr")
+    cfg = composed(*TRAIN, "pipeline=inr", "store=train.inr", "test_store=test.inr")
+    arm = open_arm(cfg)
+    decoded = training.decoded_pipeline(cfg, arm)
+    assert read_store(tmp_path / "test.inr").header.mean != arm.mean
+    assert torch.equal(decoded.mean, torch.tensor(arm.mean))
+    assert torch.equal(decoded.std, torch.tensor(arm.std))
 
 
 def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, tmp_path):
