@@ -39,13 +39,15 @@ def plain_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
 def replayed_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
     """Return the same for a model on a GPU, captured at the first batch and replayed for all that are shaped alike.
 
-    Other batches take the plain way. The loss that is returned, and the gradients, are overwritten by the next step.
+    It is captured anew at a larger batch, since those that lack images are the exception; other batches take the plain way. The
+    loss that is returned, and the gradients, are overwritten by the next step.
     """
-    plain, captured = plain_step(model, loss_of, autocast=autocast), None
+    plain, captured, largest = plain_step(model, loss_of, autocast=autocast), None, 0
 
     def step(batch: Batch) -> Tensor:
-        nonlocal captured
-        if captured is None:
+        nonlocal captured, largest
+        if len(batch.images) > largest:
+            captured, largest = None, len(batch.images)  # the old graph frees its memory first
             captured = CapturedStep(model, plain, batch)
         return captured.replay(batch) if captured.fits(batch) else plain(batch)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from rapid_inr import steps
 from rapid_inr.backbone import BackboneConfig, build_backbone
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.steps import plain_step, replayed_step
@@ -72,3 +73,25 @@ def test_replayed_steps_are_those_of_the_plain_network(monkeypatch, device, auto
     for name, tensor in plain.state_dict().items():
         tolerance = REPLAYED_WEIGHTS[autocast]
         torch.testing.assert_close(model.state_dict()[name], tensor, atol=tolerance, rtol=0, msg=name)
+
+
+def test_the_graph_is_that_of_the_largest_batch_so_far(monkeypatch):
+    captured, taken = [], []
+
+    class Stub:
+        def __init__(self, model, plain, like):
+            self.size = len(like.ids)
+            captured.append(self.size)
+
+        def fits(self, batch):
+            return len(batch.ids) == self.size
+
+        def replay(self, batch):
+            taken.append(len(batch.ids))
+
+    monkeypatch.setattr(steps, "CapturedStep", Stub)
+    step = replayed_step(network(CPU), loss_of, autocast=False)
+    for n in (7, 8, 8, 5, 8):  # a file of the first batch could not be read
+        step(Batch(torch.randn(n, 3, 16, 16), torch.zeros(n, dtype=torch.int64), torch.arange(n)))
+    assert captured == [7, 8]
+    assert taken == [7, 8, 8, 8]
