@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from experiments.arms import ARMS, FROM_FILES, Arm, open_arm
-from experiments.build import build_autocast, build_backbone_config, build_device, build_source, plain
+from experiments.build import build_autocast, build_backbone_config, build_device, build_optimize, build_source, plain
 from experiments.cli import CONFIGS
 from experiments.encoding import encode_dataset, open_folder, plan_encode
 from experiments.errors import USE_ERRORS, one_line
@@ -27,11 +26,10 @@ from rapid_inr.backbone import build_backbone
 from rapid_inr.data.export import export_images
 from rapid_inr.files import atomic
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
-from rapid_inr.steps import plain_step, replayed_step
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tables import Column, markdown_table, metric
 from rapid_inr.tracking import Run, write_csv
-from rapid_inr.train import batch_loss
+from rapid_inr.train import gradient_step
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,10 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     unknown = sorted(set(cfg.arms) - set(ARMS))
     if unknown or not cfg.arms:
         raise ValueError(f"arms holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(ARMS)}")
+    if cfg.optimize.first_size is not None:
+        raise ValueError(
+            f"optimize.first_size is {cfg.optimize.first_size}, but timed epochs are of one size; expected null: set dataset.size"
+        )
     inputs = _inputs(cfg, run)
     speeds: list[ArmSpeed] = []
     for name in sorted(cfg.arms, key=ARMS.index):  # resident first, which the others are held against
@@ -152,16 +154,11 @@ def _time_arm(cfg: DictConfig, before: list[ArmSpeed]) -> ArmSpeed:
 
 def _stepper(cfg: DictConfig, arm: Arm) -> Callable[[Batch], None]:
     """Return a training step of the configured backbone."""
-    device, autocast = build_device(cfg), build_autocast(cfg)
+    device = build_device(cfg)
     model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-
-    def loss_of(logits: Tensor, batch: Batch) -> Tensor:
-        return batch_loss(logits, batch, label_smoothing=0.0)
-
-    replays = cfg.optimize.graph and device.type == "cuda"
-    gradients = (replayed_step if replays else plain_step)(model, loss_of, autocast=autocast)
+    gradients = gradient_step(model, build_optimize(cfg), device=device, autocast=build_autocast(cfg))
 
     def step(batch: Batch) -> None:
         gradients(batch)

@@ -61,7 +61,7 @@ def train(
     device = torch.device(device)
     learner = _learner(model, config, device)
     reports = [] if resume is None else learner.restore(resume)
-    step = _step(learner.model, config, device=device, autocast=autocast)
+    step = gradient_step(learner.model, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
     for epoch in range(len(reports), config.epochs):
         feed = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
@@ -92,7 +92,7 @@ def _learner(model: nn.Module, config: OptimizeConfig, device: torch.device) -> 
     return Learner(model, optimizer, average)
 
 
-def _step(model: nn.Module, config: OptimizeConfig, *, device: torch.device, autocast: bool) -> Step:
+def gradient_step(model: nn.Module, config: OptimizeConfig, *, device: torch.device, autocast: bool) -> Step:
     """Return what computes the gradients of a batch: shared among processes, compiled, or replayed, as asked and possible."""
 
     def loss_of(logits: Tensor, batch: Batch) -> Tensor:
