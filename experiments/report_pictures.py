@@ -96,7 +96,9 @@ def _mean_epochs(runs: Sequence[Epochs]) -> Epochs:
     def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
         return fmean(math.nan if row[name] is None else row[name] for row in rows)
 
-    return [{name: mean(rows, name) for name in ("epoch", "top1_pct", "loss")} for rows in zip(*runs, strict=False)]
+    by_epoch = [{row["epoch"]: row for row in epochs} for epochs in runs]  # a run that went on with another begins later
+    shared = sorted(set.intersection(*(set(rows) for rows in by_epoch))) if by_epoch else ()
+    return [{name: mean([rows[epoch] for rows in by_epoch], name) for name in ("epoch", "top1_pct", "loss")} for epoch in shared]
 
 
 def _curves(curves: Mapping[str, Epochs], title: str, *, note: str = "") -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import measured
+from experiments.report_pictures import _mean_epochs
 from tests.experiments.sample_runs import EXPERIMENT, write_point, write_sample
 from tests.pages import read_page
 
@@ -115,3 +116,10 @@ def test_an_error_in_a_report_is_one_line(command, sample, overrides, message):
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_epochs_of_a_run_that_went_on_with_another_are_averaged_with_their_own():
+    whole, resumed = (
+        [{"epoch": epoch, "top1_pct": 10.0 * epoch, "loss": 1.0} for epoch in epochs] for epochs in ((0, 1, 2), (1, 2))
+    )
+    assert [(row["epoch"], row["top1_pct"]) for row in _mean_epochs([whole, resumed])] == [(1, 10.0), (2, 20.0)]
