@@ -22,8 +22,13 @@ GPU_COPY_BYTES = 2**30
 HEAD_START_CYCLES = 2_000_000  # of a GPU's clock, about a millisecond
 
 
-def timed_s(function: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that a call takes until the device is done with it."""
+def timed_s(function: Callable[[], object], device: torch.device, *, head_start: bool = True) -> float:
+    """Return the seconds that a call takes until the device is done with it.
+
+    Args:
+        head_start: whether a GPU is kept busy until the call has been launched, so that Python's time does not count; not for
+            what works on a stream of its own, which would begin meanwhile.
+    """
     if device.type != "cuda":
         began = time.perf_counter()
         function()
@@ -31,7 +36,8 @@ def timed_s(function: Callable[[], object], device: torch.device) -> float:
     with torch.cuda.device(device):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
-        torch.cuda._sleep(HEAD_START_CYCLES)  # what Python takes to launch the call must not count
+        if head_start:
+            torch.cuda._sleep(HEAD_START_CYCLES)
         begin.record()
         function()
         end.record()
