@@ -17,6 +17,7 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import Quantized, split_rows
 from rapid_inr.coords import pixel_affine, pixel_coords, pixel_lattices
+from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.metrics import images_at_once, psnr_db
 from rapid_inr.progress import Report
 from rapid_inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
@@ -26,7 +27,6 @@ DECAYS = ("cosine", "none")
 STARTS = {"even": even_start, "siren": initial_weights}
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
-CUDA_MEMORY_SHARE = 0.5  # of the free device memory
 FULL_STEP_PIXELS = 4096  # pixels of one pass when a step sees the whole image
 
 
@@ -292,9 +292,5 @@ def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, devic
     pixels = _lattice_pixels(config, n_pixels)
     # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
     floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
-    budget = CPU_WORKSPACE_BYTES
-    if device.type == "cuda":
-        # what torch's allocator holds but has not given out is not free for the driver, yet free for torch
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        budget = int(CUDA_MEMORY_SHARE * (torch.cuda.mem_get_info(device)[0] + held))
+    budget = gpu_budget_bytes(device) if device.type == "cuda" else CPU_WORKSPACE_BYTES
     return max(1, min(budget // (4 * floats), config.max_batch or 1 << 30))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
+from rapid_inr.compress.gptq import MAX_WEIGHTS, gptq
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import PruneConfig, PruneResult, prune, prune_ratios
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize, split_rows
@@ -125,6 +126,27 @@ def planned_steps(
     return fit_config.steps, rounds * prune_config.finetune_steps, refining
 
 
+def require_roundable(spec: SirenSpec, quantize_config: QuantizeConfig, refine_config: RefineConfig) -> None:
+    """Refuse ``rounding=gptq`` where it cannot work, before anything is fitted.
+
+    Raises:
+        ValueError: if weights would be trained through the rounding first, or the network is too large.
+    """
+    if quantize_config.rounding != "gptq":
+        return
+    if refine_config.steps > 0:
+        # a network is trained there to be good once rounded, and is not at a minimum itself: measured, 27 dB
+        raise ValueError(
+            f"refine.steps is {refine_config.steps} with quantize.rounding=gptq, expected 0: choose refine=none or "
+            "quantize.rounding=nearest"
+        )
+    if spec.n_weights > MAX_WEIGHTS:
+        raise ValueError(
+            f"quantize.rounding is 'gptq' with {spec.n_weights:,} weights a network, expected at most {MAX_WEIGHTS:,}: choose "
+            "quantize.rounding=nearest with refine=qat"
+        )
+
+
 def compress(
     result: FitResult,
     images: Tensor,
@@ -144,7 +166,11 @@ def compress(
         result: of images that were fitted under ``calibration.mask``, if there is one.
         calibration: of the dataset; with ``granularity=dataset`` and no scales in it, these images choose them.
         on_progress: called now and then with the work done since, in images: all stages of this function together are one each.
+
+    Raises:
+        ValueError: see `require_roundable`.
     """
+    require_roundable(spec, quantize_config, refine_config)
     _, pruning, refining = planned_steps(fit_config, prune_config, quantize_config, refine_config, calibration)
     share, bits = pruning / max(1, pruning + refining), quantize_config.bits
     with stage(on_progress, worth=share * len(images), share=share) as report:
@@ -158,7 +184,12 @@ def compress(
         with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
             rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
         scales = projection.scales()
-    return Compressed(quantize(rows, spec, quantize_config, scales=scales), pruned.masks, pruned.ratio)
+    if quantize_config.rounding == "gptq":
+        height, width = images.shape[1:3]
+        stored = gptq(rows, spec, quantize_config, height=height, width=width, masks=masks, scales=scales, device=device)
+    else:
+        stored = quantize(rows, spec, quantize_config, scales=scales)
+    return Compressed(stored, pruned.masks, pruned.ratio)
 
 
 def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:

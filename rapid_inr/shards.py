@@ -17,7 +17,7 @@ from rapid_inr.data.reading import Chunk, read_chunks
 from rapid_inr.data.source import ImageSource, keep
 from rapid_inr.fit import FitConfig, fit, measure_psnr
 from rapid_inr.progress import Report, stage
-from rapid_inr.refine import Calibration, Compressed, RefineConfig, compress, planned_steps
+from rapid_inr.refine import Calibration, Compressed, RefineConfig, compress, planned_steps, require_roundable
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.parts import Part
 from rapid_inr.store.plan import StorePlan
@@ -28,13 +28,20 @@ MEASURED = ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio", "converged")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How images are encoded: the same for every shard of a dataset."""
+    """How images are encoded: the same for every shard of a dataset.
+
+    Raises:
+        ValueError: see `require_roundable`.
+    """
 
     spec: SirenSpec
     fit: FitConfig
     quantize: QuantizeConfig
     prune: PruneConfig = DENSE
     refine: RefineConfig = UNREFINED
+
+    def __post_init__(self) -> None:
+        require_roundable(self.spec, self.quantize, self.refine)
 
 
 def encode_shard(

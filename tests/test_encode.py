@@ -13,9 +13,9 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.decode import decode, decode_each
 from rapid_inr.encode import encode, encode_shards, plan_store
-from rapid_inr.fit import FitConfig
+from rapid_inr.fit import FitConfig, FitResult
 from rapid_inr.metrics import psnr_db
-from rapid_inr.refine import NOTHING_SHARED, RefineConfig
+from rapid_inr.refine import NOTHING_SHARED, RefineConfig, compress
 from rapid_inr.shards import Recipe, encode_shard
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.parts import PartFolder
@@ -155,6 +155,45 @@ def test_training_through_four_bits_wins_back_most_of_what_they_cost():
     assert torch.equal(rounded.fit_psnr_db, refined.fit_psnr_db)
     decoded = torch.stack(list(decode_each(store)))
     assert torch.allclose(psnr_db(decoded, smooth_images(6, 16, 16)), refined.psnr_db, atol=0.05)
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "dataset"])
+def test_weights_that_make_up_for_each_other_win_back_most_of_what_rounding_costs(device, granularity):
+    images = [*smooth_images(4, 16, 16), *smooth_images(2, 12, 14)]
+    nearest = QuantizeConfig(5, 8, granularity, "mse")
+    pruning = PruneConfig(rule="fixed", max_ratio=0.1, step=0.1, finetune_steps=20)
+    options = {"prune_config": pruning, "shard_images": 4, "device": device}
+    before, rounded = encode(source_of(images), SPEC, FIT, nearest, **options)
+    store, report = encode(source_of(images), SPEC, FIT, replace(nearest, rounding="gptq"), **options)
+    assert (report.psnr_db - rounded.psnr_db).mean() > 1
+    assert {name: tensor.shape for name, tensor in store.tensors().items()} == {
+        name: tensor.shape for name, tensor in before.tensors().items()
+    }
+    assert store.header.quantize.rounding == "gptq"
+    for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):
+        assert abs(psnr_db(found[None], image[None]) - reported) < DECODE_PSNR_DB
+
+
+@pytest.mark.parametrize(
+    ("spec", "refine_config", "message"),
+    [
+        (SPEC, RefineConfig(steps=3), "refine.steps is 3 with quantize.rounding=gptq, expected 0: choose refine=none"),
+        (SirenSpec(6, 44, 30.0), RefineConfig(), "10,167 weights a network, expected at most 2,500: choose .* with refine=qat"),
+    ],
+)
+def test_what_cannot_be_rounded_so_is_refused_before_an_image_is_read(spec, refine_config, message):
+    def refuse(image_id):
+        raise AssertionError(f"image {image_id} was read")
+
+    source, config = replace(source_of(smooth_images(2, 8, 8)), read=refuse), QuantizeConfig(6, 8, rounding="gptq")
+    with pytest.raises(ValueError, match=message):
+        encode(source, spec, FIT, config, refine_config=refine_config)
+    result = FitResult(torch.zeros(2, spec.n_weights), torch.zeros(2), torch.ones(2), torch.ones(2))
+    with pytest.raises(ValueError, match=message):
+        compress(
+            result, smooth_images(2, 8, 8), spec, FIT, prune_config=PruneConfig(), quantize_config=config,
+            refine_config=refine_config, device=torch.device("cpu"),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [0, 120])

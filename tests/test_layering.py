@@ -16,6 +16,7 @@ RANKS = {
     "kernels": 0,
     "rapid_inr": 0,  # the package itself, which is empty
     "rapid_inr.files": 0,  # how anything is written
+    "rapid_inr.memory": 0,
     "rapid_inr.metrics": 1,
     "rapid_inr.coords": 0,
     "rapid_inr.curves": 1,

@@ -22,6 +22,7 @@ END_DTYPES = {8: torch.int8, 16: torch.float16, 32: torch.float32}
 GRANULARITIES = ("column", "tensor", "dataset")
 MAX_END = 127  # the largest int8 code of an end
 RANGES = ("max", "mse")
+ROUNDINGS = ("nearest", "gptq")
 CLIPS = torch.linspace(0.3, 1.0, 36)  # of the largest weight: ranges that `mse` tries
 
 
@@ -36,15 +37,17 @@ class QuantizeConfig:
         granularity: ``column`` (a scale for each output unit of a layer), ``tensor`` (one for each layer), or ``dataset`` (one
             for each layer, shared by all images).
         range: ``max`` (no weight is clipped) or ``mse`` (the clipping with the least squared error).
+        rounding: ``nearest`` (each weight by itself) or ``gptq`` (each takes over what those before it got wrong: `gptq`).
 
     Raises:
-        ValueError: if a value is not one of these.
+        ValueError: if a value is not one of these, or ``rounding=gptq`` goes with weights that are not integers.
     """
 
     bits: int = 8
     ends_bits: int = 16
     granularity: str = "column"
     range: str = "max"
+    rounding: str = "nearest"
 
     def __post_init__(self) -> None:
         choices = {
@@ -52,10 +55,13 @@ class QuantizeConfig:
             "ends_bits": tuple(END_DTYPES),
             "granularity": GRANULARITIES,
             "range": RANGES,
+            "rounding": ROUNDINGS,
         }
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"quantize.{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, accepted))}")
+        if self.rounding == "gptq" and not self.is_integer:
+            raise ValueError(f"quantize.rounding is 'gptq' with quantize.bits={self.bits}, expected 2 to 8 bits, or nearest")
 
     @property
     def is_integer(self) -> bool:

@@ -21,6 +21,7 @@ VERSION = 3
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
 MAX_SIDE = 1 << 16  # pixels: no format that images come from has more
 LEAST_STD = 1 / 255  # one level, so that one can divide by it
+USUAL_ROUNDING = "nearest"  # not written, as in files from before there was another: how codes were found, no decode asks
 NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
 
 
@@ -52,10 +53,17 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
     """
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
-        raw = {"version": VERSION, "family": FAMILY, "images": images, **asdict(header), "crc32": checksums}
+        raw = {"version": VERSION, "family": FAMILY, "images": images, **_header_values(header), "crc32": checksums}
         return {METADATA_KEY: _canonical(raw | {"header_crc32": header_crc32(raw)})}
 
     write_tensors(path, tensors, describe)
+
+
+def _header_values(header: StoreHeader) -> dict[str, Any]:
+    raw = asdict(header)
+    if header.quantize.rounding == USUAL_ROUNDING:
+        del raw["quantize"]["rounding"]
+    return raw
 
 
 def header_crc32(raw: dict[str, Any]) -> int:
@@ -136,9 +144,10 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) 
 
 
 def _parse_header(raw: dict[str, Any]) -> StoreHeader:
+    raw = raw | {"quantize": {"rounding": USUAL_ROUNDING} | raw["quantize"]}
     return StoreHeader(
         spec=SirenSpec(**_typed(raw, "spec", depth=int, hidden=int, omega=float)),
-        quantize=QuantizeConfig(**_typed(raw, "quantize", bits=int, ends_bits=int, granularity=str, range=str)),
+        quantize=QuantizeConfig(**_typed(raw, "quantize", bits=int, ends_bits=int, granularity=str, range=str, rounding=str)),
         size=None if raw["size"] is None else _numbers(raw, "size", int, length=2, low=1, high=MAX_SIDE),
         splits=_splits(raw["splits"]),
         class_names=_class_names(raw["class_names"]),

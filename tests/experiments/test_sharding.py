@@ -212,6 +212,16 @@ def test_what_all_images_share_is_decided_once(command, tmp_path):
             [*TINY, "out=a.inr", "quantize.bits=32", "refine.steps=3"],
             "refine.steps is 3, expected 0 with quantize.bits=32",
         ),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "quantize.rounding=gptq", "refine=qat"],
+            "refine.steps is 400 with quantize.rounding=gptq, expected 0: choose refine=none",
+        ),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "quantize.rounding=gptq", "inr=6x44"],
+            "quantize.rounding is 'gptq' with 10,167 weights a network",
+        ),
         ("merge", ["out=a.inr"], "no shards in a.inr.parts"),
         ("merge", [], "out=... is required"),
     ],

@@ -18,6 +18,7 @@ from tests.store.stores import small_store, with_tensors
     [
         QuantizeConfig(),
         QuantizeConfig(5, 32, "tensor"),
+        QuantizeConfig(5, 8, "tensor", rounding="gptq"),
         QuantizeConfig(3, 8, "dataset"),
         QuantizeConfig(16, 16),
         QuantizeConfig(32, 32),
@@ -38,6 +39,12 @@ def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
     assert digest == "1f895d3e955460e80d49784e590ca6c0c45f494a6cac11593556ab38bc824aa5"
+
+
+def test_a_header_names_the_rounding_where_it_is_not_the_usual_one(tmp_path):
+    for rounding in ("nearest", "gptq"):
+        write_store(tmp_path / "a.inr", small_store(3, config=QuantizeConfig(rounding=rounding)), overwrite=True)
+        assert json.loads(store_format_metadata(tmp_path / "a.inr"))["quantize"].get("rounding", "nearest") == rounding
 
 
 def test_an_existing_file_is_kept_unless_it_may_be_replaced(tmp_path):
@@ -157,6 +164,9 @@ def store_format_metadata(path):
         (lambda raw: raw["quantize"].update(ends_bits=32), "ends is torch.float16"),
         (lambda raw: raw["quantize"].update(bits=16), "scales is a tensor, expected None"),
         (lambda raw: raw["quantize"].update(bits=9), "bits is 9"),
+        (lambda raw: raw["quantize"].update(rounding="up"), "rounding is 'up'"),
+        (lambda raw: raw["quantize"].update(rounding=1), "quantize.rounding is 1, expected str"),
+        (lambda raw: raw.update(quantize=None), "contradicts itself"),
         (lambda raw: raw.update(images=3.0), "counts 3.0 images"),
         (lambda raw: raw["spec"].update(depth=2.0), "spec.depth is 2.0, expected int"),
         (lambda raw: raw["spec"].update(omega="15"), "spec.omega is '15', expected float"),
