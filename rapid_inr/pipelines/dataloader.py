@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rapid_inr.data.source import CorruptImage
+from rapid_inr.liveness import lives, this_process
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
 from rapid_inr.pipelines.on_device import require_images
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.warp import Geometry
+
+WATCH_S = 2.0  # between two looks at whether a worker is still needed
 
 # Images of a batch, uint8 [b, height, width, 3]; positions in the batch of those that could be read; what was wrong with others.
 Read = tuple[Tensor, Tensor, tuple[str, ...]]
@@ -164,6 +171,7 @@ def loader_pipeline(
         dataset, batch_size=None, sampler=order, num_workers=workers, pin_memory=device.type == "cuda",
         persistent_workers=workers > 0, prefetch_factor=prefetch if workers else None,
         multiprocessing_context=_fresh_processes() if workers else None,
+        worker_init_fn=partial(_end_with, this_process()),
         generator=torch.Generator(),  # of seeds that no worker uses; the global one is the caller's
     )  # fmt: skip
 
@@ -182,6 +190,17 @@ def loader_pipeline(
     return BatchPipeline(
         stream, labels.to(device), image_size=image_size, mean=mean, std=std, host_bytes=host_bytes, **options
     )  # fmt: skip
+
+
+def _end_with(trainer: Mapping[str, Any], worker: int) -> None:
+    """Let a worker end soon after the process that it reads for, which may be killed: torch watches the one that forked it."""
+
+    def watch() -> None:
+        while lives(trainer, touched=time.time()):
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _fresh_processes() -> multiprocessing.context.BaseContext:
