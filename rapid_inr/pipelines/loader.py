@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ class INRLoader:
         augment: what is drawn for each image, for each epoch anew; None for nothing.
         seed: of order and augmentation; None keeps the order and every image, which leaves no room for `augment`.
         labels: [N, ...] of any type, one for each image of the store; by default the classes in it.
-        subset: which images to take, int64 positions or bool [N]; None for all.
-        size: (height, width) of the batches; by default the images' own.
+        subset: which images to take, positions or a mask, bool [N], as a tensor or a list; None for all.
+        size: (height, width) of the batches, or one number for both; by default the images' own.
         dtype: of the images: float32, float16 or bfloat16.
         device: where the store is to lie; None for where it is, or the CPU for a file.
         rank: which part of each batch this process takes; the order is the same for any number of processes.
@@ -49,8 +49,8 @@ class INRLoader:
         augment: AugmentConfig | None = None,
         seed: int | None = 0,
         labels: Tensor | None = None,
-        subset: Tensor | None = None,
-        size: tuple[int, int] | None = None,
+        subset: Tensor | Sequence[int] | Sequence[bool] | None = None,
+        size: int | tuple[int, int] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
         rank: int = 0,
@@ -59,6 +59,13 @@ class INRLoader:
     ) -> None:
         if not isinstance(store, PackedStore):
             store, device = read_store(store), device or "cpu"
+        if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device is {device}, but torch sees no CUDA device")
+        if size is not None:
+            size = (size, size) if isinstance(size, int) else tuple(size)
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(f"size is {size}, expected (height, width), at least 1")
+        subset = None if subset is None else torch.as_tensor(subset)
         if subset is not None and subset.dtype == torch.bool:
             if subset.shape != (len(store),):
                 raise ValueError(f"subset is a mask of {tuple(subset.shape)}, expected one for each of the {len(store)} images")

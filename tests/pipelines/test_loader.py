@@ -143,3 +143,23 @@ def test_mixed_sizes_need_a_size():
     with pytest.raises(ValueError, match="differ in size; give the size to decode at"):
         INRLoader(small_store(N, mixed=True), 4)
     assert next(iter(INRLoader(small_store(N, mixed=True), 4, size=(6, 6)))).images.shape == (4, 3, 6, 6)
+
+
+def test_a_list_will_do_for_a_subset_and_a_number_for_a_size():
+    some = [0, 3, 5, 7, 21]
+    mask = [i in some for i in range(N)]
+    for subset in (some, mask, torch.tensor(some)):
+        assert sorted(i for batch in loader(subset=subset, augment=None, seed=None) for i in batch.ids.tolist()) == some
+    assert next(iter(loader(size=9))).images.shape[2:] == (9, 9)
+
+
+@pytest.mark.parametrize("size", [0, (0, 5), (4, 5, 6)])
+def test_a_size_out_of_range_is_refused(size):
+    with pytest.raises(ValueError, match=r"size is .*, expected"):
+        loader(size=size)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="device is cuda, but torch sees no CUDA device"):
+        loader(device="cuda")
