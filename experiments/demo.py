@@ -12,7 +12,7 @@ from experiments.cli import main
 from experiments.encoding import encode_dataset, open_folder, plan_encode
 from experiments.held_out import load_held_out, require_match
 from experiments.runs import start_run
-from experiments.training import draw_curves, train_arm, warn_skipped
+from experiments.training import draw_curves, prepare_training, train_arm, warn_skipped
 from rapid_inr.tracking import Run
 from rapid_inr.train import summary
 
@@ -26,7 +26,7 @@ def run_demo(cfg: DictConfig) -> None:
         out = run.folder / "train.inr"
         store = encode_dataset(cfg, plan, open_folder(cfg, plan, out=out), run, out=out)
         arms = [resident, inr_arm(cfg, store)]
-        reports = {arm.name: train_arm(cfg, run, arm, test) for arm in arms}
+        reports = {arm.name: train_arm(cfg, run, prepare_training(cfg, arm, test)) for arm in arms}
         for name, epochs in reports.items():
             run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
         hold_against(run, run.metrics["inr_top1_pct"], run.metrics["resident_top1_pct"])

@@ -10,7 +10,7 @@ from experiments.cli import main
 from experiments.held_out import load_held_out, require_match
 from experiments.joining import joined
 from experiments.runs import start_run
-from experiments.training import decoded_pipeline, draw_curves, open_arm_or_say, train_arm, warn_skipped
+from experiments.training import decoded_pipeline, draw_curves, open_arm_or_say, prepare_training, train_arm, warn_skipped
 from rapid_inr.train import summary
 
 
@@ -25,11 +25,11 @@ def train_together(cfg: DictConfig) -> None:
     test = load_held_out(cfg)
     arm = open_arm_or_say(cfg, "train")
     require_match(test, class_names=arm.class_names, image_size=arm.image_size)
-    decoded = decoded_pipeline(cfg, arm)
+    training = prepare_training(cfg, arm, test, decoded=decoded_pipeline(cfg, arm), resume=cfg.resume)
     with start_run(cfg, "train") as run:
         warn_skipped(run, test.loaded.skipped)
         run.metrics |= arm.metrics | {"images": len(arm.pipeline)}
-        reports = train_arm(cfg, run, arm, test, decoded=decoded, resume=cfg.resume)
+        reports = train_arm(cfg, run, training)
         run.metrics |= summary(reports)
         hold_against(run, run.metrics["top1_pct"], baseline_pct)
         draw_curves(run, {arm.name: reports}, title=f"{cfg.dataset.name}, {arm.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
+from torch import nn
 
 from experiments.arms import Arm, decode_size, open_arm, pipeline_dtype
 from experiments.build import (
@@ -58,28 +59,58 @@ def open_arm_or_say(cfg: DictConfig, verb: str) -> Arm:
         raise
 
 
-def train_arm(
-    cfg: DictConfig, run: Run, arm: Arm, test: HeldOut, *, decoded: BatchPipeline | None = None, resume: str | None = None
-) -> list[EpochReport]:
-    """Train a fresh backbone from an arm and test it on the clean test images; epochs and weights go to the run.
+@dataclass(frozen=True)
+class Training:
+    """A training that can begin: all that could be refused has been looked at.
 
     Args:
+        pipeline: of the images that are trained on.
+        facts: by which its checkpoints are known.
+        checkpoint: to go on from, and the file that it was read from.
+    """
+
+    arm: Arm
+    model: nn.Module
+    pipeline: BatchPipeline
+    judges: Judges
+    facts: dict[str, Any]
+    checkpoint: tuple[Checkpoint, Path] | None = None
+
+
+def prepare_training(
+    cfg: DictConfig, arm: Arm, test: HeldOut, *, decoded: BatchPipeline | None = None, resume: str | None = None
+) -> Training:
+    """Get a fresh backbone ready to be trained from an arm, before there is a run.
+
+    Args:
+        test: the clean test images.
         decoded: the test images as INRs, to be tested on too.
         resume: a checkpoint to go on from.
+
+    Raises:
+        ValueError: if labels, batch size or ``optimize.held_out`` do not fit the images.
+        CheckpointError, FileNotFoundError: if `resume` is no checkpoint of this training.
     """
-    warn_skipped(run, arm.skipped)
-    device, optimize = build_device(cfg), build_optimize(cfg)
+    optimize = build_optimize(cfg)
     model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
     require_classes(arm.pipeline.labels, len(arm.class_names))
     pipeline, held_out = split_held_out(arm.pipeline, optimize.held_out, seed=cfg.seed)
-    judges = Judges(clean_pipeline(cfg, arm, test), decoded, held_out)
-    training = facts(cfg, arm, optimize)
-    checkpoint = None
-    if resume is not None:
-        checkpoint = read_checkpoint(resume, training=training)
-        bring_best(run, arm.name, Path(resume), held_out=held_out is not None)
+    known = facts(cfg, arm, optimize)
+    checkpoint = None if resume is None else (read_checkpoint(resume, training=known), Path(resume))
+    return Training(arm, model, pipeline, Judges(clean_pipeline(cfg, arm, test), decoded, held_out), known, checkpoint)
+
+
+def train_arm(cfg: DictConfig, run: Run, training: Training) -> list[EpochReport]:
+    """Train what was prepared; epochs and weights go to the run."""
+    arm, optimize = training.arm, build_optimize(cfg)
+    warn_skipped(run, arm.skipped)
+    checkpoint, reports = None, []
+    if training.checkpoint is not None:
+        checkpoint, path = training.checkpoint
+        reports = [EpochReport(**report) for report in checkpoint.reports]
+        bring_best(run, arm.name, path, held_out=training.judges.held_out is not None)
     with progress_bar(f"train {arm.name}", optimize.epochs, unit="epochs") as bar:
-        bar.advance(0 if checkpoint is None else len(checkpoint.reports))
+        bar.advance(len(reports))
 
         def on_epoch(report: EpochReport, learner: Learner) -> None:
             told = {name: value for name, value in asdict(report).items() if value is not None}
@@ -88,12 +119,12 @@ def train_arm(
             bar.note(f"{report.images_per_s:,.0f} images/s · loss {report.loss:.3f} · top-1 {report.top1_pct:.1f}%")
             reports.append(report)
             if is_first():
-                keep(run, arm.name, reports, learner, training=training)
+                keep(run, arm.name, reports, learner, training=training.facts)
 
-        reports = [] if checkpoint is None else [EpochReport(**report) for report in checkpoint.reports]
         train(
-            model, pipeline, judges, optimize, device=device, autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch
-        )
+            training.model, training.pipeline, training.judges, optimize, device=build_device(cfg),
+            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch,
+        )  # fmt: skip
     if arm.faults is not None:
         warn_skipped(run, tuple(arm.faults.messages))
     return reports
@@ -155,6 +186,11 @@ def split_held_out(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple
     if share == 0:
         return pipeline, None
     count = max(1, round(share * len(pipeline)))
+    if len(pipeline) - count < pipeline.batch_size:
+        raise ValueError(
+            f"optimize.held_out is {share:g}, which leaves {len(pipeline) - count} of {len(pipeline)} images, fewer than "
+            f"optimize.batch_size={pipeline.batch_size}"
+        )
     order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
     held_out = replace(
         pipeline,
