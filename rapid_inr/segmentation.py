@@ -175,8 +175,9 @@ def evaluate(model: nn.Module, test: BatchPipeline, *, n_classes: int, autocast:
 
 
 def summary(reports: list[SegmentReport]) -> dict[str, float]:
-    """Return the metrics of a training: those of the last epoch, and the median epoch's speed."""
-    last, median = reports[-1], sorted(reports, key=lambda report: report.epoch_s)[len(reports) // 2]
+    """Return the metrics of a training: those of the last epoch, and the median epoch's speed without the first."""
+    by_time = sorted(reports[1:] or reports, key=lambda report: report.epoch_s)
+    last, median = reports[-1], by_time[len(by_time) // 2]
     metrics = {"epochs": len(reports), "epoch_s": median.epoch_s, "images_per_s": median.images_per_s}
     marks = {name: value for name, value in asdict(last).items() if name.endswith(("miou_pct", "loss")) and value is not None}
     return marks | metrics

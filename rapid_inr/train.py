@@ -190,9 +190,10 @@ def require_classes(labels: Tensor, n_classes: int) -> None:
 def summary(reports: list[EpochReport]) -> Mapping[str, float]:
     """Return the metrics of a training: those of the last epoch, the median epoch's speed, and the best epoch's accuracy.
 
-    The best epoch is that of the highest accuracy on held-out training images, the first of equals: the test images never choose.
+    The speed is without the first epoch where there are others: workers start in it, and libraries choose their kernels. The best
+    epoch is that of the highest accuracy on held-out training images, the first of equals: the test images never choose.
     """
-    by_time = sorted(reports, key=lambda report: report.epoch_s)
+    by_time = sorted(reports[1:] or reports, key=lambda report: report.epoch_s)
     median, last = by_time[len(by_time) // 2], reports[-1]
     metrics = {
         "top1_pct": last.top1_pct, "loss": last.loss, "epochs": len(reports),

@@ -140,13 +140,15 @@ def test_the_model_trains_in_channels_last():
     assert model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_summary_is_the_last_epoch_at_the_speed_of_the_median_one():
-    reports = [report(0, epoch_s=9.0, top1=90.0), report(1, epoch_s=1.0), report(2, epoch_s=2.0, top1=60.0)]
-    assert summary(reports) == {"top1_pct": 60.0, "loss": 0.0, "epochs": 3, "epoch_s": 2.0, "images_per_s": 50.0}
+def test_the_summary_is_the_last_epoch_at_the_speed_of_the_median_one_after_the_first():
+    seconds = (9.0, 1.0, 2.0, 1.5)
+    reports = [report(epoch, epoch_s=epoch_s, top1=90.0 - epoch) for epoch, epoch_s in enumerate(seconds)]
+    assert summary(reports) == {"top1_pct": 87.0, "loss": -1.0, "epochs": 4, "epoch_s": 1.5, "images_per_s": 100 / 1.5}
 
 
-def test_of_two_middle_epochs_the_slower_is_told():
-    assert summary([report(0, epoch_s=3.0), report(1, epoch_s=1.0)])["epoch_s"] == 3.0
+def test_of_two_middle_epochs_the_slower_is_told_and_an_only_one_is():
+    assert summary([report(0, epoch_s=0.5), report(1, epoch_s=3.0), report(2, epoch_s=1.0)])["epoch_s"] == 3.0
+    assert summary([report(0, epoch_s=4.0)])["epoch_s"] == 4.0
 
 
 def test_nesterov_without_momentum_is_plain_sgd():
