@@ -21,7 +21,7 @@ from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.progress import progress_bar
 from rapid_inr.segmentation import SegmentReport, require_segmentable, summary, train_segmentation
 from rapid_inr.tracking import Run
-from rapid_inr.unet import build_unet
+from rapid_inr.unet import build_unet, require_halvable
 
 MIOU = ("miou_pct", "mean IoU on clean test images (%)")
 SHEET_IMAGES = 12
@@ -51,6 +51,7 @@ def run_segment(cfg: DictConfig) -> None:
     tests = {"clean": with_masks(clean, test_masks), "decoded": None if decoded is None else with_masks(decoded, test_masks)}
     train, n_classes = with_masks(arm.pipeline, masks), len(arm.class_names) + 1
     require_segmentable(train, build_optimize(cfg), n_classes=n_classes)
+    require_halvable(build_unet_config(cfg), arm.image_size)
     model = build_unet(build_unet_config(cfg), n_classes=n_classes, seed=cfg.seed)
     with start_run(cfg, "segment") as run:
         warn_skipped(run, (*test.loaded.skipped, *arm.skipped))

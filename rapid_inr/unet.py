@@ -34,6 +34,15 @@ class UNetConfig:
                 raise ValueError(f"unet.{name} is {getattr(self, name)}, expected at least 1")
 
 
+def require_halvable(config: UNetConfig, image_size: tuple[int, int]) -> None:
+    """Raise ValueError if images of (height, width) are one pixel before the last level; each level doubles the channels."""
+    halvings = (min(image_size) - 1).bit_length()
+    if config.levels > halvings:
+        raise ValueError(
+            f"unet.levels is {config.levels}, but images of {image_size[0]}x{image_size[1]} can be halved {halvings} times"
+        )
+
+
 def _block(channels_in: int, channels: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with a batch norm."""
     layers: list[nn.Module] = []

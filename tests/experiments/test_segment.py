@@ -74,6 +74,7 @@ def test_a_miou_far_under_its_baseline_is_named(command, tmp_path):
         (("optimize.ema=0.9",), "optimize.ema is 0.9, which segmentation does not have"),
         (("pipeline=dali_published", "files=x"), "pipeline=dali_published moves a batch by one draw"),
         (("unet.levels=0",), "unet.levels is 0, expected at least 1"),
+        (("unet.levels=5",), "unet.levels is 5, but images of 16x16 can be halved 4 times"),
         (("unet.width=wide",), "unet.width is 'wide', expected an integer"),
         (("baseline=nowhere",), "no run in nowhere; baseline=RUN is the folder of an earlier experiments.segment"),
     ],
