@@ -97,7 +97,7 @@ def run_export(cfg: DictConfig) -> None:
         with progress_bar("export", n_images, unit="images") as bar:
             export = export_images(
                 sources, out, settings=settings, mean_std=mean_std, on_corrupt=cfg.dataset.on_corrupt,
-                on_progress=bar.advance, overwrite=cfg.overwrite,
+                on_progress=bar.advance, on_skipped=lambda message: run.warn("image_skipped", message), overwrite=cfg.overwrite,
             )  # fmt: skip
         run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / n_images
         run.metrics |= measure(export, original) | ({} if quality is None else {"quality": quality})

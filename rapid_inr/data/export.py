@@ -113,6 +113,7 @@ def export_images(
     mean_std: tuple[Triple, Triple] | None = None,
     on_corrupt: str = "fail",
     on_progress: Callable[[int], None] = lambda n: None,
+    on_skipped: Callable[[str], None] = lambda message: None,
     overwrite: bool = False,
 ) -> Export:
     """Write the images of each split into a folder, or those that an earlier start has not written.
@@ -122,6 +123,7 @@ def export_images(
         settings: JSON values; "format" and "quality" of `encode_image` among them.
         mean_std: by which images are to be normalised; None for those of the training images.
         on_corrupt: as `read_chunks`.
+        on_skipped: called with a message on each image that is left out.
         overwrite: whether an export of other settings is removed first; of the files there, its own alone.
 
     Raises:
@@ -143,7 +145,9 @@ def export_images(
                     moments.add(pixels)
             ids += chunk.ids.tolist()
             labels += chunk.labels.tolist()
-            on_progress(len(chunk.ids))
+            on_progress(len(chunk.ids) + len(chunk.skipped))
+            for message in chunk.skipped:
+                on_skipped(message)
         splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels))
     mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
