@@ -208,12 +208,17 @@ def decode_siren_bytes(case: Case) -> Tensor:
 def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time decoding, all sizes, batches and backends of ``cfg.decode``, and write decode.csv into the run's folder."""
     device = build_device(cfg)
-    if cfg.decode.threads is not None:
-        torch.set_num_threads(cfg.decode.threads)
+    threads, batches = cfg.decode.threads, list(cfg.decode.batches or [])
+    if not cfg.decode.sizes:
+        raise ValueError("decode.sizes is empty, expected sizes such as 3x16@32")
+    if min([1 if threads is None else threads, *batches]) < 1:
+        raise ValueError(f"decode.threads is {threads} and decode.batches {batches}, expected at least 1 each, or null")
+    if threads is not None:
+        torch.set_num_threads(threads)
     sizes = [parse_size(size) for size in cfg.decode.sizes]
     rows, ceilings = [], {}
     for size in sizes:
-        for batch in cfg.decode.batches or [None]:
+        for batch in batches or [None]:
             case = make_case(cfg, size, batch, device)
             measured = measure_ceilings(device, case.spec, n_pixels=case.side**2)
             ceilings[case.name] = {name: getattr(measured, name) for name in ("sines_per_s", "matrix_flop_per_s", "bytes_per_s")}

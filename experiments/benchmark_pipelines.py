@@ -24,12 +24,16 @@ from experiments.provenance import dataset_facts
 from rapid_inr.alarms import STORE_DOES_NOT_FIT, decode_slower_than_step
 from rapid_inr.backbone import build_backbone
 from rapid_inr.data.export import export_images
+from rapid_inr.data.reading import read_chunks
+from rapid_inr.data.source import limit
 from rapid_inr.files import atomic
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
 from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.tables import Column, markdown_table, metric
 from rapid_inr.tracking import Run, write_csv
 from rapid_inr.train import gradient_step
+
+SIZES_SEEN = 16  # images whose sizes are compared before anything is made of all of them
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
         raise ValueError(
             f"optimize.first_size is {cfg.optimize.first_size}, but timed epochs are of one size; expected null: set dataset.size"
         )
+    _require_trainable(cfg)
     inputs = _inputs(cfg, run)
     speeds: list[ArmSpeed] = []
     for name in sorted(cfg.arms, key=ARMS.index):  # resident first, which the others are held against
@@ -120,6 +125,16 @@ def _inputs(cfg: DictConfig, run: Run) -> dict[str, str]:
         settings = {"dataset": dataset_facts(cfg), "format": "jpeg", "quality": DEFAULT_QUALITY}
         export_images(sources, Path(inputs["files"]), settings=settings, on_corrupt=cfg.dataset.on_corrupt)
     return inputs
+
+
+def _require_trainable(cfg: DictConfig) -> None:
+    """Refuse a dataset that no arm could be trained from, before it is encoded and exported; of its sizes a few are looked at."""
+    source = build_source(cfg, split="train")
+    if source.labels is None:
+        raise ValueError(f"dataset={source.name} has no labels, so no arm can be trained from it")
+    some = next(iter(read_chunks(limit(source, SIZES_SEEN), SIZES_SEEN, on_corrupt=cfg.dataset.on_corrupt)))
+    if len({image.shape for image in some.images}) > 1:
+        raise ValueError(f"the images of dataset={source.name} differ in size; set dataset.size=S, as training would need")
 
 
 def _config_of(cfg: DictConfig, name: str, inputs: dict[str, str]) -> DictConfig:

@@ -269,7 +269,7 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
         (("train", "resume=nowhere"), "no checkpoint at nowhere"),
         (("train", "augment.scale=[0.5]"), "augment.scale is [0.5], expected [a number, a number] or null"),
         (("train", "augment.scale=[0.5,1.0]"), "both crop"),
-        (("train", "optimize.held_out=0.9", "optimize.batch_size=4"), "batch_size is 4, more than the 2 images"),
+        (("train", "optimize.held_out=0.9", "optimize.batch_size=4"), "held_out is 0.9, which leaves 2 of 20 images, fewer than"),
         (("export", "out=a", "format=gif"), "format is 'gif', expected one of jpeg, webp, png"),
         (("export", "out=a", "format=png", "quality=3"), "format=png is exact and has no quality"),
         (("export", "out=a", "quality=96"), "quality is 96, expected 1 to 95"),
@@ -278,6 +278,13 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
         (("export", "out=a", "format=webp", "quality=101"), "quality is 101, expected 0 to 100"),
         (("export", "out=a", "decoded=nowhere.inr"), "nowhere.inr"),
         (("benchmark", "suite=pipelines", "arms=[tape]"), "arms holds tape, expected some of resident"),
+        (("benchmark", "suite=pipelines", "optimize=growing"), "optimize.first_size is 16, but timed epochs are of one size"),
+        (
+            ("benchmark", "suite=decode", "decode.threads=0"),
+            "decode.threads is 0 and decode.batches [3], expected at least 1",
+        ),
+        (("benchmark", "suite=decode", "decode.batches=[-4]"), "decode.batches [-4], expected at least 1 each, or null"),
+        (("benchmark", "suite=decode", "decode.sizes=[]"), "decode.sizes is empty, expected sizes such as 3x16@32"),
     ],
 )
 def test_an_error_of_use_is_told_in_one_line(command, overrides, message):
@@ -286,6 +293,35 @@ def test_an_error_of_use_is_told_in_one_line(command, overrides, message):
     told = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (code, out, len(told)) == (2, "", 1)
     assert message in told[0]
+
+
+def test_a_refused_checkpoint_leaves_the_run_that_was_to_be_replaced(command, tmp_path):
+    assert command(*TRAIN, "run_dir=a")[0] == 0
+    for resume, message in (("a/resident_lst.safetensors", "no checkpoint"), ("a/resident_last.safetensors", "optimize.lr")):
+        code, _, err = command(*TRAIN, "run_dir=a", "overwrite=true", "optimize.lr=0.3", f"resume={resume}")
+        assert (code, message in err) == (2, True)
+        assert len(losses(tmp_path / "a")) == metrics_of(tmp_path / "a")["epochs"] == 1
+
+
+def test_the_benchmark_refuses_what_no_arm_could_train_from_before_it_is_encoded(command, photos, tmp_path):
+    photos("photos", sizes=((12, 12), (12, 16)))
+    suite = ("benchmark", "suite=pipelines", *SMOKE, "inr=2x8")
+    code, _, err = command(*suite, "dataset=flat", "dataset.root=photos/train/dark", "run_dir=a")
+    assert (code, "dataset=flat has no labels, so no arm can be trained from it" in err) == (2, True)
+    code, _, err = command(*suite, "dataset=image_folder", "dataset.root=photos", "run_dir=b")
+    assert (code, "differ in size; set dataset.size=S" in err) == (2, True)
+    assert not [path for run in "ab" for path in (tmp_path / run).rglob("*.inr*")]
+
+
+def test_files_left_out_of_an_export_are_named_in_its_record(command, photos, tmp_path):
+    photos("photos")
+    broken = next((tmp_path / "photos" / "train").rglob("*.*"))
+    broken.write_bytes(b"no picture")
+    options = ("dataset=image_folder", "dataset.root=photos", "dataset.size=12", "dataset.on_corrupt=skip", "track=off")
+    assert command("export", *options, "out=files", "run_dir=r")[0] == 0
+    warnings = json.loads((tmp_path / "r" / "record.json").read_text())["warnings"]
+    assert [warning["name"] for warning in warnings] == ["image_skipped"]
+    assert broken.name in warnings[0]["message"]
 
 
 def test_files_of_another_dataset_or_too_few_are_refused(command):
