@@ -109,7 +109,7 @@ def run_sheet(cfg: DictConfig) -> None:
         contact_sheet(run.picture("sheet.png"), pictures, ["original", *captions], title=title)
         try:
             curves = curves_of(rows, dataset=source.name)
-            rate_distortion_figure(run.picture("curve.png"), curves, title=f"{source.name} {name}, a store's header not counted")
+            rate_distortion_figure(run.picture("curve.png"), curves, title=f"{source.name} {name}", one_image=True)
         except ImportError as error:
             run.warn("no_figure", str(error))
         run.metrics |= {"images": 1, "points": [asdict(row) for row in inrs]}

@@ -18,6 +18,8 @@ from rapid_inr.tracking import write_csv, write_json
 
 NOT_IN_PRINT = ("command", "runs", "records")  # columns that a page has no room for; they stand in the comments of its source
 
+NO_LABEL = "—"  # of what has none of the labels that lines are named by, such as raw images among codecs at a rate
+
 
 def made_tables(name: str, root: Path, *, scale: str | None = None) -> list[MadeTable]:
     """Return the tables of an experiment, at every scale that a folder of runs holds it at, or at one."""
@@ -108,7 +110,8 @@ def figure_lines(made: MadeTable) -> dict[str, Line]:
     for row in made.rows if figure else ():
         x, y = _x_of(row, figure.x), row.values[figure.y]
         if x is not None and y is not None:
-            lines.setdefault(" ".join(row.labels[label] for label in figure.line if label in row.labels), []).append((x, y))
+            label = " ".join(row.labels[label] for label in figure.line if label in row.labels)
+            lines.setdefault(label or NO_LABEL, []).append((x, y))
     return lines
 
 
@@ -138,7 +141,8 @@ def draw(path: Path, made: MadeTable, lines: Mapping[str, Line]) -> None:
     claimed: PaperNumber | None = next((claim.number for claim in made.claims if claim.column == figure.y), None)
     known = claimed is not None and isinstance(claimed.value, int | float)
     table_figure(
-        path, lines, x_label=columns.get(figure.x, figure.x), y_label=columns[figure.y], title=made.spec.title, log=figure.log,
+        path, lines, x_label=columns.get(figure.x, figure.x), y_label=columns[figure.y], log=figure.log,
+        title=figure.title or made.spec.title,
         legend=", ".join(figure.line),
         reference=(f"the paper: {claimed.text}", claimed.value) if known else None,
     )  # fmt: skip

@@ -47,12 +47,18 @@ class ClaimSpec:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """What is drawn of a table: column `y` over label or column `x`, a line for each combination of the labels `line`."""
+    """What is drawn of a table: column `y` over label or column `x`, a line for each combination of the labels `line`.
+
+    Args:
+        log: whether numbers on x are spaced by their logarithm.
+        title: of the figure; None for the table's.
+    """
 
     x: str
     y: str
     line: Sequence[str] = ()
     log: bool = False
+    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,11 +152,12 @@ def _claim(place: str, entry: str, claim: str | Mapping[str, Any]) -> ClaimSpec:
 
 
 def _figure(place: str, figure: Mapping[str, Any]) -> FigureSpec:
-    _require_keys(place, figure, {"x", "y", "line", "log"})
+    _require_keys(place, figure, {"x", "y", "line", "log", "title"})
     if missing := {"x", "y"} - figure.keys():
         raise ValueError(f"{place} has no {min(missing)}")
     line = figure.get("line") or []
-    return FigureSpec(figure["x"], figure["y"], [line] if isinstance(line, str) else line, bool(figure.get("log")))
+    lines = [line] if isinstance(line, str) else line
+    return FigureSpec(figure["x"], figure["y"], lines, bool(figure.get("log")), figure.get("title"))
 
 
 def _where(where: Mapping[str, Any] | None) -> dict[str, list[str]]:

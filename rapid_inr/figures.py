@@ -191,11 +191,12 @@ def save_figure(path: Path, canvas: Any) -> None:
     save_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
 
 
-def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -> None:
+def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str, one_image: bool = False) -> None:
     """Draw PSNR over bits per pixel: INRs solid, classical codecs dashed, what others published thin, around where the INRs are.
 
     Args:
         curves: of one dataset, at least one of them measured.
+        one_image: whether they are of a single image, whose INRs are counted without the header of their store.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
@@ -214,7 +215,8 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
         groups.setdefault(images, []).append(line)
     axes.set_xscale("log")
     _frame_inrs(axes, curves)
-    axes.set(xlabel="bits per pixel, all bytes counted", ylabel="PSNR (dB), mean over images", title=title)
+    counted, mean = ("a store's header not counted", "") if one_image else ("all bytes counted", ", mean over images")
+    axes.set(xlabel=f"bits per pixel, {counted}", ylabel=f"PSNR (dB){mean}", title=title)
     axes.grid(alpha=0.3, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     for (heading, lines), corner in zip(groups.items(), ("outside right upper", "outside right lower"), strict=False):

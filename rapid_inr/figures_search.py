@@ -52,9 +52,10 @@ def search_figure(path: Path, dots: Sequence[Dot], goals: Sequence[str], *, maxi
         so_far = [pick(dot.values[0] for dot in kept[: i + 1]) for i in range(len(kept))]
         numbers = [*(dot.number for dot in kept), dots[-1].number]
         axes.step(numbers, [*so_far, so_far[-1]], where="post", color=RESULT, linewidth=1.4, label="best until then")
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     elif front := sorted(place(dot) for dot in dots if dot.best):
         axes.plot(*zip(*front, strict=True), color=RESULT, linewidth=1.4)
+    if over_trials:
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.set(xlabel="trial" if over_trials else goals[1], ylabel=goals[0], title=title)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

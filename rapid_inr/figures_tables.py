@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rapid_inr.summaries import Summary
 COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#7a4fb5", "#6db33f", "#b8860b", "#c0559b", "#4a4a4a")
 GROUP_WIDTH = 0.8  # of the distance between two groups of bars
 ALIKE = 0.5  # the least share of the largest mean that makes bars nearly alike
+TITLE = 64  # letters of a line of the title: as wide as the axes
 LONG = 70  # letters of all words on the axis, if all were as long as the longest, from which on they are turned
 Line = Sequence[tuple[str | float, Summary]]
 
@@ -50,7 +52,7 @@ def table_figure(
         _draw_over_words(axes, finite)
     if reference is not None:
         axes.axhline(reference[1], color="#222222", linewidth=1.1, linestyle="--", label=reference[0])
-    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    axes.set(xlabel=x_label, ylabel=y_label, title=textwrap.fill(title, TITLE))
     axes.grid(alpha=0.3, axis="y")
     axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1 or reference is not None:

@@ -11,7 +11,7 @@ from rapid_inr.summaries import Summary
 
 def drawn(path, lines, **options):
     pytest.importorskip("matplotlib")
-    table_figure(path, lines, x_label="x", y_label="y", title="t", **options)
+    table_figure(path, lines, **{"x_label": "x", "y_label": "y", "title": "t"} | options)
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         return np.asarray(picture.convert("RGB"))
@@ -71,3 +71,12 @@ def test_a_figure_without_matplotlib_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
         table_figure(tmp_path / "a.png", {"a": [(1.0, one(1.0))]}, x_label="x", y_label="y", title="t")
+
+
+def test_a_long_title_stays_within_the_picture_and_clear_of_the_legend(tmp_path):
+    lines = {"a": [(1.0, one(1.0))], "b": [(1.0, one(2.0))]}
+    pixels = drawn(tmp_path / "a.png", lines, title="moved coordinates against moved pixels " * 3, legend="moved")
+    dark = (pixels.max(2) < 100).any(0)
+    assert not dark[:4].any()
+    title = (pixels[:60].max(2) < 100).any(0).nonzero()[0]
+    assert np.diff(title).max() > 20  # between title and legend there is a gap

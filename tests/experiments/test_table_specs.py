@@ -91,3 +91,9 @@ def test_a_block_of_claims_has_what_was_measured_and_each_claim_once_of_which_no
     measured = [line for line in some if "scale paper, NVIDIA H200 | up to 6x | 2.75 (1) | no |" in line]
     assert len(measured) == 1
     assert "houses, 4;" in measured[0]
+
+
+def test_a_figure_has_a_title_of_its_own_or_that_of_its_table():
+    table = {"title": "t", "columns": {"x": "x", "y": "y"}, "figure": {"x": "x", "y": "y", "title": "y over x"}}
+    own, usual = (read_specs({"tables": {"t": table | {"figure": figure}}}) for figure in (table["figure"], {"x": "x", "y": "y"}))
+    assert (own[0].figure.title, usual[0].figure.title) == ("y over x", None)
