@@ -134,14 +134,20 @@ def _require_floor_met(config: PruneConfig, part: Part, folder: PartFolder) -> N
         )
 
 
-def merge_shards(folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = False) -> tuple[PackedStore, EncodeReport]:
-    """Write the store of a folder that is complete, enter table and metrics in the run, and remove the folder last."""
+def merge_shards(
+    folder: PartFolder, run: Run, *, out: Path, keep_parts: bool = False, source: ImageSource | None = None
+) -> tuple[PackedStore, EncodeReport]:
+    """Write the store of a folder that is complete, enter table and metrics in the run, and remove the folder last.
+
+    Args:
+        source: of the images, where it is at hand: their files are then named in the table.
+    """
     merged = merge(folder.plan, folder)
     merged.write(folder.whole_file)
     store, report = read_store(folder.whole_file), report_of(folder.plan, merged.survey)
     os.replace(folder.whole_file, out)
     warn_failures(run, report, folder.plan)
-    write_images_csv(run.folder / "images.csv", store, report)
+    write_images_csv(run.folder / "images.csv", store, report, source=source)
     run.metrics |= rates(store_bytes=out.stat().st_size, n_pixels=store.n_pixels) | metrics_of(folder.plan, merged.survey)
     run.metrics["device_bytes"] = store.nbytes
     warn_unpruned(run, report, folder.plan)
@@ -201,7 +207,7 @@ def encode_dataset(
     make_shards(cfg, plan, folder, job=job)
     wait()
     folder.require_complete()
-    store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts)
+    store, report = merge_shards(folder, run, out=out, keep_parts=keep_parts, source=plan.source)
     if plan.recipe.prune.rule != "none":  # else it was known beforehand
         warn_too_large(run, cfg, store_bytes=store.nbytes, n_images=len(store))
     run.metrics |= mean_ssim(plan.source, store, device=build_job_device(cfg, job)) | {"image_bytes": image_bytes(store)}

@@ -85,13 +85,17 @@ def write_distributions(run: Run, report: EncodeReport, *, title: str) -> None:
         run.warn("no_figure", f"distributions.png is not drawn: {error}")
 
 
-def write_images_csv(path: Path, store: PackedStore, report: EncodeReport) -> None:
+def write_images_csv(path: Path, store: PackedStore, report: EncodeReport, *, source: ImageSource | None) -> None:
+    """Write a line for each image of a store, with its file where the source that it was encoded from is known and has files."""
+    file_of = None if source is None else source.file_of
+    ids = range(len(store)) if store.source_ids is None else store.source_ids.tolist()
     with atomic(path) as temporary, temporary.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio"])
+        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio", *(["file"] if file_of else [])])
         measured = (report.psnr_db, report.fit_psnr_db, report.attempts, report.prune_ratio)
         for i, (psnr, fit_psnr, attempts, ratio) in enumerate(zip(*(values.tolist() for values in measured), strict=True)):
-            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}"])
+            file_name = [file_of(ids[i])] if file_of else []
+            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}", *file_name])
 
 
 def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:

@@ -59,5 +59,6 @@ def from_files(
         labels=labels,
         class_names=class_names,
         read=lambda image_id: read_image(paths[image_id]),
+        file_of=paths.__getitem__,
         offset=len(train) if split == "test" and train is not None else 0,
     )

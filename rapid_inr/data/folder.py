@@ -99,7 +99,10 @@ def flat(root: str | Path, split: str, *, download: bool = False) -> ImageSource
     paths = image_paths(root)
     if not paths:
         raise ValueError(f"{root}: holds no image ({_suffixes()})")
-    return of_splits("flat", split, {split: len(paths)}, labels=None, read=lambda image_id: read_image(paths[image_id]))
+    return of_splits(
+        "flat", split, {split: len(paths)}, labels=None, read=lambda image_id: read_image(paths[image_id]),
+        file_of=paths.__getitem__,
+    )  # fmt: skip
 
 
 def _no_download(layout: str, asked: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -41,6 +42,7 @@ class ImageSource:
         read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None where there are no masks.
         offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
         one_size: whether all images are sure to have the same size.
+        file_of: id -> the file of an image; None where images have no file of their own.
 
     Raises:
         ValueError: if the labels are not one an image, or a label has no class name.
@@ -55,6 +57,7 @@ class ImageSource:
     read_mask: Callable[[int], np.ndarray] | None = None
     offset: int = 0
     one_size: bool = False
+    file_of: Callable[[int], Path] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is None or len(self.ids) == 0:
@@ -115,6 +118,7 @@ def of_splits(
     read_mask: Callable[[int], np.ndarray] | None = None,
     offset: int = 0,
     one_size: bool = False,
+    file_of: Callable[[int], Path] | None = None,
 ) -> ImageSource:
     """Make a source of the splits in `counts`, with every image in it.
 
@@ -132,7 +136,7 @@ def of_splits(
         raise ValueError(f"{name}: split {split} holds no image")
     labels = None if labels is None else np.asarray(labels, dtype=np.int64)
     ids = np.arange(total, dtype=np.int64)
-    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size)
+    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size, file_of)
 
 
 def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:

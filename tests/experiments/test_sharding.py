@@ -1,5 +1,6 @@
 """Encoding in shards: interrupted and continued, shared among jobs, merged; the file is the same in every case."""
 
+import csv
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.parts import PartFolder
 from rapid_inr.store.plan import StorePlan
-from tests.experiments.commands import TINY
+from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 SHARDED = (*TINY, "shard_images=2")  # of nine images: five shards
 
@@ -266,3 +267,14 @@ def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_
     assert out.count("\n") == 1
     assert (tmp_path / "a.inr").read_bytes() == whole
     assert len(list(tmp_path.glob("runs/encode/*"))) == 2  # one of it, and one of the whole
+
+
+def test_the_table_of_images_names_their_files(command, photos, tmp_path):
+    photos("photos")
+    options = ("dataset=image_folder", "dataset.root=photos", "dataset.exclude=[1]", *SMOKE, "inr=2x8")
+    assert command("encode", *options, "out=a.inr", "run_dir=r")[0] == 0
+    with (tmp_path / "r" / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[1]["image"], rows[1]["file"]) == ("train_00002", "photos/train/dark/2.png")
+    assert command("encode", *SHAPES, *SMOKE, "inr=2x8", "out=b.inr", "run_dir=s")[0] == 0
+    assert "file" not in (tmp_path / "s" / "images.csv").read_text().splitlines()[0]
