@@ -157,7 +157,7 @@ def test_a_damaged_shard_is_replaced_and_the_others_are_used(command, tmp_path, 
 
 
 def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_path, monkeypatch, whole):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("disk full")
 
     for number in (1, 2):
