@@ -43,6 +43,9 @@ def errors_in_one_line() -> Iterator[None]:
     """End the program with one line on stderr and exit code 2 at an error of use; let anything else, a bug, through."""
     try:
         yield
+    except BrokenPipeError:  # who read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries to write the rest as it ends
+        sys.exit(0)
     except USE_ERRORS as error:
         if os.environ.get(TRACEBACK) == "1":
             raise

@@ -29,7 +29,6 @@ TITLES = {
     "demo": "The demo", "encode": "Encoding", "train": "Training", "benchmark": "Speed of fitting",
     "benchmark_decode": "Speed of decoding",
 }  # fmt: skip
-PROVES_NOTHING = "smoke"  # the scale that shows that an experiment runs
 FITTED_OR_TRAINED = ("encode", "train")  # commands whose pictures come after those of commands that are there for them
 UNFOLDED = 24  # rows of a table that a page shows at once
 SHOWN_VERSIONS = ("python", "torch", "triton", "numpy")
@@ -37,7 +36,7 @@ SHOWN_VERSIONS = ("python", "torch", "triton", "numpy")
 
 def claims_section(paper: Mapping[str, PaperNumber], made: Sequence[MadeTable]) -> Section:
     """Return what the paper claims, and in how many rows ours is within it."""
-    rows = [(one.measured.scale, row) for one in made if one.measured.scale != PROVES_NOTHING for row in one.claims]
+    rows = [(one.measured.scale, row) for one in made for row in one.claims]
     shown = [_card(number, [pair for pair in rows if pair[1].number == number]) for number in paper.values() if number.is_claim]
     note = (
         "A number is within a claim where it is no worse than what the paper says, without rounding in its favour. Of a maximum "

@@ -17,6 +17,8 @@ from rapid_inr.summaries import PointRun, Row, Summary, rows_of
 
 VERDICTS = {True: "yes", False: "no", None: ABSENT}
 
+PROVES_NOTHING = "smoke"  # the scale that shows that an experiment runs: nothing is held against a claim by it
+
 
 @dataclass(frozen=True)
 class ClaimRow:
@@ -81,6 +83,8 @@ def make_table(measured: Measured, spec: TableSpec, paper: Mapping[str, PaperNum
     for claim in spec.claims:
         if claim.entry not in paper:
             raise ValueError(f"{measured.name}, tables.{spec.name}.claims: {claim.entry} is in no file of experiments/paper")
+        if measured.scale == PROVES_NOTHING:
+            continue
         # a row that is measured but not in this column is not what the claim is about
         about = [row for row in rows if fits(row.labels, claim.where) and (row.values[claim.column] or not finished(row.points))]
         claims += [ClaimRow(paper[claim.entry], row, claim.column) for row in about]

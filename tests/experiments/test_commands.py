@@ -284,3 +284,11 @@ def test_a_command_runs_as_a_program_and_a_bug_shows_its_traceback(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     bug = "from experiments.cli import main; main('info', lambda cfg: [][1])"
     assert "IndexError" in program("-c", bug).stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error(program, command):
+    command("encode", *TINY, "out=a.inr")
+    with program("experiments.info", "store=a.inr") as info:
+        info.stdout.close()
+        assert info.stderr.read() == ""
+    assert info.returncode == 0
