@@ -57,7 +57,7 @@ def test_every_experiment_makes_its_tables_at_every_scale_before_anything_is_run
             for made in made_tables(name, tmp_path, scale=scale):
                 assert made.rows, made.spec.name
                 assert set(made.spec.rows or ()) <= {label for point in made.measured.points for label in point.labels}
-                assert all(made.claims for _ in made.spec.claims), made.spec.name
+                assert bool(made.claims) == (bool(made.spec.claims) and scale != "smoke"), made.spec.name
 
 
 PAGES = [path for path in (ROOT / "README.md", ROOT / "docs" / "results.md") if BLOCK.search(path.read_text(encoding="utf-8"))]
