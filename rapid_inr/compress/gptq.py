@@ -71,9 +71,14 @@ def gptq(
         factors, ok = _factors(some, spec, coords, order, some_kept)
         found.append(_round_in_turn(some[:, order], factors, steps[part][:, order], config, n_ends=n_ends(spec)).cpu())
         sound.append(ok.cpu())
-    ends, codes = torch.cat(found).split([n_ends(spec), spec.n_hidden_weights], 1)
-    ends, codes = ends.to(config.ends_dtype), codes.flip(1)
-    sound = (torch.cat(sound) & codes.isfinite().all(1) & ends.isfinite().all(1))[:, None]
+    return _or_nearest(torch.cat(found), torch.cat(sound), nearest)
+
+
+def _or_nearest(found: Tensor, sound: Tensor, nearest: Quantized) -> Quantized:
+    """Return the codes [B, S] that were found, and the nearest in rows that are not `sound` or do not fit their types."""
+    ends, codes = found.split([nearest.ends.shape[1], nearest.codes.shape[1]], 1)
+    ends, codes = ends.to(nearest.ends.dtype), codes.flip(1)
+    sound = (sound & codes.isfinite().all(1) & ends.isfinite().all(1))[:, None]
     codes = torch.where(sound, codes, nearest.codes).to(torch.int8)
     return replace(nearest, codes=codes, ends=torch.where(sound, ends, nearest.ends))
 
