@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from experiments.benchmark_decode import benchmark_decode
-from experiments.benchmark_pipelines import benchmark_pipelines
-from experiments.build import build_device, build_fit, build_source, build_spec, first_image
-from experiments.cli import main
-from experiments.columns import DECODE_FIGURES, decode_rows
-from experiments.runs import start_run
+from experiments.benchmarks.decode import benchmark_decode
+from experiments.benchmarks.pipelines import benchmark_pipelines
+from experiments.reporting.columns import DECODE_FIGURES, decode_rows
+from experiments.reporting.records import markdown_table
+from experiments.setup.build import build_device, build_fit, build_source, build_spec, first_image
+from experiments.setup.cli import main
+from experiments.setup.run_folder import start_run
 from rapid_inr.data import load_all
-from rapid_inr.fit import fit
-from rapid_inr.tables import markdown_table
-from rapid_inr.tracking import Run
+from rapid_inr.inr.fit import fit
+from rapid_inr.runlog.run import Run
 
 
 def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:

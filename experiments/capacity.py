@@ -8,12 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from experiments.cli import main
-from experiments.columns import machine
-from experiments.runs import start_run
-from rapid_inr.capacity import Constants, project
-from rapid_inr.tables import read_record
-from rapid_inr.tracking import Run
+from experiments.reporting.columns import machine
+from experiments.reporting.records import read_record
+from experiments.setup.cli import main
+from experiments.setup.run_folder import start_run
+from rapid_inr.compress.capacity import Constants, project
+from rapid_inr.runlog.run import Run
 
 
 def read_run(folder: str, *, key: str, verb: str, metric: str) -> dict[str, Any]:

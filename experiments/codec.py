@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 from omegaconf import DictConfig
 
-from experiments.build import build_codec, build_source
-from experiments.cli import main
-from experiments.runs import start_run
-from rapid_inr.codecs import measure_curve, require_available
-from rapid_inr.progress import progress_bar
-from rapid_inr.tracking import write_csv
+from experiments.setup.build import build_codec, build_source
+from experiments.setup.cli import main
+from experiments.setup.run_folder import start_run
+from rapid_inr.data.codecs import measure_curve, require_available
+from rapid_inr.runlog.progress import progress_bar
+from rapid_inr.runlog.run import write_csv
 
 
 def run_codec(cfg: DictConfig) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from experiments.cli import main
-from rapid_inr.compare.baseline import against, baselines
-from rapid_inr.compare.curves import draw_curves
-from rapid_inr.compare.groups import SEEDS, differing, headlines, in_order, metrics_of, rows_of
-from rapid_inr.compare.logged import LoggedRun
-from rapid_inr.compare.records import read_runs, with_store_settings
-from rapid_inr.compare.render import FORMATS, Comparison, render
-from rapid_inr.compare.wandb_runs import is_wandb, read_wandb
-from rapid_inr.compare.where import known_keys, matching, parse, resolve
+from experiments.reporting.comparing.baseline import against, baselines
+from experiments.reporting.comparing.curves import draw_curves
+from experiments.reporting.comparing.groups import SEEDS, differing, headlines, in_order, metrics_of, rows_of
+from experiments.reporting.comparing.logged import LoggedRun
+from experiments.reporting.comparing.records import read_runs, with_store_settings
+from experiments.reporting.comparing.render import FORMATS, Comparison, render
+from experiments.reporting.comparing.wandb_runs import is_wandb, read_wandb
+from experiments.reporting.comparing.where import known_keys, matching, parse, resolve
+from experiments.setup.cli import main
 
 TEXTS = ("root", "where", "group_by", "metric", "baseline", "sort", "plot")  # whatever is in them, they are texts to Hydra
 UNEXPLAINED = {"failed": "no error on record", "interrupted": "no error on record", "dead": "its process is gone"}

@@ -8,12 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 from PIL import Image
 
-from experiments.build import build_device
-from experiments.cli import main
-from experiments.runs import require_folder_can_be_written, start_run
-from rapid_inr.decode import decode_each
-from rapid_inr.figures import contact_sheet, save_png
-from rapid_inr.progress import progress_bar
+from experiments.setup.build import build_device
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_folder_can_be_written, start_run
+from rapid_inr.plots.figures import contact_sheet, save_png
+from rapid_inr.runlog.progress import progress_bar
+from rapid_inr.store.decode import decode_each
 from rapid_inr.store.format import read_store
 
 SHEET_IMAGES = 48

@@ -6,19 +6,19 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from experiments.arms import inr_arm, resident_arm
-from experiments.baseline import hold_against
-from experiments.cli import main
-from experiments.encoding import encode_dataset, open_folder, plan_encode
-from experiments.held_out import load_held_out, require_match
-from experiments.runs import start_run
-from experiments.training import draw_curves, prepare_training, train_arm, warn_skipped
-from rapid_inr.tracking import Run
-from rapid_inr.train import summary
+from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
+from experiments.setup.cli import main
+from experiments.setup.run_folder import start_run
+from experiments.training.baseline import hold_against
+from experiments.training.input_pipelines import inr_arm, resident_arm
+from experiments.training.session import draw_curves, prepare_training, train_arm, warn_skipped
+from experiments.training.test_set import load_test_set, require_match
+from rapid_inr.runlog.run import Run
+from rapid_inr.training.loop import summary
 
 
 def run_demo(cfg: DictConfig) -> None:
-    plan, test = plan_encode(cfg, split="train"), load_held_out(cfg)
+    plan, test = plan_encode(cfg, split="train"), load_test_set(cfg)
     require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
     resident = resident_arm(cfg)  # before encoding, which is wasted on images that cannot be trained from
     with start_run(cfg, "demo") as run:

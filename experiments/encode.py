@@ -8,13 +8,21 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.cli import main
-from experiments.encoding import EncodePlan, encode_dataset, make_shards, metrics_of, open_folder, plan_encode, warn_beforehand
-from experiments.jobs import Job, build_job, waiting
-from experiments.outputs import say_store
-from experiments.runs import require_file_can_be_written, start_run
+from experiments.encoding.artifacts import say_store
+from experiments.encoding.encode_job import (
+    EncodePlan,
+    encode_dataset,
+    make_shards,
+    metrics_of,
+    open_folder,
+    plan_encode,
+    warn_beforehand,
+)
+from experiments.encoding.jobs import Job, build_job, waiting
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_file_can_be_written, start_run
 from rapid_inr.store.merge import survey
-from rapid_inr.store.parts import PartFolder
+from rapid_inr.store.shards import ShardFolder
 
 
 def run_encode(cfg: DictConfig) -> None:
@@ -37,7 +45,7 @@ def run_encode(cfg: DictConfig) -> None:
             raise
 
 
-def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[], None]) -> PartFolder:
+def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[], None]) -> ShardFolder:
     """Open the folder of the shards, of a torchrun's processes the first alone: it may remove files from it."""
     options = {"out": Path(cfg.out), "shard_images": cfg.shard_images}
     if not job.speaks:
@@ -49,14 +57,14 @@ def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[],
         wait()  # where it was refused too, so that the others end with the same line
 
 
-def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job, wait: Callable[[], None]) -> None:
+def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job, wait: Callable[[], None]) -> None:
     out = Path(cfg.out)
     with start_run(cfg, "encode") as run:
-        encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_parts=cfg.keep_parts)
+        encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_shards=cfg.keep_shards)
     say_store(out, run)
 
 
-def encode_share(cfg: DictConfig, plan: EncodePlan, folder: PartFolder, job: Job) -> None:
+def encode_share(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job) -> None:
     own = job.shards(folder.plan.n_shards)
     with start_run(cfg, "encode") as run:
         warn_beforehand(cfg, plan, run)

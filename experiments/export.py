@@ -11,16 +11,16 @@ from typing import Any
 from omegaconf import DictConfig
 from PIL import Image
 
-from experiments.build import build_device, build_source
-from experiments.cli import main
-from experiments.decoded import as_decoded, likeness
-from experiments.provenance import dataset_facts, require_made_from, rows_of
-from experiments.runs import require_folder_can_be_written, start_run
-from rapid_inr.codecs import decode_file
+from experiments.encoding.decoded import as_decoded, likeness
+from experiments.setup.build import build_device, build_source
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_folder_can_be_written, start_run
+from experiments.training.provenance import dataset_facts, require_made_from, rows_of
 from rapid_inr.data import ImageSource
+from rapid_inr.data.codecs import decode_file
 from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
-from rapid_inr.metrics import bpp, rgb_pct
-from rapid_inr.progress import progress_bar
+from rapid_inr.evaluation.metrics import bpp, rgb_pct
+from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore
 

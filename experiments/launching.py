@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.planning import Sweep
 from experiments.point_job import run_point
 from experiments.points import Point, levels, quoted
-from rapid_inr.tracking import write_json
+from rapid_inr.runlog.run import write_json
 
 DONE_OR_UNDER_WAY = ("finished", "running")  # the one by a sweep before, the other by one that still runs
 CUT_SHORT = ("missing", "dead", "running", "running?")  # of what was launched; of one elsewhere it takes a while to say dead

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.cli import main
-from experiments.encoding import merge_shards, parts_beside
-from experiments.outputs import say_store
-from experiments.runs import require_file_can_be_written, start_run
-from rapid_inr.store.parts import open_parts
+from experiments.encoding.artifacts import say_store
+from experiments.encoding.encode_job import merge_shards, shards_beside
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_file_can_be_written, start_run
+from rapid_inr.store.shards import open_shards
 
 
 def run_merge(cfg: DictConfig) -> None:
     out = Path(cfg.out)
-    folder = open_parts(parts_beside(out))
+    folder = open_shards(shards_beside(out))
     require_file_can_be_written(out, overwrite=cfg.overwrite)
     folder.require_complete()
     with start_run(cfg, "merge") as run:
-        merge_shards(folder, run, out=out, keep_parts=cfg.keep_parts)
+        merge_shards(folder, run, out=out, keep_shards=cfg.keep_shards)
     say_store(out, run)
 
 

@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.cli import CONFIGS, compose_command
 from experiments.points import Point, expand, matching, quoted
+from experiments.reporting.comparing.records import status_of
+from experiments.reporting.records import read_record
 from experiments.search_folder import read_choices
 from experiments.search_space import Search, read_search
-from rapid_inr.compare.records import status_of
-from rapid_inr.tables import read_record
+from experiments.setup.cli import CONFIGS, compose_command
 
 HOW_IT_RUNS = ("overwrite", "track", "run_dir")  # keys of a configuration that change no result
 

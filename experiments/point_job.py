@@ -13,12 +13,12 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.cli import compose_command
-from experiments.errors import USE_ERRORS
 from experiments.planning import plan_sweep
-from experiments.runs import start_run
-from rapid_inr.tables import read_record
-from rapid_inr.tracking import write_json
+from experiments.reporting.records import read_record
+from experiments.setup.cli import compose_command
+from experiments.setup.errors import USE_ERRORS
+from experiments.setup.run_folder import start_run
+from rapid_inr.runlog.run import write_json
 
 
 def run_point(cfg: DictConfig) -> None:

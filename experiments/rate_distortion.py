@@ -9,14 +9,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.cli import main
-from experiments.curves import measured_curves, published_curves
-from experiments.runs import require_folder_can_be_written
-from rapid_inr.curves import Curve, psnr_at
-from rapid_inr.figures import rate_distortion_figure
+from experiments.reporting.curves import measured_curves, published_curves
+from experiments.reporting.records import ABSENT
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_folder_can_be_written
+from rapid_inr.evaluation.metrics import RAW_BPP
+from rapid_inr.evaluation.rate_distortion import Curve, psnr_at
 from rapid_inr.files import atomic
-from rapid_inr.metrics import RAW_BPP
-from rapid_inr.tables import ABSENT
+from rapid_inr.plots.figures import rate_distortion_figure
 
 DENSE = "INR 8 bit"  # what pruned INRs and those of fewer bits are held against
 KINDS = ("inr", "coin", "classical")

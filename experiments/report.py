@@ -6,11 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.claims import read_paper
-from experiments.cli import main
-from experiments.measured import experiments_below
 from experiments.planning import experiment_names
-from experiments.report_sections import (
+from experiments.reporting.claims import read_paper
+from experiments.reporting.measured import experiments_below
+from experiments.reporting.records import finished_records
+from experiments.reporting.report_sections import (
     claims_section,
     experiment_section,
     machines_section,
@@ -20,11 +20,11 @@ from experiments.report_sections import (
     searches_section,
     whole_page,
 )
-from experiments.runs import require_file_can_be_written
+from experiments.reporting.table_files import made_tables
 from experiments.search_tables import searches_below
-from experiments.table_files import made_tables
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_file_can_be_written
 from rapid_inr.files import atomic
-from rapid_inr.tables import finished_records
 
 
 def run_report(cfg: DictConfig) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments.points import Point
+from experiments.reporting.comparing.records import status_of
+from experiments.reporting.records import read_record
 from experiments.search_space import Choices, Search
 from experiments.trials import Trial
-from rapid_inr.compare.records import status_of
-from rapid_inr.liveness import Heartbeat, lives, this_process
-from rapid_inr.tables import read_record
-from rapid_inr.tracking import write_json
+from rapid_inr.runlog.liveness import Heartbeat, lives, this_process
+from rapid_inr.runlog.run import write_json
 
 FILE = "search.json"
 HOLDER = "searching.json"  # there while a process searches

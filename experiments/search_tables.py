@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.columns import machine
+from experiments.reporting.columns import machine
+from experiments.reporting.grids import Grid, as_markdown
+from experiments.reporting.records import read_record
 from experiments.search_folder import FILE, read_choices, read_trials
 from experiments.search_space import Search, read_search
 from experiments.trials import Trial, best, keeps_limits, ranked, trials_grid
-from rapid_inr.figures_search import Dot, search_figure
-from rapid_inr.grids import Grid, as_markdown
-from rapid_inr.tables import read_record
-from rapid_inr.units import unit_of
+from rapid_inr.evaluation.units import unit_of
+from rapid_inr.plots.search import Dot, search_figure
 
 SHOWN = 10  # trials in a table
 

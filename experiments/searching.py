@@ -12,18 +12,18 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments.cli import compose_command
-from experiments.errors import PointsNotFinished
 from experiments.launching import open_launcher, run_levels
 from experiments.planning import search_of, sweep_of
 from experiments.points import Point
 from experiments.proposals import propose
+from experiments.reporting.comparing.render import as_aligned
 from experiments.search_folder import forget, held, read_choices, read_trials, write_choices
 from experiments.search_space import Choices, Search
 from experiments.search_tables import draw_search
+from experiments.setup.cli import compose_command
+from experiments.setup.errors import PointsNotFinished
 from experiments.trials import Trial, best, ranked, trials_grid, trials_rows
-from rapid_inr.compare.render import as_aligned
-from rapid_inr.tracking import write_csv
+from rapid_inr.runlog.run import write_csv
 
 SHOWN = 10  # trials that are printed in the end
 HOPELESS = 3  # trials without any result after which there are no more

@@ -9,19 +9,19 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from experiments.arms import Arm, require_inputs
-from experiments.baseline import hold_against, read_baseline
-from experiments.build import build_autocast, build_device, build_optimize, build_source, build_unet_config
-from experiments.cli import main
-from experiments.held_out import HeldOut, load_held_out, require_match
-from experiments.runs import start_run
-from experiments.training import clean_pipeline, decoded_pipeline, draw_curves, open_arm_or_say, warn_skipped
-from rapid_inr.mask_sheet import mask_sheet
+from experiments.setup.build import build_autocast, build_device, build_optimizer, build_source, build_unet_config
+from experiments.setup.cli import main
+from experiments.setup.run_folder import start_run
+from experiments.training.baseline import hold_against, read_baseline
+from experiments.training.input_pipelines import Arm, require_inputs
+from experiments.training.session import clean_pipeline, decoded_pipeline, draw_curves, open_arm_or_say, warn_skipped
+from experiments.training.test_set import TestSet, load_test_set, require_match
+from rapid_inr.models.unet import build_unet, require_halvable
 from rapid_inr.pipelines.pipeline import BatchPipeline
-from rapid_inr.progress import progress_bar
-from rapid_inr.segmentation import SegmentReport, require_segmentable, summary, train_segmentation
-from rapid_inr.tracking import Run
-from rapid_inr.unet import build_unet, require_halvable
+from rapid_inr.plots.masks import mask_sheet
+from rapid_inr.runlog.progress import progress_bar
+from rapid_inr.runlog.run import Run
+from rapid_inr.training.segmentation import SegmentReport, require_segmentable, summary, train_segmentation
 
 MIOU = ("miou_pct", "mean IoU on clean test images (%)")
 SHEET_IMAGES = 12
@@ -45,12 +45,12 @@ def run_segment(cfg: DictConfig) -> None:
         raise ValueError("pipeline=dali_published moves a batch by one draw, and masks by their own; expected another pipeline")
     baseline_pct = read_baseline(cfg, verb="segment", metric="miou_pct")
     masks, test_masks = load_masks(cfg, split="train"), load_masks(cfg, split="test")
-    test, arm = load_held_out(cfg), open_arm_or_say(cfg, "segment")
+    test, arm = load_test_set(cfg), open_arm_or_say(cfg, "segment")
     require_match(test, class_names=arm.class_names, image_size=arm.image_size)
     clean, decoded = clean_pipeline(cfg, arm, test), decoded_pipeline(cfg, arm)
     tests = {"clean": with_masks(clean, test_masks), "decoded": None if decoded is None else with_masks(decoded, test_masks)}
     train, n_classes = with_masks(arm.pipeline, masks), len(arm.class_names) + 1
-    require_segmentable(train, build_optimize(cfg), n_classes=n_classes)
+    require_segmentable(train, build_optimizer(cfg), n_classes=n_classes)
     require_halvable(build_unet_config(cfg), arm.image_size)
     model = build_unet(build_unet_config(cfg), n_classes=n_classes, seed=cfg.seed)
     with start_run(cfg, "segment") as run:
@@ -68,7 +68,7 @@ def train_in(
     run: Run, cfg: DictConfig, model: nn.Module, train: BatchPipeline, tests: dict[str, BatchPipeline | None], *, n_classes: int
 ) -> list[SegmentReport]:
     """Train as configured; each epoch goes to the run."""
-    config = build_optimize(cfg)
+    config = build_optimizer(cfg)
     with progress_bar("segment", config.epochs, unit="epochs") as bar:
 
         def on_epoch(report: SegmentReport) -> None:
@@ -83,7 +83,7 @@ def train_in(
 
 
 @torch.no_grad()
-def write_masks(run: Run, cfg: DictConfig, model: nn.Module, test: HeldOut, clean: BatchPipeline) -> None:
+def write_masks(run: Run, cfg: DictConfig, model: nn.Module, test: TestSet, clean: BatchPipeline) -> None:
     """Draw what the network, in evaluation mode, makes of the first clean test images."""
     images = next(iter(clean.epoch(0))).images[:SHEET_IMAGES]
     with torch.autocast(images.device.type, torch.bfloat16, enabled=build_autocast(cfg)):

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from experiments.build import build_codec, build_device, build_source
-from experiments.cli import main
-from experiments.curves import CODECS
-from experiments.decoded import as_decoded, likeness
-from experiments.provenance import require_made_from
-from experiments.runs import start_run
-from rapid_inr.codecs import CodecConfig, measure_curve, require_available
-from rapid_inr.curves import Curve, CurvePoint
+from experiments.encoding.decoded import as_decoded, likeness
+from experiments.reporting.curves import CODECS
+from experiments.setup.build import build_codec, build_device, build_source
+from experiments.setup.cli import main
+from experiments.setup.run_folder import start_run
+from experiments.training.provenance import require_made_from
+from rapid_inr.data.codecs import CodecConfig, measure_curve, require_available
 from rapid_inr.data.source import ImageSource, keep
-from rapid_inr.figures import contact_sheet, rate_distortion_figure
-from rapid_inr.metrics import bpp, rgb_pct
+from rapid_inr.evaluation.metrics import bpp, rgb_pct
+from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint
+from rapid_inr.plots.figures import contact_sheet, rate_distortion_figure
+from rapid_inr.runlog.run import write_csv
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
-from rapid_inr.tracking import write_csv
 
 WIDTH = 200  # pixels that a picture has at least, and its caption under it
 

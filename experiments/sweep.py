@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from experiments.cli import compose_command, main
-from experiments.errors import PointsNotFinished
 from experiments.launching import open_launcher, run_levels
 from experiments.planning import plan_sweep
 from experiments.points import levels
 from experiments.searching import run_search
+from experiments.setup.cli import compose_command, main
+from experiments.setup.errors import PointsNotFinished
 
 
 def run_experiment(cfg: DictConfig) -> None:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.cli import main
-from experiments.columns import TABLES, Record
-from experiments.measured import experiments_below
 from experiments.planning import experiment_names, search_names
-from experiments.runs import require_folder_can_be_written
+from experiments.reporting.columns import TABLES, Record
+from experiments.reporting.grids import as_markdown
+from experiments.reporting.measured import experiments_below
+from experiments.reporting.records import markdown_table, read_records, replace_block
+from experiments.reporting.table_files import made_tables, markdown_of, write_tables
+from experiments.reporting.table_grids import short_claims_grid
 from experiments.search_tables import markdown_of_search
-from experiments.table_files import made_tables, markdown_of, write_tables
-from experiments.table_grids import short_claims_grid
+from experiments.setup.cli import main
+from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.files import atomic
-from rapid_inr.grids import as_markdown
-from rapid_inr.tables import markdown_table, read_records, replace_block
 
 BLOCK = re.compile(r"<!-- (results|experiment|claims|search):([\w-]+) -->")
 

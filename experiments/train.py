@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from experiments.arms import require_inputs
-from experiments.baseline import hold_against, read_baseline
-from experiments.cli import main
-from experiments.held_out import load_held_out, require_match
-from experiments.joining import joined
-from experiments.runs import start_run
-from experiments.training import decoded_pipeline, draw_curves, open_arm_or_say, prepare_training, train_arm, warn_skipped
-from rapid_inr.train import summary
+from experiments.setup.cli import main
+from experiments.setup.distributed import init_distributed
+from experiments.setup.run_folder import start_run
+from experiments.training.baseline import hold_against, read_baseline
+from experiments.training.input_pipelines import require_inputs
+from experiments.training.session import decoded_pipeline, draw_curves, open_arm_or_say, prepare_training, train_arm, warn_skipped
+from experiments.training.test_set import load_test_set, require_match
+from rapid_inr.training.loop import summary
 
 
 def run_train(cfg: DictConfig) -> None:
     require_inputs(cfg)
-    with joined(cfg):
+    with init_distributed(cfg):
         train_together(cfg)
 
 
 def train_together(cfg: DictConfig) -> None:
     baseline_pct = read_baseline(cfg, verb="train", metric="top1_pct")
-    test = load_held_out(cfg)
+    test = load_test_set(cfg)
     arm = open_arm_or_say(cfg, "train")
     require_match(test, class_names=arm.class_names, image_size=arm.image_size)
     training = prepare_training(cfg, arm, test, decoded=decoded_pipeline(cfg, arm), resume=cfg.resume)

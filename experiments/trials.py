@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from experiments.reporting.grids import ABSENT, Grid, Head
+from experiments.reporting.table_specs import digits_of
 from experiments.search_space import Choices, Range, Search
-from experiments.table_specs import digits_of
-from rapid_inr.grids import ABSENT, Grid, Head
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from rapid_inr.coords import pixel_coords
+from rapid_inr.inr.coords import pixel_coords
 
 
 def smooth_images(n: int, height: int, width: int, *, seed: int = 0) -> Tensor:

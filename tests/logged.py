@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from rapid_inr.compare.logged import LoggedRun, logged_run
+from experiments.reporting.comparing.logged import LoggedRun, logged_run
 
 
 def made(run: str = "a", *, verb: str = "train", status: str = "finished", code: str | None = "c0de", **more) -> LoggedRun:

@@ -11,57 +11,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kernels", "rapid_inr", "experiments")
 
-# A module may import units of a lower rank, and its own unit. The longest name that fits is a module's unit.
+# A package may import packages of a lower rank, and its own modules. The longest name that fits is a module's package.
 RANKS = {
     "kernels": 0,
-    "rapid_inr": 0,  # the package itself, which is empty
-    "rapid_inr.files": 0,  # how anything is written
+    "rapid_inr.files": 0,
     "rapid_inr.memory": 0,
-    "rapid_inr.metrics": 1,
-    "rapid_inr.coords": 0,
-    "rapid_inr.curves": 1,
-    "rapid_inr.geometry": 1,
-    "rapid_inr.siren": 1,
-    "rapid_inr.alarms": 1,
-    "rapid_inr.backbone": 1,
-    "rapid_inr.unet": 1,
-    "rapid_inr.augment": 1,
-    "rapid_inr.units": 0,
-    "rapid_inr.liveness": 0,
-    "rapid_inr.wandb_mirror": 1,
-    "rapid_inr.tracking": 2,
-    "rapid_inr.timing": 1,
-    "rapid_inr.checkpoint": 1,
-    "rapid_inr.recipe": 1,
-    "rapid_inr.learner": 2,
-    "rapid_inr.warp": 2,
-    "rapid_inr.recolour": 2,
-    "rapid_inr.progress": 1,
-    "rapid_inr.data": 2,
-    "rapid_inr.compress": 2,
-    "rapid_inr.grids": 1,
-    "rapid_inr.html_report": 2,
-    "rapid_inr.summaries": 1,
-    "rapid_inr.tables": 2,
-    "rapid_inr.figures": 2,
-    "rapid_inr.mask_sheet": 3,
-    "rapid_inr.figures_tables": 3,
-    "rapid_inr.capacity": 3,
-    "rapid_inr.figures_overlay": 3,
-    "rapid_inr.figures_search": 3,
-    "rapid_inr.compare": 4,
-    "rapid_inr.codecs": 3,
-    "rapid_inr.store": 3,
-    "rapid_inr.fit": 3,
-    "rapid_inr.refine": 4,
-    "rapid_inr.decode": 4,
-    "rapid_inr.calibrate": 5,
-    "rapid_inr.shards": 5,
-    "rapid_inr.encode": 6,
-    "rapid_inr.pipelines": 5,
-    "rapid_inr.steps": 6,
-    "rapid_inr.train": 7,
-    "rapid_inr.segmentation": 8,
+    "rapid_inr.evaluation": 1,
+    "rapid_inr.inr": 3,
+    "rapid_inr.models": 3,
+    "rapid_inr.runlog": 2,
+    "rapid_inr.data": 3,
+    "rapid_inr.augment": 4,
+    "rapid_inr.plots": 3,
+    "rapid_inr.compress": 4,
+    "rapid_inr.store": 5,
+    "experiments.reporting.comparing": 5,
+    "rapid_inr.encoding": 6,
+    "rapid_inr.pipelines": 6,
+    "rapid_inr.training": 7,
+    "rapid_inr": 8,  # the package itself: the public API
     "experiments": 9,
 }
 
@@ -70,13 +38,22 @@ DOORS = {
     "triton": ("kernels/",),
     "hydra": ("experiments/",),
     "omegaconf": ("experiments/",),
-    "wandb": ("rapid_inr/wandb_mirror.py", "rapid_inr/compare/wandb_runs.py"),  # the one writes, the other reads
-    "matplotlib": ("rapid_inr/figures.py", "rapid_inr/figures_tables.py", "rapid_inr/figures_overlay.py"),
+    "wandb": (
+        "rapid_inr/runlog/wandb_mirror.py",
+        "experiments/reporting/comparing/wandb_runs.py",
+    ),  # the one writes, the other reads
+    "matplotlib": ("rapid_inr/plots/figures.py", "rapid_inr/plots/tables.py", "rapid_inr/plots/overlay.py"),
     "optuna": ("experiments/proposals.py",),
-    "rich.progress": ("rapid_inr/progress.py", "rapid_inr/data/download.py"),  # one counts work, the other bytes on the way
-    "scipy": ("rapid_inr/data/flowers.py", "rapid_inr/compare/baseline.py"),  # the one reads a file, the other tests means
+    "rich.progress": (
+        "rapid_inr/runlog/progress.py",
+        "rapid_inr/data/download.py",
+    ),  # one counts work, the other bytes on the way
+    "scipy": (
+        "rapid_inr/data/flowers.py",
+        "experiments/reporting/comparing/baseline.py",
+    ),  # the one reads a file, the other tests means
     "nvidia.dali": ("rapid_inr/pipelines/dali.py",),
-    "torchvision": ("rapid_inr/pipelines/nvjpeg.py", "experiments/decode_rivals.py"),  # the one trains, the other is timed
+    "torchvision": ("rapid_inr/pipelines/nvjpeg.py", "experiments/benchmarks/rivals.py"),  # the one trains, the other is timed
 }
 
 
@@ -145,12 +122,12 @@ def test_a_library_is_imported_behind_its_own_door(path):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("rapid_inr.metrics", "from rapid_inr.data import source"),
+        ("rapid_inr.evaluation.metrics", "from rapid_inr.data import source"),
         ("rapid_inr.data.cifar", "import rapid_inr.store.format"),
         ("rapid_inr.store.packed", "from rapid_inr import fit"),
-        ("rapid_inr.fit", "def later():\n    from rapid_inr.train import train"),
-        ("kernels.spec", "import rapid_inr.metrics as m"),
-        ("rapid_inr.train", "from experiments.build import plain"),
+        ("rapid_inr.inr.fit", "def later():\n    from rapid_inr.training.loop import train"),
+        ("kernels.spec", "import rapid_inr.evaluation.metrics as m"),
+        ("rapid_inr.training.loop", "from experiments.setup.build import plain"),
     ],
 )
 def test_an_import_that_points_upwards_would_be_found(module, text):
@@ -161,15 +138,17 @@ def test_imports_of_the_same_unit_and_downwards_are_allowed():
     assert not upward_imports(
         "rapid_inr.data.cifar", "import torch\nfrom rapid_inr.data.source import limit\nimport kernels.checks"
     )
-    assert not upward_imports("experiments.train", "from rapid_inr.train import train\nfrom experiments.cli import main")
+    assert not upward_imports(
+        "experiments.train", "from rapid_inr.training.loop import train\nfrom experiments.setup.cli import main"
+    )
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("rapid_inr/decode.py", "import triton.language as tl"),
-        ("rapid_inr/fit.py", "from omegaconf import DictConfig"),
-        ("rapid_inr/train.py", "def log():\n    import wandb"),
+        ("rapid_inr/store/decode.py", "import triton.language as tl"),
+        ("rapid_inr/inr/fit.py", "from omegaconf import DictConfig"),
+        ("rapid_inr/training/loop.py", "def log():\n    import wandb"),
         ("experiments/tables.py", "from matplotlib import pyplot"),
         ("experiments/encode.py", "from rich.progress import track"),
         ("experiments/encode.py", "from rich import progress"),

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from rapid_inr.backbone import BackboneConfig, build_backbone
-from rapid_inr.learner import EpochReport
+from rapid_inr.models.resnet import BackboneConfig, build_backbone
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.pipelines.on_device import resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
-from rapid_inr.recipe import OptimizeConfig
-from rapid_inr.train import Judges, train
+from rapid_inr.training.loop import EvalSets, train
+from rapid_inr.training.schedule import OptimizerConfig
+from rapid_inr.training.state import EpochReport
 
 
 def stripes(n_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,9 +38,9 @@ def small_model(seed: int = 0) -> nn.Module:
     return build_backbone(BackboneConfig(width=4), n_classes=3, image_size=(8, 8), seed=seed)
 
 
-def train_small(model: nn.Module, config: OptimizeConfig, *, feed=None, autocast: bool = False, **options) -> list[EpochReport]:
-    judges = options.pop("judges", None) or Judges(clean())
-    return train(model, pipeline() if feed is None else feed, judges, config, device="cpu", autocast=autocast, **options)
+def train_small(model: nn.Module, config: OptimizerConfig, *, feed=None, autocast: bool = False, **options) -> list[EpochReport]:
+    eval_sets = options.pop("eval_sets", None) or EvalSets(clean())
+    return train(model, pipeline() if feed is None else feed, eval_sets, config, device="cpu", autocast=autocast, **options)
 
 
 @dataclass

@@ -1,11 +1,11 @@
-"""Pack integers into bytes, least significant bit first, a row padded to whole bytes; kernels/unpack.py has the way back."""
+"""Pack integers into bytes, least significant bit first, a row padded to whole bytes; kernels/unpack/torch.py has the way back."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from kernels.unpack import check_bits
+from kernels.unpack.torch import check_bits
 
 
 def pack_bits(values: Tensor, bits: int) -> Tensor:

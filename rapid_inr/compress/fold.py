@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec
-from rapid_inr.siren import layer_views
+from rapid_inr.inr.siren import layer_views
 
 
 def fold_biases(rows: Tensor, spec: SirenSpec) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kernels.spec import OUT_FEATURES, SirenSpec, n_ends, weight_sections
 from rapid_inr.compress.quantize import MAX_END, QuantizeConfig, Quantized, dequantize, quantize, split_rows
-from rapid_inr.coords import pixel_coords
+from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.memory import gpu_budget_bytes
 
 MAX_WEIGHTS = 2500  # of a network: its Hessian then takes 25 MB, and 0.4 s at 32 px on one core

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kernels.spec import SirenSpec
-from kernels.unpack import unpack_ends
+from kernels.unpack.torch import unpack_ends
 from rapid_inr.compress.quantize import (
     QuantizeConfig,
     choose_scales,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.rows import packed_bytes
 from rapid_inr.compress.budget import allocate
-from rapid_inr.metrics import MAX_PSNR_DB
+from rapid_inr.evaluation.metrics import MAX_PSNR_DB
 
 RULES = ("none", "fixed", "max_drop", "floor", "budget", "ceiling_first")
 MASKS = ("own", "shared")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.rows import CODE_DTYPES, PackedRows
 from kernels.spec import Section, SirenSpec, end_sections, weight_sections
-from kernels.unpack import unpack_ends
+from kernels.unpack.torch import unpack_ends
 
 END_DTYPES = {8: torch.int8, 16: torch.float16, 32: torch.float32}
 GRANULARITIES = ("column", "tensor", "dataset")

@@ -25,8 +25,8 @@ def image_folder(root: str | Path, split: str, *, download: bool = False) -> Ima
     """
     require_split(split)
     root = Path(root)
-    held_out = root / "val" if (root / "val").is_dir() else root / "test"
-    folders = {"train": root / "train", "test": held_out}
+    validation = root / "val" if (root / "val").is_dir() else root / "test"
+    folders = {"train": root / "train", "test": validation}
     for key, folder in folders.items():
         if split in (key, "all") and not folder.is_dir():
             looked = f"{root / 'val'} and {root / 'test'}" if key == "test" else str(folder)
@@ -35,7 +35,7 @@ def image_folder(root: str | Path, split: str, *, download: bool = False) -> Ima
     classes = {key: [path.name for path in class_folders(folder)] for key, folder in folders.items() if folder.is_dir()}
     if len(classes) == 2 and classes["train"] != classes["test"]:
         train, test = (set(classes[key]) for key in ("train", "test"))
-        difference = f"only in train: {_some(train - test)}; only in {held_out.name}: {_some(test - train)}"
+        difference = f"only in train: {_some(train - test)}; only in {validation.name}: {_some(test - train)}"
         raise ValueError(f"{root}: classes differ; {difference}")
     files = {key: _labelled(folders[key], names) for key, names in classes.items()}
     class_names = tuple(next(iter(classes.values())))

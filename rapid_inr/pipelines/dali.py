@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rapid_inr.augment.warp import Geometry
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files, wrong_size
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
-from rapid_inr.warp import Geometry
 
 RECIPES = ("tuned", "published")
 Moves = tuple[np.ndarray, np.ndarray]  # of all images, on the host: boxes int32 [N, 4], flips int32 [N]

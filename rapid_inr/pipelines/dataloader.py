@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.source import CorruptImage
-from rapid_inr.liveness import lives, this_process
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
 from rapid_inr.pipelines.on_device import require_images
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
-from rapid_inr.warp import Geometry
+from rapid_inr.runlog.liveness import lives, this_process
 
 WATCH_S = 2.0  # between two looks at whether a worker is still needed
 

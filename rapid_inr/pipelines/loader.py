@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_inr.augment import AugmentConfig
+from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.pipelines.on_device import inr_pipeline
 from rapid_inr.store.format import read_store

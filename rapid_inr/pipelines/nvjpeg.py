@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines.batches import PipelineUnavailable
 from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb, readable_files
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
-from rapid_inr.warp import Geometry
 
 
 def require_nvjpeg(device: torch.device) -> None:

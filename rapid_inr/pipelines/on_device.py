@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from rapid_inr.decode import decode, one_size, samples_a_pixel, stored_size
+from rapid_inr.augment.warp import Geometry
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.pipelines.sharded import Fetched, ShardedStore
+from rapid_inr.store.decode import decode, one_size, samples_a_pixel, stored_size
 from rapid_inr.store.packed import PackedStore
-from rapid_inr.warp import Geometry
 
 
 def require_images(images: Tensor, labels: Tensor) -> None:

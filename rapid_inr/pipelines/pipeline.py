@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_inr.augment import AugmentConfig, Draws, draw
-from rapid_inr.pipelines.ahead import ahead
+from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
+from rapid_inr.augment.policy import AugmentConfig, Draws, draw
+from rapid_inr.augment.warp import Geometry
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
-from rapid_inr.recolour import cut_out, jitter_colours, mix_neighbours
-from rapid_inr.warp import Geometry
+from rapid_inr.pipelines.prefetch import ahead
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kernels.rows import packed_bytes
-from kernels.unpack import unpack_bits
+from kernels.unpack.torch import unpack_bits
 from rapid_inr.compress.bits import pack_bits
 
 PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from kernels.rows import packed_bytes
-from kernels.unpack import gather_codes
+from kernels.unpack.torch import gather_codes
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 from rapid_inr.store.format import write_blocks
 from rapid_inr.store.packed import PackedStore, StoreHeader
-from rapid_inr.store.parts import Part
 from rapid_inr.store.plan import StorePlan
+from rapid_inr.store.shards import Shard
 from rapid_inr.store.tensor_file import Blocks
 
 REPACK_ROWS = 128  # unpacked at once: every code takes several integers meanwhile
@@ -72,7 +72,7 @@ class Merged:
         write_blocks(path, self.header, len(self.survey.ids), self.tensors)
 
 
-def merge(plan: StorePlan, parts: Iterable[Part]) -> Merged:
+def merge(plan: StorePlan, parts: Iterable[Shard]) -> Merged:
     """Merge parts, in the smallest layout of the whole: a mask an image, or all codes with the pruned ones as zeros.
 
     Args:
@@ -99,7 +99,7 @@ def merge(plan: StorePlan, parts: Iterable[Part]) -> Merged:
     return Merged(header, tensors, found)
 
 
-def survey(plan: StorePlan, parts: Iterable[Part]) -> Survey:
+def survey(plan: StorePlan, parts: Iterable[Shard]) -> Survey:
     """Walk through parts once, in the order of the images.
 
     Raises:
@@ -132,13 +132,13 @@ def survey(plan: StorePlan, parts: Iterable[Part]) -> Survey:
     )  # fmt: skip
 
 
-def _shared_names(plan: StorePlan, part: Part) -> list[str]:
+def _shared_names(plan: StorePlan, part: Shard) -> list[str]:
     """Return the tensors that have a single row for all images."""
     shared = {"scales": plan.quantize.granularity == "dataset", "masks": part.rows["codes"].ndim == 2}
     return [name for name in part.rows if shared.get(name, False)]
 
 
-def _row_tensors(plan: StorePlan, parts: Iterable[Part], found: Survey) -> dict[str, Blocks]:
+def _row_tensors(plan: StorePlan, parts: Iterable[Shard], found: Survey) -> dict[str, Blocks]:
     """Return the tensors that come from the rows of the parts, in the layout that takes the fewest bytes."""
     n = len(found.ids)
     dense_bytes = n * packed_bytes(plan.spec.n_hidden_weights, plan.quantize.bits)
@@ -156,7 +156,7 @@ def _row_tensors(plan: StorePlan, parts: Iterable[Part], found: Survey) -> dict[
     return tensors
 
 
-def _pieces(name: str, parts: Iterable[Part], arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Iterator[Tensor]:
+def _pieces(name: str, parts: Iterable[Shard], arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Iterator[Tensor]:
     return (arrange(part.rows)[name] for part in parts if len(part) > 0)
 
 

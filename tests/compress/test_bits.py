@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.rows import packed_bytes
-from kernels.unpack import unpack_bits
+from kernels.unpack.torch import unpack_bits
 from rapid_inr.compress.bits import pack_bits
 
 

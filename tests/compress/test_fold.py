@@ -6,8 +6,8 @@ import torch
 from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
 from rapid_inr.compress.quantize import split_rows
-from rapid_inr.coords import pixel_coords
-from rapid_inr.siren import initial_weights, layer_views, siren
+from rapid_inr.inr.coords import pixel_coords
+from rapid_inr.inr.siren import initial_weights, layer_views, siren
 
 
 def rows_of(spec, *, spread):

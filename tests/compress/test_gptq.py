@@ -16,9 +16,9 @@ from rapid_inr.compress.quantize import (
     quantize,
     split_rows,
 )
-from rapid_inr.coords import pixel_coords
-from rapid_inr.fit import FitConfig, fit, measure_psnr
-from rapid_inr.siren import initial_weights, siren
+from rapid_inr.inr.coords import pixel_coords
+from rapid_inr.inr.fit import FitConfig, fit, measure_psnr
+from rapid_inr.inr.siren import initial_weights, siren
 from tests.images import smooth_images
 
 SPEC = SirenSpec(3, 8, 10.0)

@@ -7,7 +7,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from experiments import cli
+from experiments.setup import cli
 from tests.experiments.commands import COMMANDS
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.arms import open_arm
+from experiments.training.input_pipelines import open_arm
 from rapid_inr.store.packed import StoreTooLarge
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 
@@ -31,7 +31,7 @@ def test_images_that_are_stored_poorly_are_named(warned):
 def test_a_store_that_will_not_fit_is_told_before_it_is_made(warned, command, tmp_path, monkeypatch):
     assert warned("encode", *TINY, "out=a.inr", "gpu_memory_gb=0.000001", "fit.min_psnr_db=1") == ["store_does_not_fit"]
     assert warned("encode", *TINY, "out=a.inr", "gpu_memory_gb=1", "fit.min_psnr_db=1") == []
-    monkeypatch.setattr("experiments.encoding.make_shards", lambda *a, **k: pytest.fail("fitted"))
+    monkeypatch.setattr("experiments.encoding.encode_job.make_shards", lambda *a, **k: pytest.fail("fitted"))
     with pytest.raises(pytest.fail.Exception, match="fitted"):
         command("encode", *TINY, "out=c.inr", "gpu_memory_gb=0.000001", "run_dir=c")
     assert [w["name"] for w in json.loads((tmp_path / "c" / "record.json").read_text())["warnings"]] == ["store_does_not_fit"]
@@ -77,7 +77,7 @@ def test_an_accuracy_far_under_its_baseline_is_named_and_the_loss_is_recorded(wa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("optimize.epochs=3",), "baseline raw was trained with optimize.epochs=1, this is optimize.epochs=3"),
+        (("optimizer.epochs=3",), "baseline raw was trained with optimizer.epochs=1, this is optimizer.epochs=3"),
         (("augment=none",), "baseline raw was trained with augment.crop_padding=4, this is augment.crop_padding=0"),
         (("dataset.seed=1",), "baseline raw was trained with dataset.seed=0, this is dataset.seed=1"),
         (("backbone.width=5",), "baseline raw was trained with backbone.width=4, this is backbone.width=5"),
@@ -115,13 +115,13 @@ def test_a_decode_far_from_its_roofline_is_named(warned, tmp_path, monkeypatch):
     assert set(warned(*decode, "decode.batches=[1]")) == {"decode_below_roofline"}
     metrics = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]
     assert metrics["least_of_bound_pct"] == pytest.approx(100 * metrics["rows"][0][f"of_{metrics['rows'][0]['binding']}"])
-    monkeypatch.setattr("rapid_inr.alarms.LEAST_OF_ROOFLINE", 0.0)
+    monkeypatch.setattr("rapid_inr.runlog.named_warnings.LEAST_OF_ROOFLINE", 0.0)
     assert warned(*decode) == []
 
 
 def test_a_decode_that_the_step_waits_for_is_named(warned, monkeypatch):
     speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "dataset.split=train", "arms=[resident,inr]", "fit.min_psnr_db=1")
-    pipelines = "experiments.benchmark_pipelines"
+    pipelines = "experiments.benchmarks.pipelines"
     seconds = iter((1.0, 2.0, 3.0, 2.0, 1.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0))  # loader, step, both of each arm
     monkeypatch.setattr(f"{pipelines}._epochs_s", lambda *a, **k: next(seconds))
     assert warned(*speeds) == ["decode_slower_than_step"]
@@ -134,7 +134,7 @@ def test_of_a_store_without_room_in_the_gpu_the_benchmark_says_so_and_times_the_
             raise StoreTooLarge("the store needs 9 bytes")
         return open_arm(cfg)
 
-    monkeypatch.setattr("experiments.benchmark_pipelines.open_arm", refuse)
+    monkeypatch.setattr("experiments.benchmarks.pipelines.open_arm", refuse)
     speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "dataset.split=train", "arms=[resident,inr]", "fit.min_psnr_db=1")
     assert warned(*speeds) == ["store_does_not_fit"]
 

@@ -6,10 +6,10 @@ import json
 import pytest
 import torch
 
-from experiments import benchmark_decode
-from experiments.benchmark_decode import TOLERANCE_RGB, parse_size
-from experiments.decode_rivals import as_jpeg, bmm_chain, nearest_quality
-from kernels.siren_decode_torch import decode_siren_torch
+from experiments.benchmarks import decode as benchmark_decode
+from experiments.benchmarks.decode import TOLERANCE_RGB, parse_size
+from experiments.benchmarks.rivals import as_jpeg, bmm_chain, nearest_quality
+from kernels.decode.torch import decode_siren_torch
 from kernels.spec import SirenSpec
 from tests import tolerances
 from tests.experiments.commands import SMOKE

@@ -11,7 +11,7 @@ from tests.experiments.commands import SHAPES, SMOKE
 def runs(command, tmp_path):
     fit = ("inr=2x8", "fit.steps=5", "fit.min_psnr_db=1")
     assert command("encode", *SMOKE, *SHAPES, *fit, "out=a.inr", "run_dir=encoded")[0] == 0
-    feed = ("suite=pipelines", "arms=[inr]", "dataset.split=train", "optimize.batch_size=3", "store=a.inr")
+    feed = ("suite=pipelines", "arms=[inr]", "dataset.split=train", "optimizer.batch_size=3", "store=a.inr")
     assert command("benchmark", *SMOKE, *SHAPES, *feed, "run_dir=fed")[0] == 0
     return tmp_path
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.claims import MARKS, PaperNumber, paper_grid, read_paper
+from experiments.reporting.claims import MARKS, PaperNumber, paper_grid, read_paper
 
 PAPER = read_paper()
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import cli
-from experiments.columns import TABLES
-from experiments.errors import errors_in_one_line
+from experiments.reporting.columns import TABLES
+from experiments.setup import cli
+from experiments.setup.errors import errors_in_one_line
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 
@@ -103,7 +103,7 @@ def test_demo_prints_a_table_of_both_arms(command, tmp_path):
 
 
 def test_the_demo_works_on_a_folder_of_ones_own(command, photos, tmp_path):
-    options = ("inr=2x8", f"dataset.root={photos()}", "optimize.batch_size=4", "run_dir=run")
+    options = ("inr=2x8", f"dataset.root={photos()}", "optimizer.batch_size=4", "run_dir=run")
     assert command("demo", "dataset=image_folder", *SMOKE, *options)[0] == 0
     assert record_of(tmp_path / "run")["metrics"]["images"] == 10
 
@@ -123,14 +123,16 @@ def test_test_images_of_another_size_are_found_before_any_work(command, photos, 
     shutil.rmtree(tmp_path / "small" / "val")
     (tmp_path / "large" / "val").rename(tmp_path / "small" / "val")
     for verb in ("demo", "train"):
-        code, _, err = command(verb, "dataset=image_folder", "dataset.root=small", *SMOKE, "optimize.batch_size=4", "run_dir=run")
+        code, _, err = command(
+            verb, "dataset=image_folder", "dataset.root=small", *SMOKE, "optimizer.batch_size=4", "run_dir=run"
+        )
         assert code == 2
         assert "training images are 12x12, test images 16x12; set dataset.size=S" in err
         assert not (tmp_path / "run").exists()
 
 
 def test_a_demo_of_mixed_sizes_fails_before_it_encodes(command, photos, tmp_path):
-    options = ("dataset=image_folder", f"dataset.root={photos(sizes=((12, 12), (10, 14)))}", "optimize.batch_size=4")
+    options = ("dataset=image_folder", f"dataset.root={photos(sizes=((12, 12), (10, 14)))}", "optimizer.batch_size=4")
     code, _, err = command("demo", *options, *SMOKE, "run_dir=run")
     assert (code, "dataset.size=S" in err) == (2, True)
     assert not (tmp_path / "run").exists()
@@ -146,7 +148,7 @@ def test_an_unreadable_first_image_can_be_skipped(command, photos, tmp_path):
     assert code == 0
     for number, arm in enumerate((["pipeline=inr", "store=a.inr"], ["pipeline=resident"])):
         run_dir = f"run{number}"
-        code, _, err = command("train", *options, skip, *arm, "optimize.batch_size=4", f"run_dir={run_dir}")
+        code, _, err = command("train", *options, skip, *arm, "optimizer.batch_size=4", f"run_dir={run_dir}")
         assert code == 0
         assert record_of(tmp_path / run_dir)["metrics"]["images"] == 9
     (warning,) = record_of(tmp_path / run_dir)["warnings"]
@@ -216,12 +218,12 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("info", ["store=text.inr"], "not a whole safetensors file"),
         ("decode", ["store=missing.inr", "out=b"], "no store at missing.inr"),
         ("train", ["dataset=shapes", "pipeline=inr", *SMOKE], "needs store=FILE.inr"),
-        ("train", ["dataset=shapes", *SMOKE, "optimize.batch_size=1000"], "batch_size is 1000"),
+        ("train", ["dataset=shapes", *SMOKE, "optimizer.batch_size=1000"], "batch_size is 1000"),
         ("train", ["dataset=shapes", *SMOKE, "device=cuda"], "no CUDA device"),
         ("train", ["dataset=shapes", *SMOKE, "store=text.inr"], "pipeline=resident reads no store"),
-        ("train", ["dataset=shapes", *SMOKE, "optimize.epochs=ten"], "optimize.epochs is 'ten', expected an integer"),
+        ("train", ["dataset=shapes", *SMOKE, "optimizer.epochs=ten"], "optimizer.epochs is 'ten', expected an integer"),
         ("train", ["dataset=shapes", *SMOKE, "autocast=1"], "autocast is 1, expected true or false or auto"),
-        ("train", ["dataset=shapes", *SMOKE, "+optimize.rate=1"], "optimize.rate is unknown"),
+        ("train", ["dataset=shapes", *SMOKE, "+optimizer.rate=1"], "optimizer.rate is unknown"),
         ("benchmark", ["dataset=shapes", "suite=none", *SMOKE], "suite is 'none'"),
         ("benchmark", ["dataset=shapes", *SMOKE, "repeats=2.5"], "repeats is 2.5, expected an integer"),
         ("encode", [*TINY, "out=a.inr", "dataset.limit=all"], "dataset.limit is 'all', expected an integer or null"),
@@ -282,7 +284,7 @@ def test_a_command_runs_as_a_program_and_a_bug_shows_its_traceback(tmp_path):
     assert "dataset=DATASET out=FILE.inr" in program("-m", "experiments.encode", "--help").stdout
     done = program("-m", "experiments.info", "store=missing.inr")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    bug = "from experiments.cli import main; main('info', lambda cfg: [][1])"
+    bug = "from experiments.setup.cli import main; main('info', lambda cfg: [][1])"
     assert "IndexError" in program("-c", bug).stderr
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.compare import as_texts
-from rapid_inr.liveness import this_process
+from rapid_inr.runlog.liveness import this_process
 from tests.logged import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -29,11 +29,11 @@ def study(tmp_path):
                 "seed": seed,
                 "run_dir": f"runs/{pipeline}-{seed}",
                 "pipeline": {"name": pipeline},
-                "optimize": {"epochs": 6},
+                "optimizer": {"epochs": 6},
             }
             lines = [{"arm": pipeline, "epoch": epoch, "loss": 2.0 - epoch, "top1_pct": top1 - 1 + epoch} for epoch in range(2)]
             write_run(tmp_path / "runs" / f"{pipeline}-{seed}", config=config, metrics={"top1_pct": top1}, lines=lines)
-    config = {"seed": 9, "pipeline": {"name": "inr"}, "optimize": {"epochs": 200}}
+    config = {"seed": 9, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 200}}
     write_run(tmp_path / "runs" / "lost", config=config, metrics={}, status="failed", error="OSError: no space")
     return tmp_path / "runs"
 
@@ -71,12 +71,12 @@ def test_every_run_has_a_row_if_asked(compare, study):
 
 
 def test_rows_may_be_told_by_chosen_keys_and_what_they_mix_is_said(compare, study):
-    config = {"seed": 0, "pipeline": {"name": "inr"}, "optimize": {"epochs": 9}}
+    config = {"seed": 0, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 9}}
     write_run(study / "longer", config=config, metrics={"top1_pct": 60.0})
     _, out, err = compare("where=status=finished", "group_by=pipeline", "metric=all")
     assert out.splitlines()[0].split() == ["pipeline", "n", "status", "top1_pct"]
     assert [line.split()[:2] for line in out.splitlines()[2:]] == [["inr", "4"], ["resident", "2"]]
-    assert "warning [averaged_over]: rows of train average runs that differ in optimize.epochs" in err
+    assert "warning [averaged_over]: rows of train average runs that differ in optimizer.epochs" in err
     _, _, err = compare("where=status=finished", "group_by=pipeline,epochs")
     assert err == ""
 
@@ -145,7 +145,7 @@ def test_what_is_of_one_command_asks_which(compare, study, overrides):
 def test_runs_of_different_code_are_averaged_only_if_told(compare, study):
     write_run(
         study / "newer",
-        config={"seed": 7, "pipeline": {"name": "inr"}, "optimize": {"epochs": 6}},
+        config={"seed": 7, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 6}},
         metrics={"top1_pct": 1.0},
         code="ne3",
     )
@@ -190,7 +190,7 @@ def test_warnings_do_not_flood(compare, study):
 @pytest.mark.parametrize(
     ("typed", "given"),
     [
-        ("where=inr.depth=3,optimize.epochs>=10", "where='inr.depth=3,optimize.epochs>=10'"),
+        ("where=inr.depth=3,optimizer.epochs>=10", "where='inr.depth=3,optimizer.epochs>=10'"),
         ("metric=psnr_db,bpp", "metric='psnr_db,bpp'"),
         ("metric=[psnr_db,bpp]", "metric=[psnr_db,bpp]"),
         ("where='a=b'", "where='a=b'"),
@@ -208,7 +208,7 @@ def test_texts_are_given_to_hydra_in_quotes(typed, given):
 
 
 def test_the_command_takes_conditions_as_they_are_typed(study):
-    arguments = ["where=optimize.epochs>=6,pipeline!=resident,status=finished", "metric=top1_pct,top1_pct", "format=csv"]
+    arguments = ["where=optimizer.epochs>=6,pipeline!=resident,status=finished", "metric=top1_pct,top1_pct", "format=csv"]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.compare", *arguments],
         cwd=study.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

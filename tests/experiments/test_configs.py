@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments import build
-from experiments.cli import CONFIGS, compose_command
 from experiments.planning import plan_sweep
 from experiments.points import levels
+from experiments.setup import build
+from experiments.setup.cli import CONFIGS, compose_command
 from kernels.spec import SirenSpec
 
 VERBS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
@@ -44,7 +44,7 @@ def test_every_inr_is_the_shape_its_name_says(choice):
 
 @pytest.mark.parametrize(
     ("group", "builder"),
-    [("fit", build.build_fit), ("quantize", build.build_quantize), ("optimize", build.build_optimize),
+    [("fit", build.build_fit), ("quantize", build.build_quantize), ("optimizer", build.build_optimizer),
      ("augment", build.build_augment), ("backbone", build.build_backbone_config), ("codec", build.build_codec)],
 )  # fmt: skip
 def test_every_choice_builds(group, builder):
@@ -65,8 +65,8 @@ def test_the_papers_recipe_is_as_published():
     fit = build.build_fit(composed("encode", "fit=paper"))
     assert (fit.steps, fit.lr, fit.pixels_per_step) == (5000, 5e-4, None)
     assert composed("encode", "inr=5x13").inr == {"depth": 5, "hidden": 13, "omega": 30}
-    optimize = build.build_optimize(composed("train", "optimize=paper"))
-    assert (optimize.epochs, optimize.batch_size, optimize.lr, optimize.momentum, optimize.weight_decay) == (
+    optimizer = build.build_optimizer(composed("train", "optimizer=paper"))
+    assert (optimizer.epochs, optimizer.batch_size, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (
         200,
         128,
         0.01,

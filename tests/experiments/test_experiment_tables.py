@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import measured
-from experiments.cli import CONFIGS
-from experiments.table_files import made_tables, markdown_of, write_tables
+from experiments.reporting import measured
+from experiments.reporting.table_files import made_tables, markdown_of, write_tables
+from experiments.setup.cli import CONFIGS
 from experiments.tables import filled
 from tests.experiments.sample_runs import EXPERIMENT, write_point, write_sample
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments.cli import CONFIGS
+from experiments.setup.cli import CONFIGS
 
 NAMES = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 PICTURES = {"single_image": ("sheet/sheet.png", "sheet/curve.png")}  # for a person to look at

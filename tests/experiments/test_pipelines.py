@@ -9,14 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments import benchmark_pipelines, training
-from experiments.arms import open_arm
+from experiments.benchmarks import pipelines as benchmark_pipelines
+from experiments.training.input_pipelines import open_arm
+from experiments.training import session as training
 from rapid_inr.store.format import read_store
 from tests.experiments.commands import SMOKE
 from tests.experiments.test_configs import composed
 
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=20", "dataset.test_count=6", "dataset.limit=20")
-TRAIN = ("train", *SMOKE, *SHAPES, "optimize.batch_size=4")
+TRAIN = ("train", *SMOKE, *SHAPES, "optimizer.batch_size=4")
 has_dali = find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 DALI = pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
 
@@ -33,7 +34,7 @@ def test_every_arm_learns_the_same_from_the_same_images(command, tmp_path):
     assert command("export", "debug=smoke", *SHAPES, "format=png", "out=files")[0] == 0
     arms = {"resident": (), "ram": ("pipeline.workers=0",), "dataloader": ("files=files", "pipeline.workers=0")}
     for name, options in arms.items():
-        code, out, err = command(*TRAIN, f"pipeline={name}", *options, f"run_dir={name}", "optimize.epochs=2")
+        code, out, err = command(*TRAIN, f"pipeline={name}", *options, f"run_dir={name}", "optimizer.epochs=2")
         assert (code, err.count("error")) == (0, 0)
         assert out.startswith(f"{name}: top-1")
     assert losses(tmp_path / "resident") == losses(tmp_path / "ram") == losses(tmp_path / "dataloader")
@@ -51,7 +52,7 @@ def test_dali_trains_from_an_export(command, tmp_path, name):
     assert metrics_of(tmp_path / "a")["images"] == 20
 
 
-RECIPE = ("optimize.epochs=3", "optimize.held_out=0.2", "optimize.ema=0.5", "augment=strong")
+RECIPE = ("optimizer.epochs=3", "optimizer.validation_split=0.2", "optimizer.ema=0.5", "augment=strong")
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, 
         "inr=2x8",
         "arms=[nvjpeg,inr,resident]",
         "run_dir=a",
-        "optimize.batch_size=4",
+        "optimizer.batch_size=4",
     )
     assert code == 0
     if not torch.cuda.is_available():
@@ -173,7 +174,7 @@ def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, 
         rows = {row["arm"]: row for row in csv.DictReader(file)}
     assert list(rows)[:2] == ["resident", "inr"]
     for row in rows.values():
-        assert float(row["headspace"]) == pytest.approx(float(row["loader_images_per_s"]) / float(row["step_images_per_s"]))
+        assert float(row["headroom"]) == pytest.approx(float(row["loader_images_per_s"]) / float(row["step_images_per_s"]))
         assert float(row["cpu_s"]) > 0
     assert float(rows["resident"]["of_resident"]) == 1
     assert "| inr |" in out
@@ -197,7 +198,7 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
         return replace(arm, pipeline=replace(arm.pipeline, stream=stream))
 
     monkeypatch.setattr(benchmark_pipelines, "open_arm", open_arm)
-    small = (*SMOKE, *SHAPES, "inr=2x8", "run_dir=a", "optimize.batch_size=4", "workers=0", "repeats=1")
+    small = (*SMOKE, *SHAPES, "inr=2x8", "run_dir=a", "optimizer.batch_size=4", "workers=0", "repeats=1")
     code, out, err = command("benchmark", "suite=pipelines", *small, "arms=[dataloader,ram,resident]")
     assert code == 0
     assert "warning [arm_left_out]: resident: out of memory" in err
@@ -217,7 +218,10 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
         (("train", "resume=nowhere"), "no checkpoint at nowhere"),
         (("train", "augment.scale=[0.5]"), "augment.scale is [0.5], expected [a number, a number] or null"),
         (("train", "augment.scale=[0.5,1.0]"), "both crop"),
-        (("train", "optimize.held_out=0.9", "optimize.batch_size=4"), "held_out is 0.9, which leaves 2 of 20 images, fewer than"),
+        (
+            ("train", "optimizer.validation_split=0.9", "optimizer.batch_size=4"),
+            "validation_split is 0.9, which leaves 2 of 20 images, fewer than",
+        ),
         (("export", "out=a", "format=gif"), "format is 'gif', expected one of jpeg, webp, png"),
         (("export", "out=a", "format=png", "quality=3"), "format=png is exact and has no quality"),
         (("export", "out=a", "quality=96"), "quality is 96, expected 1 to 95"),
@@ -226,7 +230,7 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
         (("export", "out=a", "format=webp", "quality=101"), "quality is 101, expected 0 to 100"),
         (("export", "out=a", "decoded=nowhere.inr"), "nowhere.inr"),
         (("benchmark", "suite=pipelines", "arms=[tape]"), "arms holds tape, expected some of resident"),
-        (("benchmark", "suite=pipelines", "optimize=growing"), "optimize.first_size is 16, but timed epochs are of one size"),
+        (("benchmark", "suite=pipelines", "optimizer=growing"), "optimizer.first_size is 16, but timed epochs are of one size"),
         (
             ("benchmark", "suite=decode", "decode.threads=0"),
             "decode.threads is 0 and decode.batches [3], expected at least 1",
@@ -245,8 +249,8 @@ def test_an_error_of_use_is_told_in_one_line(command, overrides, message):
 
 def test_a_refused_checkpoint_leaves_the_run_that_was_to_be_replaced(command, tmp_path):
     assert command(*TRAIN, "run_dir=a")[0] == 0
-    for resume, message in (("a/resident_lst.safetensors", "no checkpoint"), ("a/resident_last.safetensors", "optimize.lr")):
-        code, _, err = command(*TRAIN, "run_dir=a", "overwrite=true", "optimize.lr=0.3", f"resume={resume}")
+    for resume, message in (("a/resident_lst.safetensors", "no checkpoint"), ("a/resident_last.safetensors", "optimizer.lr")):
+        code, _, err = command(*TRAIN, "run_dir=a", "overwrite=true", "optimizer.lr=0.3", f"resume={resume}")
         assert (code, message in err) == (2, True)
         assert len(losses(tmp_path / "a")) == metrics_of(tmp_path / "a")["epochs"] == 1
 

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from experiments import arms
-from experiments.build import build_source
-from experiments.provenance import how_made, rows_of
+from experiments.setup.build import build_source
+from experiments.training.provenance import how_made, rows_of
+from experiments.training.session import input_pipelines as arms
 from rapid_inr.store.format import read_store
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 from tests.experiments.test_configs import composed
 
-TRAIN = ("train", *SMOKE, "pipeline=inr", "store=a.inr", "optimize.batch_size=4", "run_dir=run")
+TRAIN = ("train", *SMOKE, "pipeline=inr", "store=a.inr", "optimizer.batch_size=4", "run_dir=run")
 
 
 def images_of_run(tmp_path):
@@ -94,6 +94,6 @@ def test_a_header_holds_no_path_and_nothing_that_changes_no_byte(tmp_path):
 @pytest.mark.parametrize(("autocast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_both_arms_feed_what_the_network_computes_in(command, tmp_path, autocast, dtype):
     command("encode", *TINY, "out=a.inr")
-    cfg = composed("train", *SHAPES, f"autocast={autocast}", "optimize.batch_size=4")
+    cfg = composed("train", *SHAPES, f"autocast={autocast}", "optimizer.batch_size=4")
     for arm in (arms.resident_arm(cfg), arms.inr_arm(cfg, read_store(tmp_path / "a.inr"))):
         assert next(iter(arm.pipeline.epoch(0))).images.dtype == dtype

@@ -8,10 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments.curves import PUBLISHED, measured_curves, published_curves
 from experiments.rate_distortion import equal_bytes_table, own_bytes_table
-from rapid_inr.codecs import CodecUnavailable
-from rapid_inr.curves import Curve, CurvePoint
+from experiments.reporting.curves import PUBLISHED, measured_curves, published_curves
+from rapid_inr.data.codecs import CodecUnavailable
+from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint
 
 ROOT = Path(__file__).parents[2]
 CURVES = [

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import measured
-from experiments.report_pictures import _mean_epochs
+from experiments.reporting import measured
+from experiments.reporting.report_pictures import _mean_epochs
 from tests.experiments.sample_runs import EXPERIMENT, write_point, write_sample
 from tests.pages import read_page
 

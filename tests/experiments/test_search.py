@@ -6,10 +6,10 @@ import json
 import pytest
 from PIL import Image
 
-from experiments.cli import CONFIGS
 from experiments.proposals import propose
-from rapid_inr import shards
-from rapid_inr.liveness import this_process
+from experiments.setup.cli import CONFIGS
+from rapid_inr.encoding import shard as shards
+from rapid_inr.runlog.liveness import this_process
 
 pytest.importorskip("optuna")
 NAMES = sorted(path.stem for path in (CONFIGS / "search").glob("*.yaml"))

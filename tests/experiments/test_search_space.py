@@ -8,11 +8,11 @@ from experiments.search_space import Limit, Options, Range, read_search
 def search(**changes):
     lr = {"low": 0.01, "high": 1.0, "log": True}
     encode = {"verb": "encode", "over": ["<depth>", "net"], "set": ["out=@/x.inr"]}
-    train = {"verb": "train", "over": ["<depth>", "<net>", "optimize.lr", "seed"], "set": ["store=@encode-<depth>-<net>/x.inr"]}
+    train = {"verb": "train", "over": ["<depth>", "<net>", "optimizer.lr", "seed"], "set": ["store=@encode-<depth>-<net>/x.inr"]}
     whole = {
         "name": "sample",
         "axes": {"seed": [0, 1]},
-        "space": {"depth": {"low": 2, "high": 6}, "optimize.lr": lr, "net": {"a": "inr=2x8"}},
+        "space": {"depth": {"low": 2, "high": 6}, "optimizer.lr": lr, "net": {"a": "inr=2x8"}},
         "points": {"encode": encode, "train": train},
         "judge": "train",
         "goals": {"top1_pct": "maximize"},
@@ -21,15 +21,15 @@ def search(**changes):
     return read_search(whole | changes)
 
 
-CHOICES = {"depth": "3", "optimize.lr": "0.05", "net": "a"}
+CHOICES = {"depth": "3", "optimizer.lr": "0.05", "net": "a"}
 
 
 def test_a_trial_is_the_points_of_its_choices_and_every_combination_of_the_axes():
     points = search().points(CHOICES)
     assert [point.name for point in points] == ["encode-3-a", "train-3-a-0.05-0", "train-3-a-0.05-1"]
     assert points[0].overrides == ("out=@/x.inr", "inr=2x8")
-    assert points[1].overrides == ("store=@encode-3-a/x.inr", "optimize.lr=0.05", "seed=0")
-    assert points[1].labels == {"depth": "3", "net": "a", "optimize.lr": "0.05", "seed": "0"}
+    assert points[1].overrides == ("store=@encode-3-a/x.inr", "optimizer.lr=0.05", "seed=0")
+    assert points[1].labels == {"depth": "3", "net": "a", "optimizer.lr": "0.05", "seed": "0"}
     assert {point.found_by for point in search().points(CHOICES, number=7)} == {("trial=7",)}
 
 
@@ -138,7 +138,7 @@ def test_a_search_that_is_not_in_order_is_refused_with_the_place(changes, messag
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"depth": "3"}, "a trial chooses depth, expected depth, optimize.lr, net"),
+        ({"depth": "3"}, "a trial chooses depth, expected depth, optimizer.lr, net"),
         (CHOICES | {"depth": "7"}, "a trial chooses depth 7, which is not in the space"),
         (CHOICES | {"net": "b"}, "a trial chooses net b, which is not in the space"),
     ],

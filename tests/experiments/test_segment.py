@@ -5,12 +5,12 @@ import json
 import pytest
 from PIL import Image
 
-from experiments import training
+from experiments.training import session as training
 from rapid_inr.pipelines.batches import DeviceTooSmall
 from tests.experiments.commands import SMOKE
 
 SHAPES = ("dataset=shapes", "dataset.size=16", "dataset.count=20", "dataset.test_count=10", "dataset.limit=20")
-SEGMENT = ("segment", *SMOKE, *SHAPES, "unet.width=4", "unet.levels=2", "optimize.batch_size=4", "optimize.epochs=2")
+SEGMENT = ("segment", *SMOKE, *SHAPES, "unet.width=4", "unet.levels=2", "optimizer.batch_size=4", "optimizer.epochs=2")
 
 
 def record_of(folder):
@@ -71,7 +71,7 @@ def test_a_miou_far_under_its_baseline_is_named(command, tmp_path):
     ("options", "message"),
     [
         (("augment.mix=mixup",), "augment.mix is mixup, expected none: a mixture of images has no mask"),
-        (("optimize.ema=0.9",), "optimize.ema is 0.9, which segmentation does not have"),
+        (("optimizer.ema=0.9",), "optimizer.ema is 0.9, which segmentation does not have"),
         (("pipeline=dali_published", "files=x"), "pipeline=dali_published moves a batch by one draw"),
         (("unet.levels=0",), "unet.levels is 0, expected at least 1"),
         (("unet.levels=5",), "unet.levels is 5, but images of 16x16 can be halved 4 times"),

@@ -9,11 +9,11 @@ import subprocess
 import pytest
 import torch
 
-from experiments import encoding
+from experiments.encoding import encode_job as encoding
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.store.parts import PartFolder
 from rapid_inr.store.plan import StorePlan
+from rapid_inr.store.shards import ShardFolder
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 SHARDED = (*TINY, "shard_images=2")  # of nine images: five shards
@@ -32,7 +32,7 @@ def parts_of(folder):
 
 def interrupted_after(monkeypatch, n_parts):
     """Let a command write some parts and interrupt it at the next, as Ctrl-C would."""
-    written, write = [], PartFolder.write
+    written, write = [], ShardFolder.write
 
     def write_some(folder, part):
         if len(written) == n_parts:
@@ -40,27 +40,27 @@ def interrupted_after(monkeypatch, n_parts):
         written.append(part.number)
         write(folder, part)
 
-    monkeypatch.setattr(PartFolder, "write", write_some)
+    monkeypatch.setattr(ShardFolder, "write", write_some)
 
 
 def test_what_is_interrupted_continues_to_the_same_bytes(command, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
         interrupted_after(patch, 3)
         code, _, err = command("encode", *SHARDED, "out=a.inr", "run_dir=first")
-    assert (code, "3 shards are kept in a.inr.parts; the same command continues" in err) == (130, True)
+    assert (code, "3 shards are kept in a.inr.shards; the same command continues" in err) == (130, True)
     assert json.loads((tmp_path / "first" / "record.json").read_text())["status"] == "interrupted"
     assert not (tmp_path / "a.inr").exists()
     code, _, err = command("encode", *SHARDED, "out=a.inr", "run_dir=second")
     assert (code, "resuming: 3 of 5 shards are there" in err) == (0, True)
     assert (tmp_path / "a.inr").read_bytes() == whole
-    assert not (tmp_path / "a.inr.parts").exists()
+    assert not (tmp_path / "a.inr.shards").exists()
     assert json.loads((tmp_path / "second" / "record.json").read_text())["metrics"]["images"] == 9
     assert len((tmp_path / "second" / "images.csv").read_text().splitlines()) == 10
 
 
 def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, whole):
     process = program("experiments.encode", *SHARDED, "out=a.inr")
-    first = tmp_path / "a.inr.parts" / "00000.part"
+    first = tmp_path / "a.inr.shards" / "00000.part"
     while not first.exists():
         try:
             process.wait(timeout=0.01)
@@ -69,7 +69,7 @@ def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, 
         pytest.fail(f"it ended before it was killed: {process.stderr.read()}")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    parts = tmp_path / "a.inr.parts"
+    parts = tmp_path / "a.inr.shards"
     kept = len(list(parts.glob("[0-9]*.part")))  # none if it was killed after its end, when it needs overwrite=true
     code, _, err = command("encode", *SHARDED, "out=a.inr", "overwrite=true")
     assert code == 0
@@ -80,20 +80,20 @@ def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, 
 def test_jobs_make_their_own_shards_and_merge_makes_the_store(command, tmp_path, whole):
     code, out, _ = command("encode", *SHARDED, "shard=2/3", "out=a.inr", "run_dir=two")
     assert (code, "shard 2/3: 2 of 5 shards, 3 images" in out) == (0, True)
-    assert parts_of(tmp_path / "a.inr.parts") == ["00001.part", "00004.part"]
+    assert parts_of(tmp_path / "a.inr.shards") == ["00001.part", "00004.part"]
     assert json.loads((tmp_path / "two" / "record.json").read_text())["metrics"]["images"] == 3
     code, _, err = command("merge", "out=a.inr")
     assert (code, "lacks 3 of 5 shards (00000, 00002, 00003)" in err) == (2, True)
     for shard in ("1/3", "3/3"):
         assert command("encode", *SHARDED, f"shard={shard}", "out=a.inr")[0] == 0
-    code, out, _ = command("merge", "out=a.inr", "run_dir=merged", "keep_parts=true")
+    code, out, _ = command("merge", "out=a.inr", "run_dir=merged", "keep_shards=true")
     assert (code, "a.inr: 9 images" in out) == (0, True)
     assert (tmp_path / "a.inr").read_bytes() == whole
     assert json.loads((tmp_path / "merged" / "record.json").read_text())["metrics"]["psnr_db"] > 10
-    assert len(parts_of(tmp_path / "a.inr.parts")) == 5
+    assert len(parts_of(tmp_path / "a.inr.shards")) == 5
     assert command("merge", "out=a.inr")[0] == 2
     assert command("merge", "out=a.inr", "overwrite=true")[0] == 0
-    assert not (tmp_path / "a.inr.parts").exists()
+    assert not (tmp_path / "a.inr.shards").exists()
 
 
 def test_a_share_without_train_images_is_measured_and_merged(command, tmp_path):
@@ -111,7 +111,7 @@ def test_a_floor_that_no_image_reaches_ends_after_the_first_shard_and_is_named_a
     code, out, err = command("encode", *options)
     assert (code, out) == (2, "")
     assert "error: prune.floor_db is 99, but the best of the first 2 images has" in err.splitlines()[-1]
-    assert parts_of(tmp_path / "a.inr.parts") == ["00000.part"]
+    assert parts_of(tmp_path / "a.inr.shards") == ["00000.part"]
     for shard in ("1/2", "2/2"):
         assert command("encode", *options, f"shard={shard}")[0] == 0
     code, _, err = command("merge", "out=a.inr", "run_dir=merged")
@@ -121,13 +121,13 @@ def test_a_floor_that_no_image_reaches_ends_after_the_first_shard_and_is_named_a
 
 def test_the_bar_of_a_job_counts_the_shards_of_all(command, tmp_path, monkeypatch):
     assert "3/9" in command("encode", *SHARDED, "shard=2/3", "out=a.inr")[2]
-    write = PartFolder.write
+    write = ShardFolder.write
 
     def write_two(folder, part):  # while this job makes its shards, another makes shard 2
         write(folder, part)
         folder.file(2).write_bytes(folder.file(1).read_bytes())
 
-    monkeypatch.setattr(PartFolder, "write", write_two)
+    monkeypatch.setattr(ShardFolder, "write", write_two)
     assert "9/9" in command("encode", *SHARDED, "shard=1/3", "out=a.inr")[2]
 
 
@@ -140,18 +140,18 @@ def test_shards_of_another_encoding_are_refused_or_replaced(command, tmp_path, w
     assert command("encode", *SHARDED, "shard=1/2", "out=a.inr", "fit.steps=3")[0] == 0
     code, out, err = command("encode", *SHARDED, "out=a.inr")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "a.inr.parts holds shards of another encoding (fit.steps is 3 there, 20 here)" in err
+    assert "a.inr.shards holds shards of another encoding (fit.steps is 3 there, 20 here)" in err
     assert command("encode", *SHARDED, "out=a.inr", "overwrite=true")[0] == 0
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
 def test_a_damaged_shard_is_replaced_and_the_others_are_used(command, tmp_path, whole):
     assert command("encode", *SHARDED, "shard=1/2", "out=a.inr")[0] == 0
-    parts = tmp_path / "a.inr.parts"
+    parts = tmp_path / "a.inr.shards"
     (parts / "00002.part").write_bytes(b"torn")
     assert command("encode", *SHARDED, "out=a.inr")[0] == 2
     code, _, err = command("encode", *SHARDED, "out=a.inr", "overwrite=true")
-    assert (code, "removed 1 file of another encoding, or damaged, from a.inr.parts" in err) == (0, True)
+    assert (code, "removed 1 file of another encoding, or damaged, from a.inr.shards" in err) == (0, True)
     assert "resuming: 2 of 5 shards are there" in err
     assert (tmp_path / "a.inr").read_bytes() == whole
 
@@ -170,13 +170,13 @@ def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(encoding, "write_images_csv", fail)
         assert command("merge", "out=a.inr", "overwrite=true")[0] == 2
-    assert len(list((tmp_path / "a.inr.parts").glob("*.part"))) == 5
+    assert len(list((tmp_path / "a.inr.shards").glob("*.part"))) == 5
     assert command("merge", "out=a.inr", "overwrite=true")[0] == 0
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
 def test_a_store_above_its_budget_is_named(command, monkeypatch):
-    monkeypatch.setattr("rapid_inr.calibrate.HEADER_BYTES", -5000)  # as if it had been reckoned wrongly
+    monkeypatch.setattr("rapid_inr.compress.calibrate.HEADER_BYTES", -5000)  # as if it had been reckoned wrongly
     code, _, err = command("encode", *TINY, "prune=budget", "prune.budget_bytes=1", "prune.finetune_steps=1", "out=a.inr")
     assert (code, "warning [over_budget]: the store takes" in err) == (0, True)
     assert "bytes, prune.budget_bytes is 1" in err
@@ -190,9 +190,9 @@ def test_the_number_of_images_in_a_shard_changes_no_byte(command, tmp_path, whol
 def test_what_all_images_share_is_decided_once(command, tmp_path):
     shared = (*SHARDED, "quantize.granularity=dataset", "out=a.inr")
     assert command("encode", *shared, "shard=1/2")[0] == 0
-    before = (tmp_path / "a.inr.parts" / "shared.part").read_bytes()
+    before = (tmp_path / "a.inr.shards" / "shared.part").read_bytes()
     assert command("encode", *shared, "shard=2/2")[0] == 0
-    assert (tmp_path / "a.inr.parts" / "shared.part").read_bytes() == before
+    assert (tmp_path / "a.inr.shards" / "shared.part").read_bytes() == before
     assert command("merge", "out=a.inr")[0] == 0
 
 
@@ -223,7 +223,7 @@ def test_what_all_images_share_is_decided_once(command, tmp_path):
             [*TINY, "out=a.inr", "quantize.rounding=gptq", "inr=6x44"],
             "quantize.rounding is 'gptq' with 10,167 weights a network",
         ),
-        ("merge", ["out=a.inr"], "no shards in a.inr.parts"),
+        ("merge", ["out=a.inr"], "no shards in a.inr.shards"),
         ("merge", [], "out=... is required"),
     ],
 )
@@ -256,13 +256,13 @@ def test_a_job_of_a_multirun_that_fails_lets_the_others_go_on(command, tmp_path)
 
 
 def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_path, whole):
-    foreign = PartFolder(tmp_path / "a.inr.parts", StorePlan(SirenSpec(1, 1, 1.0), QuantizeConfig(), (), (), 9, 2, "beef"))
+    foreign = ShardFolder(tmp_path / "a.inr.shards", StorePlan(SirenSpec(1, 1, 1.0), QuantizeConfig(), (), (), 9, 2, "beef"))
     foreign.shared(lambda: {"scales": torch.ones(1)})  # for the first process to remove
     options = (*SHARDED, "out=a.inr", "overwrite=true")
     process = program("torch.distributed.run", "--nproc-per-node=2", "-m", "experiments.encode", *options)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert err.count("removed 1 file of another encoding, or damaged, from a.inr.parts") == 1
+    assert err.count("removed 1 file of another encoding, or damaged, from a.inr.shards") == 1
     assert out.startswith("a.inr: 9 images")
     assert out.count("\n") == 1
     assert (tmp_path / "a.inr").read_bytes() == whole

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.launching import open_launcher
-from rapid_inr import shards
-from rapid_inr.liveness import this_process
+from rapid_inr.encoding import shard as shards
+from rapid_inr.runlog.liveness import this_process
 
 TRIAL = """
 name: trial

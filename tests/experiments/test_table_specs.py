@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 
-from experiments.claims import read_paper
-from experiments.cli import CONFIGS
-from experiments.measured import Measured
 from experiments.planning import experiment_names
-from experiments.table_files import made_tables
-from experiments.table_grids import make_table
-from experiments.table_specs import read_specs
+from experiments.reporting.claims import read_paper
+from experiments.reporting.measured import Measured
+from experiments.reporting.summaries import PointRun
+from experiments.reporting.table_files import made_tables
+from experiments.reporting.table_grids import make_table
+from experiments.reporting.table_specs import read_specs
+from experiments.setup.cli import CONFIGS
 from experiments.tables import BLOCK, filled
-from rapid_inr.summaries import PointRun
 
 ROOT = CONFIGS.parent
 

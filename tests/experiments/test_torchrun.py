@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments.arms import require_inputs
+from experiments.training.input_pipelines import require_inputs
 from tests.experiments.commands import SMOKE
 from tests.experiments.test_configs import composed
 
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=12", "dataset.test_count=5", "dataset.limit=12")
-MIXED = ("augment=strong", "optimize.batch_size=4", "optimize.ema=0.5", "optimize.held_out=0.2")
+MIXED = ("augment=strong", "optimizer.batch_size=4", "optimizer.ema=0.5", "optimizer.validation_split=0.2")
 
 
 def two_processes_train(*options: str) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kernels.rows import CODE_DTYPES, PackedRows
 from kernels.spec import SirenSpec, end_sections
-from rapid_inr.coords import pixel_affine
+from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kernels import ceilings
-from kernels.bounds import Ceilings, Work, count_work, time_bounds
 from kernels.spec import SirenSpec
+from kernels.tools import ceilings
+from kernels.tools.bounds import Ceilings, Work, count_work, time_bounds
 
 H200 = Ceilings(sines_per_s=3.7e12, matrix_flop_per_s=790e12, bytes_per_s=4.3e12)  # kernels/README.md
 

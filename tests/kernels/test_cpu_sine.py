@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from kernels.cpu_sine import SINE_ERROR, TURN, sine_
+from kernels.decode.cpu_sine import SINE_ERROR, TURN, sine_
 
 
 def test_the_sine_keeps_its_stated_error():

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels.decoder import decoder_for
-from kernels.siren_decode_torch import decode_siren_torch
+from kernels.decode.op import decoder_for
+from kernels.decode.torch import decode_siren_torch
 from kernels.spec import SirenSpec
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +16,12 @@ WITHOUT_TRITON = """
 import sys
 import torch
 sys.modules["triton"] = None  # an import of it raises ImportError
-from kernels.decoder import decoder_for
+from kernels.decode.op import decoder_for
 from kernels.spec import SirenSpec
-from rapid_inr import decode, encode, fit, train
+from rapid_inr.store import decode
+from rapid_inr.encoding import encode
+from rapid_inr.inr import fit
+from rapid_inr.training import loop as train
 
 result = fit.fit(
     torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.arange(1), SirenSpec(2, 8, 10.0), fit.FitConfig(steps=2, retries=0)

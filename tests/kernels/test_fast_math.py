@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.fast_math import _polynomial_asm, accurate_sin, fast_sin
+from kernels.decode.fast_math import _polynomial_asm, accurate_sin, fast_sin
 from tests.tolerances import ACCURATE_SIN
 
 N = 1 << 16

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kernels.launch import column_parts, launch_config, padded_width
+from kernels.decode.launch import column_parts, launch_config, padded_width
 from kernels.spec import SirenSpec
-from kernels.tune import VALUES_A_THREAD, candidates
+from kernels.tools.tune import VALUES_A_THREAD, candidates
 
 WIDTHS = {1: (16, 0), 13: (16, 0), 17: (32, 0), 32: (32, 0), 33: (32, 16), 40: (32, 16), 48: (32, 16), 49: (64, 0), 64: (64, 0)}
 

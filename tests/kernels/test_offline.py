@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kernels.offline import SIZES, Resources
+from kernels.tools.offline import SIZES, Resources
 
 ROOT = Path(__file__).parents[2]
-# A fresh process, since this one may run triton as an interpreter. `python -m kernels.offline` compiles the whole table.
+# A fresh process, since this one may run triton as an interpreter. `python -m kernels.tools.offline` compiles the whole table.
 SCRIPT = """
 import dataclasses, json, sys
-from kernels.offline import TARGETS, VARIANT_SIDE, VARIANTS, compile_decode, compile_unpack
+from kernels.tools.offline import TARGETS, VARIANT_SIDE, VARIANTS, compile_decode, compile_unpack
 from kernels.spec import SirenSpec
 
 report = {}
@@ -88,5 +88,7 @@ def test_what_is_over_budget_or_missing_is_named():
 
 def test_nothing_is_compiled_by_an_interpreter():
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, "-m", "kernels.offline"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "kernels.tools.offline"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert "ValueError: TRITON_INTERPRET is set, expected unset" in done.stderr

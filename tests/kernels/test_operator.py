@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kernels.decoder import decode_by_operator, decode_operator, decoder_for
-from kernels.siren_decode_torch import decode_siren_torch
+from kernels.decode.op import decode_by_operator, decode_operator, decoder_for
+from kernels.decode.torch import decode_siren_torch
 from kernels.spec import SirenSpec
 from tests.kernels.random_rows import random_batch
 
@@ -27,7 +27,7 @@ def batch_of(**kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_operator_keeps_its_promises(monkeypatch, kind):
     batch, calls = batch_of(**KINDS[kind]), []
-    monkeypatch.setattr("kernels.decoder.decode_operator", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("kernels.decode.op.decode_operator", lambda *arguments: calls.append(arguments))
     batch.decode(decode_by_operator, **NORMALISED)
     batch.decode(decode_by_operator, **REFLECTED)
     for arguments in calls:

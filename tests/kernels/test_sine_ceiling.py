@@ -2,8 +2,8 @@
 
 import torch
 
-from kernels import sine_ceiling
-from kernels.sine_ceiling import launch_sines
+from kernels.tools import sine_ceiling
+from kernels.tools.sine_ceiling import launch_sines
 
 
 def test_it_takes_as_many_sines_as_it_says(device, monkeypatch):

@@ -5,11 +5,11 @@ import itertools
 import pytest
 import torch
 
-from kernels.siren_decode import decode_siren
-from kernels.siren_decode_torch import decode_siren_torch
+from kernels.decode.torch import decode_siren_torch
+from kernels.decode.triton import decode_siren
 from kernels.spec import SirenSpec
-from rapid_inr.coords import pixel_affine, pixel_edges
-from rapid_inr.geometry import compose, crop, flip, rotation, scaling, to_coords, translation
+from rapid_inr.augment.affine import compose, crop, flip, rotation, scaling, to_coords, translation
+from rapid_inr.inr.coords import pixel_affine, pixel_edges
 from tests.kernels.random_rows import random_batch
 from tests.tolerances import FAST_TWIN_RGB, KERNEL_RGB
 

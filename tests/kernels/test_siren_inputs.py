@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kernels.siren_decode import decode_siren
-from kernels.siren_decode_torch import decode_siren_torch
+from kernels.decode.torch import decode_siren_torch
+from kernels.decode.triton import decode_siren
 from kernels.spec import SirenSpec
 from tests.kernels.random_rows import random_batch
 
@@ -171,7 +171,7 @@ def test_the_kernel_takes_no_siren_wider_than_its_registers_and_the_twin_does():
 
 
 def test_the_kernel_needs_a_gpu_where_it_is_compiled(monkeypatch):
-    monkeypatch.setattr("kernels.siren_decode.INTERPRETED", False)
+    monkeypatch.setattr("kernels.decode.triton.INTERPRETED", False)
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3)
     with pytest.raises(ValueError, match=r"rows.device is cpu, expected a CUDA device \(decode_siren_torch runs on any\)"):
         batch.decode(decode_siren)

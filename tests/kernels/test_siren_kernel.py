@@ -7,15 +7,15 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.decode.evaluate import places
+from kernels.decode.torch import decode_siren_torch
+from kernels.decode.triton import decode_siren
 from kernels.rows import PackedRows
-from kernels.siren_decode import decode_siren
-from kernels.siren_decode_torch import decode_siren_torch
-from kernels.siren_evaluate import places
 from kernels.spec import SirenSpec, end_sections
-from kernels.unpack import gather_codes
-from kernels.unpack_rows import unpack_rows, unpacks_before
-from rapid_inr.coords import pixel_affine
-from rapid_inr.metrics import to_8bit
+from kernels.unpack.torch import gather_codes
+from kernels.unpack.triton import unpack_rows, unpacks_before
+from rapid_inr.evaluation.metrics import to_8bit
+from rapid_inr.inr.coords import pixel_affine
 from tests.kernels.random_rows import random_batch
 from tests.tolerances import FAST_TWIN_RGB, KERNEL_RGB
 
@@ -52,7 +52,7 @@ def test_the_kernel_is_the_float64_twin(device, depth, hidden, height, width):
 
 
 def test_a_batch_of_more_images_than_a_grid_is_high_is_decoded_whole(monkeypatch, device):
-    monkeypatch.setattr("kernels.siren_decode.MAX_GRID", 3)
+    monkeypatch.setattr("kernels.decode.triton.MAX_GRID", 3)
     batch = random_batch(SirenSpec(2, 8, 12.0), device, height=5, width=17, ids=(3, 0, 1, 2, 0, 2, 3))  # 3 layers of 3, 2 over
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
 
@@ -113,7 +113,7 @@ def test_masks_of_more_than_one_program_are_read(device, hidden, masks):
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7])
 def test_rows_are_unpacked_once_where_an_image_has_many_programs(monkeypatch, device, bits, hidden):
     batch = random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=bits)
-    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_PASSES", 1)
+    monkeypatch.setattr("kernels.unpack.triton.UNPACK_FROM_PASSES", 1)
     codes = gather_codes(batch.rows.codes, batch.ids, bits=bits, n_codes=batch.keywords["spec"].n_hidden_weights)
     assert torch.equal(unpack_rows(batch.rows, batch.ids, batch.keywords["spec"]).view(torch.int8), codes)
     torch.testing.assert_close(batch.decode(decode_siren), oracle(batch), atol=KERNEL_RGB, rtol=0)
@@ -231,7 +231,7 @@ def test_every_value_is_written(monkeypatch, batch, decode, dtype, channels_last
 
 @pytest.mark.parametrize("masks", ["own", "shared", None])
 def test_every_unpacked_code_is_written(monkeypatch, device, masks):
-    monkeypatch.setattr("kernels.unpack_rows.UNPACK_FROM_PASSES", 1)
+    monkeypatch.setattr("kernels.unpack.triton.UNPACK_FROM_PASSES", 1)
     batch, empty = random_batch(SirenSpec(4, 23, 12.0), device, height=2, width=3, bits=3, masks=masks), torch.empty
     clean = batch.decode(decode_siren)
     monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(77))
@@ -306,7 +306,7 @@ def test_values_are_clamped(batch, decode):
 def test_the_kernel_reads_no_row_that_is_not_there(monkeypatch, device, kind):
     """As on a GPU, where ids are not looked at before the launch."""
     batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7, **kind)
-    monkeypatch.setattr("kernels.siren_decode.check_batch", lambda *_: None)
+    monkeypatch.setattr("kernels.decode.triton.check_batch", lambda *_: None)
     images = batch.decode(decode_siren, ids=torch.tensor([-1, 5, 2**40, 0], device=batch.ids.device))
     assert (images[:3] == 0).all()
     assert torch.equal(images[3], batch.decode(decode_siren)[1])

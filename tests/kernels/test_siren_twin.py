@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from kernels import siren_decode_torch
-from kernels.decode_io import ImageFormat
+from kernels.decode import torch as siren_decode_torch
+from kernels.decode.io import ImageFormat
+from kernels.decode.torch import decode_siren_torch
 from kernels.rows import PackedRows
-from kernels.siren_decode_torch import decode_siren_torch
 from kernels.spec import SirenSpec
-from rapid_inr.metrics import to_8bit
+from rapid_inr.evaluation.metrics import to_8bit
 from tests.kernels.random_rows import random_batch
 from tests.tolerances import FAST_TWIN_RGB, FORMULA_RGB, TWIN_RGB
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rapid_inr import augment
+from rapid_inr.augment import policy as augment
 from rapid_inr.pipelines import batches as batches_module
 from rapid_inr.pipelines.batches import count_batches, epoch_batches
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.arms import Faults
-from rapid_inr.augment import AugmentConfig, draw
+from experiments.training.input_pipelines import Faults
+from rapid_inr.augment.policy import AugmentConfig, draw
+from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import dali, nvjpeg
@@ -19,7 +20,6 @@ from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
 from rapid_inr.pipelines.on_device import resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
-from rapid_inr.warp import crop_and_flip
 from tests.pipelines.exports import SIZE, N, small_export
 from tests.tolerances import WARP_WHOLE_PIXELS
 

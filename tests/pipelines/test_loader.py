@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
-from rapid_inr.augment import AugmentConfig
-from rapid_inr.decode import decode
+from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.pipelines.loader import INRLoader
+from rapid_inr.store.decode import decode
 from rapid_inr.store.format import write_store
 from tests.store.stores import small_store
 

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
-from rapid_inr.augment import AugmentConfig, draw
+from rapid_inr.augment.policy import AugmentConfig, draw
+from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.compress.quantize import QuantizeConfig, quantize
-from rapid_inr.decode import decode
-from rapid_inr.metrics import to_8bit
+from rapid_inr.evaluation.metrics import to_8bit
+from rapid_inr.inr.siren import initial_weights
 from rapid_inr.pipelines import batches as batches_module
 from rapid_inr.pipelines.batches import DeviceTooSmall
 from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline, Streamed
-from rapid_inr.siren import initial_weights
 from rapid_inr.store.codes import pack_codes
+from rapid_inr.store.decode import decode
 from rapid_inr.store.packed import PackedStore, StoreHeader
-from rapid_inr.warp import crop_and_flip
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)
 N = 10

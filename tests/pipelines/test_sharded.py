@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 
 from kernels.spec import SirenSpec
-from rapid_inr.augment import AugmentConfig
+from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.pipelines import batches as batches_module
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall

@@ -8,7 +8,7 @@ import torch
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig, quantize
-from rapid_inr.siren import initial_weights
+from rapid_inr.inr.siren import initial_weights
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore, StoreHeader
 

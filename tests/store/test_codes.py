@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kernels.rows import packed_bytes
-from kernels.unpack import gather_codes
+from kernels.unpack.torch import gather_codes
 from rapid_inr.store.codes import pack_codes, pack_masks, row_bytes, row_starts
 
 IDS = torch.tensor([4, 0, 0, 2])

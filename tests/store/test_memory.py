@@ -8,7 +8,7 @@ import torch
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.decode import decode
+from rapid_inr.store.decode import decode
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.packed import PackedStore
 from tests.store.stores import small_store

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
-from kernels.unpack import gather_codes
+from kernels.unpack.torch import gather_codes
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.encode import calibrate_once, encode, encode_shards, plan_store
-from rapid_inr.fit import FitConfig
-from rapid_inr.shards import Recipe
+from rapid_inr.encoding.encode import calibrate_once, encode, encode_shards, plan_store
+from rapid_inr.encoding.shard import Recipe
+from rapid_inr.inr.fit import FitConfig
 from rapid_inr.store import merge as merging
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.merge import merge
-from rapid_inr.store.parts import PartFolder
+from rapid_inr.store.shards import ShardFolder
 from tests.images import smooth_images
 
 SPEC = SirenSpec(depth=2, hidden=8, omega=10.0)
@@ -47,7 +47,7 @@ def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
     whole, report = encode(source, SPEC, FIT, config, prune_config=prune_config, on_corrupt="skip")
     write_store(tmp_path / "whole.inr", whole)
     recipe = Recipe(SPEC, FIT, config, prune_config)
-    folder = PartFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=shard_images, made={}))
+    folder = ShardFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=shard_images, made={}))
     options = {"device": torch.device("cpu"), "on_corrupt": "skip"}
     calibration = calibrate_once(source, recipe, folder, **options)
     encode_shards(source, recipe, calibration, folder, range(folder.plan.n_shards), **options)
@@ -134,7 +134,7 @@ def test_nothing_readable_is_no_store():
 
 def test_shards_that_disagree_on_what_they_share_are_refused(tmp_path):
     source, recipe = source_of(smooth_images(2, 8, 8)), Recipe(SPEC, FIT, QuantizeConfig(8, 16, "dataset"))
-    folder = PartFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=1, made={}))
+    folder = ShardFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=1, made={}))
     calibration = calibrate_once(source, recipe, folder, device=torch.device("cpu"))
     encode_shards(source, recipe, calibration, folder, [0, 1], device=torch.device("cpu"))
     first, second = (replace(part, rows={k: v.clone() for k, v in part.rows.items()}) for part in folder)

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kernels.unpack import gather_hidden
+from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.format import read_store, write_store
-from rapid_inr.store.packed import PackedStore, StoreTooLarge, bytes_by_part
+from rapid_inr.store.packed import PackedStore, StoreTooLarge
 from tests.store.stores import small_store
 
 

@@ -1,0 +1,66 @@
+"""Errors of use, such as a value out of range, a file that is not there or a memory too small: one line and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from hydra.errors import HydraException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from experiments.proposals import OptunaMissing
+from experiments.search_folder import Held
+from rapid_inr.data.codecs import CodecUnavailable
+from rapid_inr.data.download import DownloadFailed
+from rapid_inr.data.export import ExportError
+from rapid_inr.data.source import CorruptImage, DatasetMissing
+from rapid_inr.pipelines.batches import DecoderFailed, DeviceTooSmall, PipelineUnavailable
+from rapid_inr.store.format import StoreFormatError
+from rapid_inr.store.packed import StoreTooLarge
+from rapid_inr.training.checkpoint import CheckpointError
+from rapid_inr.training.loop import TrainingDiverged
+
+
+class PointsNotFinished(Exception):
+    """Some points of a sweep failed, or waited for one that did; the message names them."""
+
+
+OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+USE_ERRORS = (
+    ValueError, OSError, *OUT_OF_MEMORY, DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge,
+    TrainingDiverged, CheckpointError, ExportError, DeviceTooSmall, DecoderFailed, PipelineUnavailable, CodecUnavailable,
+    PointsNotFinished, OptunaMissing, Held, YAMLError, HydraException, OmegaConfBaseException,
+)  # fmt: skip
+TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End the program with one line on stderr and exit code 2 at an error of use; let anything else, a bug, through."""
+    try:
+        yield
+    except BrokenPipeError:  # who read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries to write the rest as it ends
+        sys.exit(0)
+    except USE_ERRORS as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what is told of an error of use."""
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}=... is required; --help shows how"
+    text = str(error) or type(error).__name__
+    if isinstance(error, OUT_OF_MEMORY):
+        text = f"out of memory; a lower fit.max_batch or optimizer.batch_size needs less ({text})"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)

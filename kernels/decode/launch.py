@@ -1,0 +1,121 @@
+"""How the decode kernel is cut up and specialised: the one table of launch configurations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+
+from kernels.decode.io import ImageFormat
+from kernels.decode.sampling import Sampling
+from kernels.rows import PackedRows, packed_bytes
+from kernels.spec import SirenSpec
+
+MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
+MIN_BLOCK = 64  # pixels of one wgmma
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Pixels a program, and what the compiler is told.
+
+    Args:
+        polynomial_every: one sine in so many is a polynomial, which the sine unit has no part in; 0 for none.
+    """
+
+    block: int
+    num_warps: int = 4
+    num_stages: int = 1
+    polynomial_every: int = 0
+
+
+# by the width the kernel computes with; what no GPU has measured is as large as registers allow (python -m kernels.tools.offline)
+UNMEASURED = {16: LaunchConfig(256), 32: LaunchConfig(128), 48: LaunchConfig(64), 64: LaunchConfig(64)}
+MEASURED = {  # by compute capability; on 9 widths 16 and 32 are winners of kernels.tools.tune, 48 was measured alone, 64 is unmeasured
+    9: {
+        16: LaunchConfig(256, num_warps=2, polynomial_every=8),
+        32: LaunchConfig(256, num_warps=4, polynomial_every=8),
+        48: LaunchConfig(128, num_warps=4),
+        64: LaunchConfig(64),
+    }
+}
+
+
+def column_parts(spec: SirenSpec) -> tuple[int, int]:
+    """Return the columns of the two tensors that hold a layer: powers of two, at least 16, and 0 for none."""
+    if 32 < spec.hidden <= 32 + MIN_WIDTH:
+        return 32, MIN_WIDTH
+    return max(MIN_WIDTH, _next_power_of_2(spec.hidden)), 0
+
+
+def padded_width(spec: SirenSpec) -> int:
+    """Return the width the kernel computes with: 16, 32, 48 or 64."""
+    return sum(column_parts(spec))
+
+
+def launch_config(spec: SirenSpec, n_pixels: int, *, capability: int) -> LaunchConfig:
+    """Choose the configuration for images of `n_pixels`; the batch size has no say.
+
+    Args:
+        capability: major compute capability of the GPU.
+    """
+    config = MEASURED.get(capability, UNMEASURED)[padded_width(spec)]
+    return replace(config, block=min(config.block, max(MIN_BLOCK, _next_power_of_2(n_pixels))))
+
+
+@lru_cache
+def capability_of(device: torch.device) -> int:
+    """Return the major compute capability of a CUDA device, 0 for the interpreter's CPU."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """What of the rows a compiled variant depends on, besides their dtypes.
+
+    Args:
+        bits: of a code, as the decode reads it.
+        scales: of a hidden layer.
+        by_image: whether codes have been unpacked, one row an image.
+        int8_ends: whether ends are int8 with scales.
+    """
+
+    bits: int
+    scales: int
+    by_image: bool
+    int8_ends: bool
+
+    @classmethod
+    def of(cls, rows: PackedRows, spec: SirenSpec, *, unpacked: bool) -> RowKind:
+        scales = rows.scales_a_layer(spec)
+        return cls(bits=8 if unpacked else rows.bits, scales=scales, by_image=unpacked, int8_ends=rows.end_scales is not None)
+
+
+def kernel_constants(
+    spec: SirenSpec, images: ImageFormat, kind: RowKind, sampling: Sampling, *, exact_sine: bool, config: LaunchConfig
+) -> dict[str, int | bool | str]:
+    """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
+    first, rest = column_parts(spec)
+    return {
+        "DEPTH": spec.depth,
+        "HIDDEN": spec.hidden,
+        "PADDED": first,
+        "REST": rest,
+        "BITS": kind.bits,
+        "ROW_CODES": spec.n_hidden_weights if kind.bits >= 8 else packed_bytes(spec.n_hidden_weights, kind.bits),
+        "CODES_BY_IMAGE": kind.by_image,
+        "SCALES": kind.scales,
+        "END_SCALES": kind.int8_ends,
+        "OUTSIDE": sampling.outside,
+        "SUPERSAMPLE": sampling.supersample,
+        "ROUND": images.round_8bit,
+        "CHANNELS_LAST": images.channels_last,
+        "EXACT_SINE": exact_sine,
+        "POLYNOMIAL_EVERY": config.polynomial_every,
+        "BLOCK": config.block,
+    }
+
+
+def _next_power_of_2(n: int) -> int:
+    return 1 << (n - 1).bit_length()

@@ -1,0 +1,225 @@
+"""Decode in torch: the twin of the Triton kernel in siren_decode.py, its reference, and the backend of CPUs.
+
+The formula is that of kernels/spec.py (Sitzmann et al. 2020, section 3), and what follows it that of `decode_siren`. Nothing here
+needs triton, so this is also what a machine without it decodes with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.decode.cpu_sine import GAIN, PHASE, SHIFT, TURN, double_cosine_, sine_
+from kernels.decode.io import ImageFormat, check_batch
+from kernels.decode.sampling import Sampling
+from kernels.rows import PackedRows, check_rows
+from kernels.spec import OUT_FEATURES, SirenSpec, end_sections
+from kernels.unpack.torch import gather_hidden, unpack_ends
+from kernels.workers import for_each
+
+# Values of a buffer of activations, 2 MB in float32, and of what a thread takes at a time, whose weights it unpacks once.
+# Measured: kernels/README.md.
+CHUNK_VALUES = 2**19
+PART_VALUES = 2**21
+GPU_VALUES = 2**26  # of a part and of a tile on a GPU, which wants few large operations
+
+Layers = list[tuple[Tensor, Tensor]]  # (weight [b, out, in], bias [b, out, 1]) of each layer
+
+
+def decode_siren_torch(
+    rows: PackedRows,
+    ids: Tensor,
+    affine: Tensor,
+    *,
+    spec: SirenSpec,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    round_8bit: bool = True,
+    channels_last: bool = False,
+    exact_sine: bool = False,
+    outside: str = "extend",
+    edges: Tensor | None = None,
+    supersample: int = 1,
+    compute_dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Decode a batch of packed rows into images with torch, on any device: the kernel's reference, and the backend of CPUs.
+
+    Activations lie [image, feature, pixel], few enough for the cache, and a layer is one batched product with long rows. On a CPU
+    each thread takes images of its own, the sine is that of cpu_sine.py, and that of the first layer an outer product.
+
+    Args:
+        exact_sine: whether to take torch's sine everywhere, as on a GPU and in float64.
+        compute_dtype: float32, or float64 for the oracle of tests. The others are those of `decode_siren`, but that `spec` may be
+            of any width, and that an id out of range on a GPU is torch's device-side assertion.
+
+    Returns, raises: as `decode_siren`.
+    """
+    images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
+    check_rows(rows, spec)
+    check_batch(ids, affine, rows)
+    sampling = Sampling(outside, edges, supersample)
+    sampling.check(ids)
+    require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
+    fast = rows.device.type == "cpu" and compute_dtype == torch.float32 and not exact_sine
+    maps = affine.reshape(-1, 2, 3).to(compute_dtype)
+    return _decode_chunks(rows, ids, maps, spec=spec, images=images, sampling=sampling, fast=fast)
+
+
+def _decode_chunks(
+    rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling, fast: bool
+) -> Tensor:
+    """Decode part after part, some images by some of their lines, computing in the dtype of `affine`, [1 or B, 2, 3]."""
+    on_cpu = rows.device.type == "cpu"
+    tile_values = CHUNK_VALUES if on_cpu else GPU_VALUES
+    n_images, n_lines = _part_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else None)
+    out = images.empty(len(ids), rows.device)
+    flat = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
+
+    def decode_part(corner: tuple[int, int]) -> None:
+        chunk = range(corner[0], min(corner[0] + n_images, len(ids)))
+        lines = range(corner[1], min(corner[1] + n_lines, images.height))
+        layers = _unpack_layers(rows, ids[chunk.start : chunk.stop], spec, affine.dtype)
+        layers = [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
+        tile_images, tile_lines = _cut(len(chunk), len(lines), images.width * spec.hidden, tile_values)
+        buffers = affine.new_empty((2, tile_images * tile_lines * images.width * max(spec.hidden, OUT_FEATURES)))
+        j = torch.arange(images.width, dtype=affine.dtype, device=affine.device)
+        for first in chunk[::tile_images]:
+            some = slice(first, min(first + tile_images, chunk.stop))
+            maps = affine[some] if len(affine) > 1 else affine
+            own = slice(some.start - chunk.start, some.stop - chunk.start)
+            few = [(weight[own], bias[own]) for weight, bias in layers]
+            for top in lines[::tile_lines]:
+                end = min(top + tile_lines, lines.stop)
+                i = torch.arange(top, end, dtype=affine.dtype, device=affine.device)
+                rgb = _sample(few, maps, (i, j), buffers, sampling=sampling, chunk=some, fast=fast)
+                flat[some, :, top * images.width : end * images.width] = _finish(rgb, images)
+
+    corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
+    if on_cpu:
+        for_each(decode_part, corners)
+    else:
+        for corner in corners:
+            decode_part(corner)
+    return out
+
+
+def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int | None) -> tuple[int, int]:
+    """Return how many images and lines of them a thread of a CPU takes at a time, fewer where others would be idle, or a GPU."""
+    if threads is None:
+        return _cut(batch, images.height, images.width * spec.hidden, GPU_VALUES)
+    n_images, n_lines = _cut(batch, images.height, images.width * spec.hidden, PART_VALUES)
+    if batch >= threads:
+        return min(n_images, math.ceil(batch / threads)), n_lines
+    shared = math.ceil(images.height * batch / threads)
+    return 1, max(1, min(n_lines, max(shared, CHUNK_VALUES // (images.width * spec.hidden))))
+
+
+def _cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[int, int]:
+    """Return how many images, or else lines of one image, have at most so many values; at least one line."""
+    lines = max(1, min(n_lines, values // line_values))
+    return (max(1, min(n_images, values // (line_values * lines))) if lines == n_lines else 1), lines
+
+
+def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> Layers:
+    """Return the layers of the chosen rows, omega folded into all but the last."""
+    end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
+    ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, compute_dtype)
+    part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
+    weights = [part["first_weight"], *gather_hidden(rows, ids, spec, compute_dtype).unbind(1)]
+    layers = [(w.mT * spec.omega, part["biases"][:, i, :, None] * spec.omega) for i, w in enumerate(weights)]
+    return [*layers, (part["last_weight"].mT, part["last_bias"][:, :, None])]
+
+
+def _sample(
+    layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, chunk: slice, fast: bool
+) -> Tensor:
+    """Return RGB [b, 3, P] of the pixels of lines and columns: of their centres, or the mean of their samples, each clamped.
+
+    Args:
+        maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
+        chunk: the images of the batch.
+    """
+    first, following = layers[0], layers[1:]
+    (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
+    start = buffers[0, : n_images * hidden * n_pixels].view(n_images, hidden, n_pixels)
+    total = None
+    for row, column in sampling.offsets():
+        i, j = (grid[0] + row, grid[1] + column) if sampling.supersample > 1 else grid
+        coords = None
+        if not fast or sampling.outside != "extend":
+            coords = (
+                maps[:, :, :2] @ torch.stack(torch.meshgrid(i, j, indexing="ij")).flatten(1) + maps[:, :, 2:]
+            )  # [1 or b, 2, P]
+        if fast and not sampling.folds:
+            _separable_first_layer(first, maps, i, j, out=start)
+        else:
+            _direct_first_layer(first, sampling.bend(coords, chunk), fast=fast, out=start)
+        rgb = _evaluate(following, start, buffers, double_cosine_ if fast else torch.sin_)
+        if coords is not None:
+            sampling.blacken(rgb, coords)
+        if sampling.supersample == 1:
+            return rgb
+        rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
+        total = rgb.clone() if total is None else total.add_(rgb)
+    return total.div_(sampling.supersample**2)
+
+
+def _direct_first_layer(layer: tuple[Tensor, Tensor], coords: Tensor, *, fast: bool, out: Tensor) -> None:
+    """Write the first layer's sines at coords [1 or b, 2, P] to `out`, [b, H, P]."""
+    weight, bias = (tensor / TURN for tensor in layer) if fast else layer
+    torch.baddbmm(bias, weight, coords.expand(len(weight), -1, -1), out=out)
+    sine_(out) if fast else out.sin_()
+
+
+def _separable_first_layer(layer: tuple[Tensor, Tensor], maps: Tensor, i: Tensor, j: Tensor, *, out: Tensor) -> None:
+    """Write the first layer's sines at lines `i` and columns `j` under affine maps to `out`, [b, H, P].
+
+    The phase is a_i + b_j, so all that takes a sine is a_i and b_j; the rest is an outer product.
+    """
+    weight, bias = layer
+    by_line, by_column, constant = (weight @ maps).div(TURN).split(1, dim=2)  # [b, H, 1] each, in turns
+    a, b = by_line * i + (constant + bias / TURN), by_column * j  # [b, H, lines], [b, H, columns]
+    sin_a, cos_a, sin_b, cos_b = sine_(torch.cat((a, a + 0.25, b, b + 0.25), 2)).split((len(i), len(i), len(j), len(j)), 2)
+    h = out.view(*a.shape, len(j))
+    torch.mul(sin_a[..., None], cos_b[:, :, None], out=h).addcmul_(cos_a[..., None], sin_b[:, :, None])
+
+
+def _fold_fast_sine(layers: Layers) -> Layers:
+    """Return the layers after the first with what `double_cosine_` wants before it and leaves after it folded in."""
+    folded = []
+    for number, (weight, bias) in enumerate(layers):
+        if number > 0:  # it reads y, not the sine
+            weight, bias = weight * GAIN, bias + SHIFT * weight.sum(2, keepdim=True)
+        if number < len(layers) - 1:
+            weight, bias = weight / TURN, bias / TURN + PHASE
+        folded.append((weight, bias))
+    return folded
+
+
+def _evaluate(layers: Layers, h: Tensor, buffers: Tensor, sine_: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return RGB [b, 3, P] of first activations h [b, H, P], the layers taking the two buffers in turn; `h` lies in buffer 0."""
+    for number, (weight, bias) in enumerate(layers, start=1):
+        size = (len(weight), weight.shape[1], h.shape[2])
+        z = buffers[number % 2, : math.prod(size)].view(size)
+        torch.baddbmm(bias, weight, h, out=z)
+        h = sine_(z) if number < len(layers) else z
+    return h
+
+
+def _finish(rgb: Tensor, images: ImageFormat) -> Tensor:
+    """Take RGB [b, 3, P] to the values the images hold, in place."""
+    rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
+    if images.round_8bit:
+        rgb.mul_(255).round_()
+        if images.dtype != torch.uint8:
+            rgb.div_(255)
+    if images.mean is not None and images.std is not None:
+        rgb.sub_(rgb.new_tensor(images.mean)[:, None]).div_(rgb.new_tensor(images.std)[:, None])
+    return rgb

@@ -1,0 +1,146 @@
+"""Time the decode kernel under many launch configurations: `python -m kernels.tools.tune [DEPTHxWIDTH@PIXELS ...]`, on a CUDA GPU.
+
+What wins is written into kernels/decode/launch.py by hand: a decode never tunes itself, so that two runs are the same run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from statistics import median
+
+import torch
+
+from kernels.decode.io import ImageFormat
+from kernels.decode.launch import LaunchConfig, capability_of, launch_config, padded_width
+from kernels.decode.sampling import Sampling
+from kernels.decode.torch import decode_siren_torch
+from kernels.decode.triton import launch_decode
+from kernels.rows import PackedRows
+from kernels.spec import SirenSpec, n_ends
+from kernels.tools.ceilings import measure_ceilings, timed_s
+
+SIZES = ("3x16@32", "5x13@32", "10x32@224", "10x40@224", "6x44@224")
+BLOCKS = (64, 128, 256, 512)
+WARPS = (1, 2, 4, 8)
+POLYNOMIAL_EVERY = (0, 8, 4)
+VALUES_A_THREAD = (32, 96)  # fewest and most of a layer: with fewer, fixed costs win; with more, registers spill
+PIXELS_AT_ONCE = 2**24  # of a timed batch: about a millisecond
+REPEATS = 15
+TOLERANCE_RGB = 2e-3  # of the kernel against the float64 twin, as in the tests
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch of random SIRENs, 8-bit codes and float16 ends, to decode into bfloat16 images of side x side."""
+
+    spec: SirenSpec
+    side: int
+    rows: PackedRows
+    ids: torch.Tensor
+    affine: torch.Tensor
+
+    def decode(self, config: LaunchConfig, *, count: int | None = None, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+        images = ImageFormat(self.side, self.side, dtype, None, None, dtype == torch.bfloat16, True)
+        sampling = Sampling("extend", None, 1)
+        return launch_decode(
+            self.rows, self.ids[:count], self.affine, spec=self.spec, images=images, sampling=sampling, exact_sine=False,
+            config=config,
+        )  # fmt: skip
+
+
+def make_case(size: str) -> Case:
+    depth, hidden, side = map(int, re.split("[x@]", size))
+    spec, n = SirenSpec(depth, hidden, 30.0), PIXELS_AT_ONCE // side**2
+    draw = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 256, (n, spec.n_hidden_weights), dtype=torch.uint8, generator=draw)
+    ends = torch.empty(n, n_ends(spec)).uniform_(-0.2, 0.2, generator=draw).half()
+    bound = (6 / hidden) ** 0.5 / spec.omega  # of the weights that a SIREN begins with
+    scales = torch.full((n, (depth - 1) * hidden), bound / 127).half()
+    rows = PackedRows(codes.cuda(), ends.cuda(), scales.cuda(), None, 8)
+    affine = torch.tensor([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1]], device="cuda")
+    return Case(spec, side, rows, torch.arange(n, device="cuda"), affine)
+
+
+def candidates(spec: SirenSpec, n_pixels: int, *, capability: int) -> Iterator[LaunchConfig]:
+    """Yield configurations worth a try, the present one of GPUs of a major compute capability first."""
+    present, width = launch_config(spec, n_pixels, capability=capability), padded_width(spec)
+    yield present
+    for block, warps, every in itertools.product(BLOCKS, WARPS, POLYNOMIAL_EVERY):
+        values = block * width // (32 * warps)
+        if block > n_pixels or not VALUES_A_THREAD[0] <= values <= VALUES_A_THREAD[1] or block < 64 * max(1, warps // 4):
+            continue
+        config = LaunchConfig(block, num_warps=warps, polynomial_every=every)
+        if config != present:
+            yield config
+
+
+def compile_some(size: str, configs: Sequence[LaunchConfig]) -> None:
+    """Compile into triton's cache, in a process of its own."""
+    case = make_case(size)
+    for config in configs:
+        try:
+            case.decode(config, count=1)
+        except Exception as error:  # the process that times it meets the same error, and leaves the configuration out
+            print(f"{size} {config}: {type(error).__name__}", file=sys.stderr)
+
+
+def compile_all(sizes: Sequence[str]) -> None:
+    """Compile every candidate in as many processes as there are cores."""
+    workers = max(1, (os.cpu_count() or 1) - 2)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = []
+        for size in sizes:
+            depth, hidden, side = map(int, re.split("[x@]", size))
+            configs = list(candidates(SirenSpec(depth, hidden, 30.0), side**2, capability=capability_of(torch.device("cuda"))))
+            jobs += [(size, configs[start :: max(1, len(configs) // 3)]) for start in range(max(1, len(configs) // 3))]
+        for job in [pool.submit(compile_some, *job) for job in jobs]:
+            job.result()
+
+
+def tune(size: str) -> None:
+    """Print a row a configuration, the fastest first."""
+    case, device = make_case(size), torch.device("cuda")
+    ceilings = measure_ceilings(device, case.spec, n_pixels=case.side**2)
+    n, few = len(case.ids), max(1, 2**16 // case.side**2)
+    exact = decode_siren_torch(
+        case.rows, case.ids[:few], case.affine, spec=case.spec, height=case.side, width=case.side, dtype=torch.float32,
+        round_8bit=False, channels_last=True, compute_dtype=torch.float64,
+    )  # fmt: skip
+    found = []
+    for config in candidates(case.spec, case.side**2, capability=capability_of(device)):
+        try:
+            off = (case.decode(config, count=few, dtype=torch.float32) - exact).abs().max().item()
+            case.decode(config)
+            ms = median(1e3 * timed_s(lambda config=config: case.decode(config), device) for _ in range(REPEATS))
+        except Exception as error:  # a configuration that cannot be compiled is no candidate
+            print(f"{size} {config}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
+            continue
+        found.append((ms if off <= TOLERANCE_RGB else float("inf"), off, config))
+    present = launch_config(case.spec, case.side**2, capability=capability_of(device))
+    for ms, off, c in [*sorted(found, key=lambda row: row[0])[:12], *(row for row in found if row[2] == present)]:
+        rate = 1e3 * n / ms
+        of_sine = rate * case.spec.depth * case.spec.hidden * case.side**2 / ceilings.sines_per_s
+        print(
+            f"| {size} | {c.block} | {c.num_warps} | {c.polynomial_every} | {rate:,.0f} | {of_sine:.0%} | {off:.1e} |",
+            flush=True,
+        )
+
+
+def main(sizes: Sequence[str]) -> None:
+    """Print a table of configurations; the last row of a size is the present one."""
+    compile_all(sizes)
+    print("| size | pixels a program | warps | polynomial every | images/s | of the sine bound | off, RGB |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for size in sizes:
+        tune(size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or SIZES)

@@ -1,0 +1,194 @@
+"""Where each pixel of an augmented image comes from: an affine map per image, and the tensor code that follows it.
+
+A map takes a point of the result to a point of the original, both in the coordinates of `rapid_inr.inr.coords`: (row, column) in
+[-1, 1], pixel centres of n rows at (2 row + 1) / n - 1. What has pixels is sampled there (`warp`); an INR is evaluated there,
+which needs no sampling. The order, seen from the result: mirror, turn, shift, then the box of the resized crop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rapid_inr.augment.affine import compose, crop, flip, rotation, translation
+from rapid_inr.augment.policy import OUTSIDES, Draws
+from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
+
+
+def coordinate_maps(draws: Draws, image_size: tuple[int, int]) -> Tensor:
+    """Return the map of each image, in coordinates, for originals of (height, width).
+
+    Returns:
+        float32 [N, 2, 3], on the device of the draws.
+    """
+    device, (rows, columns) = draws.flips.device, draws.shifts.double().unbind(1)
+    operation = translation(-rows, -columns)
+    if draws.angles is not None:
+        operation = compose(operation, rotation(draws.angles.rad2deg(), size=image_size))
+    operation = compose(operation, flip(columns=draws.flips, size=image_size, device=device))
+    if draws.boxes is not None:
+        operation = compose(crop(*draws.boxes.unbind(1), size=image_size, device=device), operation)
+    height, width = image_size
+    to_pixels = [[height / 2, 0.0, (height - 1) / 2], [0.0, width / 2, (width - 1) / 2], [0.0, 0.0, 1.0]]
+    return (pixel_affines(torch.tensor(image_size, device=device)) @ operation @ torch.tensor(to_pixels).to(operation)).float()
+
+
+def pixel_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps from (row, column, 1) of a result of `size` to coordinates of the original, as a decode takes them.
+
+    Sums of products, and no matrix product: autocast or TF32 would round that to 8 or 11 bits, which moves pixels.
+
+    Args:
+        maps: [B, 2, 3], from coordinates to coordinates.
+    """
+    (rows, top), (columns, left) = ((2 / n, 1 / n - 1) for n in size)
+    down, across, offset = maps.unbind(-1)
+    return torch.stack([down * rows, across * columns, down * top + across * left + offset], dim=-1)
+
+
+@lru_cache  # a copy to a GPU in every batch would make the host wait for it
+def _whole(size: tuple[int, int], device: torch.device) -> Tensor:
+    return pixel_affine(*size).to(device)
+
+
+@lru_cache
+def _outermost(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the coordinates of the last column's and the last row's centre; a side of one pixel has nothing to fold."""
+    return pixel_edges(torch.tensor([width, height])).clamp(min=1e-6).to(device)
+
+
+def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor, mode: str = "bilinear") -> Tensor:
+    """Sample images where their maps point.
+
+    Args:
+        images: floating [B, C, height, width].
+        maps: float32 [B, 2, 3], from coordinates to coordinates.
+        outside: what lies beyond the image: ``reflect``, ``zero`` or ``clamp``.
+        black: [C], the value of ``zero``.
+        mode: ``bilinear``, or ``nearest`` for what has no values between two others, such as masks.
+
+    Returns:
+        Like `images`, in its dtype and memory format.
+    """
+    height, width = images.shape[2:]
+    grid = _sampling_grid(maps, height, width)
+    if outside == "reflect":
+        grid = _reflect_between_centres(grid, _outermost(height, width, grid.device))
+    sampled = F.grid_sample(images.float(), grid, mode=mode, padding_mode="border", align_corners=False)
+    if outside == "zero":
+        beyond = (grid.abs() > 1).any(-1)[:, None]
+        sampled = torch.where(beyond, black.float()[:, None, None], sampled)
+    return _as(images, sampled.to(images.dtype))
+
+
+def _sampling_grid(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return where each pixel's centre is mapped, [B, height, width, 2], the column first as torch has it; see `pixel_maps`."""
+    rows, columns = (torch.arange(n, device=maps.device) * (2 / n) + (1 / n - 1) for n in (height, width))
+    ends = []
+    for down, across, offset in (maps[:, 1].unbind(-1), maps[:, 0].unbind(-1)):
+        along = torch.addcmul(offset[:, None], down[:, None], rows)  # [B, height]
+        ends.append(torch.addcmul(along[:, :, None], across[:, None, None], columns))
+    return torch.stack(ends, dim=-1)
+
+
+def _reflect_between_centres(grid: Tensor, limits: Tensor) -> Tensor:
+    """Fold coordinates into [-limit, limit] by mirrors at the centres of the outermost pixels, so that no edge is repeated."""
+    folded = (grid + limits).remainder(4 * limits)
+    return 2 * limits - (folded - 2 * limits).abs() - limits
+
+
+def _as(images: Tensor, moved: Tensor) -> Tensor:
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    return moved.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, outside: str, black: Tensor) -> Tensor:
+    """Move the window of each image by whole pixels and mirror it, in one gather: `warp` without its roundings.
+
+    Args:
+        images: [B, C, height, width], floating.
+        shifts: int64 [B, 2], on the same device.
+        flips: bool [B].
+        outside: ``reflect`` (without repeating the edge), ``zero`` or ``clamp``.
+        black: [C], the value of a black pixel after normalisation.
+
+    Returns:
+        Like `images`, in the same memory format. A shift beyond the reflection, of a whole side or more, repeats the edge.
+
+    Raises:
+        ValueError: if `outside` is none of these.
+    """
+    if outside not in OUTSIDES:
+        raise ValueError(f"outside is {outside!r}, expected one of {', '.join(OUTSIDES)}")
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [B, height]
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = torch.where(flips[:, None], width - 1 - columns, columns) + shifts[:, 1:]  # [B, width]
+    beyond = (rows < 0)[:, :, None] | (rows >= height)[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    if outside == "reflect":
+        rows, columns = _reflect(rows, height), _reflect(columns, width)
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    moved = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]  # [B, height, width, C]
+    if outside == "zero":
+        moved = torch.where(beyond[..., None], black.to(moved.dtype), moved)
+    return _as(images, moved.permute(0, 3, 1, 2))
+
+
+def _reflect(index: Tensor, size: int) -> Tensor:
+    return size - 1 - (size - 1 - index.abs()).abs()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What happens to the pixels' places in an epoch of a pipeline.
+
+    Args:
+        image_size: (height, width) of the originals.
+        size: of the results.
+        outside: what lies beyond an image.
+        black: [C], a black pixel after normalisation, on the device.
+        draws: of all images, on the device; None where every image stays as it is.
+        maps: float32 [N, 2, 3], the same as `coordinate_maps`.
+    """
+
+    image_size: tuple[int, int]
+    size: tuple[int, int]
+    outside: str
+    black: Tensor
+    draws: Draws | None = None
+    maps: Tensor | None = None
+
+    @classmethod
+    def of(cls, draws: Draws | None, **places) -> Geometry:
+        """Make the geometry of an epoch's draws."""
+        maps = None if draws is None else coordinate_maps(draws, places["image_size"])
+        return cls(draws=draws, maps=maps, **places)
+
+    def apply(self, images: Tensor, ids: Tensor, *, mode: str = "bilinear") -> Tensor:
+        """Move the pixels of decoded images, [B, C, *image_size], and bring them to `size`, antialiased where that is less.
+
+        Args:
+            ids: int64 [B], whose draws to take, on the device.
+            mode: ``nearest`` for masks, of which no two are averaged.
+        """
+        if self.draws is not None and (self.draws.boxes is not None or self.draws.angles is not None):
+            images = warp(images, self.maps[ids], outside=self.outside, black=self.black, mode=mode)
+        elif self.draws is not None:  # by whole pixels, which need no sampling
+            images = crop_and_flip(images, self.draws.shifts[ids], self.draws.flips[ids], outside=self.outside, black=self.black)
+        if self.size == self.image_size:
+            return images
+        if mode == "nearest":
+            return _as(images, F.interpolate(images, self.size, mode="nearest-exact"))
+        resized = F.interpolate(images.float(), self.size, mode="bilinear", align_corners=False, antialias=True)
+        return _as(images, resized.to(images.dtype))
+
+    def decode_maps(self, ids: Tensor) -> Tensor:
+        """Return the maps by which an INR is decoded straight into the augmented image: float32 [B, 2, 3] from pixels."""
+        if self.maps is None:
+            return _whole(self.size, ids.device).expand(len(ids), 2, 3)
+        return pixel_maps(self.maps[ids], self.size)

@@ -1,0 +1,296 @@
+"""Fit one SIREN to each of many images at once: Adam on stacked rows [B, S], no image knowing of another.
+
+The loss is the *sum* over images of the mean squared error over pixels and channels, so the gradient of a row is that of
+its own image. Most steps see an even subset of the pixels (a lattice), the last ones all of them. `docs/fit.md` has the ladder.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.decode.op import decoder_for
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import Quantized, split_rows
+from rapid_inr.evaluation.metrics import images_at_once, psnr_db
+from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
+from rapid_inr.compress.projection import Projection
+from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
+from rapid_inr.memory import gpu_budget_bytes
+from rapid_inr.runlog.progress import Report
+
+ADAM_EPS = 1e-8
+DECAYS = ("cosine", "none")
+STARTS = {"even": even_start, "siren": initial_weights}
+SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
+CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
+FULL_STEP_PIXELS = 4096  # pixels of one pass when a step sees the whole image
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How an INR is optimised.
+
+    Args:
+        steps: optimiser steps.
+        start: what the weights are drawn from: ``even``: our `even_start`; ``siren``: Sitzmann's `initial_weights`.
+        lr: peak learning rate of Adam; null is `default_lr` of the shape.
+        decay: ``cosine``: by half a wave of it to 0; ``none``: the rate stays, as in COIN's recipe.
+        betas: Adam's decay rates.
+        pixels_per_step: about how many pixels of an image a step sees before `full_from`; null is all of them, always.
+        full_from: fraction of the steps after which every step sees all pixels, in [0, 1].
+        min_psnr_db: an image that ends below has not converged.
+        retries: how often such an image is fitted again from other initial weights; the best attempt is kept.
+        seed: of the initial weights.
+        max_batch: most images fitted at once; null leaves it to the memory at hand.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    steps: int = 200
+    start: str = "even"
+    lr: float | None = None
+    decay: str = "cosine"
+    betas: tuple[float, float] = (0.8, 0.8)
+    pixels_per_step: int | None = 256
+    full_from: float = 0.7
+    min_psnr_db: float = 15.0
+    retries: int = 1
+    seed: int = 0
+    max_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "fit.steps": (self.steps, self.steps >= 1, "at least 1"),
+            "fit.start": (self.start, self.start in STARTS, f"one of {', '.join(STARTS)}"),
+            "fit.lr": (self.lr, self.lr is None or self.lr > 0, "positive, or null"),
+            "fit.decay": (self.decay, self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
+            "fit.betas": (self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
+            "fit.pixels_per_step": (
+                self.pixels_per_step,
+                self.pixels_per_step is None or self.pixels_per_step >= 1,
+                "at least 1, or null",
+            ),
+            "fit.full_from": (self.full_from, 0 <= self.full_from <= 1, "in [0, 1]"),
+            "fit.retries": (self.retries, self.retries >= 0, "at least 0"),
+            "fit.seed": (self.seed, self.seed >= 0, "at least 0"),
+            "fit.max_batch": (self.max_batch, self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
+        }
+        for name, (value, ok, expected) in checks.items():
+            if not ok:
+                raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The fitted rows of B images, in the order given.
+
+    Args:
+        weights: float32 [B, S] on the CPU; exactly the rows whose PSNR was measured.
+        psnr_db: float64 [B], of the 8-bit decode of these rows as `decode` would show them on the device of the fit: in float32
+            on a CPU, with the kernel's float16 products on a GPU.
+        attempts: int64 [B], fits that each image took.
+        converged: bool [B].
+    """
+
+    weights: Tensor
+    psnr_db: Tensor
+    attempts: Tensor
+    converged: Tensor
+
+
+def fit(
+    images: Tensor,
+    ids: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    *,
+    device: torch.device | str = "cpu",
+    mask: Tensor | None = None,
+    on_progress: Report | None = None,
+) -> FitResult:
+    """Fit a SIREN to each image.
+
+    On a CPU the result of an image is the same, bit for bit, in any batch; on a GPU the order of sums may change with the size of
+    the batch, and with it the last bits of every step.
+
+    Args:
+        images: uint8 [B, height, width, 3].
+        ids: int64 [B], the index of each image in its source; with `config.seed` it decides the initial weights.
+        mask: bool [1, K], the hidden weights that the images may use; None allows all.
+        on_progress: called now and then with the work done since, in images.
+
+    Returns:
+        A `FitResult` on the CPU.
+
+    Raises:
+        ValueError: if `images` is empty, not uint8, or not [B, height, width, 3].
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3 or images.numel() == 0:
+        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, expected non-empty uint8 [B, height, width, 3]")
+    if ids.shape != images.shape[:1]:
+        raise ValueError(f"ids are {tuple(ids.shape)}, expected ({len(images)},)")
+    device = torch.device(device)
+    result = _fit_attempt(images, ids, spec, config, device, 0, mask, on_progress)
+    for attempt in range(1, config.retries + 1):
+        poor = (~result.converged).nonzero().flatten()
+        if len(poor) == 0:
+            break
+        again = _fit_attempt(images[poor], ids[poor], spec, config, device, attempt, mask, None)
+        result = _keep_better(result, poor, again)
+    return result
+
+
+def _keep_better(result: FitResult, poor: Tensor, again: FitResult) -> FitResult:
+    won = again.psnr_db > result.psnr_db[poor]
+    rows = poor[won]
+    weights, psnr, converged = result.weights.clone(), result.psnr_db.clone(), result.converged.clone()
+    weights[rows], psnr[rows], converged[rows] = again.weights[won], again.psnr_db[won], again.converged[won]
+    attempts = result.attempts.clone()
+    attempts[poor] += 1
+    return FitResult(weights, psnr, attempts, converged)
+
+
+def _fit_attempt(
+    images: Tensor,
+    ids: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    device: torch.device,
+    attempt: int,
+    mask: Tensor | None,
+    on_progress: Report | None,
+) -> FitResult:
+    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    weights, psnr, finite = [], [], []
+    for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
+        start = STARTS[config.start](spec, some_ids.tolist(), seed=config.seed, attempt=attempt).to(device)
+        some_images = some_images.to(device)
+        projection = Projection.of(start, spec, masks=None if mask is None else mask.to(device))
+        rows = optimise(start, some_images, spec, config, projection=projection, on_progress=on_progress)
+        finite.append(rows.isfinite().all(1, keepdim=True))
+        rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
+        weights.append(rows.cpu())
+        psnr.append(measure_psnr(Quantized(*split_rows(rows, spec)), some_images, spec))
+    psnr = torch.cat(psnr)
+    converged = (psnr >= config.min_psnr_db) & torch.cat(finite).flatten().cpu()
+    return FitResult(torch.cat(weights), psnr, torch.ones(len(ids), dtype=torch.int64), converged)
+
+
+def default_lr(spec: SirenSpec) -> float:
+    """Return a learning rate near the best for a shape: 1e-2 at 3x16 and omega 15, less for deeper or wide nets and higher omega.
+
+    A rule through measurements with 200 to 1,200 steps: 1e-2 at 2x16 and 3x16 (omega 15), 5e-3 at 5x16 (15), 2.5e-3 at 5x13
+    (30), 1.4e-3 at 6x44 (30), 1e-3 at 10x32 (30). Twice as much diverges at depth 5 and beyond, on some images 1.4 times as much
+    at width 44; half as much costs about 1 dB at depth 3.
+    """
+    return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3) * min(1.0, 32 / spec.hidden)
+
+
+def optimise(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    *,
+    projection: Projection | None = None,
+    on_progress: Report | None = None,
+) -> Tensor:
+    """Run `config.steps` of Adam from `rows` and return the new rows.
+
+    Args:
+        rows: float32 [B, S], the weights to start from, on the device to work on.
+        images: uint8 [B, height, width, 3] on the same device.
+        projection: of these rows, where they are trained under a mask or through a quantization; its scales are trained in place.
+
+    Returns:
+        float32 [B, S], projected.
+    """
+    passes = _passes(images, config)
+    n_pixels = max(target.shape[1] for _, target in passes)
+    workspace = GradientWorkspace(spec, n_images=len(images), n_pixels=n_pixels, device=rows.device)
+    factors, rows = omega_factors(spec).to(rows.device), rows.clone()
+    folded, grad, mean, square = (torch.zeros_like(rows) for _ in range(4))
+    layers, grads = layer_views(folded, spec), layer_views(grad, spec)
+    projection = projection or Projection.of(rows, spec)
+    scale_mean, scale_square = (torch.zeros_like(projection.log_scales) for _ in range(2))
+    peak_lr = config.lr if config.lr is not None else default_lr(spec)
+    first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
+    for step in range(config.steps):
+        seen = passes if step >= first_full else [passes[step % len(passes)]]
+        scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
+        torch.mul(projection.forward(rows), factors, out=folded)
+        grad.zero_()
+        for some_coords, target in seen:
+            workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
+        decay = 1.0 if config.decay == "none" else 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        row_grad, scale_grad = projection.backward(rows, grad.mul_(factors))
+        adam = {"betas": config.betas, "step": step + 1}
+        _adam_step(rows, row_grad, mean, square, lr=peak_lr * decay, **adam)
+        _adam_step(projection.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
+        if on_progress is not None:
+            on_progress(len(images) / config.steps)
+    return projection.forward(rows)
+
+
+def _passes(images: Tensor, config: FitConfig) -> list[tuple[Tensor, Tensor]]:
+    """Return the coordinates [B, P', 2] and the targets [B, P', 3] in [0, 1] of each lattice of the pixels."""
+    height, width = images.shape[1:3]
+    coords, flat = pixel_coords(height, width).to(images.device), images.flatten(1, 2)
+    lattices = pixel_lattices(height, width, _lattice_pixels(config, height * width))
+    places = [lattice.to(images.device) for lattice in lattices]
+    return [(coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in places]
+
+
+def _adam_step(
+    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, *, lr: float, betas: tuple[float, float], step: int
+) -> None:
+    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place."""
+    beta_1, beta_2 = betas
+    mean.lerp_(grad, 1 - beta_1)
+    square.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
+    root = square.sqrt().mul_(1 / math.sqrt(1 - beta_2**step)).add_(ADAM_EPS)
+    rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
+
+
+def measure_psnr(rows: Quantized, images: Tensor, spec: SirenSpec, *, device: torch.device | None = None) -> Tensor:
+    """Return the PSNR of images as `decode` shows them on a device.
+
+    Args:
+        rows: of B images, as `quantize` returns them, or `Quantized(*split_rows(...))` for rows as they are fitted.
+        images: uint8 [B, height, width, 3], the originals.
+        device: where to decode; by default where the rows are.
+
+    Returns:
+        float64 [B] in dB on the CPU.
+    """
+    device = device or rows.ends.device
+    height, width = images.shape[1:3]
+    affine, decoder = pixel_affine(height, width).to(device), decoder_for(device, spec)
+    at_once, found = images_at_once(height * width), []
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        originals = images[part].to(device)
+        decoded = decoder(
+            rows.select(part).packed(device), torch.arange(len(originals), device=device), affine,
+            spec=spec, height=height, width=width, dtype=torch.uint8, channels_last=True,
+        )  # fmt: skip
+        found.append(psnr_db(decoded.permute(0, 2, 3, 1), originals).cpu())
+    return torch.cat(found)
+
+
+def _lattice_pixels(config: FitConfig, n_pixels: int) -> int:
+    return min(n_pixels, config.pixels_per_step or FULL_STEP_PIXELS)
+
+
+def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:
+    """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
+    pixels = _lattice_pixels(config, n_pixels)
+    # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
+    floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
+    budget = gpu_budget_bytes(device) if device.type == "cuda" else CPU_WORKSPACE_BYTES
+    return max(1, min(budget // (4 * floats), config.max_batch or 1 << 30))

@@ -1,0 +1,35 @@
+"""A picture of masks: each image beside the classes that its pixels have and those that a network gave them."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rapid_inr.plots.figures import contact_sheet
+
+BACKGROUND = (32, 34, 38)
+
+
+def mask_sheet(
+    path: Path, images: np.ndarray, true: np.ndarray, predicted: np.ndarray, captions: Sequence[str], *, title: str
+) -> None:
+    """Write a sheet of image, true mask, predicted mask, with a caption under each triple; a class has one colour throughout.
+
+    Args:
+        images: uint8 [B, height, width, 3].
+        true: integer [B, height, width], 0 for the background.
+        predicted: likewise.
+    """
+    palette = colours(int(max(true.max(), predicted.max())) + 1)
+    cells = [np.concatenate(parts, axis=1) for parts in zip(images, palette[true], palette[predicted], strict=True)]
+    contact_sheet(path, cells, captions, title=f"{title}   (image | mask | predicted)")
+
+
+def colours(n_classes: int) -> np.ndarray:
+    """Return a colour for each class, the background's dark, uint8 [n_classes, 3]: neighbours in number differ most in hue."""
+    hues = [(label * 0.618034) % 1 for label in range(n_classes - 1)]  # the golden ratio spreads any number of them
+    shown = [255 * np.array(colorsys.hsv_to_rgb(hue, 0.65, 0.95)) for hue in hues]
+    return np.array([BACKGROUND, *shown]).round().astype(np.uint8)

@@ -1,0 +1,64 @@
+"""Curves of many runs over each other, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rapid_inr.plots.figures import empty_figure, save_figure
+
+PANEL_INCHES = (5.0, 3.6)
+PANELS_ACROSS = 3
+MOST_IN_LEGEND = 20  # curves; more are drawn without names
+LETTERS_PER_INCH = 16  # of the legend
+COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#a83232", "#6db33f", "#7a4fb5", "#b8860b", "#2f86d6", "#c0559b", "#4a4a4a")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve and the range about it: the mean over some runs, and the least and greatest among them at each step."""
+
+    label: str
+    steps: Sequence[float]
+    means: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def overlaid_curves(path: Path, panels: Mapping[str, Sequence[Band]], *, x_label: str, title: str) -> None:
+    """Draw a panel a metric, in each the curves of all rows; one legend for all.
+
+    Raises:
+        ImportError: if matplotlib is not installed; the message says how to get it.
+    """
+    across = min(PANELS_ACROSS, len(panels))
+    down = -(-len(panels) // across)
+    labels = list(dict.fromkeys(band.label for bands in panels.values() for band in bands))
+    named = len(labels) <= MOST_IN_LEGEND
+    legend_inches = (0.6 + max(map(len, labels)) / LETTERS_PER_INCH) if named else 0
+    figure, canvas = empty_figure(PANEL_INCHES[0] * across + legend_inches, PANEL_INCHES[1] * down)
+    lines: dict[str, Any] = {}
+    for axes, (metric, bands) in zip(figure.subplots(down, across, squeeze=False).flat, panels.items(), strict=False):
+        for band in bands:
+            style = _style(labels.index(band.label))
+            (lines[band.label],) = axes.plot(band.steps, band.means, label=band.label, linewidth=1.6, **style)
+            if list(band.low) != list(band.high):
+                axes.fill_between(band.steps, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.set(xlabel=x_label, title=metric)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    for axes in figure.axes[len(panels) :]:
+        axes.set_visible(False)
+    if named:
+        figure.legend(handles=list(lines.values()), loc="outside right upper", fontsize=8, frameon=False)
+    figure.suptitle(title)
+    save_figure(path, canvas)
+
+
+def _style(i: int) -> dict[str, Any]:
+    dashes = ("-", "--", ":", "-.")
+    short = {"marker": "o", "markersize": 3}
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes[i // len(COLOURS) % len(dashes)], **short}

@@ -1,0 +1,98 @@
+"""Pictures of tables: means with their standard deviations, as lines over numbers, or as bars or dots over words."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.reporting.summaries import Summary
+from rapid_inr.plots.figures import empty_figure, save_figure
+
+COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#7a4fb5", "#6db33f", "#b8860b", "#c0559b", "#4a4a4a")
+GROUP_WIDTH = 0.8  # of the distance between two groups of bars
+ALIKE = 0.5  # the least share of the largest mean that makes bars nearly alike
+TITLE = 64  # letters of a line of the title: as wide as the axes
+LONG = 70  # letters of all words on the axis, if all were as long as the longest, from which on they are turned
+Line = Sequence[tuple[str | float, Summary]]
+
+
+def table_figure(
+    path: Path,
+    lines: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    reference: tuple[str, float] | None = None,
+    log: bool = False,
+    legend: str = "",
+) -> None:
+    """Draw means over `x`, with standard deviations where there are any: lines where all of `x` are numbers.
+
+    Over words they are bars, which begin at 0, or dots where bars would be nearly alike.
+
+    Args:
+        lines: by label; of each, x and what was measured there.
+        reference: name and value of what a dashed line stands for.
+        log: whether numbers on x are spaced by their logarithm.
+        legend: what the labels of the lines are of.
+
+    Raises:
+        ImportError: if matplotlib is not installed; the message says how to get it.
+    """
+    figure, canvas = empty_figure(8, 4.2)
+    axes = figure.subplots()
+    finite = {label: [(x, y) for x, y in line if math.isfinite(y.mean)] for label, line in lines.items()}
+    if all(isinstance(x, int | float) for line in finite.values() for x, _ in line):
+        _draw_lines(axes, finite, log=log)
+    else:
+        _draw_over_words(axes, finite)
+    if reference is not None:
+        axes.axhline(reference[1], color="#222222", linewidth=1.1, linestyle="--", label=reference[0])
+    axes.set(xlabel=x_label, ylabel=y_label, title=textwrap.fill(title, TITLE))
+    axes.grid(alpha=0.3, axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1 or reference is not None:
+        figure.legend(loc="outside right upper", title=legend, fontsize=8, title_fontsize=8, frameon=False, alignment="left")
+    save_figure(path, canvas)
+
+
+def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    for i, (label, line) in enumerate(lines.items()):
+        line = sorted(line, key=lambda point: point[0])
+        caps = 3 if any(y.std for _, y in line) else 0
+        axes.errorbar(
+            [x for x, _ in line], [y.mean for _, y in line], yerr=[y.std or 0 for _, y in line], label=label,
+            color=COLOURS[i % len(COLOURS)], marker="o", markersize=4, linewidth=1.8, capsize=caps,
+        )  # fmt: skip
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_locator(LogLocator(subs=()))
+    elif all(float(x).is_integer() for line in lines.values() for x, _ in line):
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+
+
+def _draw_over_words(axes: Any, lines: Mapping[str, Line]) -> None:
+    places = list(dict.fromkeys(str(x) for line in lines.values() for x, _ in line))
+    means = [y.mean for line in lines.values() for _, y in line]
+    alike = bool(means) and min(means) > ALIKE * max(means)
+    width = GROUP_WIDTH / max(1, len(lines))
+    for i, (label, line) in enumerate(lines.items()):
+        at = [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _ in line]
+        values, spread = [y.mean for _, y in line], [y.std or 0 for _, y in line]
+        look = {"label": label, "color": COLOURS[i % len(COLOURS)]}
+        if alike:
+            axes.errorbar(at, values, yerr=spread, linestyle="", marker="o", markersize=7, capsize=4, **look)
+        else:
+            errors = {"yerr": spread, "capsize": 3, "error_kw": {"linewidth": 1}} if any(spread) else {}
+            axes.bar(at, values, width=0.92 * width, **errors, **look)
+    turned = max(map(len, places), default=0) * len(places) > LONG
+    axes.set_xticks(range(len(places)), places, rotation=30 if turned else 0, ha="right" if turned else "center")
+    axes.set_xlim(-0.6, len(places) - 0.4)

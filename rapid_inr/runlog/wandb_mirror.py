@@ -1,0 +1,145 @@
+"""W&B as a mirror of a run's folder: whatever goes wrong there becomes one warning, and the run goes on without it.
+
+config      the configuration, and under ``origin`` what else the record says: command, commit, versions, machine
+tags        verb, dataset, pipeline, codec and INR, and the labels of a sweep's point
+group       the sweep, or the multirun, that a run belongs to
+history     the lines of metrics.jsonl, over ``epoch`` where they have one
+summary     the metrics, and under ``units`` the unit of each
+media       the pictures, and the columns of images.csv as histograms
+artifacts   the store that was written, by reference: its path, size and checksum; its bytes stay where they are
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rapid_inr.evaluation.units import unit_of
+
+PROJECT = "rapid-inr"
+MAKES_STORES = ("encode", "merge")  # whose ``out`` is one
+HISTOGRAMS = ("psnr_db", "fit_psnr_db", "prune_ratio")  # of the columns of images.csv
+LONGEST_TAG = 64  # what W&B takes
+
+
+class WandbMirror:
+    """The mirror of one run.
+
+    Args:
+        track: ``offline``, ``online`` or ``off``.
+        config: the resolved configuration.
+        origin: what the record says of where the run comes from.
+        group: what the run belongs to, if its folder does not say.
+    """
+
+    def __init__(
+        self, track: str, folder: Path, *, config: Mapping[str, Any], origin: Mapping[str, Any], group: str | None = None
+    ) -> None:
+        self.pictures: list[Path] = []
+        self._folder, self._config, self._verb = folder, config, origin["verb"]
+        self._run, self._by_epoch = None, False
+        if track != "off":
+            self._try(lambda: self._start(track, origin, group))
+
+    def _start(self, track: str, origin: Mapping[str, Any], group: str | None) -> None:
+        import wandb
+
+        point = _point(self._folder)
+        settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=60)
+        self._run = wandb.init(
+            project=PROJECT, dir=str(self._folder), mode=track, name=self._folder.name, job_type=self._verb, settings=settings,
+            config={**self._config, "origin": dict(origin)}, group=group if point is None else _sweep_of(self._folder),
+            tags=tags(self._verb, self._config, {} if point is None else point["labels"]),
+        )  # fmt: skip
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Add a line of metrics."""
+        if self._run is not None:
+            self._try(lambda: self._log(dict(values)))
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if "epoch" in values and not self._by_epoch:
+            self._run.define_metric("*", step_metric="epoch")
+            self._by_epoch = True
+        self._run.log(values)
+
+    def finish(self, metrics: Mapping[str, Any], *, exit_code: int) -> None:
+        """Send what the run has come to."""
+        if self._run is not None:
+            self._try(lambda: self._finish(metrics, exit_code))
+
+    def _finish(self, metrics: Mapping[str, Any], exit_code: int) -> None:
+        import wandb
+
+        media = {path.stem: wandb.Image(str(path)) for path in self.pictures if path.is_file()}
+        media |= {f"images/{name}": wandb.Histogram(values) for name, values in columns(self._folder / "images.csv").items()}
+        if media:
+            self._run.log(media)
+        units = {name: unit for name in metrics if (unit := unit_of(name)) is not None}
+        self._run.summary.update({**metrics, "units": units})
+        if exit_code == 0 and self._verb in MAKES_STORES and (store := self._store()) is not None:
+            artifact = wandb.Artifact(store.stem, type="store", metadata=_scalars(metrics))
+            artifact.add_reference(store.as_uri())
+            self._run.log_artifact(artifact)
+        self._run.finish(exit_code=exit_code)
+
+    def _store(self) -> Path | None:
+        """Return the store that this run has written; a job that made some of the shards has none."""
+        out = Path(self._config["out"]).resolve() if self._config.get("out") else None
+        began = (self._folder / "config.yaml").stat().st_mtime
+        return out if out is not None and out.is_file() and out.stat().st_mtime >= began else None
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the library's own are not the user's to mend
+                action()
+        except Exception as error:  # a mirror that breaks must not break the run
+            self._run = None
+            print(f"warning [wandb]: {type(error).__name__}: {error}; the run goes on without it", file=sys.stderr)
+
+
+def tags(verb: str, config: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+    """Return the words by which runs are found in W&B, such as ``train``, ``cifar10``, ``inr:3x16``, ``net:small``."""
+    found = [verb, *_names(config), *(f"{axis}:{label}" for axis, label in labels.items())]
+    return [tag[:LONGEST_TAG] for tag in dict.fromkeys(found)]
+
+
+def _names(config: Mapping[str, Any]) -> Iterator[str]:
+    for group in ("dataset", "pipeline", "codec"):
+        name = (config.get(group) or {}).get("name")
+        if name:
+            yield name if group == "dataset" else f"{group}:{name}"
+    inr = config.get("inr")
+    if inr:
+        yield f"inr:{inr['depth']}x{inr['hidden']}"
+
+
+def columns(path: Path) -> dict[str, list[float]]:
+    """Return the columns of a table of images that are worth a histogram; none where there is no table."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {name: [float(row[name]) for row in rows if row.get(name)] for name in HISTOGRAMS}
+    return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def _point(folder: Path) -> dict[str, Any] | None:
+    """Return what a sweep says of its point in this folder; None where the run is no point of one."""
+    path = folder / "point.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _sweep_of(folder: Path) -> str:
+    """Return EXPERIMENT/SCALE of a point's folder, wherever the sweep lies."""
+    return "/".join(folder.resolve().parts[-3:-1])
+
+
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}

@@ -1,0 +1,148 @@
+"""Decode images from a store, at their own size or any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kernels.decode.op import decoder_for
+from kernels.decode.sampling import MAX_SUPERSAMPLE
+from kernels.rows import PackedRows
+from rapid_inr.evaluation.metrics import images_at_once
+from rapid_inr.inr.coords import pixel_affine, pixel_edges
+from rapid_inr.store.packed import PackedStore, StoreHeader
+
+
+class Decodable(Protocol):
+    """What `decode` reads of a store: one that is whole, or images that were fetched from others."""
+
+    @property
+    def header(self) -> StoreHeader: ...
+
+    @property
+    def rows(self) -> PackedRows: ...
+
+    @property
+    def sizes(self) -> Tensor | None: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+
+def decode(
+    store: Decodable,
+    ids: Tensor,
+    *,
+    size: tuple[int, int] | None = None,
+    affine: Tensor | None = None,
+    outside: str = "extend",
+    supersample: int = 1,
+    dtype: torch.dtype = torch.uint8,
+    normalize: bool = False,
+    channels_last: bool = False,
+) -> Tensor:
+    """Decode a batch of images on the store's device.
+
+    Args:
+        ids: int64 [B], positions in the store, in any order, repeated or not. Those on a GPU are not checked, since that would
+            wait for it: an id out of range is a black image or an error of the device.
+        size: (height, width) of the result; by default the images' own, which must then be one. With a size, or in a store of
+            one size, ids on the store's GPU are decoded without waiting for it.
+        affine: float32 [2, 3] or [B, 2, 3] on the store's device, from (row, column, 1) of a pixel of the result to the INR's
+            coordinate, as `geometry.to_coords` makes it; None for the whole image.
+        outside: what lies outside the image: ``extend`` (the INR itself), ``zero`` (black), ``reflect`` or ``clamp``.
+        supersample: n x n samples a pixel are averaged, for maps that shrink.
+        dtype: uint8, or float16, bfloat16 or float32 with values in [0, 1] rounded to 8 bits.
+        normalize: whether to subtract the store's mean and divide by its std; not with uint8.
+
+    Returns:
+        [B, 3, height, width].
+
+    Raises:
+        ValueError: if `ids` is empty or, on the CPU, out of range, or the images differ in size and `size` is not given; as
+            `decode_siren`.
+    """
+    if len(ids) == 0 or (ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < len(store)):
+        raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
+    height, width = size or one_size(store, ids)
+    header, there = store.header, ids.to(store.device)
+    # the precision of a decode is its own, not that of the network it feeds
+    with torch.autocast(store.device.type, enabled=False):
+        return decoder_for(store.device, header.spec)(
+            store.rows, there, _affine_on(height, width, store.device) if affine is None else affine,
+            spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
+            outside=outside, edges=None if outside == "extend" else _edges(store, there), supersample=supersample,
+            mean=header.mean if normalize else None, std=header.std if normalize else None,
+        )  # fmt: skip
+
+
+@lru_cache  # a copy to a GPU waits for it, too long for every batch
+def _affine_on(height: int, width: int, device: torch.device) -> Tensor:
+    return pixel_affine(height, width).to(device)
+
+
+def _edges(store: Decodable, ids: Tensor) -> Tensor:
+    """Return the coordinates of the outermost pixel centres, [2] where they are the same for all, else [B, 2]."""
+    if store.header.size is not None:
+        return _edges_on(*store.header.size, store.device)
+    return pixel_edges(store.sizes.index_select(0, ids))
+
+
+@lru_cache
+def _edges_on(height: int, width: int, device: torch.device) -> Tensor:
+    return pixel_edges(torch.tensor([height, width])).to(device)
+
+
+def one_size(store: Decodable, ids: Tensor) -> tuple[int, int]:
+    """Return the (height, width) that the images share.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if store.header.size is not None:
+        return store.header.size
+    sizes = store.sizes[ids.to(store.device)]
+    if not bool((sizes == sizes[0]).all()):
+        raise ValueError("the images of the batch differ in size; give the size to decode at, for instance size=[224,224]")
+    return tuple(sizes[0].tolist())
+
+
+def samples_a_pixel(stored: tuple[float, float], size: tuple[int, int]) -> int:
+    """Return the `supersample` that keeps images stored in one (height, width) from aliasing when they are shown in a smaller."""
+    shrunk = max(full / shown for full, shown in zip(stored, size, strict=True))
+    return min(MAX_SUPERSAMPLE, max(1, round(shrunk)))
+
+
+def stored_size(store: Decodable) -> tuple[float, float]:
+    """Return the (height, width) of the images of a store, their mean where they differ."""
+    if store.header.size is not None:
+        return store.header.size
+    return tuple(store.sizes.float().mean(0).tolist())
+
+
+def decode_each(
+    store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None, batch_size: int = 256
+) -> Iterator[Tensor]:
+    """Decode the images in order, the first `limit` or all, uint8 [height, width, 3] on the CPU.
+
+    Args:
+        batch_size: images decoded at once, at most; large ones are fewer.
+    """
+    ids = torch.arange(min(len(store), limit or len(store)))
+    if size is not None or store.header.size is not None:
+        runs = (ids,)
+    else:  # runs of equal size keep the order
+        changes = (store.sizes[: len(ids)].diff(dim=0) != 0).any(1).nonzero().flatten() + 1
+        runs = ids.tensor_split(changes.cpu())
+    for run in runs:
+        height, width = size or store.size_of(int(run[0]))
+        stored = (height, width) if size is None else stored_size(store)
+        for batch in run.split(min(batch_size, images_at_once(height * width))):
+            images = decode(store, batch, size=(height, width), supersample=samples_a_pixel(stored, (height, width)))
+            yield from images.permute(0, 2, 3, 1).cpu()

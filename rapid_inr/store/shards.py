@@ -1,0 +1,261 @@
+"""The parts of a store that is being made: a shard of the images each, in a file that is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.moments import ChannelMoments
+from rapid_inr.store.format import StoreFormatError
+from rapid_inr.store.plan import StorePlan, plan_difference
+from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
+
+METADATA_KEY = "rapid_inr_part"
+VERSION = 2
+SHARED = "shared"  # the stem of the file of what all shards share
+NAMED = 8  # missing shards that a message names
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that was encoded.
+
+    Args:
+        number: of the shard, from 0.
+        ids: int64 [n], of the images that could be read, in their source.
+        sizes: int32 [n, 2], (height, width).
+        rows: tensors of the images as a `PackedStore` names them, codes packed; with a mask each where an image of the shard was
+            pruned. Empty where no image could be read.
+        measured: what was measured of each image, [n], by name.
+        moments: of the channels of the images of the train split.
+        other_moments: of those of the others.
+        skipped: one message for each image that could not be read.
+        fit_s: see `EncodeReport`, like `compress_s`.
+    """
+
+    number: int
+    ids: Tensor
+    sizes: Tensor
+    rows: dict[str, Tensor]
+    measured: dict[str, Tensor]
+    moments: ChannelMoments
+    other_moments: ChannelMoments
+    skipped: tuple[str, ...]
+    fit_s: float
+    compress_s: float
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """The files of the parts of one store."""
+
+    path: Path
+    plan: StorePlan
+
+    def file(self, number: int) -> Path:
+        return self.path / f"{number:05d}.part"
+
+    @property
+    def shared_file(self) -> Path:
+        return self.path / f"{SHARED}.part"
+
+    @property
+    def whole_file(self) -> Path:
+        """Where the store lies until it has been checked."""
+        return self.path / "whole.inr"
+
+    def present(self) -> list[int]:
+        """Return the numbers of the parts that are there, in order.
+
+        Raises:
+            ValueError: if a part is of another plan; the message names the first key in which it differs.
+            StoreFormatError: if a part cannot be read.
+        """
+        there = []
+        for path in self._files():
+            with suppress(FileNotFoundError):  # another job has just removed it
+                self._require_own(path)
+                there.append(path)
+        return sorted(int(path.stem) for path in there if path.stem != SHARED)
+
+    def _files(self) -> list[Path]:
+        return [*self.path.glob("[0-9]*.part"), *self.path.glob(f"{SHARED}.part")]
+
+    def _require_own(self, path: Path) -> None:
+        difference = plan_difference(read_header(path)["plan"], self.plan.values())
+        if difference:
+            way_out = "choose another out=, or overwrite=true to start anew"
+            raise ValueError(f"{self.path} holds shards of another encoding ({difference}); {way_out}")
+
+    def discard_others(self) -> int:
+        """Remove the files that are of another plan or cannot be read, and return how many these were."""
+        n_removed = 0
+        for path in self._files():
+            try:
+                self._require_own(path)
+            except FileNotFoundError:
+                continue
+            except (ValueError, StoreFormatError):
+                path.unlink(missing_ok=True)
+                n_removed += 1
+        return n_removed
+
+    def missing(self) -> list[int]:
+        return sorted(set(range(self.plan.n_shards)) - set(self.present()))
+
+    def require_complete(self) -> None:
+        """Raise unless every part is there and sound.
+
+        Raises:
+            ValueError: if some are missing, or of another plan.
+            StoreFormatError: if one is damaged, or holds other images than its name says.
+        """
+        missing = self.missing()
+        if missing:
+            named = ", ".join(f"{number:05d}" for number in missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            raise ValueError(
+                f"{self.path} lacks {len(missing)} of {self.plan.n_shards} shards ({named}); "
+                "the encode command that began it makes those that are missing"
+            )
+        if self.shared_file.exists():
+            _require_sound(self.shared_file)
+        last = -1
+        for number in range(self.plan.n_shards):
+            _require_sound(self.file(number))
+            last = self._require_images(number, last=last)
+
+    def _require_images(self, number: int, *, last: int) -> int:
+        """Raise unless a part holds images of its shard, behind `last`; return the last of them."""
+        part, places = _read(self.file(number)), self.plan.shard(number)
+        ids = [last, *part.ids.tolist()]
+        # where images were excluded an id lies behind its place, never before it
+        misplaced = len(part) > len(places) or (len(part) > 0 and ids[1] < places.start)
+        if part.number != number or misplaced or any(b <= a for a, b in pairwise(ids)):
+            raise StoreFormatError(f"{self.file(number)} does not hold the images of its shard; remove it and encode again")
+        return ids[-1]
+
+    def write(self, part: Shard) -> None:
+        """Write the file of a part, atomically."""
+        tensors = {"ids": part.ids, "sizes": part.sizes}
+        tensors |= {f"rows.{name}": tensor for name, tensor in part.rows.items()}
+        tensors |= {f"measured.{name}": tensor for name, tensor in part.measured.items()}
+        sums = {name: getattr(part, name) for name in ("moments", "other_moments")}
+        facts = {
+            "number": part.number, "skipped": part.skipped, "fit_s": part.fit_s, "compress_s": part.compress_s,
+            **{name: [of.n_pixels, of.total.tolist(), of.squares.tolist()] for name, of in sums.items()},
+        }  # fmt: skip
+        self._write(self.file(part.number), tensors, facts)
+
+    def _write(self, path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        facts = {"version": VERSION, "plan": self.plan.values(), "store": asdict(self.plan), **facts}
+        blocks = {name: Blocks.of(tensor) for name, tensor in tensors.items()}
+        write_tensors(path, blocks, lambda checksums: {METADATA_KEY: json.dumps(facts | {"crc32": checksums})})
+
+    def shared(self, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the tensors that all shards share: those of the first job that has made any, whoever asks."""
+        path = self.shared_file
+        if not path.exists():
+            tensors = make()
+            if not tensors:
+                return {}
+            own = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            self._write(own, tensors, {})
+            with suppress(FileExistsError):  # on a GPU the last bits of another job's may differ, so that only one may count
+                os.link(own, path)
+            own.unlink()
+        _require_sound(path)
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+
+    def read(self, numbers: Iterable[int]) -> Iterator[Shard]:
+        """Yield parts, one at a time, their tensors memory-mapped."""
+        for number in numbers:
+            yield _read(self.file(number))
+
+    def __iter__(self) -> Iterator[Shard]:
+        return self.read(range(self.plan.n_shards))
+
+    def clear(self) -> None:
+        """Remove the parts, what a writer that was killed has left, and the folder if nothing else is in it."""
+        torn = (*self.path.glob(".*.part.*"), *self.path.glob(f".{self.whole_file.name}.*"))
+        for path in (*self._files(), self.whole_file, *torn):
+            path.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def open_shards(path: Path) -> ShardFolder:
+    """Open a folder of parts as the plan in its first one says.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        StoreFormatError: if it cannot be read.
+    """
+    first = min(path.glob("[0-9]*.part"), default=None)
+    if first is None:
+        raise FileNotFoundError(f"no shards in {path}; python -m experiments.encode makes them")
+    raw = read_header(first)["store"]
+    lists = {"splits": tuple(map(tuple, raw["splits"])), "class_names": tuple(raw["class_names"])}
+    spec, quantize = SirenSpec(**raw["spec"]), QuantizeConfig(**raw["quantize"])
+    return ShardFolder(path, StorePlan(**raw | lists | {"spec": spec, "quantize": quantize}))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the facts in the file of a part.
+
+    Raises:
+        StoreFormatError: if it is not a part that this version can read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            raw = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except SafetensorError as error:
+        raise StoreFormatError(f"{path} is damaged ({error}); remove it and encode again") from None
+    if raw.get("version") != VERSION:
+        raise StoreFormatError(f"{path} is no part of a store of version {VERSION}; remove it and encode again")
+    return raw
+
+
+def _require_sound(path: Path) -> None:
+    checksums = read_header(path)["crc32"]
+    with safe_open(path, framework="pt") as file:
+        dtypes = {name: file.get_tensor(name).dtype for name in checksums}
+    found = dict.fromkeys(checksums, 0)
+    for name, block in read_flat(path, dtypes):
+        found[name] = crc32(block, found[name])
+    if found != checksums:
+        raise StoreFormatError(f"{path} is damaged: a checksum does not match; remove it and encode again")
+
+
+def _read(path: Path) -> Shard:
+    raw = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in raw["crc32"]}
+
+    def moments(name: str) -> ChannelMoments:
+        n_pixels, *sums = raw[name]
+        return ChannelMoments(n_pixels, *(torch.tensor(values, dtype=torch.int64).numpy() for values in sums))
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    return Shard(
+        raw["number"], tensors["ids"], tensors["sizes"], under("rows."), under("measured."),
+        moments("moments"), moments("other_moments"), tuple(raw["skipped"]), raw["fit_s"], raw["compress_s"],
+    )  # fmt: skip

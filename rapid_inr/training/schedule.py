@@ -1,0 +1,86 @@
+"""How a backbone is trained: the values, the learning rate at each step, the image size at each epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SCHEDULES = ("cosine", "linear")
+_SIZE_STEP = 4  # growing images keep to multiples of this, which the strides of a backbone divide evenly
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How a backbone is trained.
+
+    Args:
+        epochs: passes over the training set, at least 1.
+        batch_size: images a step over all processes, at least 1; for whoever builds the pipeline, which alone knows its batches.
+        lr: peak learning rate of SGD, reached after `warmup` and decayed to 0 by `schedule`.
+        momentum: of SGD, with Nesterov's correction if `nesterov`.
+        weight_decay: on weights of two or more dimensions; norms and biases have none.
+        label_smoothing: in [0, 1).
+        warmup: fraction of all steps over which the rate rises linearly, in [0, 1).
+        schedule: ``cosine`` (half a period) or ``linear``.
+        ema: decay a step of an average of the weights, which is tested and kept instead of the last ones; 0 for none.
+        compile: whether the network is compiled by torch.compile.
+        graph: whether, on a GPU, a step is replayed as a CUDA graph: not on several processes, nor compiled or growing.
+        validation_split: fraction of the training images, in [0, 1), that are not trained on but choose the best epoch; 0 for no best.
+        first_size: longer side of the images in the first epoch, growing evenly up to theirs; None for theirs throughout.
+        full_size_from: fraction of the epochs after which images have their full size, in (0, 1].
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    warmup: float = 0.1
+    schedule: str = "cosine"
+    ema: float = 0.0
+    compile: bool = False
+    graph: bool = True
+    validation_split: float = 0.0
+    first_size: int | None = None
+    full_size_from: float = 0.7
+
+    def __post_init__(self) -> None:
+        checks = {
+            "epochs": self.epochs >= 1, "batch_size": self.batch_size >= 1, "lr": self.lr > 0,
+            "momentum": 0 <= self.momentum < 1, "weight_decay": self.weight_decay >= 0,
+            "label_smoothing": 0 <= self.label_smoothing < 1, "warmup": 0 <= self.warmup < 1,
+            "schedule": self.schedule in SCHEDULES, "ema": 0 <= self.ema < 1, "validation_split": 0 <= self.validation_split < 1,
+            "first_size": self.first_size is None or self.first_size >= 1, "full_size_from": 0 < self.full_size_from <= 1,
+        }  # fmt: skip
+        for name, ok in checks.items():
+            if not ok:
+                raise ValueError(f"optimizer.{name} is {getattr(self, name)}, which is out of range")
+
+
+def rate_factor(config: OptimizerConfig, total: int) -> Callable[[int], float]:
+    """Return what the peak rate is multiplied by at each of `total` steps, counted from 0."""
+    rise = config.warmup * total
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        done = (step - rise) / max(1, total - rise)
+        return 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
+
+    return factor
+
+
+def size_at(config: OptimizerConfig, epoch: int, full: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) that the training images have in an epoch."""
+    longer, growing = max(full), config.full_size_from * config.epochs
+    if config.first_size is None or config.first_size >= longer or epoch >= growing:
+        return full
+    side = config.first_size + (longer - config.first_size) * epoch / growing
+    scale = min(1, round(side / _SIZE_STEP) * _SIZE_STEP / longer) or 1 / longer
+    return tuple(max(1, round(length * scale)) for length in full)

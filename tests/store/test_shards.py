@@ -1,0 +1,196 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kernels.spec import SirenSpec
+from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.moments import ChannelMoments
+from rapid_inr.store.format import StoreFormatError
+from rapid_inr.store.plan import StorePlan
+from rapid_inr.store.shards import Shard, ShardFolder, open_shards
+
+MADE = {"fit": {"steps": 5, "betas": [0.9, 0.95]}, "seed": 0}
+PLAN = StorePlan(SirenSpec(2, 5, 15.0), QuantizeConfig(), (("train", 7),), ("cat", "dog"), 7, 3, "f00d", MADE)
+
+
+def part_of(number, *, seed=0):
+    n = len(PLAN.shard(number))
+    moments = ChannelMoments()
+    moments.add(torch.full((2, 3), 7, dtype=torch.uint8).numpy())
+    rows = {"codes": torch.full((n, 25), seed, dtype=torch.uint8), "ends": torch.zeros(n, 30, dtype=torch.float16)}
+    ids = torch.tensor(PLAN.shard(number))
+    return Shard(
+        number, ids, torch.ones(n, 2, dtype=torch.int32), rows, {"psnr_db": ids.double()}, moments, ChannelMoments(),
+        ("a: torn",), 1.5, 0.5,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return ShardFolder(tmp_path / "a.inr.shards", PLAN)
+
+
+def test_shards_divide_the_images_in_order():
+    assert PLAN.n_shards == 3
+    assert [list(PLAN.shard(number)) for number in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_a_part_is_read_as_it_was_written(folder):
+    part = part_of(2)
+    folder.write(part)
+    (again,) = folder.read([2])
+    assert torch.equal(again.ids, part.ids)
+    assert torch.equal(again.measured["psnr_db"], part.measured["psnr_db"])
+    assert all(torch.equal(again.rows[name], part.rows[name]) for name in part.rows)
+    assert (again.number, again.skipped, again.fit_s, again.compress_s) == (2, ("a: torn",), 1.5, 0.5)
+    assert again.moments.mean_std() == part.moments.mean_std()
+    assert again.moments.n_pixels == 2
+
+
+def test_a_folder_knows_what_is_there_and_what_is_missing(folder):
+    assert folder.present() == []
+    folder.write(part_of(1))
+    assert folder.present() == [1]
+    assert folder.missing() == [0, 2]
+    with pytest.raises(ValueError, match=r"lacks 2 of 3 shards \(00000, 00002\)"):
+        folder.require_complete()
+    folder.write(part_of(0))
+    folder.write(part_of(2))
+    folder.require_complete()
+    assert [part.number for part in folder] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (replace(PLAN, spec=SirenSpec(2, 6, 15.0)), "inr.hidden is 5 there, 6 here"),
+        (replace(PLAN, quantize=QuantizeConfig(bits=4)), "quantize.bits is 8 there, 4 here"),
+        (replace(PLAN, shard_images=4), "shard_images is 3 there, 4 here"),
+        (replace(PLAN, made={**MADE, "seed": 1}), "seed is 0 there, 1 here"),
+        (replace(PLAN, made={**MADE, "fit": {**MADE["fit"], "steps": 6}}), "fit.steps is 5 there, 6 here"),
+        (replace(PLAN, digest="beef"), "digest is f00d there, beef here"),
+        (replace(PLAN, made={}), "fit.steps is 5 there, None here"),
+    ],
+)
+def test_a_shard_of_another_encoding_is_refused_by_the_key_that_differs(folder, other, message):
+    folder.write(part_of(0))
+    with pytest.raises(ValueError, match=f"{message}.*overwrite=true"):
+        ShardFolder(folder.path, other).present()
+
+
+def test_the_plan_of_a_folder_is_found_in_its_parts(folder):
+    with pytest.raises(FileNotFoundError, match="no shards in"):
+        open_shards(folder.path)
+    folder.write(part_of(1))
+    assert open_shards(folder.path) == folder
+
+
+def test_mixed_plans_are_refused_whoever_looks(folder):
+    folder.write(part_of(0))
+    ShardFolder(folder.path, replace(PLAN, digest="beef")).write(part_of(1))
+    with pytest.raises(ValueError, match="digest is"):
+        open_shards(folder.path).require_complete()
+
+
+def test_a_damaged_part_is_named(folder):
+    for number in range(3):
+        folder.write(part_of(number))
+    path = folder.file(1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(StoreFormatError, match=r"00001\.part is damaged: a checksum"):
+        folder.require_complete()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(StoreFormatError, match=r"00001\.part is damaged"):
+        folder.present()
+
+
+def test_what_shards_share_is_what_the_first_has_made(folder):
+    assert folder.shared(dict) == {}
+    assert not folder.path.exists()
+    late = torch.tensor([2.0])
+
+    def slow():  # meanwhile another job has come to the same place
+        folder.shared(lambda: {"scales": torch.tensor([1.0])})
+        return {"scales": late}
+
+    assert folder.shared(slow)["scales"].item() == 1.0
+    assert folder.shared(lambda: {"scales": late})["scales"].item() == 1.0
+    assert folder.present() == []
+    assert [path.name for path in folder.path.iterdir()] == ["shared.part"]
+
+
+def test_what_shards_share_is_checked_whenever_it_is_read(folder):
+    for number in range(3):
+        folder.write(part_of(number))
+    folder.shared(lambda: {"scales": torch.tensor([1.0])})
+    path = folder.path / "shared.part"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")  # the last byte of the tensor
+    with pytest.raises(StoreFormatError, match=r"shared\.part is damaged: a checksum"):
+        folder.shared(dict)
+    with pytest.raises(StoreFormatError, match=r"shared\.part is damaged: a checksum"):
+        folder.require_complete()
+
+
+def test_a_part_under_the_name_of_another_is_refused(folder):
+    for number in range(3):
+        folder.write(part_of(number))
+    folder.file(1).write_bytes(folder.file(0).read_bytes())
+    with pytest.raises(StoreFormatError, match=r"00001\.part does not hold the images of its shard"):
+        folder.require_complete()
+    for ids in ([2, 3, 4], [3, 3, 5], [3, 4, 7]):  # outside, twice, and of the next shard
+        folder.write(replace(part_of(1), ids=torch.tensor(ids)))
+        with pytest.raises(StoreFormatError, match="does not hold the images of its shard"):
+            folder.require_complete()
+
+
+def test_a_part_without_images_under_the_name_of_another_is_refused(folder):
+    for number in (0, 2):
+        folder.write(part_of(number))
+    empty = part_of(1)
+    columns = {"ids": empty.ids[:0], "sizes": empty.sizes[:0], "rows": {}, "measured": {"psnr_db": empty.ids[:0].double()}}
+    folder.write(replace(empty, **columns))
+    folder.require_complete()
+    folder.file(2).write_bytes(folder.file(1).read_bytes())
+    with pytest.raises(StoreFormatError, match=r"00002\.part does not hold the images of its shard"):
+        folder.require_complete()
+
+
+def test_what_was_left_by_a_merge_that_was_killed_is_no_shard(folder):
+    folder.write(part_of(1))
+    folder.whole_file.write_bytes(b"the store")
+    assert folder.present() == [1]
+    folder.clear()
+    assert not folder.path.exists()
+
+
+def test_only_the_files_of_another_plan_and_the_damaged_ones_are_discarded(folder):
+    folder.write(part_of(0))
+    folder.write(part_of(1))
+    folder.file(2).write_bytes(b"torn")
+    replace(folder, plan=replace(PLAN, digest="beef")).write(part_of(1))
+    assert folder.discard_others() == 2
+    assert folder.present() == [0]
+
+
+def test_a_part_that_vanishes_while_the_folder_is_read_is_not_there(folder, monkeypatch):
+    folder.write(part_of(0))
+    monkeypatch.setattr(ShardFolder, "_files", lambda self: [self.file(0), self.file(1)])
+    assert folder.present() == [0]
+    assert folder.discard_others() == 0
+
+
+def test_clearing_removes_the_parts_and_nothing_else(folder):
+    folder.write(part_of(0))
+    (folder.path / ".00001.part.0123").write_text("of a writer that was killed")
+    (folder.path / ".whole.inr.0123").write_text("of a merge that was killed")
+    (folder.path / "notes.txt").write_text("precious")
+    (folder.path / ".notes").write_text("precious")
+    folder.clear()
+    assert sorted(path.name for path in folder.path.iterdir()) == [".notes", "notes.txt"]
+    (folder.path / "notes.txt").unlink()
+    (folder.path / ".notes").unlink()
+    folder.clear()
+    assert not folder.path.exists()
+    folder.clear()

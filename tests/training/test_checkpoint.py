@@ -1,0 +1,64 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rapid_inr.training.checkpoint import METADATA_KEY, Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+
+TRAINING = {"backbone.width": 8, "classes": 3, "image_size": [8, 8]}
+
+
+def checkpoint() -> Checkpoint:
+    tensors = {"model.a": torch.randn(3, 4, 2, 2).to(memory_format=torch.channels_last), "momentum.a": torch.ones(2)}
+    return Checkpoint(tensors, [{"epoch": 0, "loss": 1.25}], steps=7)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    written = checkpoint()
+    write_checkpoint(tmp_path / "a", written, training=TRAINING)
+    found = read_checkpoint(tmp_path / "a", training=TRAINING | {"image_size": (8, 8)})
+    assert (found.reports, found.steps) == (written.reports, 7)
+    assert found.tensors.keys() == written.tensors.keys()
+    assert all(torch.equal(found.tensors[name], written.tensors[name]) for name in found.tensors)
+    assert found.part("model").keys() == {"a"}
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):
+    write_checkpoint(tmp_path / "a", checkpoint(), training=TRAINING)
+    before = (tmp_path / "a").read_bytes()
+    with pytest.raises(TypeError):
+        write_checkpoint(tmp_path / "a", Checkpoint({}, [{"epoch": object()}], steps=7), training=TRAINING)
+    assert (tmp_path / "a").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (TRAINING | {"backbone.width": 4}, "is of a training with backbone.width=8, this one has backbone.width=4"),
+        (TRAINING | {"classes": 10}, "classes=3, this one has classes=10"),
+        (TRAINING | {"seed": 1}, "seed=None, this one has seed=1"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, asked, message):
+    write_checkpoint(tmp_path / "a", checkpoint(), training=TRAINING)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "a", training=asked)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "a", training=TRAINING)
+    path = tmp_path / "b"
+    path.write_text("text")
+    with pytest.raises(CheckpointError, match="b is no checkpoint of a training"):
+        read_checkpoint(path, training=TRAINING)
+    for metadata in (None, {METADATA_KEY: "{"}, {METADATA_KEY: "[]"}, {METADATA_KEY: json.dumps({"version": 2})}):
+        save_file({"model.a": torch.ones(1)}, path, metadata)
+        with pytest.raises(CheckpointError, match="b is no checkpoint of a training"):
+            read_checkpoint(path, training=TRAINING)
+    facts = {"version": 1, "training": TRAINING, "reports": []}
+    save_file({"model.a": torch.ones(1)}, path, {METADATA_KEY: json.dumps(facts)})
+    with pytest.raises(CheckpointError, match="has checkpoint version 1, this program reads 2"):
+        read_checkpoint(path, training=TRAINING)
