@@ -18,6 +18,7 @@ from experiments.setup.build import build_device, build_fit, build_source, build
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
 from rapid_inr.data import load_all
+from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import fit
 from rapid_inr.runlog.run import Run
 
@@ -48,9 +49,9 @@ SUITES: dict[str, Callable[[DictConfig, Run], dict[str, Any]]] = {
 
 def run_benchmark(cfg: DictConfig) -> None:
     if cfg.suite not in SUITES:
-        raise ValueError(f"suite is {cfg.suite!r}, expected one of {', '.join(SUITES)}")
+        raise UserError(f"suite is {cfg.suite!r}, expected one of {', '.join(SUITES)}")
     if cfg.repeats < 1:
-        raise ValueError(f"repeats is {cfg.repeats}, expected at least 1")
+        raise UserError(f"repeats is {cfg.repeats}, expected at least 1")
     with start_run(cfg, "benchmark") as run:
         run.metrics |= SUITES[cfg.suite](cfg, run)
     if "rows" in run.metrics:

@@ -13,6 +13,7 @@ from experiments.reporting.records import read_record
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
 from rapid_inr.compress.capacity import Constants, project
+from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import Run
 
 
@@ -28,7 +29,7 @@ def read_run(folder: str, *, key: str, verb: str, metric: str) -> dict[str, Any]
         raise FileNotFoundError(f"no run in {folder}; {key}=RUN is the folder of an earlier experiments.{verb}")
     record = read_record(path)
     if record["verb"] != verb or record["status"] != "finished" or metric not in record["metrics"]:
-        raise ValueError(f"{key} {folder} is a {record['status']} run of {record['verb']}, expected one of {verb} with {metric}")
+        raise UserError(f"{key} {folder} is a {record['status']} run of {record['verb']}, expected one of {verb} with {metric}")
     return record
 
 

@@ -17,6 +17,7 @@ from experiments.reporting.comparing.render import FORMATS, Comparison, render
 from experiments.reporting.comparing.wandb_runs import is_wandb, read_wandb
 from experiments.reporting.comparing.where import known_keys, matching, parse, resolve
 from experiments.setup.cli import main
+from rapid_inr.errors import UserError
 
 TEXTS = ("root", "where", "group_by", "metric", "baseline", "sort", "plot")  # whatever is in them, they are texts to Hydra
 UNEXPLAINED = {"failed": "no error on record", "interrupted": "no error on record", "dead": "its process is gone"}
@@ -43,7 +44,7 @@ def names(cfg: DictConfig, key: str) -> list[str] | None:
         return None
     found = [str(name).strip() for name in (value if isinstance(value, ListConfig) else str(value).split(","))]
     if not all(found):
-        raise ValueError(f"{key} is {value!r}, expected names with commas between them")
+        raise UserError(f"{key} is {value!r}, expected names with commas between them")
     return found
 
 
@@ -52,7 +53,7 @@ def read(root: str) -> list[LoggedRun]:
     runs, unread = read_wandb(root) if is_wandb(root) else read_runs(Path(root))
     _warn("unreadable", unread)
     if not runs:
-        raise ValueError(f"no run to read in root={root}")
+        raise UserError(f"no run to read in root={root}")
     return with_store_settings(runs)
 
 
@@ -69,7 +70,7 @@ def compared(cfg: DictConfig, verb: str, runs: Sequence[LoggedRun]) -> Compariso
     there = metrics_of(rows)
     metrics = headlines(rows) if asked is None else there if asked == ["all"] else asked
     for name in set(metrics) - set(there):
-        raise ValueError(f"no finished run of verb={verb} has metric={name}; there are {', '.join(there) or 'none'}")
+        raise UserError(f"no finished run of verb={verb} has metric={name}; there are {', '.join(there) or 'none'}")
     bases = [] if cfg.baseline is None else baselines(rows, str(cfg.baseline), runs)
     found = against(rows, bases, metrics) if bases else []
     return Comparison(verb, rows, metrics, frozenset(known), bases, found)
@@ -109,18 +110,18 @@ def _warn(name: str, messages: Sequence[str]) -> None:
 
 def run_compare(cfg: DictConfig) -> None:
     if cfg.format not in FORMATS:
-        raise ValueError(f"format is {cfg.format!r}, expected one of {', '.join(FORMATS)}")
+        raise UserError(f"format is {cfg.format!r}, expected one of {', '.join(FORMATS)}")
     if not isinstance(cfg.any_code, bool):
-        raise ValueError(f"any_code is {cfg.any_code!r}, expected true or false")
+        raise UserError(f"any_code is {cfg.any_code!r}, expected true or false")
     runs = read(cfg.root)
     if cfg.where is not None:
         chosen = matching(runs, parse(str(cfg.where), known_keys(runs)))
         if not chosen:
-            raise ValueError(f"none of {len(runs)} runs fulfils where={cfg.where}")
+            raise UserError(f"none of {len(runs)} runs fulfils where={cfg.where}")
         runs = chosen
     verbs = sorted({run.verb for run in runs})
     if len(verbs) > 1 and (cfg.format == "csv" or cfg.plot is not None or cfg.baseline is not None):
-        raise ValueError(f"these runs are of {', '.join(verbs)}; where=verb={verbs[0]} takes those of one command")
+        raise UserError(f"these runs are of {', '.join(verbs)}; where=verb={verbs[0]} takes those of one command")
     comparisons = [compared(cfg, verb, [run for run in runs if run.verb == verb]) for verb in verbs]
     for comparison in comparisons:
         warn_of_limits(comparison)

@@ -11,6 +11,7 @@ from PIL import Image
 from experiments.setup.build import build_device
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_folder_can_be_written, start_run
+from rapid_inr.errors import UserError
 from rapid_inr.plots.figures import contact_sheet, save_png
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.store.decode import decode_each
@@ -24,7 +25,7 @@ def read_size(cfg: DictConfig) -> tuple[int, int] | None:
     """Return the (height, width) to decode at; one number is both."""
     size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
     if size is not None and min(size) < 1:
-        raise ValueError(f"size is {list(size)}, expected [height, width] of at least 1")
+        raise UserError(f"size is {list(size)}, expected [height, width] of at least 1")
     return size
 
 
@@ -46,7 +47,7 @@ def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -
 
 def run_decode(cfg: DictConfig) -> None:
     if cfg.limit is not None and cfg.limit < 1:
-        raise ValueError(f"limit is {cfg.limit}, expected at least 1")
+        raise UserError(f"limit is {cfg.limit}, expected at least 1")
     size = read_size(cfg)
     store = read_store(cfg.store, device=build_device(cfg))
     n_images = min(len(store), cfg.limit or len(store))

@@ -19,6 +19,7 @@ from experiments.training.provenance import dataset_facts, require_made_from, ro
 from rapid_inr.data import ImageSource
 from rapid_inr.data.codecs import decode_file
 from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.store.format import read_store
@@ -32,16 +33,16 @@ def choose_quality(cfg: DictConfig, source: ImageSource) -> int | None:
     """Return the quality that is asked for, by number, by bytes an image, or by those of a store; None for PNG."""
     given = [name for name in ("quality", "bytes", "store") if cfg[name] is not None]
     if cfg.format not in FORMATS:
-        raise ValueError(f"format is {cfg.format!r}, expected one of {', '.join(FORMATS)}")
+        raise UserError(f"format is {cfg.format!r}, expected one of {', '.join(FORMATS)}")
     if cfg.format == "png" and given:
-        raise ValueError(f"format=png is exact and has no {given[0]}; leave it out, or set format=jpeg")
+        raise UserError(f"format=png is exact and has no {given[0]}; leave it out, or set format=jpeg")
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} all choose the quality; give one of them")
+        raise UserError(f"{' and '.join(given)} all choose the quality; give one of them")
     if cfg.format == "png":
         return None
     low, high = QUALITIES[cfg.format]
     if cfg.quality is not None and not low <= cfg.quality <= high:
-        raise ValueError(f"quality is {cfg.quality}, expected {low} to {high}")
+        raise UserError(f"quality is {cfg.quality}, expected {low} to {high}")
     if cfg.bytes is not None:
         return quality_for_bytes(source, cfg.bytes, format=cfg.format)
     if cfg.store is not None:

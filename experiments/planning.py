@@ -17,6 +17,7 @@ from experiments.reporting.records import read_record
 from experiments.search_folder import read_choices
 from experiments.search_space import Search, read_search
 from experiments.setup.cli import CONFIGS, compose_command
+from rapid_inr.errors import UserError
 
 HOW_IT_RUNS = ("overwrite", "track", "run_dir")  # keys of a configuration that change no result
 
@@ -86,7 +87,7 @@ def search_of(cfg: DictConfig) -> Search:
         ValueError: if it names an experiment too, or no scale, or the search is not in order.
     """
     if cfg.get("experiment") is not None:
-        raise ValueError("experiment=... and search=... are both given, expected one of them")
+        raise UserError("experiment=... and search=... are both given, expected one of them")
     asked = {} if cfg.trials is None else {"trials": cfg.trials}
     return read_search(_at_scale(cfg, "search") | asked)
 
@@ -94,9 +95,9 @@ def search_of(cfg: DictConfig) -> Search:
 def _at_scale(cfg: DictConfig, kind: str) -> dict[str, Any]:
     if cfg.get(kind) is None:
         known = f"one of: {', '.join(experiment_names())}; or search=..., one of: {', '.join(search_names())}"
-        raise ValueError(f"experiment=... is required, {known}")
+        raise UserError(f"experiment=... is required, {known}")
     if cfg.scale not in cfg[kind].scales:
-        raise ValueError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg[kind].scales)}")
+        raise UserError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg[kind].scales)}")
     whole = cfg.copy()  # with its root, from which interpolations look up
     OmegaConf.set_struct(whole, False)
     whole[kind].merge_with(whole[kind].scales[cfg.scale] or {})
@@ -128,7 +129,7 @@ def plan_sweep(cfg: DictConfig) -> Sweep:
     search = search_of(cfg)
     tried = read_choices(search, Path(cfg.run_dir))
     if cfg.trial is None or not 1 <= cfg.trial <= len(tried):
-        raise ValueError(f"trial is {cfg.trial}, expected one of the {len(tried)} in {cfg.run_dir}")
+        raise UserError(f"trial is {cfg.trial}, expected one of the {len(tried)} in {cfg.run_dir}")
     return sweep_of(search.points(tried[cfg.trial - 1], number=cfg.trial), cfg)
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.planning import plan_sweep
 from experiments.reporting.records import read_record
 from experiments.setup.cli import compose_command
-from experiments.setup.errors import USE_ERRORS
+from experiments.setup.errors import USER_ERRORS
 from experiments.setup.run_folder import start_run
 from rapid_inr.runlog.run import write_json
 
@@ -60,6 +60,6 @@ def _record_failure(cfg: DictConfig, verb: str, error: Exception, folder: Path) 
         cfg.track.mode = "off"
         with suppress(type(error)), start_run(cfg, verb):
             raise error
-    if not isinstance(error, USE_ERRORS):
+    if not isinstance(error, USER_ERRORS):
         (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     print(f"{folder.name}: {type(error).__name__}: {error}", file=sys.stderr)

@@ -25,6 +25,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from rapid_inr.errors import UserError
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REFERENCE = re.compile(r"(?<=[=\[,])@([^/,\]]*)/([^,\]]*)")  # behind the = of an override, or in a list there
 KEYS = {"verb", "over", "set", "name", "labels"}
@@ -81,13 +83,13 @@ def expand(experiment: Mapping[str, Any]) -> list[Point]:
     for key, group in _present(experiment.get("points")).items():
         for point in _group(key, group, _present(experiment.get("axes"))):
             if point.name in points:
-                raise ValueError(f"two points are called {point.name}; give points.{key} a name with all of its axes in it")
+                raise UserError(f"two points are called {point.name}; give points.{key} a name with all of its axes in it")
             points[point.name] = point
     points = {name: _listed(point, points) for name, point in points.items()}
     for point in points.values():
         for other in point.needs:
             if other not in points:
-                raise ValueError(f"point {point.name} reads from {other}, which is no point of the experiment at this scale")
+                raise UserError(f"point {point.name} reads from {other}, which is no point of the experiment at this scale")
     return list(points.values())
 
 
@@ -99,7 +101,7 @@ def _listed(point: Point, points: Iterable[str]) -> Point:
             return match[0]
         names = [name for name in points if name != point.name and fnmatchcase(name, match[1])]
         if not names:
-            raise ValueError(f"point {point.name} reads from {match[1]}, which no other point of the experiment matches")
+            raise UserError(f"point {point.name} reads from {match[1]}, which no other point of the experiment matches")
         return "[" + ",".join(f"@{name}/{match[2]}" for name in names) + "]"
 
     return replace(point, overrides=tuple(REFERENCE.sub(every, override) for override in point.overrides))
@@ -111,13 +113,13 @@ def _present(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _group(key: str, group: Mapping[str, Any], axes: Mapping[str, Any]) -> Iterator[Point]:
     if unknown := set(group) - KEYS:
-        raise ValueError(f"points.{key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(KEYS))}")
+        raise UserError(f"points.{key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(KEYS))}")
     if "verb" not in group:
-        raise ValueError(f"points.{key} has no verb")
+        raise UserError(f"points.{key} has no verb")
     asked = list(group.get("over") or [])
     over = [axis.removeprefix("<").removesuffix(">") for axis in asked]
     if missing := [axis for axis in over if axis not in axes]:
-        raise ValueError(f"points.{key} goes over {missing[0]}, expected one of the axes {', '.join(axes) or '(none)'}")
+        raise UserError(f"points.{key} goes over {missing[0]}, expected one of the axes {', '.join(axes) or '(none)'}")
     name = group.get("name") or "-".join([key, *(f"<{axis}>" for axis in over)])
     for choices in itertools.product(*(_choices(axis, axes[axis]) for axis in over)):
         chosen = {axis: label for axis, (label, _) in zip(over, choices, strict=True)}
@@ -126,7 +128,7 @@ def _group(key: str, group: Mapping[str, Any], axes: Mapping[str, Any]) -> Itera
         labels = chosen | {fact: _filled(str(text), chosen) for fact, text in _present(group.get("labels")).items()}
         called = _filled(name, chosen)
         if not NAME.fullmatch(called):
-            raise ValueError(f"a point is called {called!r}, expected letters, digits, dots, dashes and underscores")
+            raise UserError(f"a point is called {called!r}, expected letters, digits, dots, dashes and underscores")
         yield Point(called, key, group["verb"], tuple(_filled(text, chosen) for text in overrides), labels)
 
 
@@ -144,7 +146,7 @@ def _flat(overrides: Any) -> Iterator[str]:
     elif isinstance(overrides, str) and "=" in overrides:
         yield overrides
     else:
-        raise ValueError(f"{overrides!r} is no override, expected KEY=VALUE")
+        raise UserError(f"{overrides!r} is no override, expected KEY=VALUE")
 
 
 def _filled(text: str, chosen: Mapping[str, str]) -> str:
@@ -163,7 +165,7 @@ def matching(points: Sequence[Point], patterns: Sequence[str] | None) -> list[Po
         return list(points)
     for pattern in patterns:
         if not any(fnmatchcase(point.name, pattern) for point in points):
-            raise ValueError(f"only={pattern} matches no point; list=true prints their names")
+            raise UserError(f"only={pattern} matches no point; list=true prints their names")
     by_name = {point.name: point for point in points}
     wanted = [point.name for point in points if any(fnmatchcase(point.name, pattern) for pattern in patterns)]
     for name in wanted:  # grows while it is walked
@@ -183,7 +185,7 @@ def levels(points: Sequence[Point]) -> list[list[Point]]:
     while waiting:
         group = [point for point in waiting if names.intersection(point.needs) <= ready]
         if not group:
-            raise ValueError(f"points wait for each other: {', '.join(point.name for point in waiting)}")
+            raise UserError(f"points wait for each other: {', '.join(point.name for point in waiting)}")
         found.append(group)
         ready |= {point.name for point in group}
         waiting = [point for point in waiting if point.name not in ready]

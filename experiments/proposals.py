@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from experiments.search_space import Choices, Options, Range, Search
+from rapid_inr.errors import UserError
 
 OLDEST = 5  # version of Optuna
 STALE = 10  # proposals without anything new after which chance proposes
@@ -22,7 +23,7 @@ PATIENCE = 2000  # proposals, after which the space counts as exhausted
 History = Sequence[tuple[Choices, Mapping[str, float] | None]]  # choices and their metrics, None where these could not be had
 
 
-class OptunaMissing(Exception):
+class OptunaMissing(UserError):
     """Optuna is not installed, or too old; the message says how to get it."""
 
 

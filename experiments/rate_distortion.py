@@ -13,6 +13,7 @@ from experiments.reporting.curves import measured_curves, published_curves
 from experiments.reporting.records import ABSENT
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_folder_can_be_written
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import RAW_BPP
 from rapid_inr.evaluation.rate_distortion import Curve, psnr_at
 from rapid_inr.files import atomic
@@ -26,7 +27,7 @@ def rates_of(cfg: DictConfig, dataset: str) -> list[float]:
     """Return the rates to compare a dataset's curves at."""
     rates = list(cfg.rates.get(dataset, cfg.rates.others))
     if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
-        raise ValueError(f"rates.{dataset} is {rates}, expected one or more positive numbers")
+        raise UserError(f"rates.{dataset} is {rates}, expected one or more positive numbers")
     return rates
 
 

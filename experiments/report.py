@@ -24,6 +24,7 @@ from experiments.reporting.table_files import made_tables
 from experiments.search_tables import searches_below
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
 
@@ -32,7 +33,7 @@ def run_report(cfg: DictConfig) -> None:
     require_file_can_be_written(out, overwrite=True)  # of the same records it is the same page
     records = finished_records(root)
     if not records:
-        raise ValueError(f"no record of a finished run below {root}; root=... names a folder of runs")
+        raise UserError(f"no record of a finished run below {root}; root=... names a folder of runs")
     names = experiments_below(root) or [name for name in experiment_names() if root.resolve().name == name]
     made = {name: made_tables(name, root) for name in names}
     paper, sheets_shown = read_paper(), cfg.sheets

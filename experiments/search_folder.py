@@ -12,6 +12,7 @@ from experiments.reporting.comparing.records import status_of
 from experiments.reporting.records import read_record
 from experiments.search_space import Choices, Search
 from experiments.trials import Trial
+from rapid_inr.errors import UserError
 from rapid_inr.runlog.liveness import Heartbeat, lives, this_process
 from rapid_inr.runlog.run import write_json
 
@@ -19,7 +20,7 @@ FILE = "search.json"
 HOLDER = "searching.json"  # there while a process searches
 
 
-class Held(Exception):
+class Held(UserError):
     """Another process searches in the folder; the message names it."""
 
 
@@ -37,7 +38,7 @@ def read_choices(search: Search, folder: Path) -> list[dict[str, str]]:
         for choices in tried:
             search.require(choices)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}; run_dir=... names another folder, overwrite=true begins anew") from None
+        raise UserError(f"{path}: {error}; run_dir=... names another folder, overwrite=true begins anew") from None
     return [{axis: choices[axis] for axis in search.space} for choices in tried]
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.points import Point, expand
+from rapid_inr.errors import UserError
 
 DIRECTIONS = ("maximize", "minimize")
 RANGE_KEYS = {"low", "high", "step", "log"}
@@ -147,10 +148,10 @@ class Search:
             ValueError: if they are not one of each axis.
         """
         if choices.keys() != self.space.keys():
-            raise ValueError(f"a trial chooses {', '.join(choices) or 'nothing'}, expected {', '.join(self.space)}")
+            raise UserError(f"a trial chooses {', '.join(choices) or 'nothing'}, expected {', '.join(self.space)}")
         for axis, chosen in choices.items():
             if not self.space[axis].holds(chosen):
-                raise ValueError(f"a trial chooses {axis} {chosen}, which is not in the space")
+                raise UserError(f"a trial chooses {axis} {chosen}, which is not in the space")
 
 
 def read_search(whole: Mapping[str, Any]) -> Search:
@@ -162,19 +163,19 @@ def read_search(whole: Mapping[str, Any]) -> Search:
     space = {axis: _kind(axis, kind) for axis, kind in (whole.get("space") or {}).items() if kind is not None}
     goals, limits = dict(whole.get("goals") or {}), whole.get("limits") or {}
     if not isinstance(whole.get("name"), str):
-        raise ValueError("the search has no name")
+        raise UserError("the search has no name")
     if not space:
-        raise ValueError("the search has no space")
+        raise UserError("the search has no space")
     if shared := set(space) & set(whole.get("axes") or {}):
-        raise ValueError(f"{min(shared)} is an axis and in the space, expected one of them")
+        raise UserError(f"{min(shared)} is an axis and in the space, expected one of them")
     if not goals or not set(goals.values()) <= set(DIRECTIONS):
-        raise ValueError(f"goals is {goals}, expected METRIC: maximize or METRIC: minimize")
+        raise UserError(f"goals is {goals}, expected METRIC: maximize or METRIC: minimize")
     points = [key for key, group in (whole.get("points") or {}).items() if group is not None]
     if whole.get("judge") not in points:
-        raise ValueError(f"judge is {whole.get('judge')!r}, expected one of the points {', '.join(points)}")
+        raise UserError(f"judge is {whole.get('judge')!r}, expected one of the points {', '.join(points)}")
     trials = whole.get("trials", 20)
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise ValueError(f"trials is {trials!r}, expected an integer of at least 1")
+        raise UserError(f"trials is {trials!r}, expected an integer of at least 1")
     bounds = [found for metric, limit in limits.items() if (found := _limit(metric, limit)) is not None]
     return Search(whole, space, whole["judge"], goals, bounds, trials)
 
@@ -183,24 +184,24 @@ def _kind(axis: str, kind: Any) -> Range | Options:
     if isinstance(kind, list) and kind:
         return Options({str(value): [f"{axis}={value}"] for value in kind})
     if not isinstance(kind, Mapping) or not any(value is not None for value in kind.values()):
-        raise ValueError(f"space.{axis} is {kind!r}, expected {{low: ..., high: ...}}, a list, or LABEL: overrides")
+        raise UserError(f"space.{axis} is {kind!r}, expected {{low: ..., high: ...}}, a list, or LABEL: overrides")
     if not set(kind) & RANGE_KEYS or any(isinstance(value, str | list) and "=" in str(value) for value in kind.values()):
         return Options({str(label): overrides for label, overrides in kind.items() if overrides is not None})
     if unknown := set(kind) - RANGE_KEYS:
-        raise ValueError(f"space.{axis} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(RANGE_KEYS))}")
+        raise UserError(f"space.{axis} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(RANGE_KEYS))}")
     return _range(f"space.{axis}", **kind)
 
 
 def _range(place: str, *, low: Any = None, high: Any = None, step: Any = None, log: Any = False) -> Range:
     if not _is_number(low) or not _is_number(high) or low > high:
-        raise ValueError(f"{place} goes from {low!r} to {high!r}, expected two numbers, the larger one last")
+        raise UserError(f"{place} goes from {low!r} to {high!r}, expected two numbers, the larger one last")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
-        raise ValueError(f"{place} has log {log!r}, expected true or false, and with true a low above 0 and no step")
+        raise UserError(f"{place} has log {log!r}, expected true or false, and with true a low above 0 and no step")
     if step is not None and (not _is_number(step) or step <= 0 or not is_whole((high - low) / step)):
-        raise ValueError(f"{place} goes from {low} to {high} in steps of {step!r}, expected a number of whole steps")
+        raise UserError(f"{place} goes from {low} to {high} in steps of {step!r}, expected a number of whole steps")
     found = Range(low, high, step, log)
     if low < high and found.text(low) == found.text(high):
-        raise ValueError(f"{place} goes from {low} to {high}, which differ by less than {FIGURES} figures; step=... draws finer")
+        raise UserError(f"{place} goes from {low} to {high}, which differ by less than {FIGURES} figures; step=... draws finer")
     return found
 
 
@@ -209,7 +210,7 @@ def _limit(metric: str, limit: Any) -> Limit | None:
         return None
     kept = {side: bound for side, bound in limit.items() if bound is not None} if isinstance(limit, Mapping) else {}
     if len(kept) != 1 or not set(kept) <= {"at_most", "at_least"} or not all(map(_is_number, kept.values())):
-        raise ValueError(f"limits.{metric} is {limit!r}, expected {{at_most: NUMBER}} or {{at_least: NUMBER}}")
+        raise UserError(f"limits.{metric} is {limit!r}, expected {{at_most: NUMBER}} or {{at_least: NUMBER}}")
     return Limit(metric, **kept)
 
 

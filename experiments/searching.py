@@ -23,6 +23,7 @@ from experiments.search_tables import draw_search
 from experiments.setup.cli import compose_command
 from experiments.setup.errors import PointsNotFinished
 from experiments.trials import Trial, best, ranked, trials_grid, trials_rows
+from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import write_csv
 
 SHOWN = 10  # trials that are printed in the end
@@ -31,9 +32,9 @@ HOPELESS = 3  # trials without any result after which there are no more
 
 def run_search(cfg: DictConfig) -> None:
     if cfg.only is not None:
-        raise ValueError("only=... picks points of an experiment, a search has none to pick from")
+        raise UserError("only=... picks points of an experiment, a search has none to pick from")
     if cfg.at_once < 1:
-        raise ValueError(f"at_once is {cfg.at_once}, expected at least 1")
+        raise UserError(f"at_once is {cfg.at_once}, expected at least 1")
     search, folder = search_of(cfg), Path(cfg.run_dir)
     tried = [] if cfg.overwrite else read_choices(search, folder)
     if cfg.list:
@@ -91,7 +92,7 @@ def points_of(search: Search, fresh: Sequence[Choices], known: Mapping[str, Poin
 def require_same(point: Point, other: Point | None) -> None:
     """Refuse two points of one name that are different commands."""
     if other is not None and (point.verb, point.overrides) != (other.verb, other.overrides):
-        raise ValueError(f"two choices make a point {point.name}; give points.{point.group} a name with all of its axes in it")
+        raise UserError(f"two choices make a point {point.name}; give points.{point.group} a name with all of its axes in it")
 
 
 def next_choices(search: Search, trials: Sequence[Trial], *, at_once: int, seed: int) -> list[dict[str, str]]:
@@ -116,7 +117,7 @@ def rehearse(cfg: DictConfig, search: Search) -> None:
     first = propose(search, [], 1, seed=cfg.seed)[0]
     known = {point.name: point for point in search.points(first)}
     if not any(point.group == search.judge for point in known.values()):
-        raise ValueError(f"judge is {search.judge}, of which a trial has no point at scale {cfg.scale}")
+        raise UserError(f"judge is {search.judge}, of which a trial has no point at scale {cfg.scale}")
     for axis, kind in search.space.items():
         for text in kind.labels:
             sweep = sweep_of(search.points({**first, axis: text}), cfg)
@@ -124,7 +125,7 @@ def rehearse(cfg: DictConfig, search: Search) -> None:
                 require_same(point, known.get(point.name))
                 compose_command(point.verb, sweep.command(point))
             if text != first[axis] and {point.name for point in sweep.points} == known.keys():
-                raise ValueError(f"no point goes over {axis}, which is in the space")
+                raise UserError(f"no point goes over {axis}, which is in the space")
 
 
 def tell(search: Search, trial: Trial, *, of: int) -> None:

@@ -16,6 +16,7 @@ from experiments.training.baseline import hold_against, read_baseline
 from experiments.training.input_pipelines import Arm, require_inputs
 from experiments.training.session import clean_pipeline, decoded_pipeline, draw_curves, open_arm_or_say, warn_skipped
 from experiments.training.test_set import TestSet, load_test_set, require_match
+from rapid_inr.errors import UserError
 from rapid_inr.models.unet import build_unet, require_halvable
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.plots.masks import mask_sheet
@@ -31,7 +32,7 @@ def load_masks(cfg: DictConfig, *, split: str) -> Tensor:
     """Return the masks of ``cfg.dataset``, uint8 [N, height, width], 0 for the background and class + 1 elsewhere."""
     source = build_source(cfg, split=split)
     if source.read_mask is None:
-        raise ValueError(f"dataset={source.name} has no masks to learn from; dataset=shapes has")
+        raise UserError(f"dataset={source.name} has no masks to learn from; dataset=shapes has")
     return torch.from_numpy(np.stack([source.read_mask(image_id) for image_id in source.ids.tolist()]))
 
 
@@ -42,7 +43,7 @@ def with_masks(pipeline: BatchPipeline, masks: Tensor) -> BatchPipeline:
 def run_segment(cfg: DictConfig) -> None:
     require_inputs(cfg)
     if cfg.pipeline.name == "dali_published":
-        raise ValueError("pipeline=dali_published moves a batch by one draw, and masks by their own; expected another pipeline")
+        raise UserError("pipeline=dali_published moves a batch by one draw, and masks by their own; expected another pipeline")
     baseline_pct = read_baseline(cfg, verb="segment", metric="miou_pct")
     masks, test_masks = load_masks(cfg, split="train"), load_masks(cfg, split="test")
     test, arm = load_test_set(cfg), open_arm_or_say(cfg, "segment")

@@ -17,6 +17,7 @@ from experiments.setup.run_folder import start_run
 from experiments.training.provenance import require_made_from
 from rapid_inr.data.codecs import CodecConfig, measure_curve, require_available
 from rapid_inr.data.source import ImageSource, keep
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint
 from rapid_inr.plots.figures import contact_sheet, rate_distortion_figure
@@ -44,7 +45,7 @@ def one_image(cfg: DictConfig) -> ImageSource:
     """Return a source of the one image that ``image`` counts to."""
     source = build_source(cfg)
     if not 0 <= cfg.image < len(source):
-        raise ValueError(f"image is {cfg.image}, expected 0..{len(source) - 1}")
+        raise UserError(f"image is {cfg.image}, expected 0..{len(source) - 1}")
     return keep(source, slice(cfg.image, cfg.image + 1))
 
 
@@ -53,7 +54,7 @@ def held_by(store: PackedStore, source: ImageSource) -> tuple[Held, np.ndarray]:
     image_id, quantize, spec = int(source.ids[0]), store.header.quantize, store.header.spec
     held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
     if image_id not in held:
-        raise ValueError(f"a store of {len(store)} images lacks {source.name_of(image_id)}; name stores that hold it")
+        raise UserError(f"a store of {len(store)} images lacks {source.name_of(image_id)}; name stores that hold it")
     own = store.take(torch.from_numpy(np.flatnonzero(held == image_id)))
     pixels = as_decoded(source, own).read(image_id)
     cost = {"n_bytes": image_bytes(own), "n_pixels": own.n_pixels}
@@ -96,7 +97,7 @@ def run_sheet(cfg: DictConfig) -> None:
         require_made_from(store, cfg)
         found.append(held_by(store, source))
     if not found:
-        raise ValueError("stores is empty, expected one or more FILES.inr")
+        raise UserError("stores is empty, expected one or more FILES.inr")
     found.sort(key=lambda item: item[0].n_bytes)
     inrs, original = [row for row, _ in found], source.read(int(source.ids[0]))
     with start_run(cfg, "sheet") as run:

@@ -18,6 +18,7 @@ from experiments.reporting.table_grids import short_claims_grid
 from experiments.search_tables import markdown_of_search
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_folder_can_be_written
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
 BLOCK = re.compile(r"<!-- (results|experiment|claims|search):([\w-]+) -->")
@@ -61,11 +62,11 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
     """
     blocks = BLOCK.findall(text)
     if not blocks:
-        raise ValueError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims or search")
+        raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims or search")
     for kind, name in blocks:
         known = list(TABLES) if kind == "results" else search_names() if kind == "search" else experiment_names()
         if name not in known:
-            raise ValueError(f"the text has a block {kind}:{name}, expected of {', '.join(known)}")
+            raise UserError(f"the text has a block {kind}:{name}, expected of {', '.join(known)}")
         if kind == "results":
             content = table_of(name, root, linked_from=linked_from)
         elif kind == "search":

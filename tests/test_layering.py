@@ -14,6 +14,7 @@ PACKAGES = ("kernels", "rapid_inr", "experiments")
 # A package may import packages of a lower rank, and its own modules. The longest name that fits is a module's package.
 RANKS = {
     "kernels": 0,
+    "rapid_inr.errors": 0,
     "rapid_inr.files": 0,
     "rapid_inr.memory": 0,
     "rapid_inr.evaluation": 1,

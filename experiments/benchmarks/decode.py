@@ -27,6 +27,7 @@ from kernels.spec import OUT_FEATURES, SirenSpec
 from kernels.tools.bounds import Ceilings, Work, count_work, time_bounds
 from kernels.tools.ceilings import measure_ceilings, timed_s
 from rapid_inr.compress.quantize import quantize
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import psnr_db, to_8bit
 from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.inr.siren import default_omega, initial_weights
@@ -81,7 +82,7 @@ def parse_size(text: str) -> tuple[int, int, int]:
     """
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)@([1-9]\d*)", text)
     if found is None:
-        raise ValueError(f"decode.sizes holds {text!r}, expected DEPTHxWIDTH@PIXELS, for instance 3x16@32")
+        raise UserError(f"decode.sizes holds {text!r}, expected DEPTHxWIDTH@PIXELS, for instance 3x16@32")
     depth, hidden, side = map(int, found.groups())
     return depth, hidden, side
 
@@ -135,7 +136,7 @@ def check(case: Case, decoders: Mapping[str, Decode]) -> dict[str, dict[str, flo
         found = decode(case, ids=case.ids, **options)[places]
         difference = (found - exact).abs().max().item()
         if not difference <= TOLERANCE_RGB[name]:
-            raise ValueError(
+            raise UserError(
                 f"{name} at {case.name} is off the float64 decode by {difference:.3g}, expected at most {TOLERANCE_RGB[name]:g}; "
                 "what is wrong is not timed"
             )
@@ -210,9 +211,9 @@ def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:
     device = build_device(cfg)
     threads, batches = cfg.decode.threads, list(cfg.decode.batches or [])
     if not cfg.decode.sizes:
-        raise ValueError("decode.sizes is empty, expected sizes such as 3x16@32")
+        raise UserError("decode.sizes is empty, expected sizes such as 3x16@32")
     if min([1 if threads is None else threads, *batches]) < 1:
-        raise ValueError(f"decode.threads is {threads} and decode.batches {batches}, expected at least 1 each, or null")
+        raise UserError(f"decode.threads is {threads} and decode.batches {batches}, expected at least 1 each, or null")
     if threads is not None:
         torch.set_num_threads(threads)
     sizes = [parse_size(size) for size in cfg.decode.sizes]

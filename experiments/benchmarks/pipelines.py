@@ -19,12 +19,13 @@ from experiments.export import DEFAULT_QUALITY
 from experiments.reporting.records import Column, markdown_table, metric
 from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source, plain
 from experiments.setup.cli import CONFIGS
-from experiments.setup.errors import USE_ERRORS, one_line
+from experiments.setup.errors import USER_ERRORS, one_line
 from experiments.training.input_pipelines import ARMS, FROM_FILES, Arm, open_arm
 from experiments.training.provenance import dataset_facts
 from rapid_inr.data.export import export_images
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import limit
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
@@ -68,9 +69,9 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time every arm in ``arms`` that can run here, tell why the others cannot, and leave table and CSV in the run."""
     unknown = sorted(set(cfg.arms) - set(ARMS))
     if unknown or not cfg.arms:
-        raise ValueError(f"arms holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(ARMS)}")
+        raise UserError(f"arms holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(ARMS)}")
     if cfg.optimizer.first_size is not None:
-        raise ValueError(
+        raise UserError(
             f"optimizer.first_size is {cfg.optimizer.first_size}, but timed epochs are of one size; expected null: set dataset.size"
         )
     _require_trainable(cfg)
@@ -79,7 +80,7 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     for name in sorted(cfg.arms, key=ARMS.index):  # resident first, which the others are held against
         try:
             speeds.append(_time_arm(_config_of(cfg, name, inputs), speeds))
-        except USE_ERRORS as error:  # what the other arms have shown is not thrown away
+        except USER_ERRORS as error:  # what the other arms have shown is not thrown away
             too_large = name == "inr" and isinstance(error, DeviceTooSmall | StoreTooLarge)
             run.warn(STORE_DOES_NOT_FIT if too_large else "arm_left_out", f"{name}: {one_line(error)}")
             continue
@@ -89,7 +90,7 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
             _warn_slow(run, speeds[-1])
         table = _write(run.folder, speeds)
     if not speeds:
-        raise ValueError("none of the arms can run here")
+        raise UserError("none of the arms can run here")
     print(table)
     return _metrics(speeds) | {"images": speeds[-1].images, "batch_size": cfg.optimizer.batch_size}
 
@@ -131,10 +132,10 @@ def _require_trainable(cfg: DictConfig) -> None:
     """Refuse a dataset that no arm could be trained from, before it is encoded and exported; of its sizes a few are looked at."""
     source = build_source(cfg, split="train")
     if source.labels is None:
-        raise ValueError(f"dataset={source.name} has no labels, so no arm can be trained from it")
+        raise UserError(f"dataset={source.name} has no labels, so no arm can be trained from it")
     some = next(iter(read_chunks(limit(source, SIZES_SEEN), SIZES_SEEN, on_corrupt=cfg.dataset.on_corrupt)))
     if len({image.shape for image in some.images}) > 1:
-        raise ValueError(f"the images of dataset={source.name} differ in size; set dataset.size=S, as training would need")
+        raise UserError(f"the images of dataset={source.name} differ in size; set dataset.size=S, as training would need")
 
 
 def _config_of(cfg: DictConfig, name: str, inputs: dict[str, str]) -> DictConfig:

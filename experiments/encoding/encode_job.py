@@ -29,6 +29,7 @@ from rapid_inr.compress.capacity import dense_row_bytes
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import SHARD_IMAGES, EncodeReport, Recipe, calibrate_once, encode_shards, plan_store, report_of
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import rates
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run, peak_memory_mb
@@ -60,7 +61,7 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
         if wanted and not quantize.is_integer:
             # zeros are stored like any other weight there, and no quantization is left to train through
             unset = {"prune.rule": "none", "refine.steps": "0"}[key]
-            raise ValueError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
+            raise UserError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
     image_size = first_image(cfg, source).shape[:2]
     return EncodePlan(source, Recipe(build_spec(cfg, image_size=image_size), fit, quantize, *compression), image_size)
 
@@ -128,7 +129,7 @@ def _require_floor_met(config: PruneConfig, part: Shard, folder: ShardFolder) ->
     """Refuse to go on after a first shard in which no image has the PSNR from which it would be pruned."""
     best = max(part.measured["fit_psnr_db"].tolist(), default=config.floor_db)
     if config.rule == "floor" and config.mask == "own" and best < config.floor_db:
-        raise ValueError(
+        raise UserError(
             f"prune.floor_db is {config.floor_db:g}, but the best of the first {len(part):,} images has {best:.2f} dB before "
             f"pruning; their shard is kept in {folder.path}, and the same command goes on without pruning"
         )

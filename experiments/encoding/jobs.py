@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import distributed
 
 from experiments.setup.build import build_device
+from rapid_inr.errors import UserError
 
 LONGEST_WAIT = timedelta(days=30)  # of a process for the last shard of another
 
@@ -57,12 +58,12 @@ def build_job(cfg: DictConfig) -> Job:
     """
     parts = re.fullmatch(r"(\d+)/(\d+)", str(cfg.shard))
     if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
-        raise ValueError(f"shard is {str(cfg.shard)!r}, expected i/n with i from 1 to n, for instance 2/4")
+        raise UserError(f"shard is {str(cfg.shard)!r}, expected i/n with i from 1 to n, for instance 2/4")
     job = Job(int(parts[1]) - 1, int(parts[2]))
     if not distributed.is_torchelastic_launched():
         return job
     if job != ALONE:
-        raise ValueError(f"shard is {cfg.shard!r}, expected 1/1 under torchrun, which gives every process its share")
+        raise UserError(f"shard is {cfg.shard!r}, expected 1/1 under torchrun, which gives every process its share")
     return Job(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), torchrun=True)
 
 

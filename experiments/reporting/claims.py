@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments.reporting.grids import ABSENT, Grid, Head
+from rapid_inr.errors import UserError
 
 PAPER = Path(__file__).parent / "paper"
 MARKS = {
@@ -70,7 +71,7 @@ def read_paper(folder: Path = PAPER) -> dict[str, PaperNumber]:
         shared = {name: file[name] for name in ("where", "known") if name in file}
         for key, entry in file["numbers"].items():
             if key in numbers:
-                raise ValueError(f"{path}: {key} is there twice")
+                raise UserError(f"{path}: {key} is there twice")
             numbers[key] = _number(key, shared | entry, path)
     return numbers
 
@@ -78,12 +79,12 @@ def read_paper(folder: Path = PAPER) -> dict[str, PaperNumber]:
 def _number(key: str, entry: Mapping[str, Any], path: Path) -> PaperNumber:
     known = {field.name for field in fields(PaperNumber)}
     if unknown := entry.keys() - known:
-        raise ValueError(f"{path}: {key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(known - {'key'}))}")
+        raise UserError(f"{path}: {key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(known - {'key'}))}")
     number = PaperNumber(**{**entry, "key": key, "known": tuple(entry.get("known", ()))})
     if number.value is not None and not (number.where and number.known):
-        raise ValueError(f"{path}: {key} has a value, and so it needs where and known")
+        raise UserError(f"{path}: {key} has a value, and so it needs where and known")
     if stray := set(number.known) - MARKS.keys():
-        raise ValueError(f"{path}: {key} is known by {', '.join(sorted(stray))}, expected of {', '.join(MARKS)}")
+        raise UserError(f"{path}: {key} is known by {', '.join(sorted(stray))}, expected of {', '.join(MARKS)}")
     return number
 
 

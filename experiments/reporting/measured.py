@@ -16,6 +16,7 @@ from experiments.reporting.records import read_record
 from experiments.reporting.summaries import PointRun
 from experiments.reporting.table_specs import TableSpec, read_specs
 from experiments.setup.cli import compose_command
+from rapid_inr.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _at_scale(name: str, root: Path, scale: str, found: Sequence[PointRun]) -> M
     there: dict[str, PointRun] = {}
     for point in found:
         if point.name in there:
-            raise ValueError(f"point {point.name} is there twice, in {there[point.name].run} and {point.run}; name one by root=")
+            raise UserError(f"point {point.name} is there twice, in {there[point.name].run} and {point.run}; name one by root=")
         there[point.name] = point
     asked = [PointRun(point.name, point.verb, {k: str(v) for k, v in point.labels.items()}) for point in expand(experiment)]
     points = [replace(there.pop(point.name, point), verb=point.verb) for point in asked]

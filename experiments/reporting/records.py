@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting.grids import ABSENT, Grid, Head, as_markdown
+from rapid_inr.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise UserError(f"{path} is not JSON: {error}") from None
 
 
 def metric(name: str, style: str = ".2f") -> Callable[[Mapping[str, Any]], str | None]:
@@ -82,6 +83,6 @@ def replace_block(text: str, name: str, content: str) -> str:
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if not 0 <= text.find(begin) < text.find(end):
-        raise ValueError(f"the text has no block {begin} ... {end}")
+        raise UserError(f"the text has no block {begin} ... {end}")
     head, rest = text.split(begin, 1)
     return f"{head}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from rapid_inr.errors import UserError
+
 UNNAMED = ("seed",)  # labels over which rows are means, unless a table names them
 
 
@@ -124,7 +126,7 @@ def _find(term: Term, point: PointRun, points: Sequence[PointRun]) -> PointRun |
     ]
     if len(fitting) > 1:
         fixed = ", ".join(f"{label}={value}" for label, value in term.labels.items()) or f"verb={term.verb}"
-        raise ValueError(f"{term.metric} of {fixed} beside {point.name} may be that of {fitting[0].name} or {fitting[1].name}")
+        raise UserError(f"{term.metric} of {fixed} beside {point.name} may be that of {fitting[0].name} or {fitting[1].name}")
     return fitting[0] if fitting else None
 
 

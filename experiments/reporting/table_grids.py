@@ -14,6 +14,7 @@ from experiments.reporting.grids import ABSENT, Grid, Head
 from experiments.reporting.measured import Measured
 from experiments.reporting.summaries import PointRun, Row, Summary, rows_of
 from experiments.reporting.table_specs import TableSpec, fits
+from rapid_inr.errors import UserError
 
 VERDICTS = {True: "yes", False: "no", None: ABSENT}
 
@@ -78,11 +79,11 @@ def make_table(measured: Measured, spec: TableSpec, paper: Mapping[str, PaperNum
     try:
         rows = rows_of(quantities, own, measured.points, spec.rows)
     except ValueError as error:
-        raise ValueError(f"{measured.name}, tables.{spec.name}: {error}") from None
+        raise UserError(f"{measured.name}, tables.{spec.name}: {error}") from None
     claims = []
     for claim in spec.claims:
         if claim.entry not in paper:
-            raise ValueError(f"{measured.name}, tables.{spec.name}.claims: {claim.entry} is in no file of experiments/paper")
+            raise UserError(f"{measured.name}, tables.{spec.name}.claims: {claim.entry} is in no file of experiments/paper")
         if measured.scale == PROVES_NOTHING:
             continue
         # a row that is measured but not in this column is not what the claim is about

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.reporting.summaries import OPERATIONS, PointRun, Quantity, Term
+from rapid_inr.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 KEYS = {"title", "verb", "where", "rows", "columns", "claims", "figure"}
@@ -104,7 +105,7 @@ def read_specs(experiment: Mapping[str, Any]) -> list[TableSpec]:
 def _table(name: str, table: Mapping[str, Any]) -> TableSpec:
     place = f"tables.{name}"
     if not NAME.fullmatch(name):
-        raise ValueError(f"a table is called {name!r}, expected letters, digits, dashes and underscores")
+        raise UserError(f"a table is called {name!r}, expected letters, digits, dashes and underscores")
     _require_keys(place, table, KEYS)
     asked = {key: column for key, column in (table.get("columns") or USUAL).items() if column is not None}
     columns = {key: _column(f"{place}.columns.{key}", key, column) for key, column in asked.items()}
@@ -112,7 +113,7 @@ def _table(name: str, table: Mapping[str, Any]) -> TableSpec:
     figure = _figure(f"{place}.figure", table["figure"]) if table.get("figure") else None
     for used, column in [*((f"claims.{c.entry}", c.column) for c in claims), *([("figure.y", figure.y)] if figure else [])]:
         if column not in columns:
-            raise ValueError(f"{place}.{used} is of {column}, expected one of the columns {', '.join(columns)}")
+            raise UserError(f"{place}.{used} is of {column}, expected one of the columns {', '.join(columns)}")
     return TableSpec(
         name, table.get("title") or name.replace("_", " "), columns, table.get("verb"), _where(table.get("where")),
         table.get("rows"), claims, figure, bool(table.get("columns")),
@@ -125,12 +126,12 @@ def _column(place: str, key: str, column: str | Mapping[str, Any]) -> ColumnSpec
     _require_keys(place, column, {"heading", "digits", *OPERATIONS})
     asked = [operation for operation in OPERATIONS if operation in column] or ["metric"]
     if len(asked) > 1:
-        raise ValueError(f"{place} is {' and '.join(asked)}, expected one of them")
+        raise UserError(f"{place} is {' and '.join(asked)}, expected one of them")
     terms = column.get(asked[0], key)
     terms = tuple(_term(place, term) for term in (terms if isinstance(terms, list) else [terms]))
     n_terms, _ = OPERATIONS[asked[0]]
     if len(terms) != n_terms:
-        raise ValueError(f"{place} has {len(terms)} terms, {asked[0]} takes {n_terms}")
+        raise UserError(f"{place} has {len(terms)} terms, {asked[0]} takes {n_terms}")
     usual = OPERATION_DIGITS.get(asked[0], OTHER_DIGITS if asked[0] == "ratio" else digits_of(terms[0].metric))
     return ColumnSpec(column.get("heading") or key, Quantity(asked[0], terms), column.get("digits", usual))
 
@@ -139,7 +140,7 @@ def _term(place: str, term: str | Mapping[str, Any]) -> Term:
     if isinstance(term, str):
         return Term(term)
     if not isinstance(term, Mapping) or "metric" not in term:
-        raise ValueError(f"{place} is of {term!r}, expected METRIC or {{metric: METRIC, LABEL: VALUE}}")
+        raise UserError(f"{place} is of {term!r}, expected METRIC or {{metric: METRIC, LABEL: VALUE}}")
     labels = {label: str(value) for label, value in term.items() if label not in ("metric", "verb")}
     return Term(term["metric"], labels, term.get("verb"))
 
@@ -154,7 +155,7 @@ def _claim(place: str, entry: str, claim: str | Mapping[str, Any]) -> ClaimSpec:
 def _figure(place: str, figure: Mapping[str, Any]) -> FigureSpec:
     _require_keys(place, figure, {"x", "y", "line", "log", "title"})
     if missing := {"x", "y"} - figure.keys():
-        raise ValueError(f"{place} has no {min(missing)}")
+        raise UserError(f"{place} has no {min(missing)}")
     line = figure.get("line") or []
     lines = [line] if isinstance(line, str) else line
     return FigureSpec(figure["x"], figure["y"], lines, bool(figure.get("log")), figure.get("title"))
@@ -166,7 +167,7 @@ def _where(where: Mapping[str, Any] | None) -> dict[str, list[str]]:
 
 def _require_keys(place: str, mapping: Mapping[str, Any], known: set[str]) -> None:
     if unknown := mapping.keys() - known:
-        raise ValueError(f"{place} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(known))}")
+        raise UserError(f"{place} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(known))}")
 
 
 def digits_of(metric: str) -> int:

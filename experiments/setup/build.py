@@ -18,6 +18,7 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import open_source
 from rapid_inr.data.codecs import CodecConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.inr.siren import default_omega
 from rapid_inr.models.resnet import BackboneConfig
@@ -34,10 +35,10 @@ def build_device(cfg: DictConfig) -> torch.device:
     if cfg.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.device):
-        raise ValueError(f"device is {cfg.device!r}, expected auto, cpu or cuda")
+        raise UserError(f"device is {cfg.device!r}, expected auto, cpu or cuda")
     device = torch.device(cfg.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda, but torch sees no CUDA device here; use device=cpu, or install a CUDA build of torch")
+        raise UserError("device=cuda, but torch sees no CUDA device here; use device=cpu, or install a CUDA build of torch")
     return device
 
 
@@ -45,7 +46,7 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
     """Open ``cfg.dataset``, or another split of it."""
     if "name" not in (cfg.get("dataset") or {}):
         choices = sorted(path.stem for path in (CONFIGS / "dataset").glob("*.yaml"))
-        raise ValueError(f"dataset=... is required, one of: {', '.join(choices)}")
+        raise UserError(f"dataset=... is required, one of: {', '.join(choices)}")
     options = plain(cfg.dataset)
     options.pop("on_corrupt")
     return open_source(**options | ({"split": split} if split else {}))
@@ -59,7 +60,7 @@ def first_image(cfg: DictConfig, source: ImageSource) -> np.ndarray:
         except CorruptImage:
             if cfg.dataset.on_corrupt != "skip":
                 raise
-    raise ValueError(f"{source.name}: none of {len(source)} images could be read")
+    raise UserError(f"{source.name}: none of {len(source)} images could be read")
 
 
 def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from experiments.setup.errors import errors_in_one_line
 from experiments.setup.processes import require_alone
 from experiments.setup.values import check_values
+from rapid_inr.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -51,7 +52,7 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
         HydraException: at an override that the command does not have.
     """
     if verb == "common" or not (CONFIGS / f"{verb}.yaml").is_file():
-        raise ValueError(f"verb is {verb!r}, expected a command with a file in configs")
+        raise UserError(f"verb is {verb!r}, expected a command with a file in configs")
     offer_inr_shapes(overrides)
     cfg = compose(verb, overrides=list(overrides))
     check_values(cfg)
@@ -66,6 +67,6 @@ def offer_inr_shapes(arguments: Sequence[str]) -> None:
                 continue
             shape = re.fullmatch(r"(\d+)x(\d+)", choice)
             if shape is None:
-                raise ValueError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
+                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
             node = {"depth": int(shape[1]), "hidden": int(shape[2]), "omega": None}
             ConfigStore.instance().store(group="inr", name=choice, node=node)

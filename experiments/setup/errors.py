@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -12,29 +13,18 @@ from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.proposals import OptunaMissing
-from experiments.search_folder import Held
-from rapid_inr.data.codecs import CodecUnavailable
-from rapid_inr.data.download import DownloadFailed
-from rapid_inr.data.export import ExportError
-from rapid_inr.data.source import CorruptImage, DatasetMissing
-from rapid_inr.pipelines.batches import DecoderFailed, DeviceTooSmall, PipelineUnavailable
-from rapid_inr.store.format import StoreFormatError
-from rapid_inr.store.packed import StoreTooLarge
-from rapid_inr.training.checkpoint import CheckpointError
-from rapid_inr.training.loop import TrainingDiverged
+from rapid_inr.errors import UserError
 
 
-class PointsNotFinished(Exception):
+class PointsNotFinished(UserError):
     """Some points of a sweep failed, or waited for one that did; the message names them."""
 
 
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
-USE_ERRORS = (
-    ValueError, OSError, *OUT_OF_MEMORY, DatasetMissing, DownloadFailed, CorruptImage, StoreFormatError, StoreTooLarge,
-    TrainingDiverged, CheckpointError, ExportError, DeviceTooSmall, DecoderFailed, PipelineUnavailable, CodecUnavailable,
-    PointsNotFinished, OptunaMissing, Held, YAMLError, HydraException, OmegaConfBaseException,
-)  # fmt: skip
+ABOUT_FILES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+ABOUT_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+# What the user can mend: values and files, a full or forbidden disk, too little memory. Anything else is a bug.
+USER_ERRORS = (UserError, OSError, *OUT_OF_MEMORY, YAMLError, HydraException, OmegaConfBaseException)
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
 
 
@@ -46,14 +36,21 @@ def errors_in_one_line() -> Iterator[None]:
     except BrokenPipeError:  # who read the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries to write the rest as it ends
         sys.exit(0)
-    except USE_ERRORS as error:
-        if os.environ.get(TRACEBACK) == "1":
+    except USER_ERRORS as error:
+        if os.environ.get(TRACEBACK) == "1" or is_bug(error):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def is_bug(error: BaseException) -> bool:
+    """Return whether an exception is no user's mistake, an OSError that is about neither a file nor a disk among them."""
+    if isinstance(error, OSError):
+        return not isinstance(error, ABOUT_FILES) and error.errno not in ABOUT_DISKS
+    return not isinstance(error, USER_ERRORS)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,8 @@ import os
 
 from torch import distributed
 
+from rapid_inr.errors import UserError
+
 SHARED = ("encode", "train")  # commands of which the processes of a torchrun each do a part
 
 
@@ -23,9 +25,9 @@ def require_alone(verb: str, *, several_jobs: bool) -> None:
     if world_size() == 1:
         return
     if verb not in SHARED:
-        raise ValueError(f"{verb} is run by one process, not by {world_size()}; start it without torchrun")
+        raise UserError(f"{verb} is run by one process, not by {world_size()}; start it without torchrun")
     if several_jobs:
-        raise ValueError("torchrun runs one job, not the several of a multirun (-m); start it once for each")
+        raise UserError("torchrun runs one job, not the several of a multirun (-m); start it once for each")
 
 
 def place() -> dict[str, int]:

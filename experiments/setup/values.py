@@ -13,6 +13,7 @@ from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.qat import RefineConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.codecs import CodecConfig
+from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.models.resnet import BackboneConfig
 from rapid_inr.models.unet import UNetConfig
@@ -61,9 +62,9 @@ def check_values(cfg: DictConfig) -> None:
     }
     for key, value in _leaves(OmegaConf.to_container(cfg, resolve=True)):
         if key.split(".")[0] in GROUPS and key not in types:
-            raise ValueError(f"{key} is unknown")
+            raise UserError(f"{key} is unknown")
         if key in types and value != "???" and not _is(value, types[key]):
-            raise ValueError(f"{key} is {value!r}, expected {_words(types[key])}")
+            raise UserError(f"{key} is {value!r}, expected {_words(types[key])}")
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

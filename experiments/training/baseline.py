@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.reporting.records import read_record
 from experiments.setup.build import plain
 from experiments.training.provenance import dataset_facts
+from rapid_inr.errors import UserError
 from rapid_inr.runlog.named_warnings import accuracy_below_baseline
 from rapid_inr.runlog.run import Run
 
@@ -30,7 +31,7 @@ def read_baseline(cfg: DictConfig, *, verb: str, metric: str) -> float | None:
         raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.{verb}")
     record = read_record(folder / "record.json")
     if record["verb"] != verb or record["status"] != "finished" or metric not in record["metrics"]:
-        raise ValueError(f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a finished one of {verb}")
+        raise UserError(f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a finished one of {verb}")
     _require_same_training(OmegaConf.load(folder / "config.yaml"), cfg, folder)
     return record["metrics"][metric]
 
@@ -39,7 +40,7 @@ def _require_same_training(before: DictConfig, cfg: DictConfig, folder: Path) ->
     then, now = _decisive(before), _decisive(cfg)
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):
-            raise ValueError(f"baseline {folder} was trained with {key}={then.get(key)}, this is {key}={now.get(key)}")
+            raise UserError(f"baseline {folder} was trained with {key}={then.get(key)}, this is {key}={now.get(key)}")
 
 
 def _decisive(cfg: DictConfig) -> dict[str, Any]:

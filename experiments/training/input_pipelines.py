@@ -20,6 +20,7 @@ from rapid_inr.data import ImageSource, Loaded
 from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import CorruptImage
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rates, rgb_pct
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.dali import dali_pipeline
@@ -44,7 +45,7 @@ class Faults:
 
     def __post_init__(self) -> None:
         if self.on_corrupt not in ("fail", "skip"):
-            raise ValueError(f"dataset.on_corrupt is {self.on_corrupt!r}, expected fail or skip")
+            raise UserError(f"dataset.on_corrupt is {self.on_corrupt!r}, expected fail or skip")
 
     def __call__(self, messages: Sequence[str]) -> None:
         if messages and self.on_corrupt == "fail":
@@ -138,7 +139,7 @@ def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
     try:
         return one_size(store, torch.arange(len(store)))
     except ValueError:
-        raise ValueError("the training images in the store differ in size; set dataset.size=S to decode them at one") from None
+        raise UserError("the training images in the store differ in size; set dataset.size=S to decode them at one") from None
 
 
 def file_arm(cfg: DictConfig) -> Arm:
@@ -153,7 +154,7 @@ def file_arm(cfg: DictConfig) -> Arm:
     require_exported_from(export, cfg)
     paths, labels = _files_of(export, build_source(cfg, split="train"))
     if export.size is None:
-        raise ValueError(f"the images in {export.folder} differ in size; export them with dataset.size=S")
+        raise UserError(f"the images in {export.folder} differ in size; export them with dataset.size=S")
     name, on_faults, options = cfg.pipeline.name, Faults(cfg.dataset.on_corrupt), feed(cfg)
     options |= {"image_size": export.size, "mean": export.mean, "std": export.std, "device": build_device(cfg)}
     options |= {"on_faults": on_faults}
@@ -178,14 +179,14 @@ def _files_of(export: Export, source: ImageSource) -> tuple[list[Path], Tensor]:
     at = {image_id: position for position, image_id in enumerate(split.ids)}
     missing = [image_id for image_id in source.ids.tolist() if image_id not in at]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{export.folder} lacks {len(missing)} of the {len(source)} training images, the first {source.name_of(missing[0])}; "
             "set dataset.limit and dataset.exclude as when it was exported"
         )
     chosen = [at[image_id] for image_id in source.ids.tolist()]
     labels = np.array(split.labels, dtype=np.int64)[chosen]
     if export.class_names != source.class_names or source.labels is None or labels.tolist() != source.labels.tolist():
-        raise ValueError(f"the labels in {export.folder} are not those of dataset={source.name}")
+        raise UserError(f"the labels in {export.folder} are not those of dataset={source.name}")
     paths = export.paths("train")
     return [paths[position] for position in chosen], torch.from_numpy(labels)
 
@@ -194,24 +195,24 @@ def require_inputs(cfg: DictConfig) -> None:
     """Refuse an arm without what it reads, or with what it does not read."""
     name = cfg.pipeline.name
     if name == "inr" and cfg.store is None:
-        raise ValueError(
+        raise UserError(
             "pipeline=inr needs store=FILE.inr; write one with: python -m experiments.encode dataset=... out=FILE.inr"
         )
     if name in FROM_FILES and cfg.files is None:
-        raise ValueError(
+        raise UserError(
             f"pipeline={name} needs files=FOLDER; write one with: python -m experiments.export dataset=... out=FOLDER"
         )
     if cfg.pipeline.get("shard_store", False) and world_size() == 1:
-        raise ValueError(
+        raise UserError(
             "pipeline.shard_store is true, but there is one process; start several with: "
             "torchrun --nproc-per-node=N -m experiments.train ..."
         )
     if name != "inr" and cfg.store is not None:
-        raise ValueError(f"pipeline={name} reads no store; for store=FILE.inr set pipeline=inr")
+        raise UserError(f"pipeline={name} reads no store; for store=FILE.inr set pipeline=inr")
     if name not in FROM_FILES and cfg.files is not None:
-        raise ValueError(f"pipeline={name} reads no files; for files=FOLDER set pipeline to one of {', '.join(FROM_FILES)}")
+        raise UserError(f"pipeline={name} reads no files; for files=FOLDER set pipeline to one of {', '.join(FROM_FILES)}")
     if name in FROM_FILES and cfg.dataset.on_corrupt == "skip" and world_size() > 1:
-        raise ValueError(
+        raise UserError(
             f"dataset.on_corrupt is skip, but pipeline={name} finds corrupt files as it trains: of {world_size()} processes one "
             "would skip a batch that the others wait for; expected fail"
         )

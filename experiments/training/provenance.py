@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from experiments.setup.build import plain
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.errors import UserError
 from rapid_inr.store.packed import PackedStore
 
 NOWHERE = ("root", "download", "on_corrupt")  # keys of a dataset that say nothing about its images
@@ -55,7 +56,7 @@ def require_made_from(store: PackedStore, cfg: DictConfig) -> None:
     """
     made = store.header.made.get("dataset")
     if not isinstance(made, dict):
-        raise ValueError("the store does not say which dataset it was made from; encode it with experiments.encode")
+        raise UserError("the store does not say which dataset it was made from; encode it with experiments.encode")
     asked, ignored = dataset_facts(cfg), set(CHOSEN)
     if asked.get("size") is None:
         ignored.add("resize")  # nothing was resized, unless the sizes differ, which is found below
@@ -79,7 +80,7 @@ def _require_same(made: dict[str, Any], asked: dict[str, Any], *, ignored: set[s
     for key in sorted((set(made) | set(asked)) - ignored, key=lambda key: (key != "name", key)):
         there, here = made.get(key), asked.get(key)
         if _sides(there) != _sides(here):
-            raise ValueError(f"{what} with dataset.{key}={there}, this is dataset.{key}={here}")
+            raise UserError(f"{what} with dataset.{key}={there}, this is dataset.{key}={here}")
 
 
 def _sides(value: Any) -> Any:
@@ -96,10 +97,10 @@ def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: 
     store = store.of_split(split)
     n_made = dict(store.header.splits)[split]
     if n_made != source.n_opened:
-        raise ValueError(f"the store was made from {n_made} {named} images, dataset={source.name} has {source.n_opened}")
+        raise UserError(f"the store was made from {n_made} {named} images, dataset={source.name} has {source.n_opened}")
     missing = missing_images(store, source, on_corrupt=on_corrupt, split=split)
     if missing:
-        raise ValueError(
+        raise UserError(
             f"the store lacks {len(missing)} of the {len(source)} {named} images, the first {source.name_of(missing[0])}; "
             "set dataset.limit and dataset.exclude as when it was encoded"
         )
@@ -108,7 +109,7 @@ def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: 
     store = store if len(kept) == len(store) else store.take(torch.from_numpy(kept))
     labels = source.labels[np.isin(source.ids, held)]
     if store.header.class_names != source.class_names or store.labels is None or store.labels.tolist() != labels.tolist():
-        raise ValueError(f"the labels in the store are not those of dataset={source.name}")
+        raise UserError(f"the labels in the store are not those of dataset={source.name}")
     return store
 
 

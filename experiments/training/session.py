@@ -27,6 +27,7 @@ from experiments.setup.run_folder import start_run
 from experiments.training.input_pipelines import Arm, decode_size, open_arm, pipeline_dtype
 from experiments.training.provenance import dataset_facts, digest, missing_images, require_made_from, rows_of
 from experiments.training.test_set import TestSet
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
 from rapid_inr.pipelines.batches import DeviceTooSmall
@@ -187,7 +188,7 @@ def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tup
         return pipeline, None
     count = max(1, round(share * len(pipeline)))
     if len(pipeline) - count < pipeline.batch_size:
-        raise ValueError(
+        raise UserError(
             f"optimizer.validation_split is {share:g}, which leaves {len(pipeline) - count} of {len(pipeline)} images, fewer than "
             f"optimizer.batch_size={pipeline.batch_size}"
         )
@@ -226,7 +227,7 @@ def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
     store = rows_of(store, source, **chosen)
     store = replace(store, header=replace(store.header, mean=arm.mean, std=arm.std))  # those of a test store are of test images
     if decode_size(cfg, store) != tuple(arm.image_size):
-        raise ValueError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
+        raise UserError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
     device = build_device(cfg)
     return inr_pipeline(
         store.to(device), size=arm.image_size, batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place()

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from experiments.setup.build import build_source
 from rapid_inr.data import ImageSource, Loaded, load_all
+from rapid_inr.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TestSet:
 
 def load_labelled(source: ImageSource, cfg: DictConfig) -> Loaded:
     if source.labels is None:
-        raise ValueError(f"dataset={source.name} has no labels, so nothing can be trained from it")
+        raise UserError(f"dataset={source.name} has no labels, so nothing can be trained from it")
     return load_all(source, on_corrupt=cfg.dataset.on_corrupt)
 
 
@@ -41,7 +42,7 @@ def require_match(test: TestSet, *, class_names: tuple[str, ...], image_size: tu
         ValueError: if they differ.
     """
     if test.class_names != class_names:
-        raise ValueError(f"the {len(class_names)} classes of the training images are not the {len(test.class_names)} of the test")
+        raise UserError(f"the {len(class_names)} classes of the training images are not the {len(test.class_names)} of the test")
     if test.image_size != tuple(image_size):
         (h, w), (test_h, test_w) = image_size, test.image_size
-        raise ValueError(f"training images are {h}x{w}, test images {test_h}x{test_w}; set dataset.size=S")
+        raise UserError(f"training images are {h}x{w}, test images {test_h}x{test_w}; set dataset.size=S")

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rapid_inr.errors import UserError
+
 OUTSIDES = ("reflect", "zero", "clamp")
 MIXES = ("none", "mixup", "cutmix")
 _STREAM = 1  # keeps these draws apart from the others of the same (seed, epoch)
@@ -71,9 +73,9 @@ class AugmentConfig:
         }
         for name, (ok, expected) in checks.items():
             if not ok:
-                raise ValueError(f"augment.{name} is {getattr(self, name)!r}, expected {expected}")
+                raise UserError(f"augment.{name} is {getattr(self, name)!r}, expected {expected}")
         if self.scale is not None and self.crop_padding:
-            raise ValueError("augment.scale and augment.crop_padding both crop; set scale=null or crop_padding=0")
+            raise UserError("augment.scale and augment.crop_padding both crop; set scale=null or crop_padding=0")
 
     @property
     def jitters(self) -> bool:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from rapid_inr.augment.affine import compose, crop, flip, rotation, translation
 from rapid_inr.augment.policy import OUTSIDES, Draws
+from rapid_inr.errors import UserError
 from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
 
 
@@ -123,7 +124,7 @@ def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, outside: str
         ValueError: if `outside` is none of these.
     """
     if outside not in OUTSIDES:
-        raise ValueError(f"outside is {outside!r}, expected one of {', '.join(OUTSIDES)}")
+        raise UserError(f"outside is {outside!r}, expected one of {', '.join(OUTSIDES)}")
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [B, height]
     columns = torch.arange(width, device=images.device).expand(len(images), -1)

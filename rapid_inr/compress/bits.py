@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.unpack.torch import check_bits
+from rapid_inr.errors import UserError
 
 
 def pack_bits(values: Tensor, bits: int) -> Tensor:
@@ -23,7 +24,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
     """
     check_bits(bits)
     if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < 1 << bits:
-        raise ValueError(f"values reach from {int(values.min())} to {int(values.max())}, expected 0..{(1 << bits) - 1}")
+        raise UserError(f"values reach from {int(values.min())} to {int(values.max())}, expected 0..{(1 << bits) - 1}")
     places = torch.arange(bits, dtype=torch.int16, device=values.device)  # int16 throughout: every bit takes a value
     planes = (values.to(torch.int16).unsqueeze(2) >> places & 1).flatten(1)  # [B, n * bits], every bit on its own
     padding = -planes.shape[1] % 8

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rapid_inr.errors import UserError
+
 
 def allocate(psnr_db: Tensor, cost_bytes: Tensor, total_bytes: int) -> Tensor:
     """Choose a point of each image's curve.
@@ -29,7 +31,7 @@ def allocate(psnr_db: Tensor, cost_bytes: Tensor, total_bytes: int) -> Tensor:
     cheapest = int(cost_bytes.argmin())
     left = total_bytes - n_images * int(cost_bytes[cheapest])
     if left < 0:
-        raise ValueError(f"{n_images} images take at least {total_bytes - left:,} bytes, the budget leaves them {total_bytes:,}")
+        raise UserError(f"{n_images} images take at least {total_bytes - left:,} bytes, the budget leaves them {total_bytes:,}")
     image, slope, extra, way = _hull_steps(psnr_db, cost_bytes, start=cheapest)
     order = slope.argsort(descending=True, stable=True)  # slopes fall along a hull, so an image's steps stay in their order
     taken = order[extra[order].cumsum(0) <= left]

@@ -20,6 +20,7 @@ from rapid_inr.compress.qat import Calibration, finetune
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, choose_scales, hidden_matrices, split_rows
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource, limit
+from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig, FitResult, fit, measure_psnr
 
 HEADER_BYTES = 4096  # of a file, class names and tensors that all images share not counted: more than it takes
@@ -68,7 +69,7 @@ def _sample(source: ImageSource, n_images: int, *, on_corrupt: str) -> tuple[Ten
     """Return ids and images of the commonest size among the first `n_images`."""
     chunk = next(read_chunks(limit(source, n_images), n_images, on_corrupt=on_corrupt))
     if not chunk.images:
-        raise ValueError(f"{source.name}: none of the first {n_images} images could be read; the first: {chunk.skipped[0]}")
+        raise UserError(f"{source.name}: none of the first {n_images} images could be read; the first: {chunk.skipped[0]}")
     sizes = np.array([image.shape[:2] for image in chunk.images])
     kinds, counts = np.unique(sizes, axis=0, return_counts=True)
     members = np.flatnonzero((sizes == kinds[counts.argmax()]).all(1))
@@ -81,7 +82,7 @@ def _hidden_budget(
 ) -> float:
     """Return the bytes that codes and mask of an image may take on average: the budget less all that does not depend on them."""
     if not quantize.is_integer:
-        raise ValueError(
+        raise UserError(
             f"prune.rule is 'budget' with quantize.bits={quantize.bits}, expected 2 to 8 bits: only codes are left out"
         )
     _, *per_row = quantize.scales_shape(len(source), spec)
@@ -100,7 +101,7 @@ def _hidden_budget(
         )
     if left < least:
         smallest = shared + len(source) * (each + least)
-        raise ValueError(
+        raise UserError(
             f"prune.budget_bytes is {prune.budget_bytes:,}, but {len(source):,} images take at least {smallest:,} bytes as "
             f"{spec.depth}x{spec.hidden} in {quantize.bits} bits with prune.max_ratio={prune.max_ratio:g}"
         )

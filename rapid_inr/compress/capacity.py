@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from kernels.rows import packed_bytes
 from kernels.spec import SirenSpec, end_sections, n_ends
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.errors import UserError
 
 IMAGENET_IMAGES = 1_281_167  # of the training set (Russakovsky et al. 2015, table 2)
 GB = 1e9
@@ -81,9 +82,9 @@ def project(constants: Constants, *, images: int, card_gb: float, reserve_gb: fl
     """
     for name, value in (("images", images), ("card_gb", card_gb)):
         if value <= 0:
-            raise ValueError(f"{name} is {value}, expected above 0")
+            raise UserError(f"{name} is {value}, expected above 0")
     if not 0 <= reserve_gb < card_gb:
-        raise ValueError(f"reserve_gb is {reserve_gb:g}, expected at least 0 and less than card_gb={card_gb:g}")
+        raise UserError(f"reserve_gb is {reserve_gb:g}, expected at least 0 and less than card_gb={card_gb:g}")
     raw, inr = (
         fitting_images(memory_gb=card_gb - reserve_gb, image_bytes=size) for size in (constants.raw_bytes, constants.inr_bytes)
     )

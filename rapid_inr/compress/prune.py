@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.rows import packed_bytes
 from rapid_inr.compress.budget import allocate
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB
 
 RULES = ("none", "fixed", "max_drop", "floor", "budget", "ceiling_first")
@@ -79,7 +80,7 @@ class PruneConfig:
         }
         for name, (ok, expected) in checks.items():
             if not ok:
-                raise ValueError(f"prune.{name} is {getattr(self, name)!r}, expected {expected}")
+                raise UserError(f"prune.{name} is {getattr(self, name)!r}, expected {expected}")
 
     def parts(self, n_layers: int) -> int:
         """Return in how many equal parts the hidden weights of `n_layers` layers are pruned, each to the same ratio."""

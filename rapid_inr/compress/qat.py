@@ -10,10 +10,11 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
 from rapid_inr.compress.gptq import MAX_WEIGHTS, gptq
+from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import PruneConfig, PruneResult, prune, prune_ratios
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize, split_rows
+from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
-from rapid_inr.compress.projection import Projection
 from rapid_inr.runlog.progress import Report, stage
 
 
@@ -36,11 +37,11 @@ class RefineConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 0:
-            raise ValueError(f"refine.steps is {self.steps}, expected at least 0")
+            raise UserError(f"refine.steps is {self.steps}, expected at least 0")
         if not (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)):
-            raise ValueError(f"refine.betas is {self.betas}, expected two numbers in [0, 1)")
+            raise UserError(f"refine.betas is {self.betas}, expected two numbers in [0, 1)")
         if not self.lr_scale > 0:  # nor what is not a number
-            raise ValueError(f"refine.lr_scale is {self.lr_scale}, expected positive")
+            raise UserError(f"refine.lr_scale is {self.lr_scale}, expected positive")
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,12 @@ def require_roundable(spec: SirenSpec, quantize_config: QuantizeConfig, refine_c
         return
     if refine_config.steps > 0:
         # a network is trained there to be good once rounded, and is not at a minimum itself: measured, 27 dB
-        raise ValueError(
+        raise UserError(
             f"refine.steps is {refine_config.steps} with quantize.rounding=gptq, expected 0: choose refine=none or "
             "quantize.rounding=nearest"
         )
     if spec.n_weights > MAX_WEIGHTS:
-        raise ValueError(
+        raise UserError(
             f"quantize.rounding is 'gptq' with {spec.n_weights:,} weights a network, expected at most {MAX_WEIGHTS:,}: choose "
             "quantize.rounding=nearest with refine=qat"
         )

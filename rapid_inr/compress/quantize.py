@@ -17,6 +17,7 @@ from torch import Tensor
 from kernels.rows import CODE_DTYPES, PackedRows
 from kernels.spec import Section, SirenSpec, end_sections, weight_sections
 from kernels.unpack.torch import unpack_ends
+from rapid_inr.errors import UserError
 
 END_DTYPES = {8: torch.int8, 16: torch.float16, 32: torch.float32}
 GRANULARITIES = ("column", "tensor", "dataset")
@@ -59,9 +60,9 @@ class QuantizeConfig:
         }
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
-                raise ValueError(f"quantize.{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, accepted))}")
+                raise UserError(f"quantize.{name} is {getattr(self, name)!r}, expected one of {', '.join(map(str, accepted))}")
         if self.rounding == "gptq" and not self.is_integer:
-            raise ValueError(f"quantize.rounding is 'gptq' with quantize.bits={self.bits}, expected 2 to 8 bits, or nearest")
+            raise UserError(f"quantize.rounding is 'gptq' with quantize.bits={self.bits}, expected 2 to 8 bits, or nearest")
 
     @property
     def is_integer(self) -> bool:
@@ -193,7 +194,7 @@ def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: T
     quantized = Quantized(codes, ends, stored_scales, end_scales)
     kept = (rows, codes, ends, stored_scales, end_scales)
     if not all(bool(tensor.isfinite().all()) for tensor in kept if tensor is not None):
-        raise ValueError("a weight is not finite in the bits it is stored with; try quantize=fp32")
+        raise UserError("a weight is not finite in the bits it is stored with; try quantize=fp32")
     return quantized
 
 

@@ -17,6 +17,7 @@ from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, req
 from rapid_inr.data.source import exclude as exclude_ids
 from rapid_inr.data.source import limit as limit_to
 from rapid_inr.data.source import resize as resize_to
+from rapid_inr.errors import UserError
 
 __all__ = [
     "READERS",
@@ -76,7 +77,7 @@ def open_source(
         DownloadFailed: if a download was asked for and failed.
     """
     if name not in READERS:
-        raise ValueError(f"dataset is {name!r}, expected one of {', '.join(READERS)}")
+        raise UserError(f"dataset is {name!r}, expected one of {', '.join(READERS)}")
     require_split(split)
     _check_options(name, options)
     if name == "shapes":
@@ -94,7 +95,7 @@ def _check_options(name: str, options: Iterable[str]) -> None:
     known = [option for option in inspect.signature(READERS[name]).parameters if option not in _COMMON]
     for option in options:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}, expected one of: {', '.join(known) or 'none'}")
+            raise UserError(f"{name} has no option {option!r}, expected one of: {', '.join(known) or 'none'}")
 
 
 def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int]) -> list[int]:
@@ -105,14 +106,14 @@ def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int
         try:
             ids = json.loads(Path(exclude).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"exclude: {where} cannot be read as JSON ({error})") from error
+            raise UserError(f"exclude: {where} cannot be read as JSON ({error})") from error
         ids = ids.get("index") if isinstance(ids, dict) else ids
         if not isinstance(ids, list):
-            raise ValueError(f'exclude: {where} holds neither a list of ids nor a record with one as "index"')
+            raise UserError(f'exclude: {where} holds neither a list of ids nor a record with one as "index"')
     ids = list(ids)
     for image_id in ids:
         if not isinstance(image_id, int) or isinstance(image_id, bool) or image_id < 0:
-            raise ValueError(f"{where}: {image_id!r} is not an id, expected an integer of at least 0")
+            raise UserError(f"{where}: {image_id!r} is not an id, expected an integer of at least 0")
     if split == "all":
         return ids
     return [image_id - source.offset for image_id in ids if 0 <= image_id - source.offset < source.n_opened]

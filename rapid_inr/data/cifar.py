@@ -14,6 +14,7 @@ import numpy as np
 
 from rapid_inr.data.download import extract, fetch
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, of_splits, require_split
+from rapid_inr.errors import UserError
 
 _SIDE = 32
 _PIXEL_BYTES = 3 * _SIDE * _SIDE
@@ -160,5 +161,5 @@ def _class_names(layout: _Layout, folder: Path) -> tuple[str, ...]:
         return layout.class_names
     names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) != len(layout.class_names):
-        raise ValueError(f"{path}: holds {len(names)} class names, expected {len(layout.class_names)}")
+        raise UserError(f"{path}: holds {len(names)} class names, expected {len(layout.class_names)}")
     return names

@@ -18,6 +18,7 @@ from PIL import Image, features
 
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, psnr_db, rgb_pct, ssim
 
 CHUNK_IMAGES = 64
@@ -32,7 +33,7 @@ SHARED_SEGMENTS = (0xE0, 0xDB, 0xC4)  # APP0, DQT, DHT
 START_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", 0xDA
 
 
-class CodecUnavailable(Exception):
+class CodecUnavailable(UserError):
     """Pillow was built without the library that a codec needs; the message names both."""
 
 
@@ -55,13 +56,13 @@ class CodecConfig:
 
     def __post_init__(self) -> None:
         if self.name not in LIBRARIES:
-            raise ValueError(f"codec.name is {self.name!r}, expected one of {', '.join(LIBRARIES)}")
+            raise UserError(f"codec.name is {self.name!r}, expected one of {', '.join(LIBRARIES)}")
         low, high = QUALITY_RANGES.get(self.name, (0, 100))
         if not self.qualities or not all(low <= quality <= high for quality in self.qualities):
-            raise ValueError(f"codec.qualities is {list(self.qualities)}, expected one or more from {low} to {high}")
+            raise UserError(f"codec.qualities is {list(self.qualities)}, expected one or more from {low} to {high}")
         choices = SUBSAMPLINGS[self.name]
         if not self.subsamplings or not set(self.subsamplings) <= set(choices):
-            raise ValueError(f"codec.subsamplings is {list(self.subsamplings)}, expected of {self.name}: {', '.join(choices)}")
+            raise UserError(f"codec.subsamplings is {list(self.subsamplings)}, expected of {self.name}: {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def split_tables(jpeg: bytes) -> tuple[bytes, bytes]:
         ValueError: if it is not a JPEG file of marker segments up to a scan.
     """
     if jpeg[:2] != START_OF_IMAGE:
-        raise ValueError(f"file begins with {jpeg[:2].hex()}, expected the JPEG marker ffd8")
+        raise UserError(f"file begins with {jpeg[:2].hex()}, expected the JPEG marker ffd8")
     shared, own, place = [], [START_OF_IMAGE], 2
     while place + 4 <= len(jpeg) and jpeg[place] == 0xFF:
         marker, end = jpeg[place + 1], place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
@@ -138,7 +139,7 @@ def split_tables(jpeg: bytes) -> tuple[bytes, bytes]:
             return b"".join(shared), b"".join([*own, jpeg[place:]])
         (shared if marker in SHARED_SEGMENTS else own).append(jpeg[place:end])
         place = end
-    raise ValueError(f"file has no scan after byte {place}, expected a whole JPEG file")
+    raise UserError(f"file has no scan after byte {place}, expected a whole JPEG file")
 
 
 def join_tables(tables: bytes, image: bytes) -> bytes:
@@ -211,6 +212,6 @@ def measure_curve(
             if on_progress is not None:
                 on_progress(1)
     if tallies[0].images == 0:
-        raise ValueError(f"none of {len(source)} images could be read; the first: {skipped[0]}")
+        raise UserError(f"none of {len(source)} images could be read; the first: {skipped[0]}")
     points = [tally.point(**setting) for tally, setting in zip(tallies, settings, strict=True)]
     return sorted(points, key=lambda point: (point.n_bytes, point.psnr_db)), skipped

@@ -16,12 +16,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from rapid_inr.errors import UserError
+
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT_S = 60
 _ATTEMPTS = 5
 
 
-class DownloadFailed(Exception):
+class DownloadFailed(UserError):
     """A file could not be downloaded; the message names its address and what to do."""
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
@@ -30,7 +31,7 @@ _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
 
-class ExportError(Exception):
+class ExportError(UserError):
     """A folder is not a whole export, or one of other settings; the message names the folder."""
 
 
@@ -98,7 +99,7 @@ def quality_for_bytes(source: ImageSource, n_bytes: float, *, format: str = "jpe
     low, high = QUALITIES[format]
     least = mean_bytes(low)
     if least > n_bytes:
-        raise ValueError(f"bytes is {n_bytes:,.0f} an image, but {format} takes {least:,.0f} even at quality {low}")
+        raise UserError(f"bytes is {n_bytes:,.0f} an image, but {format} takes {least:,.0f} even at quality {low}")
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if mean_bytes(middle) <= n_bytes else (low, middle - 1)
@@ -159,10 +160,10 @@ def export_images(
 def _class_folders(source: ImageSource) -> list[str]:
     """Return the folder of each class, by label; raise ValueError where a class would have none of its own."""
     if source.labels is None:
-        raise ValueError(f"dataset={source.name} has no labels, so it has no class folders")
+        raise UserError(f"dataset={source.name} has no labels, so it has no class folders")
     folders = [name.replace("/", "_").replace("\\", "_").lstrip(".") or "_" for name in source.class_names]
     if len(set(folders)) < len(folders):
-        raise ValueError(f"dataset={source.name} has classes whose names make the same folder")
+        raise UserError(f"dataset={source.name} has classes whose names make the same folder")
     return folders
 
 

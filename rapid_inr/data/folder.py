@@ -8,6 +8,7 @@ from pathlib import Path
 from rapid_inr.data.files import IMAGE_SUFFIXES, LabelledFiles, class_folders, from_files, image_paths
 from rapid_inr.data.pixels import read_image
 from rapid_inr.data.source import DatasetMissing, ImageSource, of_splits, require_split
+from rapid_inr.errors import UserError
 
 # Mini-ImageNet as the paper splits it: of the 600 images of each class, 420 to train and 120 to test
 MINI_TRAIN = 420
@@ -36,7 +37,7 @@ def image_folder(root: str | Path, split: str, *, download: bool = False) -> Ima
     if len(classes) == 2 and classes["train"] != classes["test"]:
         train, test = (set(classes[key]) for key in ("train", "test"))
         difference = f"only in train: {_some(train - test)}; only in {validation.name}: {_some(test - train)}"
-        raise ValueError(f"{root}: classes differ; {difference}")
+        raise UserError(f"{root}: classes differ; {difference}")
     files = {key: _labelled(folders[key], names) for key, names in classes.items()}
     class_names = tuple(next(iter(classes.values())))
     return from_files("image_folder", split, train=files.get("train"), test=files.get("test"), class_names=class_names)
@@ -44,12 +45,12 @@ def image_folder(root: str | Path, split: str, *, download: bool = False) -> Ima
 
 def _labelled(folder: Path, class_names: list[str]) -> LabelledFiles:
     if not class_names:
-        raise ValueError(f"{folder}: holds no class folder, expected one folder a class")
+        raise UserError(f"{folder}: holds no class folder, expected one folder a class")
     files = LabelledFiles([], [])
     for label, name in enumerate(class_names):
         paths = image_paths(folder / name)
         if not paths:
-            raise ValueError(f"{folder / name}: class {name!r} has no image ({_suffixes()})")
+            raise UserError(f"{folder / name}: class {name!r} has no image ({_suffixes()})")
         files.paths.extend(paths)
         files.labels.extend([label] * len(paths))
     return files
@@ -74,7 +75,7 @@ def mini_imagenet(root: str | Path, split: str, *, seed: int = 0, download: bool
     for label, folder in enumerate(classes):
         paths = image_paths(folder)
         if len(paths) < MINI_TRAIN + MINI_TEST:
-            raise ValueError(f"{folder}: class has {len(paths)} images, expected at least {MINI_TRAIN + MINI_TEST}")
+            raise UserError(f"{folder}: class has {len(paths)} images, expected at least {MINI_TRAIN + MINI_TEST}")
         # ranked by hash: unlike a generator's stream, that is the same in every version of every library
         ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest())
         for files, chosen in ((train, ranked[:MINI_TRAIN]), (test, ranked[MINI_TRAIN : MINI_TRAIN + MINI_TEST])):
@@ -98,7 +99,7 @@ def flat(root: str | Path, split: str, *, download: bool = False) -> ImageSource
         raise DatasetMissing(f"folder of images not found: looked for {root}; {_no_download('*', download)}")
     paths = image_paths(root)
     if not paths:
-        raise ValueError(f"{root}: holds no image ({_suffixes()})")
+        raise UserError(f"{root}: holds no image ({_suffixes()})")
     return of_splits(
         "flat", split, {split: len(paths)}, labels=None, read=lambda image_id: read_image(paths[image_id]),
         file_of=paths.__getitem__,

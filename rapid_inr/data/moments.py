@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rapid_inr.errors import UserError
+
 Triple = tuple[float, float, float]
 CHUNK_PIXELS = 1 << 22  # counted at once: numpy widens what it counts to 8 bytes a value
 
@@ -25,7 +27,7 @@ class ChannelMoments:
             ValueError: if they are of another type or shape.
         """
         if pixels.dtype != np.uint8 or pixels.shape[-1:] != (3,):
-            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 [..., 3]")
+            raise UserError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 [..., 3]")
         flat = pixels.reshape(-1, 3)
         for start in range(0, len(flat), CHUNK_PIXELS):
             for channel in range(3):  # 256 counts hold all there is to know, at a tenth of the cost of squaring every pixel
@@ -47,7 +49,7 @@ class ChannelMoments:
             ValueError: if no pixel was counted.
         """
         if self.n_pixels == 0:
-            raise ValueError("no pixel was counted, so there is neither mean nor std")
+            raise UserError("no pixel was counted, so there is neither mean nor std")
         mean = self.total / self.n_pixels
         std = np.sqrt(np.maximum(self.squares / self.n_pixels - mean**2, 1.0))
         return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

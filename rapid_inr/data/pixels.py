@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from rapid_inr.data.source import CorruptImage
+from rapid_inr.errors import UserError
 
 # what undoes each EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright
 _UPRIGHT = {
@@ -38,7 +39,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         grey = np.clip(np.asarray(image).astype(np.float64), 0, 65535)
         image = Image.fromarray(np.rint(grey * (255 / 65535)).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("a floating-point image has no defined range")
+        raise UserError("a floating-point image has no defined range")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

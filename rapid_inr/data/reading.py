@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kernels.checks import require
 from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.errors import UserError
 
 ON_CORRUPT = ("fail", "skip")
 _TASK_BYTES = 4 << 20  # pixels a task reads: enough to hide what a task costs (20 us), little enough to bound what waits
@@ -144,13 +145,13 @@ def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | No
     n = 0
     for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt, workers=workers):
         if not chunk.images:
-            raise ValueError(f"{source.name}: none of {len(source)} images could be read; the first: {chunk.skipped[0]}")
+            raise UserError(f"{source.name}: none of {len(source)} images could be read; the first: {chunk.skipped[0]}")
         if n == 0:
             images = torch.empty((len(source), *chunk.images[0].shape), dtype=torch.uint8)  # [N, height, width, 3]
         for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
             if image.shape != images.shape[1:]:
                 first, this = (f"{shape[0]}x{shape[1]}" for shape in (images.shape[1:], image.shape))
-                raise ValueError(
+                raise UserError(
                     f"{source.name}: images differ in size ({source.name_of(int(ids[0] if ids else chunk.ids[0]))} is {first}, "
                     f"{source.name_of(image_id)} is {this}); give them one size with dataset.size=S"
                 )

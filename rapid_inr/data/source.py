@@ -15,16 +15,17 @@ import numpy as np
 from PIL import Image
 
 from kernels.checks import require
+from rapid_inr.errors import UserError
 
 SPLITS = ("train", "test", "all")
 RESIZES = ("stretch", "crop")
 
 
-class DatasetMissing(Exception):
+class DatasetMissing(UserError):
     """A dataset is not where it was looked for; the message names that path and how to get the data."""
 
 
-class CorruptImage(Exception):
+class CorruptImage(UserError):
     """A file could not be read as what its name says; the message names the file and the reason."""
 
 
@@ -133,7 +134,7 @@ def of_splits(
     """
     total = sum(counts.values())
     if total == 0:
-        raise ValueError(f"{name}: split {split} holds no image")
+        raise UserError(f"{name}: split {split} holds no image")
     labels = None if labels is None else np.asarray(labels, dtype=np.int64)
     ids = np.arange(total, dtype=np.int64)
     return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size, file_of)
@@ -163,10 +164,10 @@ def exclude(source: ImageSource, ids: Iterable[int]) -> ImageSource:
     """
     unwanted = np.unique(np.fromiter(ids, dtype=np.int64))
     for image_id in unwanted[(unwanted < 0) | (unwanted >= source.n_opened)]:
-        raise ValueError(f"excluded id is {image_id}, expected in 0..{source.n_opened - 1}")
+        raise UserError(f"excluded id is {image_id}, expected in 0..{source.n_opened - 1}")
     kept = ~np.isin(source.ids, unwanted)
     if not kept.any():
-        raise ValueError(f"{source.name}: all {len(source)} images are excluded")
+        raise UserError(f"{source.name}: all {len(source)} images are excluded")
     return keep(source, kept)
 
 

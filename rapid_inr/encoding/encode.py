@@ -17,6 +17,7 @@ from rapid_inr.compress.qat import NOTHING_SHARED, Calibration, RefineConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource, name_in_splits
 from rapid_inr.encoding.shard import DENSE, MEASURED, UNREFINED, Recipe, encode_shard
+from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.runlog.progress import Report, stage
 from rapid_inr.store.merge import Survey, merge
@@ -100,7 +101,7 @@ def plan_store(source: ImageSource, recipe: Recipe, *, shard_images: int, made: 
         ValueError: if `shard_images` is below 1.
     """
     if shard_images < 1:
-        raise ValueError(f"shard_images is {shard_images}, expected at least 1")
+        raise UserError(f"shard_images is {shard_images}, expected at least 1")
     return StorePlan(
         recipe.spec, recipe.quantize, source.splits, source.class_names, len(source), shard_images, _digest(source), made
     )

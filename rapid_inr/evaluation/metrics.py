@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from rapid_inr.errors import UserError
+
 RAW_BPP = 24  # of 8-bit RGB
 MAX_PSNR_DB = 100.0  # of two equal images, whose PSNR has no finite value
 # pixels that are decoded or compared at once, unless a single image has more: 13 MB of bytes, 150 MB while they are compared
@@ -54,9 +56,9 @@ def psnr_db(decoded: Tensor, original: Tensor) -> Tensor:
 
 def _require_alike(metric: str, decoded: Tensor, original: Tensor) -> None:
     if decoded.dtype != torch.uint8 or original.dtype != torch.uint8:
-        raise ValueError(f"{metric} takes uint8 images, got {decoded.dtype} and {original.dtype}")
+        raise UserError(f"{metric} takes uint8 images, got {decoded.dtype} and {original.dtype}")
     if decoded.shape != original.shape:
-        raise ValueError(f"images differ in shape: {tuple(decoded.shape)} and {tuple(original.shape)}")
+        raise UserError(f"images differ in shape: {tuple(decoded.shape)} and {tuple(original.shape)}")
 
 
 def _squared_error(decoded: Tensor, original: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ def ssim(decoded: Tensor, original: Tensor) -> Tensor:
     """
     _require_alike("ssim", decoded, original)
     if original.ndim != 4 or min(original.shape[1:3]) < SSIM_WINDOW:
-        raise ValueError(
+        raise UserError(
             f"images are {tuple(original.shape)}, expected [B, height, width, 3] of at least {SSIM_WINDOW} pixels a side"
         )
     some = images_at_once(8 * original.shape[1] * original.shape[2])  # five float64 planes for each channel are at work

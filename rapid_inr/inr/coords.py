@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from rapid_inr.errors import UserError
+
 
 def pixel_affine(height: int, width: int) -> Tensor:
     """Return the map from (row, column, 1) to the coordinate of that pixel's centre.
@@ -24,7 +26,7 @@ def pixel_affine(height: int, width: int) -> Tensor:
         ValueError: if the image has no pixels.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"image size is {height}x{width}, expected at least 1x1")
+        raise UserError(f"image size is {height}x{width}, expected at least 1x1")
     return pixel_affines(torch.tensor([height, width])).float()
 
 

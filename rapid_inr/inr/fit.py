@@ -14,10 +14,11 @@ from torch import Tensor
 
 from kernels.decode.op import decoder_for
 from kernels.spec import SirenSpec
+from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import Quantized, split_rows
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import images_at_once, psnr_db
 from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
-from rapid_inr.compress.projection import Projection
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
@@ -82,7 +83,7 @@ class FitConfig:
         }
         for name, (value, ok, expected) in checks.items():
             if not ok:
-                raise ValueError(f"{name} is {value}, expected {expected}")
+                raise UserError(f"{name} is {value}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ def fit(
         ValueError: if `images` is empty, not uint8, or not [B, height, width, 3].
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3 or images.numel() == 0:
-        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, expected non-empty uint8 [B, height, width, 3]")
+        raise UserError(f"images are {images.dtype} {tuple(images.shape)}, expected non-empty uint8 [B, height, width, 3]")
     if ids.shape != images.shape[:1]:
-        raise ValueError(f"ids are {tuple(ids.shape)}, expected ({len(images)},)")
+        raise UserError(f"ids are {tuple(ids.shape)}, expected ({len(images)},)")
     device = torch.device(device)
     result = _fit_attempt(images, ids, spec, config, device, 0, mask, on_progress)
     for attempt in range(1, config.retries + 1):

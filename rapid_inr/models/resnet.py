@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rapid_inr.errors import UserError
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -33,9 +35,9 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if self.stem not in ("auto", "cifar", "imagenet"):
-            raise ValueError(f"backbone.stem is {self.stem!r}, expected 'auto', 'cifar' or 'imagenet'")
+            raise UserError(f"backbone.stem is {self.stem!r}, expected 'auto', 'cifar' or 'imagenet'")
         if self.width < 1:
-            raise ValueError(f"backbone.width is {self.width}, expected at least 1")
+            raise UserError(f"backbone.width is {self.width}, expected at least 1")
 
     def resolved_stem(self, image_size: tuple[int, int]) -> str:
         """Return the stem for images of (height, width): that of the config, or what ``auto`` means for them."""
@@ -68,7 +70,7 @@ class ResNet18(nn.Module):
 
     def __init__(self, n_classes: int, *, stem: str, width: int = 64) -> None:
         if stem not in ("cifar", "imagenet"):
-            raise ValueError(f"stem is {stem!r}, expected 'cifar' or 'imagenet'")
+            raise UserError(f"stem is {stem!r}, expected 'cifar' or 'imagenet'")
         super().__init__()
         small = stem == "cifar"
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
@@ -119,7 +121,7 @@ def load_weights(model: ResNet18, path: Path | str) -> None:
     try:
         weights = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from None
     own = model.state_dict()
     for name in ("fc.weight", "fc.bias"):
         if name in weights and weights[name].shape[1:] == own[name].shape[1:] and len(weights[name]) != len(own[name]):
@@ -130,7 +132,7 @@ def load_weights(model: ResNet18, path: Path | str) -> None:
     found, expected = ({name: tuple(w.shape) for name, w in state.items()} for state in (weights, own))
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
-            raise ValueError(
+            raise UserError(
                 f"{path} does not fit this ResNet-18, whose stem or width may differ: {name} is "
                 f"{found.get(name, 'missing')}, expected {expected.get(name, 'no such name')}"
             )

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rapid_inr.errors import UserError
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -31,14 +33,14 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name in ("width", "levels"):
             if getattr(self, name) < 1:
-                raise ValueError(f"unet.{name} is {getattr(self, name)}, expected at least 1")
+                raise UserError(f"unet.{name} is {getattr(self, name)}, expected at least 1")
 
 
 def require_halvable(config: UNetConfig, image_size: tuple[int, int]) -> None:
     """Raise ValueError if images of (height, width) are one pixel before the last level; each level doubles the channels."""
     halvings = (min(image_size) - 1).bit_length()
     if config.levels > halvings:
-        raise ValueError(
+        raise UserError(
             f"unet.levels is {config.levels}, but images of {image_size[0]}x{image_size[1]} can be halved {halvings} times"
         )
 

@@ -10,18 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rapid_inr.errors import UserError
+
 _STREAM = 2  # keeps the order apart from the other draws of the same (seed, epoch)
 
 
-class PipelineUnavailable(Exception):
+class PipelineUnavailable(UserError):
     """A pipeline cannot run here; the message says which, and what is missing."""
 
 
-class DecoderFailed(Exception):
+class DecoderFailed(UserError):
     """A library cannot decode files that Pillow can read; the message quotes what it said."""
 
 
-class DeviceTooSmall(Exception):
+class DeviceTooSmall(UserError):
     """A dataset does not fit the free memory of a device; the message says what is needed, free, and what would fit."""
 
 
@@ -68,9 +70,9 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
         ValueError: if `batch_size` is below 1, or a shuffled epoch would hold no batch.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+        raise UserError(f"batch_size is {batch_size}, expected at least 1")
     if shuffled and batch_size > n_images:
-        raise ValueError(f"batch_size is {batch_size}, more than the {n_images} images of the set")
+        raise UserError(f"batch_size is {batch_size}, more than the {n_images} images of the set")
     return n_images // batch_size if shuffled else -(-n_images // batch_size)
 
 
@@ -105,7 +107,7 @@ def share_of_rank(
         ValueError: if `rank` is not one of the processes.
     """
     if not 0 <= rank < world_size:
-        raise ValueError(f"rank is {rank}, expected 0..{world_size - 1}")
+        raise UserError(f"rank is {rank}, expected 0..{world_size - 1}")
     if world_size == 1:
         return batches
     shares = [batch.tensor_split(world_size)[rank] for batch in batches]

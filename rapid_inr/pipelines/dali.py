@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files, wrong_size
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
@@ -144,7 +145,7 @@ def dali_pipeline(
     """
     require_dali()
     if threads < 1 or prefetch < 1 or recipe not in RECIPES:
-        raise ValueError(
+        raise UserError(
             f"threads {threads}, prefetch {prefetch}, recipe {recipe!r}: expected at least 1, 1, and one of {RECIPES}"
         )
     device = torch.device(device)

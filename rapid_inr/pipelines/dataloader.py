@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.source import CorruptImage
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
 from rapid_inr.pipelines.on_device import require_images
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
@@ -163,7 +164,7 @@ def loader_pipeline(
         ValueError: if `workers` is below 0 or `prefetch` below 1; as `BatchPipeline`.
     """
     if workers < 0 or prefetch < 1:
-        raise ValueError(f"workers is {workers} and prefetch {prefetch}, expected at least 0 and 1")
+        raise UserError(f"workers is {workers} and prefetch {prefetch}, expected at least 0 and 1")
     device, order = torch.device(device), _Order()
     mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     normalize = normalizer(mean, std, dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rapid_inr.augment.policy import AugmentConfig
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.pipelines.on_device import inr_pipeline
 from rapid_inr.store.format import read_store
@@ -60,15 +61,15 @@ class INRLoader:
         if not isinstance(store, PackedStore):
             store, device = read_store(store), device or "cpu"
         if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device is {device}, but torch sees no CUDA device")
+            raise UserError(f"device is {device}, but torch sees no CUDA device")
         if size is not None:
             size = (size, size) if isinstance(size, int) else tuple(size)
             if len(size) != 2 or min(size) < 1:
-                raise ValueError(f"size is {size}, expected (height, width), at least 1")
+                raise UserError(f"size is {size}, expected (height, width), at least 1")
         subset = None if subset is None else torch.as_tensor(subset)
         if subset is not None and subset.dtype == torch.bool:
             if subset.shape != (len(store),):
-                raise ValueError(f"subset is a mask of {tuple(subset.shape)}, expected one for each of the {len(store)} images")
+                raise UserError(f"subset is a mask of {tuple(subset.shape)}, expected one for each of the {len(store)} images")
             subset = subset.nonzero().flatten()
         self._pipeline = inr_pipeline(
             store, batch_size=batch_size, augment=augment, seed=seed, labels=labels, size=size, dtype=dtype,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.source import CorruptImage
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import PipelineUnavailable
 from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb, readable_files
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
@@ -131,7 +132,7 @@ def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
         read_rgb(path, image_size)
     except CorruptImage as error:
         return str(error)
-    raise ValueError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")
+    raise UserError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")
 
 
 def _decode_jpegs(files: list[Tensor], device: torch.device) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.pipelines.sharded import Fetched, ShardedStore
@@ -18,9 +19,9 @@ from rapid_inr.store.packed import PackedStore
 def require_images(images: Tensor, labels: Tensor) -> None:
     """Raise ValueError unless these are uint8 [N, height, width, 3] and a label for each."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, expected uint8 [N, height, width, 3]")
+        raise UserError(f"images are {images.dtype} {tuple(images.shape)}, expected uint8 [N, height, width, 3]")
     if labels.shape[:1] != images.shape[:1]:
-        raise ValueError(f"labels are {tuple(labels.shape)}, expected ({len(images)},)")
+        raise UserError(f"labels are {tuple(labels.shape)}, expected ({len(images)},)")
 
 
 def resident_pipeline(
@@ -89,10 +90,10 @@ def inr_pipeline(
     """
     if labels is None:
         if store.labels is None:
-            raise ValueError("the store has no labels, so nothing can be trained from it; encode a labelled dataset")
+            raise UserError("the store has no labels, so nothing can be trained from it; encode a labelled dataset")
         labels = store.labels.long()
     if len(labels) != len(store):
-        raise ValueError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
+        raise UserError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
     image_size, stored = size or one_size(store, torch.arange(len(store))), stored_size(store)
     device = store.device if device is None else device
     if shard_store:

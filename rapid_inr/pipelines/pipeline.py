@@ -14,6 +14,7 @@ from torch import Tensor
 from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
 from rapid_inr.augment.policy import AugmentConfig, Draws, draw
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
 from rapid_inr.pipelines.prefetch import ahead
 
@@ -95,12 +96,12 @@ class BatchPipeline:
 
     def __post_init__(self) -> None:
         if self.augment is not None and self.seed is None:
-            raise ValueError("augmentation needs a seed")
+            raise UserError("augmentation needs a seed")
         if self.subset is not None:
             _require_positions(self.subset, n_images=len(self.labels))
         share_of_rank((), rank=self.rank, world_size=self.world_size)
         if self.seed is not None and self.batch_size % self.world_size:
-            raise ValueError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
+            raise UserError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
         _ = self.n_batches  # raises where there is no batch
 
     def __len__(self) -> int:
@@ -142,13 +143,13 @@ class BatchPipeline:
         decided = self._decided()
         missing = [name for name in ("epoch", "batch", *decided) if name not in state]
         if missing:
-            raise ValueError(f"the state lacks {', '.join(missing)}; it is that of no pipeline")
+            raise UserError(f"the state lacks {', '.join(missing)}; it is that of no pipeline")
         for name, value in decided.items():
             if state[name] != value:
-                raise ValueError(f"{name} is {value}, the state is of a pipeline with {name} {state[name]}")
+                raise UserError(f"{name} is {value}, the state is of a pipeline with {name} {state[name]}")
         epoch, batch = state["epoch"], state["batch"]
         if not (isinstance(epoch, int) and epoch >= 0 and isinstance(batch, int) and 0 <= batch < self.n_batches):
-            raise ValueError(f"the state is at epoch {epoch}, batch {batch}; expected at least 0, and 0..{self.n_batches - 1}")
+            raise UserError(f"the state is at epoch {epoch}, batch {batch}; expected at least 0, and 0..{self.n_batches - 1}")
         return epoch, batch
 
     def _decided(self) -> dict[str, Any]:
@@ -202,11 +203,11 @@ class BatchPipeline:
 
 def _require_positions(subset: Tensor, *, n_images: int) -> None:
     if subset.dtype != torch.int64 or subset.ndim != 1:
-        raise ValueError(f"subset is {subset.dtype} {tuple(subset.shape)}, expected int64 [M]")
+        raise UserError(f"subset is {subset.dtype} {tuple(subset.shape)}, expected int64 [M]")
     if len(subset) == 0 or not 0 <= int(subset.min()) <= int(subset.max()) < n_images:
-        raise ValueError(f"subset is empty or out of range, expected positions in 0..{n_images - 1}")
+        raise UserError(f"subset is empty or out of range, expected positions in 0..{n_images - 1}")
     if len(subset.unique()) < len(subset):
-        raise ValueError("subset holds a position twice, expected each once at most")
+        raise UserError("subset holds a position twice, expected each once at most")
 
 
 def normalizer(mean: Tensor, std: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, distributed
 
 from kernels.rows import PackedRows
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.pipeline import Ids
 from rapid_inr.store.packed import PackedStore, StoreHeader
@@ -78,7 +79,7 @@ class ShardedStore:
     def __init__(self, store: PackedStore, *, device: torch.device | str, rank: int, world_size: int) -> None:
         _require_together(rank=rank, world_size=world_size)
         if len(store) < world_size:
-            raise ValueError(f"the store has {len(store)} images, too few to share among {world_size} processes")
+            raise UserError(f"the store has {len(store)} images, too few to share among {world_size} processes")
         share = replace(store.take(torch.arange(rank, len(store), world_size)), labels=None, source_ids=None)
         require_fits(share.nbytes, n_images=len(share), device=torch.device(device), what="this process's images of the store")
         self.share = share.to(device)
@@ -147,10 +148,10 @@ class ShardedStore:
 
 def _require_together(*, rank: int, world_size: int) -> None:
     if not distributed.is_initialized():
-        raise ValueError("to shard a store, start with torchrun and call torch.distributed.init_process_group() first")
+        raise UserError("to shard a store, start with torchrun and call torch.distributed.init_process_group() first")
     there = distributed.get_rank(), distributed.get_world_size()
     if (rank, world_size) != there:
-        raise ValueError(
+        raise UserError(
             f"rank and world_size are {rank} and {world_size}, expected {there[0]} and {there[1]} as torch.distributed has them, "
             "to shard a store"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.rate_distortion import Curve, envelope
 from rapid_inr.files import atomic
 
@@ -35,7 +36,7 @@ def error_image(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
         ValueError: if the images differ in shape.
     """
     if decoded.shape != original.shape:
-        raise ValueError(f"images differ in shape: {decoded.shape} and {original.shape}")
+        raise UserError(f"images differ in shape: {decoded.shape} and {original.shape}")
     error = np.abs(decoded.astype(np.int16) - original.astype(np.int16))
     return np.minimum(error * ERROR_GAIN, 255).astype(np.uint8)
 
@@ -74,7 +75,7 @@ def contact_sheet(path: Path, images: Sequence[np.ndarray], captions: Sequence[s
 
 def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
     if not cells or len(cells) != len(captions):
-        raise ValueError(f"a sheet has {len(cells)} images and {len(captions)} captions, expected as many of each, at least 1")
+        raise UserError(f"a sheet has {len(cells)} images and {len(captions)} captions, expected as many of each, at least 1")
     font, title_font = ImageFont.load_default(12), ImageFont.load_default(15)
     width = max(cell.shape[1] for cell in cells)
     column, row = width + GAP, max(cell.shape[0] for cell in cells) + CAPTION_HEIGHT + GAP

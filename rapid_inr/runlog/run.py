@@ -28,6 +28,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.runlog.liveness import Heartbeat, this_process
 from rapid_inr.runlog.wandb_mirror import WandbMirror
@@ -165,7 +166,7 @@ class Run:
         group: str | None = None,
     ) -> None:
         if track not in TRACK_MODES:
-            raise ValueError(f"track is {track!r}, expected one of {', '.join(TRACK_MODES)}")
+            raise UserError(f"track is {track!r}, expected one of {', '.join(TRACK_MODES)}")
         self.folder = Path(folder)
         if (self.folder / "record.json").exists() and not overwrite:
             raise FileExistsError(f"{self.folder} holds a run already; choose another run_dir, or overwrite=true")

@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels.decode.op import decoder_for
 from kernels.decode.sampling import MAX_SUPERSAMPLE
 from kernels.rows import PackedRows
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import images_at_once
 from rapid_inr.inr.coords import pixel_affine, pixel_edges
 from rapid_inr.store.packed import PackedStore, StoreHeader
@@ -69,7 +70,7 @@ def decode(
             `decode_siren`.
     """
     if len(ids) == 0 or (ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < len(store)):
-        raise ValueError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
+        raise UserError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
     height, width = size or one_size(store, ids)
     header, there = store.header, ids.to(store.device)
     # the precision of a decode is its own, not that of the network it feeds
@@ -109,7 +110,7 @@ def one_size(store: Decodable, ids: Tensor) -> tuple[int, int]:
         return store.header.size
     sizes = store.sizes[ids.to(store.device)]
     if not bool((sizes == sizes[0]).all()):
-        raise ValueError("the images of the batch differ in size; give the size to decode at, for instance size=[224,224]")
+        raise UserError("the images of the batch differ in size; give the size to decode at, for instance size=[224,224]")
     return tuple(sizes[0].tolist())
 
 

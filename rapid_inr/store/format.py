@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.errors import UserError
 from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
 from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, write_tensors
 
@@ -25,7 +26,7 @@ USUAL_ROUNDING = "nearest"  # not written, as in files from before there was ano
 NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
 
 
-class StoreFormatError(Exception):
+class StoreFormatError(UserError):
     """A file is not a store that this version can read; the message names the file and what is wrong with it."""
 
 
@@ -164,27 +165,27 @@ def _is(value: Any, kind: type) -> bool:
 def _typed(raw: dict[str, Any], name: str, **kinds: type) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not _is(raw[name][key], kind):
-            raise ValueError(f"{name}.{key} is {raw[name][key]!r}, expected {kind.__name__}")
+            raise UserError(f"{name}.{key} is {raw[name][key]!r}, expected {kind.__name__}")
     return raw[name]
 
 
 def _numbers(raw: dict[str, Any], name: str, kind: type, *, length: int, low: float, high: float) -> tuple[Any, ...]:
     values = raw[name]
     if len(values) != length or not all(_is(value, kind) and low <= value <= high for value in values):
-        raise ValueError(f"{name} is {values}, expected {length} of type {kind.__name__} from {low:.3g} to {high}")
+        raise UserError(f"{name} is {values}, expected {length} of type {kind.__name__} from {low:.3g} to {high}")
     return tuple(map(kind, values))
 
 
 def _splits(values: list[Any]) -> tuple[tuple[str, int], ...]:
     for name, count in values:
         if not (_is(name, str) and _is(count, int) and count >= 0):
-            raise ValueError(f"splits are {values}, expected a name and a number of images each")
+            raise UserError(f"splits are {values}, expected a name and a number of images each")
     return tuple((name, count) for name, count in values)
 
 
 def _class_names(values: list[str]) -> tuple[str, ...]:
     if not (isinstance(values, list) and all(_is(name, str) for name in values)):
-        raise ValueError(f"class_names is {values!r}, expected a list of names")
+        raise UserError(f"class_names is {values!r}, expected a list of names")
     return tuple(values)
 
 

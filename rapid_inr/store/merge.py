@@ -13,6 +13,7 @@ from torch import Tensor
 from kernels.rows import packed_bytes
 from kernels.unpack.torch import gather_codes
 from rapid_inr.data.moments import ChannelMoments
+from rapid_inr.errors import UserError
 from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 from rapid_inr.store.format import write_blocks
 from rapid_inr.store.packed import PackedStore, StoreHeader
@@ -84,7 +85,7 @@ def merge(plan: StorePlan, parts: Iterable[Shard]) -> Merged:
     found = survey(plan, parts)
     n = len(found.ids)
     if n == 0:
-        raise ValueError(f"none of {plan.images} images could be read; the first: {found.skipped[0]}")
+        raise UserError(f"none of {plan.images} images could be read; the first: {found.skipped[0]}")
     one_size = bool((found.sizes == found.sizes[0]).all())
     mean, std = found.moments.mean_std()
     header = StoreHeader(
@@ -120,7 +121,7 @@ def survey(plan: StorePlan, parts: Iterable[Shard]) -> Survey:
             continue
         for name in _shared_names(plan, part):
             if not torch.equal(shared.setdefault(name, part.rows[name].clone()), part.rows[name]):
-                raise ValueError(f"{name} should be the same in all shards, and differs in shard {part.number:05d}")
+                raise UserError(f"{name} should be the same in all shards, and differs in shard {part.number:05d}")
         masks = part.rows.get("masks")
         pruned = pruned or (masks is not None and "masks" not in shared)
         mask_bytes = len(part) * packed_bytes(plan.spec.n_hidden_weights, 1)

@@ -12,13 +12,14 @@ from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
 from kernels.spec import SirenSpec, end_sections, n_ends
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import name_in_splits
+from rapid_inr.errors import UserError
 from rapid_inr.store.codes import row_bytes, row_starts, take_rows
 
 TENSORS = ("codes", "ends", "scales", "end_scales", "masks", "sizes", "labels", "source_ids")  # in the order of the file
 FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
 
 
-class StoreTooLarge(Exception):
+class StoreTooLarge(UserError):
     """The store does not fit the memory of the device it was asked onto."""
 
 
@@ -78,7 +79,7 @@ class PackedStore:
         spec, quantize = self.header.spec, self.header.quantize
         n = len(self.ends)
         if n == 0:
-            raise ValueError("the store is empty, expected at least one image")
+            raise UserError("the store is empty, expected at least one image")
         scales_shape = quantize.scales_shape(n, spec)
         self._check_presence("scales", there=quantize.is_integer)
         self._check_presence("end_scales", there=quantize.ends_bits == 8)
@@ -97,13 +98,13 @@ class PackedStore:
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
         self._check("codes", self._codes_shape(), (CODE_DTYPES[quantize.bits],))
         if (self.header.size is None) != (self.sizes is not None):
-            raise ValueError("exactly one of header.size and sizes must be given")
+            raise UserError("exactly one of header.size and sizes must be given")
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
 
     def _check_presence(self, name: str, *, there: bool) -> None:
         if (getattr(self, name) is not None) != there:
-            raise ValueError(
+            raise UserError(
                 f"{name} is {'None' if there else 'a tensor'}, expected {'a tensor' if there else 'None'} by the header"
             )
 
@@ -112,11 +113,11 @@ class PackedStore:
         if tensor is None:
             return
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+            raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         if tensor.dtype not in dtypes:
-            raise ValueError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
+            raise UserError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
         if tensor.device != self.device:
-            raise ValueError(f"{name} is on {tensor.device}, ends on {self.device}")
+            raise UserError(f"{name} is on {tensor.device}, ends on {self.device}")
 
     def _codes_shape(self) -> tuple[int, ...]:
         spec, quantize = self.header.spec, self.header.quantize
@@ -186,7 +187,7 @@ class PackedStore:
                 if len(ids) > 0:
                     return self.take(ids)
             first += count
-        raise ValueError(
+        raise UserError(
             f"the store holds no image of split {split!r}, but of {', '.join(name for name, _ in self.header.splits)}"
         )
 

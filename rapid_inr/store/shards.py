@@ -19,6 +19,7 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
+from rapid_inr.errors import UserError
 from rapid_inr.store.format import StoreFormatError
 from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
@@ -101,7 +102,7 @@ class ShardFolder:
         difference = plan_difference(read_header(path)["plan"], self.plan.values())
         if difference:
             way_out = "choose another out=, or overwrite=true to start anew"
-            raise ValueError(f"{self.path} holds shards of another encoding ({difference}); {way_out}")
+            raise UserError(f"{self.path} holds shards of another encoding ({difference}); {way_out}")
 
     def discard_others(self) -> int:
         """Remove the files that are of another plan or cannot be read, and return how many these were."""
@@ -129,7 +130,7 @@ class ShardFolder:
         missing = self.missing()
         if missing:
             named = ", ".join(f"{number:05d}" for number in missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
-            raise ValueError(
+            raise UserError(
                 f"{self.path} lacks {len(missing)} of {self.plan.n_shards} shards ({named}); "
                 "the encode command that began it makes those that are missing"
             )

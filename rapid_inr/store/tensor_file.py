@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
 # In the order of the file: aligned to their size, as the library's own writer lays them.
@@ -79,7 +80,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
         for name in order:
             written = sum(file.write(_bytes(block)) for block in tensors[name].read())
             if written != tensors[name].nbytes:
-                raise ValueError(f"{name} came in {written} bytes, expected {tensors[name].nbytes}")
+                raise UserError(f"{name} came in {written} bytes, expected {tensors[name].nbytes}")
         file.flush()
         os.fsync(file.fileno())  # hours of fitting must outlive a power cut
 

@@ -13,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
 VERSION = 2
 METADATA_KEY = "rapid_inr_training"
 
 
-class CheckpointError(Exception):
+class CheckpointError(UserError):
     """A file is not a checkpoint, or not one of this training; the message names the file and the first difference."""
 
 

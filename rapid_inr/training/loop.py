@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import Batch, Pipeline
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.training.checkpoint import Checkpoint
@@ -19,7 +20,7 @@ from rapid_inr.training.schedule import OptimizerConfig, rate_factor, size_at
 from rapid_inr.training.state import EpochReport, Learner
 
 
-class TrainingDiverged(Exception):
+class TrainingDiverged(UserError):
     """The loss is not finite; the message says in which epoch."""
 
 
@@ -122,7 +123,7 @@ def _train_epoch(
         total_loss += loss * len(batch.ids)  # stays on the device: adding up makes no step wait for it
         n_images += len(batch.ids)
     if n_images == 0:
-        raise ValueError("no image of the epoch could be read")
+        raise UserError("no image of the epoch could be read")
     return _mean_over_processes(total_loss, n_images)
 
 
@@ -184,7 +185,7 @@ def require_classes(labels: Tensor, n_classes: int) -> None:
     """Raise ValueError unless each label is that of one of the network's classes."""
     least, most = int(labels.min()), int(labels.max())
     if not 0 <= least <= most < n_classes:
-        raise ValueError(f"labels reach from {least} to {most}, the network has classes 0..{n_classes - 1}")
+        raise UserError(f"labels reach from {least} to {most}, the network has classes 0..{n_classes - 1}")
 
 
 def summary(reports: list[EpochReport]) -> Mapping[str, float]:

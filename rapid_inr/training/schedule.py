@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rapid_inr.errors import UserError
+
 SCHEDULES = ("cosine", "linear")
 _SIZE_STEP = 4  # growing images keep to multiples of this, which the strides of a backbone divide evenly
 
@@ -60,7 +62,7 @@ class OptimizerConfig:
         }  # fmt: skip
         for name, ok in checks.items():
             if not ok:
-                raise ValueError(f"optimizer.{name} is {getattr(self, name)}, which is out of range")
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}, which is out of range")
 
 
 def rate_factor(config: OptimizerConfig, total: int) -> Callable[[int], float]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from rapid_inr.augment.policy import draw
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import confusion, miou_pct
 from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.training.loop import TrainingDiverged
@@ -47,14 +48,14 @@ def require_segmentable(pipeline: BatchPipeline, config: OptimizerConfig, *, n_c
     """
     masks, augment = pipeline.labels, pipeline.augment
     if masks.shape[1:] != pipeline.image_size:
-        raise ValueError(f"masks are {tuple(masks.shape[1:])}, the images {pipeline.image_size}")
+        raise UserError(f"masks are {tuple(masks.shape[1:])}, the images {pipeline.image_size}")
     if int(masks.max()) >= n_classes:
-        raise ValueError(f"masks hold class {int(masks.max())}, the network has classes 0..{n_classes - 1}")
+        raise UserError(f"masks hold class {int(masks.max())}, the network has classes 0..{n_classes - 1}")
     if augment is not None and augment.mix != "none":
-        raise ValueError(f"augment.mix is {augment.mix}, expected none: a mixture of images has no mask")
+        raise UserError(f"augment.mix is {augment.mix}, expected none: a mixture of images has no mask")
     for name in ("ema", "validation", "first_size", "compile"):
         if getattr(config, name):
-            raise ValueError(f"optimizer.{name} is {getattr(config, name)}, which segmentation does not have")
+            raise UserError(f"optimizer.{name} is {getattr(config, name)}, which segmentation does not have")
 
 
 def masked_batches(pipeline: BatchPipeline, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -158,7 +159,7 @@ def _train_epoch(
         total += loss.detach() * len(images)  # stays on the device: adding up makes no step wait for it
         n_images += len(images)
     if n_images == 0:
-        raise ValueError("no image of the epoch could be read")
+        raise UserError("no image of the epoch could be read")
     return total.item() / n_images, n_images
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig, dequantize, quantize, split_rows
 from rapid_inr.compress.projection import Projection
+from rapid_inr.compress.quantize import QuantizeConfig, dequantize, quantize, split_rows
 
 SPEC = SirenSpec(3, 6, 15.0)
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.benchmarks import pipelines as benchmark_pipelines
-from experiments.training.input_pipelines import open_arm
 from experiments.training import session as training
+from experiments.training.input_pipelines import open_arm
 from rapid_inr.store.format import read_store
 from tests.experiments.commands import SMOKE
 from tests.experiments.test_configs import composed

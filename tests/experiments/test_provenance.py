@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from experiments.setup.build import build_source
-from experiments.training.provenance import how_made, rows_of
 from experiments.training import input_pipelines as arms
+from experiments.training.provenance import how_made, rows_of
 from rapid_inr.store.format import read_store
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 from tests.experiments.test_configs import composed

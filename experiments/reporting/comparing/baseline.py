@@ -11,6 +11,7 @@ from experiments.reporting.comparing.groups import Row
 from experiments.reporting.comparing.logged import LoggedRun
 from experiments.reporting.comparing.where import known_keys, parse
 from experiments.reporting.summaries import Summary
+from rapid_inr.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ def baselines(rows: Sequence[Row], asked: str, runs: Sequence[LoggedRun]) -> lis
     """
     meant = _meant(rows, asked, runs)
     if not meant:
-        raise ValueError(f"baseline={asked} is no row of this table")
+        raise UserError(f"baseline={asked} is no row of this table")
     between = [key for key in rows[0].keys if len({str(row.keys[key]) for row in meant}) > 1]
     found = {tuple(str(row.keys[key]) for key in between): row for row in meant}
     if len(found) < len(meant):
-        raise ValueError(f"baseline={asked} means {len(meant)} rows that differ in no key, expected one; name its run")
+        raise UserError(f"baseline={asked} means {len(meant)} rows that differ in no key, expected one; name its run")
     return [found.get(tuple(str(row.keys[key]) for key in between)) for row in rows]
 
 

@@ -10,6 +10,7 @@ from experiments.reporting.comparing.groups import HEADLINES, Row
 from experiments.reporting.comparing.logged import LoggedRun
 from experiments.reporting.comparing.render import Comparison
 from experiments.reporting.comparing.where import shortest
+from rapid_inr.errors import UserError
 from rapid_inr.plots.overlay import Band, overlaid_curves
 
 STEPS = ("epoch", "step")  # what a line may be counted by; otherwise its number counts
@@ -31,13 +32,13 @@ def draw_curves(path: Path, comparison: Comparison, metrics: Sequence[str] | Non
     lines = [(row, [run.lines() for run in _shown(row)]) for row in comparison.rows]
     logged = dict.fromkeys(name for _, runs in lines for some in runs for line in some for name in _numbers(line))
     if not logged:
-        raise ValueError("none of these runs has logged lines that curves could be drawn of")
+        raise UserError("none of these runs has logged lines that curves could be drawn of")
     if metrics is None or metrics == ["all"]:
         chosen = sorted(logged, key=lambda name: name not in HEADLINES)[:MOST_PANELS]
     else:
         chosen = [name for name in metrics if name in logged]
     if not chosen:
-        raise ValueError(f"no run has logged {metrics[0]} line by line; there are {', '.join(logged)}")
+        raise UserError(f"no run has logged {metrics[0]} line by line; there are {', '.join(logged)}")
     panels: dict[str, list[Band]] = {name: [] for name in chosen}
     for row, runs in lines:
         for name in chosen:

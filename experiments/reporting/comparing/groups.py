@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.reporting.comparing.logged import STATUSES, LoggedRun
 from experiments.reporting.summaries import Summary, summarise
+from rapid_inr.errors import UserError
 
 SEEDS = ("seed", "store.seed", "test_store.seed")  # what differs between repetitions of the same
 HOW_IT_RUNS = ("run_dir", "overwrite", "track.mode", "out", "resume", "keep_shards", "dataset.download")  # changes no result
@@ -123,7 +124,7 @@ def _require_one_code(row: Row) -> None:
     if len(codes) > 1:
         which = ", ".join(f"{key}={value}" for key, value in row.keys.items()) or "all runs"
         named = ", ".join(code[:16] for code in codes)
-        raise ValueError(
+        raise UserError(
             f"{len(row.finished)} runs ({which}) are of {len(codes)} versions of the code, {named}: "
             "where=code=... takes one, group_by=code,... keeps them apart, any_code=true averages them"
         )

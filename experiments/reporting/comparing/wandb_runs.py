@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting.comparing.logged import LoggedRun, logged_run
+from rapid_inr.errors import UserError
 
 SCHEME = "wandb:"
 STATUSES = {"crashed": "dead", "killed": "interrupted", "preempted": "interrupted"}  # the server's words, which hears from runs
@@ -40,7 +41,7 @@ def read_wandb(root: str) -> tuple[list[LoggedRun], list[str]]:
     if name and Path(name).is_dir():
         return read_offline(Path(name))
     if name.count("/") != 1 or not all(name.split("/")):
-        raise ValueError(f"root is {root}, expected {SCHEME}ENTITY/PROJECT or {SCHEME}FOLDER")
+        raise UserError(f"root is {root}, expected {SCHEME}ENTITY/PROJECT or {SCHEME}FOLDER")
     return read_online(name), []
 
 

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from experiments.reporting.comparing.logged import LoggedRun
+from rapid_inr.errors import UserError
 
 _CONDITION = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*(>=|<=|!=|==|=|>|<)\s*(.*?)\s*")
 _ORDERS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -50,7 +51,7 @@ def parse(text: str, known: Iterable[str]) -> list[Condition]:
     for part in re.split(r",(?![^\[]*\])", text):
         match = _CONDITION.fullmatch(part)
         if match is None:
-            raise ValueError(f"{part.strip()!r} is no condition, expected KEY=VALUE, or !=, >=, <=, >, < instead of =")
+            raise UserError(f"{part.strip()!r} is no condition, expected KEY=VALUE, or !=, >=, <=, >, < instead of =")
         key, sign, value = match.groups()
         sign = "=" if sign == "==" else sign
         values = (value,) if sign in _ORDERS else value.split("|")
@@ -81,10 +82,10 @@ def resolve(key: str, known: Iterable[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{key} may be {' or '.join(found)}; write more of it")
+        raise UserError(f"{key} may be {' or '.join(found)}; write more of it")
     last = {name.rpartition(".")[2]: name for name in sorted(known)}
     near = difflib.get_close_matches(key, known, n=3) or [last[name] for name in difflib.get_close_matches(key, last, n=3)]
-    raise ValueError(f"no run has {key}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    raise UserError(f"no run has {key}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
 
 
 def shortest(key: str, known: Iterable[str]) -> str:
