@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rapid_inr.plots.figures import empty_figure, save_figure
+from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_figure, tidy, whole_numbers
 
 PANEL_INCHES = (5.0, 3.6)
 PANELS_ACROSS = 3
 MOST_IN_LEGEND = 20  # curves; more are drawn without names
 LETTERS_PER_INCH = 16  # of the legend
-COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#a83232", "#6db33f", "#7a4fb5", "#b8860b", "#2f86d6", "#c0559b", "#4a4a4a")
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,12 @@ def overlaid_curves(path: Path, panels: Mapping[str, Sequence[Band]], *, x_label
             if list(band.low) != list(band.high):
                 axes.fill_between(band.steps, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
         axes.set(xlabel=x_label, title=metric)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        tidy(axes)
+        whole_numbers(axes.xaxis)
     for axes in figure.axes[len(panels) :]:
         axes.set_visible(False)
     if named:
-        figure.legend(handles=list(lines.values()), loc="outside right upper", fontsize=8, frameon=False)
+        legend_beside(figure, handles=list(lines.values()))
     figure.suptitle(title)
     save_figure(path, canvas)
 
