@@ -140,6 +140,10 @@ class ClaimRow:
             "within the claim?": VERDICTS[self.within], "records": self.records,
         }  # fmt: skip
 
+    def machines(self, runs: pd.DataFrame) -> list[str]:
+        """Return the devices that the row was measured on."""
+        return list(runs[runs.path.isin([link.path for link in self.records])].machine.unique())
+
     def short(self, place: str) -> dict[str, Any]:
         """Return it as a row with one column that says where it was measured."""
         labels = ", ".join(label for label in self.labels.values() if isinstance(label, str))

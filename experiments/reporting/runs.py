@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -66,6 +67,22 @@ def read_runs(root: Path | str) -> pd.DataFrame:
                 warnings.warn(f"{path} cannot be read and is left out: {type(error).__name__}: {reason}", stacklevel=2)
     columns = ("run", "path", "verb", "status", "experiment", "preset", *FACTS, "machine", "warnings")
     return pd.DataFrame(rows, columns=None if rows else columns).sort_values("run", ignore_index=True)
+
+
+def read_and_warn(root: Path | str) -> pd.DataFrame:
+    """Read runs for a command: what cannot be read is named on stderr, one line each.
+
+    Raises:
+        UserError: if there is no run.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runs = read_runs(root)
+    for warning in caught:
+        print(f"warning [unreadable]: {warning.message}", file=sys.stderr)
+    if runs.empty:
+        raise UserError(f"no run to read below {root}; root=... names a folder of runs")
+    return runs
 
 
 def _record_files(root: Path) -> Iterator[Path]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -40,23 +41,30 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of an experiment: `make` turns the finished runs of the experiment at one preset into its rows."""
+    """A table of an experiment: `make` turns the finished runs of the experiment at one preset into its rows.
+
+    Args:
+        each: a label; there is a table for each of its values, which takes the place of ``{}`` in the title.
+        picture: draws the runs to a PNG, where a `figure` of the rows does not do.
+    """
 
     name: str
     title: str
     make: Callable[[pd.DataFrame], pd.DataFrame]
     claims: Sequence[Claim] = ()
     figure: Figure | None = None
+    each: str | None = None
+    picture: Callable[[pd.DataFrame, Path], None] | None = None
 
 
 TABLES: dict[str, list[Table]] = defaultdict(list)  # by experiment
 
 
-def table(experiment: str, title: str, *, claims: Sequence[Claim] = (), figure: Figure | None = None):
-    """Register the function below as a table of an experiment."""
+def table(experiment: str, title: str, **options: Any) -> Callable[[Callable], Callable]:
+    """Register the function below as a table of an experiment; options are the fields of `Table`."""
 
     def register(make: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
-        TABLES[experiment].append(Table(make.__name__, title, make, claims, figure))
+        TABLES[experiment].append(Table(make.__name__, title, make, **options))
         return make
 
     return register
@@ -64,15 +72,21 @@ def table(experiment: str, title: str, *, claims: Sequence[Claim] = (), figure: 
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table at a preset, its rows as `summarize` returns them."""
+    """A table at a preset: `runs` that it is of, and its rows as `summarize` returns them."""
 
     table: Table
+    name: str
+    title: str
     experiment: str
     preset: str
+    runs: pd.DataFrame
     rows: pd.DataFrame
     claims: Sequence[ClaimRow]
-    machines: Sequence[str]
-    commands: Sequence[str]
+
+    @property
+    def machines(self) -> list[str]:
+        """Return the devices that did the work, the one of most runs first."""
+        return list(self.runs.machine.value_counts().index)
 
     @property
     def note(self) -> str:
@@ -81,25 +95,42 @@ class MadeTable:
         spread = "; mean ± standard deviation over the runs of a row" if averaged else ""
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."
 
+    @property
+    def commands(self) -> list[str]:
+        """Return the commands that run the experiments of the table again."""
+        named = self.runs[["verb", "experiment", "preset"]].replace({"verb": {"segment": "train"}}).drop_duplicates()
+        return [f"python -m experiments.{verb} -m experiment={name}/{preset}" for verb, name, preset in named.to_numpy()]
+
+    @property
+    def claims_frame(self) -> pd.DataFrame:
+        """Return the paper's numbers beside ours."""
+        return pd.DataFrame([claim.long() for claim in self.claims], dtype=object)
+
     def markdown(self, *, linked_from: Path) -> str:
-        """Return title, note, rows, claims and the commands that repeat it."""
-        parts = [f"**{self.table.title}.** {self.note}", to_markdown(self.rows, linked_from=linked_from)]
+        """Return title, note, rows, claims and the commands that repeat the runs."""
+        parts = [f"**{self.title}.** {self.note}", to_markdown(self.rows, linked_from=linked_from)]
         if self.claims:
-            parts.append(to_markdown(pd.DataFrame([claim.long() for claim in self.claims], dtype=object), linked_from=linked_from))
+            parts.append(to_markdown(self.claims_frame, linked_from=linked_from))
         return "\n\n".join([*parts, "\n".join(f"    {command}" for command in self.commands)])
 
+    def draws(self) -> bool:
+        """Return whether the table has a picture."""
+        return self.table.picture is not None or (self.table.figure is not None and bool(figure_lines(self.rows, self.table.figure)))
+
     def draw(self, path: Path) -> None:
-        """Draw the table's figure, with the paper's number as a line where one is claimed of what is drawn.
+        """Draw the table's picture, with the paper's number as a line where one is claimed of what is drawn.
 
         Raises:
             ImportError: if matplotlib is not installed.
         """
+        if self.table.picture is not None:
+            return self.table.picture(self.runs, path)
         figure = self.table.figure
-        number = next((c.number for c in self.claims if c.column == figure.y and isinstance(c.number.value, int | float)), None)
-        table_figure(
+        known = [c.number for c in self.claims if c.column == figure.y and isinstance(c.number.value, int | float)]
+        return table_figure(
             path, figure_lines(self.rows, figure), x_label=figure.x, y_label=figure.y, log=figure.log,
-            title=figure.title or self.table.title, legend=", ".join(figure.line),
-            reference=(f"the paper: {number.text}", number.value) if number else None,
+            title=figure.title or self.title, legend=", ".join(figure.line),
+            reference=(f"the paper: {known[0].text}", known[0].value) if known else None,
         )  # fmt: skip
 
 
@@ -113,31 +144,27 @@ def experiment_of(name: str | None) -> str | None:
 def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[MadeTable]:
     """Return the tables of an experiment that have rows, at every preset that it was run at, or at one."""
     own = runs[(runs.experiment.map(experiment_of) == experiment) & (runs.status == "finished")]
-    paper = read_paper()
     made = []
     for at, some in own.groupby("preset", sort=False):
-        if preset not in (None, at):
-            continue
-        for one in TABLES.get(experiment) or [Table("runs", "All runs", _all_runs)]:
-            rows = one.make(some)
-            if len(rows):
-                shown = some[some.path.isin([link.path for links in rows.records for link in links])]
-                claims = held_claims([] if at == SMOKE else one.claims, rows, paper, preset=at)
-                machines = list(shown.machine.value_counts().index)
-                made.append(MadeTable(one, experiment, at, rows, claims, machines, commands_of(shown)))
-    return made
+        if preset in (None, at):
+            for one in TABLES.get(experiment) or [Table("runs", "All runs", _all_runs)]:
+                parts = some.groupby(one.each) if one.each in some else [("", some)]
+                made += [_made(one, str(part), experiment, at, runs_of_part) for part, runs_of_part in parts]
+    return [one for one in made if len(one.rows)]
+
+
+def _made(one: Table, part: str, experiment: str, preset: str, runs: pd.DataFrame) -> MadeTable:
+    rows = one.make(runs)
+    links = [link.path for links in rows.records for link in links] if len(rows) else []
+    claims = held_claims([] if preset == SMOKE else one.claims, rows, read_paper(), preset=preset)
+    name = f"{one.name}_{part}" if part else one.name
+    return MadeTable(one, name, one.title.format(part), experiment, preset, runs[runs.path.isin(links)], rows, claims)
 
 
 def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:
     labels = [column.removeprefix("cfg.labels.") for column in runs if column.startswith("cfg.labels.")]
     table = summarize(runs, ["verb", *(label for label in labels if label != "seed")], USUAL)
     return table.dropna(axis="columns", how="all")
-
-
-def commands_of(runs: pd.DataFrame) -> list[str]:
-    """Return the commands that run the experiments of some runs again."""
-    verbs = runs.verb.replace("segment", "train")  # which older records have as a command of its own
-    return list(dict.fromkeys(f"python -m experiments.{v} -m experiment={e}/{p}" for v, e, p in zip(verbs, runs.experiment, runs.preset, strict=True)))
 
 
 def unfinished(runs: pd.DataFrame, experiment: str) -> list[str]:
