@@ -41,5 +41,8 @@ def replace_block(text: str, name: str, content: str) -> str:
 
 def decode_table(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return the measurements of the decode benchmark as Markdown."""
-    rows = [{h: "—" if line.get(key) is None else format(line[key], style) for h, (key, style) in DECODE_COLUMNS.items()} for line in lines]
+    rows = [
+        {h: "—" if line.get(key) is None else format(line[key], style) for h, (key, style) in DECODE_COLUMNS.items()}
+        for line in lines
+    ]
     return markdown_table(rows, DECODE_COLUMNS)

@@ -30,7 +30,9 @@ def only(runs: pd.DataFrame, verb: str | tuple[str, ...] | None = None, **labels
     return runs.copy()
 
 
-def below(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str = "top1_pct", *, same: tuple[str, ...] = ("seed",)) -> pd.Series:
+def below(
+    runs: pd.DataFrame, baseline: pd.DataFrame, metric: str = "top1_pct", *, same: tuple[str, ...] = ("seed",)
+) -> pd.Series:
     """Return how far each run is below that run of the baseline which shares some labels; NaN for the baseline itself."""
     return (value_of(runs, baseline, metric, same=same) - runs.get(metric)).mask(runs.index.isin(baseline.index))
 
@@ -97,7 +99,9 @@ def training_speed(runs: pd.DataFrame) -> pd.DataFrame:
 @table("speedup", "Images a second of each pipeline alone, with nothing trained")
 def loading_speed(runs: pd.DataFrame) -> pd.DataFrame:
     alone = {heading: (f"{name}_loader_images_per_s", 0) for heading, name in PIPELINES.items() if name != "dali_published"}
-    return summarize(only(runs, "benchmark"), ["dataset", "workers"], {"the step alone": ("resident_step_images_per_s", 0)} | alone)
+    return summarize(
+        only(runs, "benchmark"), ["dataset", "workers"], {"the step alone": ("resident_step_images_per_s", 0)} | alone
+    )
 
 
 @table("end_to_end", "What must be done once, before training")
@@ -217,7 +221,9 @@ def shapes_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-@table("single_image", "One image, by the size of its INR", figure=Figure("bytes of the image", "PSNR, dB", line=("bits",), log=True))
+@table(
+    "single_image", "One image, by the size of its INR", figure=Figure("bytes of the image", "PSNR, dB", line=("bits",), log=True)
+)
 def single_image(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(only(runs, "encode"), ["shape", "bits"], {
         "bytes of the image": ("image_bytes", 0), "bytes of the file with its header": ("store_bytes", 0),
@@ -245,7 +251,12 @@ def segmentation(runs: pd.DataFrame) -> pd.DataFrame:
 @table("scaling", "Memory and speed as the dataset grows", figure=Figure("images", "bytes on the device"))
 def growth(runs: pd.DataFrame) -> pd.DataFrame:
     stores, speeds = only(runs, "encode", part="growth"), only(runs, "benchmark", part="growth")
-    for metric in ("resident_device_bytes", "inr_loader_images_per_s", "inr_together_images_per_s", "resident_together_images_per_s"):
+    for metric in (
+        "resident_device_bytes",
+        "inr_loader_images_per_s",
+        "inr_together_images_per_s",
+        "resident_together_images_per_s",
+    ):
         stores[metric] = value_of(stores, speeds, metric, same=["images"])
     return summarize(stores, ["images"], {
         "bytes of the file": ("store_bytes", 0), "bytes on the device": ("device_bytes", 0), "bytes raw": ("resident_device_bytes", 0),

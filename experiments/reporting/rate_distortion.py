@@ -70,7 +70,9 @@ def published_curves(dataset: str) -> list[Curve]:
         for entry in file["curves"] if dataset in file["shown_with"] else ():
             points = tuple(CurvePoint(bpp, psnr_db) for bpp, psnr_db in entry["points"])
             origin = f"{entry['mark']}: {file['sources'][entry['source']]}"
-            curves.append(Curve(dataset, entry["codec"], entry["kind"], points, published=True, origin=origin, note=file["images"]))
+            curves.append(
+                Curve(dataset, entry["codec"], entry["kind"], points, published=True, origin=origin, note=file["images"])
+            )
     return curves
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from experiments.reporting.cells import listed
 from experiments.reporting.markdown import DECODE_COLUMNS
 
-DATASET, IMAGES, INR, STEPS = ("cfg.dataset.name", ""), ("images", ",d"), ("inr", ""), ("cfg.fit.steps", "")
+DATASET, IMAGES, INR, STEPS = ("cfg.dataset.name", ""), ("images", ",d"), ("cfg.inr", ""), ("cfg.fit.steps", "")
 
 
 def demo(runs: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +63,9 @@ def _suite(runs: pd.DataFrame, suite: str) -> pd.DataFrame:
 def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each measurement of each run: the run's machine, path and threads, and what the line says."""
     keep = ("run", "path", "machine", "threads")
-    lines = [{name: run[name] for name in keep} | line for run in _suite(runs, "decode").to_dict("records") for line in run["rows"]]
+    lines = [
+        {name: run[name] for name in keep} | line for run in _suite(runs, "decode").to_dict("records") for line in run["rows"]
+    ]
     return pd.DataFrame(lines)
 
 
@@ -74,9 +76,5 @@ RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  #
 
 
 def runs_of_their_own(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished runs that belong to no experiment, with the shape of their INRs as ``inr``."""
-    own = runs[runs.experiment.isna() & (runs.status == "finished")].copy()
-    if {"cfg.inr.depth", "cfg.inr.hidden"} <= set(own):
-        sizes = own[["cfg.inr.depth", "cfg.inr.hidden"]].astype("Int64")
-        own["inr"] = (sizes["cfg.inr.depth"].astype(str) + "x" + sizes["cfg.inr.hidden"].astype(str)).where(sizes.notna().all(axis=1))
-    return own
+    """Return the finished runs that belong to no experiment."""
+    return runs[runs.experiment.isna() & (runs.status == "finished")]

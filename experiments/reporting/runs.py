@@ -20,7 +20,7 @@ from rapid_inr.runlog.records import read_json, status_of
 
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
 RENAMED = ("_headspace", "_headroom")  # the end of metrics' names in records from before the renaming, and today's
-SAID_ELSEWHERE = ("experiment_name", "preset", "labels", "seed", "run_dir")  # configuration that other columns hold
+SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # configuration that other columns hold
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a key of the outermost level begins
@@ -46,7 +46,7 @@ def read_runs(root: Path | str) -> pd.DataFrame:
         version.PACKAGE: of python, torch, triton, ...
         LABEL: each label of the run, as text
         METRIC: each metric under its own name
-        cfg.KEY: the configuration, nested keys with dots; lists are JSON text
+        cfg.KEY: the configuration, nested keys with dots; lists are JSON text; ``cfg.inr`` is DEPTHxWIDTH
 
         A label or metric with the name of a column that is further up is ``label.NAME`` or ``metric.NAME``.
 
@@ -135,7 +135,10 @@ def run_row(run: str, path: Path | None, config: Mapping[str, Any], record: Mapp
     row |= {f"label.{name}" if name in row else name: value for name, value in labels.items()}
     metrics = {_today(name): value for name, value in (record.get("metrics") or {}).items()}
     row |= {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
-    return row | flat({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    settings = flat({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    if settings.get("cfg.inr.depth") is not None:
+        settings["cfg.inr"] = f"{settings['cfg.inr.depth']}x{settings.get('cfg.inr.hidden')}"
+    return row | settings
 
 
 def _today(metric: str) -> str:

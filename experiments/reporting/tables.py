@@ -115,7 +115,9 @@ class MadeTable:
 
     def draws(self) -> bool:
         """Return whether the table has a picture."""
-        return self.table.picture is not None or (self.table.figure is not None and bool(figure_lines(self.rows, self.table.figure)))
+        return self.table.picture is not None or (
+            self.table.figure is not None and bool(figure_lines(self.rows, self.table.figure))
+        )
 
     def draw(self, path: Path) -> None:
         """Draw the table's picture, with the paper's number as a line where one is claimed of what is drawn.
@@ -170,7 +172,9 @@ def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:
 def unfinished(runs: pd.DataFrame, experiment: str) -> list[str]:
     """Return a line for each run of an experiment without a result."""
     lost = runs[(runs.experiment.map(experiment_of) == experiment) & (runs.status != "finished")]
-    return [f"not measured: {r.run}: {r.status}" + (f", {r.error}" if isinstance(r.error, str) else "") for r in lost.itertuples()]
+    return [
+        f"not measured: {r.run}: {r.status}" + (f", {r.error}" if isinstance(r.error, str) else "") for r in lost.itertuples()
+    ]
 
 
 def figure_lines(rows: pd.DataFrame, figure: Figure) -> dict[str, list[tuple[str | float, float, float]]]:

@@ -12,7 +12,18 @@ from PIL import Image, ImageDraw, ImageFont
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#a83232", "#6db33f", "#7a4fb5", "#b8860b", "#2f86d6", "#c0559b", "#4a4a4a")  # of lines
+COLOURS = (
+    "#0b4f9e",
+    "#d9480f",
+    "#12908e",
+    "#a83232",
+    "#6db33f",
+    "#7a4fb5",
+    "#b8860b",
+    "#2f86d6",
+    "#c0559b",
+    "#4a4a4a",
+)  # of lines
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
 MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the pictures of one cell
 TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
@@ -199,4 +210,6 @@ def whole_numbers(axis: Any) -> None:
 
 def legend_beside(figure: Any, **options: Any) -> None:
     """Write the legend on the right of all axes."""
-    figure.legend(**{"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "frameon": False, "alignment": "left"} | options)
+    figure.legend(
+        **{"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "frameon": False, "alignment": "left"} | options
+    )
