@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.export import DEFAULT_QUALITY
-from experiments.reporting.records import Column, markdown_table, metric
+from experiments.reporting.markdown import formatted_table
 from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source, plain
 from experiments.setup.cli import CONFIGS
 from experiments.setup.errors import USER_ERRORS, one_line
@@ -218,16 +218,13 @@ def _cpu_s() -> float:
 
 def _write(folder: Path, speeds: list[ArmSpeed]) -> str:
     """Write table and CSV, and return the table."""
-    rows = [{"metrics": asdict(speed)} for speed in speeds]
-    columns = (
-        Column("arm", metric("arm", "s"), right=False), Column("loader alone, images/s", metric("loader_images_per_s", ",.0f")),
-        Column("step alone, images/s", metric("step_images_per_s", ",.0f")),
-        Column("together, images/s", metric("together_images_per_s", ",.0f")), Column("headroom", metric("headroom", ".2f")),
-        Column("of resident", metric("of_resident", ".2f")), Column("bytes on the device", metric("device_bytes", ",d")),
-        Column("bytes on the host", metric("host_bytes", ",d")), Column("CPU s an epoch", metric("cpu_s", ".2f")),
-        Column("epochs timed", metric("repeats", "d")),
-    )  # fmt: skip
-    table = markdown_table(rows, columns)
+    columns = {
+        "arm": ("arm", "s"), "loader alone, images/s": ("loader_images_per_s", ",.0f"),
+        "step alone, images/s": ("step_images_per_s", ",.0f"), "together, images/s": ("together_images_per_s", ",.0f"),
+        "headroom": ("headroom", ".2f"), "of resident": ("of_resident", ".2f"), "bytes on the device": ("device_bytes", ",d"),
+        "bytes on the host": ("host_bytes", ",d"), "CPU s an epoch": ("cpu_s", ".2f"), "epochs timed": ("repeats", "d"),
+    }  # fmt: skip
+    table = formatted_table([asdict(speed) for speed in speeds], columns)
     with atomic(folder / "pipelines.md") as path:
         path.write_text(table + "\n", encoding="utf-8")
     write_csv(folder / "pipelines.csv", [asdict(speed) for speed in speeds])

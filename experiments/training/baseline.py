@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.reporting.records import read_record
 from experiments.setup.build import plain
 from experiments.training.provenance import dataset_facts
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.named_warnings import accuracy_below_baseline
+from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
 
 COMPARED = ("augment", "backbone", "optimizer", "unet")  # groups that must be the same
@@ -29,7 +29,7 @@ def read_baseline(cfg: DictConfig, *, verb: str, metric: str) -> float | None:
     folder = Path(cfg.baseline)
     if not (folder / "record.json").is_file():
         raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.{verb}")
-    record = read_record(folder / "record.json")
+    record = read_json(folder / "record.json")
     if record["verb"] != verb or record["status"] != "finished" or metric not in record["metrics"]:
         raise UserError(f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a finished one of {verb}")
     _require_same_training(OmegaConf.load(folder / "config.yaml"), cfg, folder)

@@ -2,7 +2,6 @@
 
 from experiments import (
     benchmark,
-    capacity,
     codec,
     compare,
     decode,
@@ -11,11 +10,8 @@ from experiments import (
     export,
     info,
     merge,
-    rate_distortion,
     report,
     segment,
-    sheet,
-    sweep,
     tables,
     train,
 )
@@ -23,9 +19,9 @@ from experiments import (
 COMMANDS = {
     "encode": encode.run_encode, "merge": merge.run_merge, "decode": decode.run_decode, "info": info.run_info,
     "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
-    "codec": codec.run_codec, "sweep": sweep.run_sweep, "rate_distortion": rate_distortion.run_rate_distortion,
-    "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet, "segment": segment.run_segment,
-    "capacity": capacity.run_capacity, "compare": compare.run_compare,
+    "codec": codec.run_codec,
+    "export": export.run_export, "report": report.run_report, "segment": segment.run_segment,
+    "compare": compare.run_compare,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")
