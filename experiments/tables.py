@@ -57,10 +57,7 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
     """Return the best trials of a search, a table for each folder that it was run in."""
-    from experiments.reporting.search_table import read_search, search_table
-
-    folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
-    made = [search_table(folder, linked_from=linked_from) for folder in folders]
+    made = [search_table(folder, linked_from=linked_from) for folder in search_folders(root, name)]
     texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]
     return "\n\n".join(texts) or "No search yet."
 

@@ -144,8 +144,15 @@ def experiment_of(name: str | None) -> str | None:
 
 
 def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[MadeTable]:
-    """Return the tables of an experiment that have rows, at every preset that it was run at, or at one."""
+    """Return the tables of an experiment that have rows, at every preset that it was run at, or at one.
+
+    Raises:
+        UserError: if a run is there twice, which would make its row a mean of one and the same.
+    """
     own = runs[(runs.experiment.map(experiment_of) == experiment) & (runs.status == "finished")]
+    same = ["experiment", "preset", "verb", "seed", *(name for name in own if name.startswith("cfg."))]
+    if (twice := own.duplicated(same)).any():
+        raise UserError(f"{own.run[twice].iloc[0]} is there twice, with the same configuration; root=... names the folder of one")
     made = []
     for at, some in own.groupby("preset", sort=False):
         if preset in (None, at):
