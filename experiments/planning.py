@@ -14,8 +14,6 @@ from yaml import YAMLError
 from experiments.points import Point, expand, matching, quoted
 from experiments.reporting.comparing.records import status_of
 from experiments.reporting.records import read_record
-from experiments.search_folder import read_choices
-from experiments.search_space import Search, read_search
 from experiments.setup.cli import CONFIGS, compose_command
 from rapid_inr.errors import UserError
 
@@ -77,60 +75,28 @@ def experiment_of(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: if it names no experiment or scale.
     """
-    return _at_scale(cfg, "experiment")
-
-
-def search_of(cfg: DictConfig) -> Search:
-    """Return the search that a configuration asks for, likewise.
-
-    Raises:
-        ValueError: if it names an experiment too, or no scale, or the search is not in order.
-    """
-    if cfg.get("experiment") is not None:
-        raise UserError("experiment=... and search=... are both given, expected one of them")
-    asked = {} if cfg.trials is None else {"trials": cfg.trials}
-    return read_search(_at_scale(cfg, "search") | asked)
-
-
-def _at_scale(cfg: DictConfig, kind: str) -> dict[str, Any]:
-    if cfg.get(kind) is None:
-        known = f"one of: {', '.join(experiment_names())}; or search=..., one of: {', '.join(search_names())}"
-        raise UserError(f"experiment=... is required, {known}")
-    if cfg.scale not in cfg[kind].scales:
-        raise UserError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg[kind].scales)}")
+    if cfg.get("experiment") is None:
+        raise UserError(f"experiment=... is required, one of: {', '.join(experiment_names())}")
+    if cfg.scale not in cfg.experiment.scales:
+        raise UserError(f"scale is {cfg.scale!r}, expected one of {', '.join(cfg.experiment.scales)}")
     whole = cfg.copy()  # with its root, from which interpolations look up
     OmegaConf.set_struct(whole, False)
-    whole[kind].merge_with(whole[kind].scales[cfg.scale] or {})
-    return OmegaConf.to_container(whole[kind], resolve=True)
+    whole.experiment.merge_with(whole.experiment.scales[cfg.scale] or {})
+    return OmegaConf.to_container(whole.experiment, resolve=True)
 
 
 def experiment_names() -> list[str]:
     """Return the names of all experiments."""
-    return _names("experiment")
-
-
-def search_names() -> list[str]:
-    """Return the names of all searches."""
-    return _names("search")
-
-
-def _names(kind: str) -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+    return sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 
 
 def plan_sweep(cfg: DictConfig) -> Sweep:
-    """Return the sweep that a configuration asks for: of an experiment, or of one trial of a search.
+    """Return the sweep that a configuration asks for.
 
     Raises:
         ValueError: if it names no experiment or scale, or the experiment is not in order.
     """
-    if cfg.get("search") is None:
-        return sweep_of(matching(expand(experiment_of(cfg)), cfg.only), cfg)
-    search = search_of(cfg)
-    tried = read_choices(search, Path(cfg.run_dir))
-    if cfg.trial is None or not 1 <= cfg.trial <= len(tried):
-        raise UserError(f"trial is {cfg.trial}, expected one of the {len(tried)} in {cfg.run_dir}")
-    return sweep_of(search.points(tried[cfg.trial - 1], number=cfg.trial), cfg)
+    return sweep_of(matching(expand(experiment_of(cfg)), cfg.only), cfg)
 
 
 def sweep_of(points: Sequence[Point], cfg: DictConfig) -> Sweep:

@@ -1,4 +1,4 @@
-"""`python -m experiments.sweep`: run the points of an experiment that are not finished, or search for the best, by any launcher.
+"""`python -m experiments.sweep`: run the points of an experiment that are not finished by any launcher.
 
 A command, and no Hydra sweeper: Hydra takes a sweeper only from an installed package `hydra_plugins`, and gives it combinations
 of overrides of one command, where points are different commands, of which some wait for others. Its launchers serve both alike.
@@ -11,12 +11,11 @@ from omegaconf import DictConfig
 from experiments.launching import open_launcher, run_levels
 from experiments.planning import plan_sweep
 from experiments.points import levels
-from experiments.searching import run_search
 from experiments.setup.cli import compose_command, main
 from experiments.setup.errors import PointsNotFinished
 
 
-def run_experiment(cfg: DictConfig) -> None:
+def run_sweep(cfg: DictConfig) -> None:
     sweep = plan_sweep(cfg)
     levels(sweep.points)  # like the next line for what it may refuse, before any work
     for point in sweep.points:
@@ -32,13 +31,6 @@ def run_experiment(cfg: DictConfig) -> None:
     left = [f"{name} ({state})" for name, state in status.items() if state != "finished"]
     if left:
         raise PointsNotFinished(f"{len(left)} of {len(status)} points are not finished, their records say why: {', '.join(left)}")
-
-
-def run_sweep(cfg: DictConfig) -> None:
-    if cfg.get("search") is None:
-        run_experiment(cfg)
-    else:
-        run_search(cfg)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,18 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.planning import experiment_names, search_names
+from experiments.planning import experiment_names
 from experiments.reporting.columns import TABLES, Record
-from experiments.reporting.grids import as_markdown
+from experiments.reporting.grids import Grid, Head, as_markdown
 from experiments.reporting.measured import experiments_below
 from experiments.reporting.records import markdown_table, read_records, replace_block
+from experiments.reporting.search_table import search_table
 from experiments.reporting.table_files import made_tables, markdown_of, write_tables
 from experiments.reporting.table_grids import short_claims_grid
-from experiments.search_tables import markdown_of_search
-from experiments.setup.cli import main
+from experiments.setup.cli import CONFIGS, main
 from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
@@ -70,13 +71,27 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
         if kind == "results":
             content = table_of(name, root, linked_from=linked_from)
         elif kind == "search":
-            content = markdown_of_search(name, root, linked_from=linked_from)
+            content = markdown_of_search(root / "search" / name, linked_from=linked_from)
         elif kind == "claims":
             content = as_markdown(short_claims_grid(made_tables(name, root), linked_from=linked_from))
         else:
             content = markdown_of(made_tables(name, root), linked_from=linked_from)
         text = replace_block(text, f"{kind}:{name}", content)
     return text
+
+
+def search_names() -> list[str]:
+    return sorted(path.name for path in (CONFIGS / "search").iterdir())
+
+
+def markdown_of_search(folder: Path, *, linked_from: Path) -> str:
+    """Return the tables of a search as Markdown, one for each preset."""
+    tables = []
+    for path in sorted(folder.glob("*/search.json")):
+        caption, table = search_table(path.parent, linked_from=linked_from)
+        heads = [Head(name, right=pd.to_numeric(table[name], errors="coerce").notna().any()) for name in table]
+        tables.append(f"{caption}\n\n{as_markdown(Grid(heads, table.to_numpy().tolist()))}")
+    return "\n\n".join(tables) or "No search yet."
 
 
 def run_tables(cfg: DictConfig) -> None:

@@ -14,7 +14,6 @@ from experiments.reporting.grids import ABSENT, Grid, Head
 from experiments.reporting.html_report import Card, Section, cards, folded, heading, listing, page, paragraph, picture, table
 from experiments.reporting.records import grid_of
 from experiments.reporting.report_pictures import (
-    drawn,
     experiment_curves,
     other_curves,
     rate_distortion_pictures,
@@ -22,7 +21,6 @@ from experiments.reporting.report_pictures import (
     table_pictures,
 )
 from experiments.reporting.table_grids import ClaimRow, MadeTable, claims_grid, finished, measures_grid, number_text
-from experiments.search_tables import SearchMade, draw_search
 from experiments.tables import read_runs
 
 TITLES = {
@@ -84,16 +82,6 @@ def experiment_section(name: str, made: Sequence[MadeTable], *, out: Path, sheet
         if commands:
             parts.append(folded(f"{len(commands)} commands that repeat these runs, scale {measured.scale}", listing(commands)))
     return Section(f"experiment-{name}", made[0].measured.title, parts)
-
-
-def searches_section(made: Sequence[SearchMade], *, out: Path) -> Section | None:
-    """Return what searches have come to; None where there are none."""
-    parts = []
-    for one in made:
-        parts += [heading(one.title), paragraph(one.note), table(one.grid(linked_from=out.parent))]
-        if any(trial.values is not None for trial in one.trials):
-            parts.append(drawn(lambda path, one=one: draw_search(one.search, one.trials, path), f"{one.title}. {one.note}"))
-    return Section("searches", "Searches", parts) if parts else None
 
 
 def other_runs_section(root: Path, *, out: Path, sheets_shown: int) -> Section | None:
