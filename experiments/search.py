@@ -64,7 +64,7 @@ def read_config(cfg: DictConfig) -> dict[str, Any]:
     if not cfg.goals or not set(cfg.goals.values()) <= {"maximize", "minimize"}:
         raise UserError(f"goals is {cfg.goals}, expected METRIC: maximize or METRIC: minimize")
     for metric, limit in (cfg.limits or {}).items():
-        if set(limit) not in ({"at_most"}, {"at_least"}):
+        if not isinstance(limit, DictConfig) or set(limit) not in ({"at_most"}, {"at_least"}):
             raise UserError(f"limits.{metric} is {limit}, expected {{at_most: NUMBER}} or {{at_least: NUMBER}}")
     # unresolved, since ${run_dir} in an override is the folder of the trial
     values = {key: OmegaConf.to_container(cfg[key] or OmegaConf.create()) for key in ("overrides", "space", "goals", "limits")}

@@ -13,6 +13,7 @@ from experiments import (
     merge,
     rate_distortion,
     report,
+    search,
     segment,
     sheet,
     sweep,
@@ -25,7 +26,7 @@ COMMANDS = {
     "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
     "codec": codec.run_codec, "sweep": sweep.run_sweep, "rate_distortion": rate_distortion.run_rate_distortion,
     "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet, "segment": segment.run_segment,
-    "capacity": capacity.run_capacity, "compare": compare.run_compare,
+    "capacity": capacity.run_capacity, "compare": compare.run_compare, "search": search.run_search,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")
