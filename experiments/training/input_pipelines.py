@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
-from experiments.setup.processes import place, world_size
+from experiments.setup.distributed import ranks, world_size
 from experiments.training.provenance import require_exported_from, require_made_from, rows_of
 from experiments.training.test_set import load_labelled
 from rapid_inr.data import ImageSource, Loaded
@@ -84,7 +84,7 @@ def feed(cfg: DictConfig) -> dict[str, Any]:
     """Return what all pipelines are told alike."""
     return {
         "batch_size": cfg.optimizer.batch_size, "augment": build_augment(cfg), "seed": cfg.seed, "dtype": pipeline_dtype(cfg),
-        **place(),
+        **ranks(),
     }  # fmt: skip
 
 
