@@ -50,13 +50,14 @@ class DatasetConfig:
         name: one of `rapid_inr.data.READERS`.
         root: folder of the data; shapes are generated and need none.
         split: train, test, or all.
-        limit: how many images of the split to take, evenly over its classes; null for all.
-        test_limit: the same for the test images that a training is tested on.
+        limit: how many of the training images to take, evenly from all classes; null for all.
+        test_limit: the same of the test images.
         size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
         resize: ``stretch``, or ``crop``: take the centre square first.
-        exclude: ids to leave out, or a JSON file with them.
+        exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
         download: fetch the data where it is missing and has an official address.
         on_corrupt: ``fail`` or ``skip``.
+        max_pixels: an image that claims more counts as corrupt; null for the library's limit.
         test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
         seed: of shapes: what is drawn; of mini_imagenet: of the 420/120 split of each class.
         count: of shapes: training images.
@@ -74,6 +75,7 @@ class DatasetConfig:
     exclude: Any = None
     download: bool = False
     on_corrupt: str = "fail"
+    max_pixels: int | None = None
     test_split: str | None = None
     seed: int | None = None
     count: int | None = None
@@ -83,9 +85,9 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         require_side("dataset.size", self.size)
         require_choice("dataset.on_corrupt", self.on_corrupt, ON_CORRUPT)
-        ids = isinstance(self.exclude, list) and all(type(image_id) is int for image_id in self.exclude)
-        if not (self.exclude is None or isinstance(self.exclude, str) or ids):
-            raise UserError(f"dataset.exclude is {self.exclude!r}, expected a file, a list of integers, or null")
+        names = isinstance(self.exclude, list | tuple) and all(type(name) in (int, str) for name in self.exclude)
+        if not (self.exclude is None or isinstance(self.exclude, str) or names):
+            raise UserError(f"dataset.exclude is {self.exclude!r}, expected a file, a list of names or ids, or null")
 
 
 @dataclass
@@ -220,14 +222,14 @@ class EncodeConfig(StoreConfig):
 
     Args:
         out: FILE.inr to write; until it is whole its shards are kept in FILE.inr.shards.
-        shard_images: consecutive images of a shard, which is saved as it is finished.
+        shard_images: consecutive images of a shard, which is saved as it is finished; null: what takes about a minute.
         shard: i/n, i from 1 to n: make every n-th shard from the i-th on; ``merge`` makes the store of n jobs.
         keep_shards: keep the shards when the store is written.
         gpu_memory_gb: of the GPU that is to hold the store, to be warned before the work; null: this one's, if any.
     """
 
     out: str = MISSING
-    shard_images: int = 1024
+    shard_images: int | None = None
     shard: str = "1/1"
     keep_shards: bool = False
     gpu_memory_gb: float | None = None
