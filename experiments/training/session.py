@@ -22,7 +22,7 @@ from experiments.setup.build import (
     build_optimizer,
     build_source,
 )
-from experiments.setup.processes import is_main_process, place
+from experiments.setup.distributed import is_main_process, ranks
 from experiments.setup.run_folder import start_run
 from experiments.training.input_pipelines import Arm, decode_size, open_arm, pipeline_dtype
 from experiments.training.provenance import dataset_facts, digest, missing_images, require_made_from, rows_of
@@ -208,7 +208,7 @@ def clean_pipeline(cfg: DictConfig, arm: Arm, test: TestSet) -> BatchPipeline:
     device = build_device(cfg)
     return resident_pipeline(
         test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=device,
-        batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place(),
+        batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **ranks(),
     )  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
         raise UserError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
     device = build_device(cfg)
     return inr_pipeline(
-        store.to(device), size=arm.image_size, batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place()
+        store.to(device), size=arm.image_size, batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **ranks()
     )
 
 

@@ -30,9 +30,10 @@ class LaunchConfig:
     polynomial_every: int = 0
 
 
-# by the width the kernel computes with; what no GPU has measured is as large as registers allow (python -m kernels.tools.offline)
+# by the width that the kernel computes with; what was not measured is as large as registers allow (python -m kernels.tools.offline)
 UNMEASURED = {16: LaunchConfig(256), 32: LaunchConfig(128), 48: LaunchConfig(64), 64: LaunchConfig(64)}
-MEASURED = {  # by compute capability; on 9 widths 16 and 32 are winners of kernels.tools.tune, 48 was measured alone, 64 is unmeasured
+# by compute capability; on 9, widths 16 and 32 won in kernels.tools.tune, 48 was measured alone, 64 is unmeasured
+MEASURED = {
     9: {
         16: LaunchConfig(256, num_warps=2, polynomial_every=8),
         32: LaunchConfig(256, num_warps=4, polynomial_every=8),
@@ -107,7 +108,7 @@ def kernel_constants(
         "CODES_BY_IMAGE": kind.by_image,
         "SCALES": kind.scales,
         "END_SCALES": kind.int8_ends,
-        "OUTSIDE": sampling.outside,
+        "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,

@@ -51,7 +51,7 @@ def decode_by_operator(
     round_8bit: bool = True,
     channels_last: bool = False,
     exact_sine: bool = False,
-    outside: str = "extend",
+    padding: str = "none",
     edges: Tensor | None = None,
     supersample: int = 1,
 ) -> Tensor:
@@ -59,7 +59,7 @@ def decode_by_operator(
     return decode_operator(
         rows.codes, rows.ends, rows.scales, rows.end_scales, rows.bits, rows.masks, rows.starts,
         ids, affine, edges, spec.depth, spec.hidden, spec.omega, height, width, dtype, mean, std,
-        round_8bit, channels_last, exact_sine, outside, supersample,
+        round_8bit, channels_last, exact_sine, padding, supersample,
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def decode_operator(
     round_8bit: bool,
     channels_last: bool,
     exact_sine: bool,
-    outside: str,
+    padding: str,
     supersample: int,
 ) -> Tensor:
     """Decode by the backend of the device; the arguments are those of `decode_siren`, its rows and spec taken apart."""
@@ -94,7 +94,7 @@ def decode_operator(
     spec = SirenSpec(depth, hidden, omega)
     return _backend(ids.device, spec)(
         rows, ids, affine, spec=spec, height=height, width=width, dtype=dtype, mean=mean, std=std, round_8bit=round_8bit,
-        channels_last=channels_last, exact_sine=exact_sine, outside=outside, edges=edges, supersample=supersample,
+        channels_last=channels_last, exact_sine=exact_sine, padding=padding, edges=edges, supersample=supersample,
     )  # fmt: skip
 
 

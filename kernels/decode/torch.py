@@ -44,7 +44,7 @@ def decode_siren_torch(
     round_8bit: bool = True,
     channels_last: bool = False,
     exact_sine: bool = False,
-    outside: str = "extend",
+    padding: str = "none",
     edges: Tensor | None = None,
     supersample: int = 1,
     compute_dtype: torch.dtype = torch.float32,
@@ -64,7 +64,7 @@ def decode_siren_torch(
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     check_rows(rows, spec)
     check_batch(ids, affine, rows)
-    sampling = Sampling(outside, edges, supersample)
+    sampling = Sampling(padding, edges, supersample)
     sampling.check(ids)
     require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
     fast = rows.device.type == "cpu" and compute_dtype == torch.float32 and not exact_sine
@@ -153,7 +153,7 @@ def _sample(
     for row, column in sampling.offsets():
         i, j = (grid[0] + row, grid[1] + column) if sampling.supersample > 1 else grid
         coords = None
-        if not fast or sampling.outside != "extend":
+        if not fast or sampling.padding != "none":
             coords = (
                 maps[:, :, :2] @ torch.stack(torch.meshgrid(i, j, indexing="ij")).flatten(1) + maps[:, :, 2:]
             )  # [1 or b, 2, P]

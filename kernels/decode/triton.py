@@ -35,7 +35,7 @@ def _decode_siren_kernel(
     omega, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
     DEPTH: tl.constexpr, HIDDEN: tl.constexpr, PADDED: tl.constexpr, REST: tl.constexpr, BITS: tl.constexpr,
     ROW_CODES: tl.constexpr, CODES_BY_IMAGE: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr,
-    EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr, OUTSIDE: tl.constexpr, SUPERSAMPLE: tl.constexpr,
+    EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr, PADDING: tl.constexpr, SUPERSAMPLE: tl.constexpr,
     ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Decode BLOCK pixels of one image."""
@@ -62,23 +62,23 @@ def _decode_siren_kernel(
     top, left = places(block, width, inverse_width, BLOCK)
     # a single sample is no loop: that would take 10 more registers at width 32
     if SUPERSAMPLE == 1:
-        y, x, inside = map_pixels(top, left, affine_ptr, edges_ptr, OUTSIDE)
+        y, x, inside = map_pixels(top, left, affine_ptr, edges_ptr, PADDING)
         rgb = evaluate(
             y, x, codes_ptr, ends_ptr, scales_ptr, known, first_gain, bias_gain, last_gain, last_bias_gain, omega,
             DEPTH, HIDDEN, PADDED, REST, BITS, SCALES, EXACT_SINE, POLYNOMIAL_EVERY,
         )  # fmt: skip
-        value = tl.where(inside[:, None], rgb, 0.0) if OUTSIDE == "zero" else rgb
+        value = tl.where(inside[:, None], rgb, 0.0) if PADDING == "zeros" else rgb
     else:
         value = tl.zeros([BLOCK, 4], tl.float32)
         for sample in range(SUPERSAMPLE * SUPERSAMPLE):
             i = top + ((sample // SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
             j = left + ((sample % SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
-            y, x, inside = map_pixels(i, j, affine_ptr, edges_ptr, OUTSIDE)
+            y, x, inside = map_pixels(i, j, affine_ptr, edges_ptr, PADDING)
             rgb = evaluate(
                 y, x, codes_ptr, ends_ptr, scales_ptr, known, first_gain, bias_gain, last_gain, last_bias_gain, omega,
                 DEPTH, HIDDEN, PADDED, REST, BITS, SCALES, EXACT_SINE, POLYNOMIAL_EVERY,
             )  # fmt: skip
-            value += tl.where(inside[:, None], rgb, 0.0) if OUTSIDE == "zero" else rgb
+            value += tl.where(inside[:, None], rgb, 0.0) if PADDING == "zeros" else rgb
         value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
     if ROUND:
         value = (value * 255.0 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
@@ -106,7 +106,7 @@ def decode_siren(
     round_8bit: bool = True,
     channels_last: bool = False,
     exact_sine: bool = False,
-    outside: str = "extend",
+    padding: str = "none",
     edges: Tensor | None = None,
     supersample: int = 1,
 ) -> Tensor:
@@ -123,9 +123,9 @@ def decode_siren(
         mean, std: three numbers each, or None: the output is (rgb - mean) / std, rgb in [0, 1]. Not with uint8.
         round_8bit: round to multiples of 1/255 as the metrics do (0.5, the one exact tie, is 128 / 255); must be true with uint8.
         channels_last: lay the images out as `torch.channels_last`.
-        outside: what a map that leads out of the image finds there: ``extend`` (the INR, wherever it leads), ``zero`` (black,
-            beyond the outer side of the outermost pixels), ``reflect`` (the image folded about the centres of its outermost
-            pixels, as often as it takes) or ``clamp`` (the nearest of these centres).
+        padding: what a map that leads out of the image finds there: ``none`` (the INR, wherever it leads), ``zeros`` (black,
+            beyond the outer side of the outermost pixels), ``reflection`` (the image folded about the centres of its outermost
+            pixels, as often as it takes) or ``border`` (the nearest of these centres).
         edges: float32 [2], or [B, 2] for one an image: the coordinates of these centres, 1 - 1 / height and 1 - 1 / width of
             the image that was encoded; needed by reflect and clamp.
         supersample: n x n samples, evenly spread over a pixel, are clamped to [0, 1] and averaged: for maps that shrink.
@@ -140,7 +140,7 @@ def decode_siren(
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     check_rows(rows, spec)
     check_batch(ids, affine, rows)
-    sampling = Sampling(outside, edges, supersample)
+    sampling = Sampling(padding, edges, supersample)
     sampling.check(ids)
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (decode_siren_torch takes any)")
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (decode_siren_torch runs on any)")

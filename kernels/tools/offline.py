@@ -48,11 +48,11 @@ VARIANTS: dict[str, dict[str, Any]] = {  # of 10x40, at VARIANT_SIDE pixels, whe
     "float32 weights and images": {"bits": 32, "ends": torch.float32, "dtype": torch.float32},
     "bytes, planar": {"dtype": torch.uint8, "channels_last": False},
     "accurate sine": {"exact_sine": True},
-    "zero padding": {"outside": "zero"},
-    "reflect padding": {"outside": "reflect"},
-    "clamp padding": {"outside": "clamp"},
+    "zeros padding": {"padding": "zeros"},
+    "reflection padding": {"padding": "reflection"},
+    "border padding": {"padding": "border"},
     "2x2 samples": {"supersample": 2},
-    "5 bits, int8 ends, reflect padding, 2x2 samples": SMALL | {"outside": "reflect", "supersample": 2},
+    "5 bits, int8 ends, reflection padding, 2x2 samples": SMALL | {"padding": "reflection", "supersample": 2},
 }
 VARIANT_SIDE = 32
 MATRIX_INSTRUCTION = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
@@ -115,7 +115,7 @@ def compile_decode(
     dtype: torch.dtype = torch.bfloat16,
     channels_last: bool = True,
     exact_sine: bool = False,
-    outside: str = "extend",
+    padding: str = "none",
     supersample: int = 1,
 ) -> Resources:
     """Compile the variant that a decode of side x side images launches.
@@ -132,7 +132,7 @@ def compile_decode(
     images = ImageFormat(side, side, dtype, None, None, True, channels_last)
     config = launch_config(spec, images.n_pixels, capability=target // 10)
     n_scales = 0 if bits > 8 else scales or spec.hidden
-    sampling = Sampling(outside, torch.zeros(2), supersample)
+    sampling = Sampling(padding, torch.zeros(2), supersample)
     passes = triton.cdiv(images.n_pixels, config.block) * supersample**2
     unpacked = unpacks_before(bits=bits, masked=False, passes=passes)
     kind = RowKind(bits=8 if unpacked else bits, scales=n_scales, by_image=unpacked, int8_ends=ends == torch.int8)

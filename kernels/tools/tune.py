@@ -48,7 +48,7 @@ class Case:
 
     def decode(self, config: LaunchConfig, *, count: int | None = None, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
         images = ImageFormat(self.side, self.side, dtype, None, None, dtype == torch.bfloat16, True)
-        sampling = Sampling("extend", None, 1)
+        sampling = Sampling("none", None, 1)
         return launch_decode(
             self.rows, self.ids[:count], self.affine, spec=self.spec, images=images, sampling=sampling, exact_sine=False,
             config=config,

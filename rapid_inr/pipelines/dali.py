@@ -127,7 +127,7 @@ def dali_pipeline(
 ) -> BatchPipeline:
     """Let DALI decode image files.
 
-    A random resized crop without rotation is DALI's own work, from our draws; other augmentation is tensor code on the device.
+    A random resized crop without rotation is DALI's own work, by our parameters; other augmentation is tensor code on the device.
 
     Args:
         paths: of N image files of one size.
@@ -183,15 +183,15 @@ class _Reader:
         self._sized: set[int] = set()  # files whose size has been looked at
 
     def fuses(self, geometry: Geometry) -> bool:
-        draws = geometry.draws
-        return self._may_fuse and draws is not None and draws.boxes is not None and draws.angles is None
+        params = geometry.params
+        return self._may_fuse and params is not None and params.boxes is not None and params.angles is None
 
     def batches(self, batches: Sequence[Ids], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the images of each batch, and which of its ids they are if not all; a large batch is decoded in parts."""
         parts = [part for ids in batches for part in ids.host.split(self._options["max_batch"])]
         moves = None
         if self.fuses(geometry):  # for all images at once: a copy in every batch would wait for the device
-            moves = tuple(drawn.cpu().int().numpy() for drawn in (geometry.draws.boxes, geometry.draws.flips))
+            moves = tuple(drawn.cpu().int().numpy() for drawn in (geometry.params.boxes, geometry.params.flips))
         decoded = self._parts(parts, moves, size=geometry.image_size if moves is None else geometry.size)
         for count in map(len, batches):
             images, kept, first = [], [], 0

@@ -80,7 +80,7 @@ def inr_pipeline(
         size: (height, width) to decode at; by default the images' own, which must then be one.
         device: where the store is to lie; None for where it is.
         shard_store: whether each of the processes of torch.distributed keeps only its share of the store, as `ShardedStore`, and
-            fetches the others' rows batch by batch; images, order and draws stay what they are.
+            fetches the others' rows batch by batch; images, order and augmentation stay what they are.
         options: of `BatchPipeline`, `batch_size` at least.
 
     Raises:
@@ -133,8 +133,8 @@ def _decode_moved(
     if len(ids) == 0:
         return torch.empty((0, 3, *geometry.size), dtype=dtype, device=ids.device)
     moved = {}
-    if geometry.draws is not None:
-        moved = {"affine": geometry.decode_maps(ids), "outside": geometry.outside}
+    if geometry.params is not None:
+        moved = {"affine": geometry.decode_maps(ids), "padding": geometry.padding}
     return decode(
         store, places, size=geometry.size, dtype=dtype, normalize=True, channels_last=True,
         supersample=samples_a_pixel(stored, geometry.size), **moved,

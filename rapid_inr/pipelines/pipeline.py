@@ -1,4 +1,4 @@
-"""The pipeline that all arms share: order, draws, labels and augmentation are its own, the images come from a stream."""
+"""The pipeline that all arms share: order, labels and augmentation are its own, the images come from a stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
-from rapid_inr.augment.policy import AugmentConfig, Draws, draw
+from rapid_inr.augment.policy import AugmentConfig, AugmentParams, sample_params
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
@@ -129,7 +129,7 @@ class BatchPipeline:
             yield from ahead(self._batches(list(zip(*shares, strict=True)), epoch), self.device)
 
     def state_dict(self, *, epoch: int, batch: int) -> dict[str, Any]:
-        """Return where an epoch was left, and of which order and draws, as JSON values; `batch` is the first not yet had."""
+        """Return where an epoch was left, of which order and augmentation, as JSON values; `batch` is the first not yet had."""
         return {"epoch": epoch, "batch": batch, **self._decided()}
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class BatchPipeline:
         The number of processes, and what gives the images, may be another.
 
         Raises:
-            ValueError: if it is not the state of a pipeline with the same order and draws, or names no batch of it.
+            ValueError: if it is not the state of a pipeline with the same order and augmentation, or names no batch of it.
         """
         decided = self._decided()
         missing = [name for name in ("epoch", "batch", *decided) if name not in state]
@@ -153,7 +153,7 @@ class BatchPipeline:
         return epoch, batch
 
     def _decided(self) -> dict[str, Any]:
-        """Return what order and draws follow from."""
+        """Return what order and augmentation depend on."""
         subset = None if self.subset is None else hashlib.sha256(self.subset.numpy().tobytes()).hexdigest()[:16]
         augment = None if self.augment is None else json.loads(json.dumps(asdict(self.augment)))
         return {
@@ -167,16 +167,16 @@ class BatchPipeline:
 
     def _batches(self, shares: Sequence[tuple[Tensor, ...]], epoch: int) -> Generator[Batch]:
         # all that is read on the device is put there here, by the stream that will read it
-        draws, outside = None, "clamp"
+        params, padding = None, "border"
         if self.augment is not None:
-            drawn = draw(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
-            draws, outside = drawn.to(self.device), self.augment.padding
+            on_cpu = sample_params(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
+            params, padding = on_cpu.to(self.device), self.augment.padding
         # once an epoch: a copy in every batch would make the host wait for the device
         batches = [of_all[self.rank if self.together else 0] for of_all in shares]
         there = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
         pairs = [Ids(*ids) for ids in zip(batches, there, shares, strict=True)]
         geometry = Geometry.of(
-            draws, image_size=self.image_size, size=self.size or self.image_size, outside=outside, black=-self.mean / self.std
+            params, image_size=self.image_size, size=self.size or self.image_size, padding=padding, black=-self.mean / self.std
         )
         for ids, streamed in zip(pairs, self.stream(pairs, geometry), strict=True):
             led, kept = self._has_leader, streamed.kept
@@ -184,19 +184,19 @@ class BatchPipeline:
                 led = led and 0 in kept  # without its leader a share is mixed within itself
                 ids = Ids(ids.host[kept], ids.device[kept.to(self.device)])
             if len(ids) > led:
-                yield self._finished(streamed.images, ids, None if draws is None else draws[ids.device], led=led)
+                yield self._finished(streamed.images, ids, None if params is None else params[ids.device], led=led)
 
-    def _finished(self, images: Tensor, ids: Ids, draws: Draws | None, *, led: bool) -> Batch:
+    def _finished(self, images: Tensor, ids: Ids, params: AugmentParams | None, *, led: bool) -> Batch:
         """Return the batch of images that are in their place; with `led` the first is only there to be mixed with."""
         labels, keeps, others = self.labels[ids.device], None, None
-        if draws is not None and draws.colours is not None:
-            images = jitter_colours(images, draws.colours, mean=self.mean, std=self.std)
-        if draws is not None and draws.cutouts is not None:
-            images = cut_out(images, draws.cutouts, self.augment.cutout)
-        if draws is not None and draws.keeps is not None:
+        if params is not None and params.colours is not None:
+            images = jitter_colours(images, params.colours, mean=self.mean, std=self.std)
+        if params is not None and params.cutouts is not None:
+            images = cut_out(images, params.cutouts, self.augment.cutout)
+        if params is not None and params.keeps is not None:
             own = slice(1 if led else 0, None)
             before, others = (tensor[:-1] if led else tensor.roll(1, 0) for tensor in (images, labels))
-            images, keeps = mix_neighbours(images[own], before, draws[own], paste=self.augment.mix == "cutmix")
+            images, keeps = mix_neighbours(images[own], before, params[own], paste=self.augment.mix == "cutmix")
             ids, labels = Ids(ids.host[own], ids.device[own]), labels[own]
         return Batch(images.contiguous(memory_format=torch.channels_last), labels, ids.host, keeps, others)
 

@@ -1,4 +1,4 @@
-"""Train a network that names the class of each pixel: images from any pipeline, their masks moved by the same draws."""
+"""Train a network that names the class of each pixel: images from any pipeline, their masks moved by the same augmentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rapid_inr.augment.policy import draw
+from rapid_inr.augment.policy import sample_params
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import confusion, miou_pct
@@ -65,16 +65,16 @@ def masked_batches(pipeline: BatchPipeline, epoch: int) -> Iterator[tuple[Tensor
         pipeline: its labels are the masks, [N, height, width].
 
     Returns:
-        Floating [B, 3, height, width] and int64 [B, height, width] of each batch. What lies outside the image is background
-        where ``augment.padding`` is ``zero``, else the mask's own reflection or edge.
+        Floating [B, 3, height, width] and int64 [B, height, width] of each batch. Outside the image a mask is background
+        where ``augment.padding`` is ``zeros``, else the mask's own reflection or edge.
     """
     device, augment, size = pipeline.device, pipeline.augment, pipeline.image_size
     places = {"image_size": size, "size": pipeline.size or size, "black": torch.zeros(1, device=device)}
-    draws, outside = None, "clamp"
-    if augment is not None:  # the pipeline's own draws, which follow from seed and epoch alone
-        draws = draw(len(pipeline.labels), augment, seed=pipeline.seed, epoch=epoch, image_size=size).to(device)
-        outside = augment.padding
-    geometry = Geometry.of(draws, outside=outside, **places)
+    params, padding = None, "border"
+    if augment is not None:  # those of the pipeline: they depend on seed and epoch alone
+        params = sample_params(len(pipeline.labels), augment, seed=pipeline.seed, epoch=epoch, image_size=size).to(device)
+        padding = augment.padding
+    geometry = Geometry.of(params, padding=padding, **places)
     for batch in pipeline.epoch(epoch):
         masks = geometry.apply(batch.labels[:, None].float(), batch.ids.to(device), mode="nearest")
         yield batch.images, masks[:, 0].long()

@@ -11,6 +11,7 @@ from experiments import (
     info,
     merge,
     report,
+    search,
     segment,
     tables,
     train,
@@ -21,7 +22,7 @@ COMMANDS = {
     "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
     "codec": codec.run_codec,
     "export": export.run_export, "report": report.run_report, "segment": segment.run_segment,
-    "compare": compare.run_compare,
+    "compare": compare.run_compare, "search": search.run_search,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")

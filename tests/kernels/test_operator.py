@@ -17,7 +17,7 @@ KINDS = {
     "shared": {"bits": 4, "masks": "shared", "shared_scales": True, "scales": 1},
 }
 NORMALISED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "channels_last": True, "dtype": torch.bfloat16}
-REFLECTED = {"outside": "reflect", "edges": torch.tensor([0.5, 2 / 3]), "supersample": 2}
+REFLECTED = {"padding": "reflection", "edges": torch.tensor([0.5, 2 / 3]), "supersample": 2}
 
 
 def batch_of(**kind):

@@ -112,9 +112,12 @@ BAD = {
         lambda b: {"affine": b.affine + float("inf")},
         "affine is [[inf, inf, inf], [inf, inf, inf]], expected",
     ),
-    "nonsense outside": (lambda b: {"outside": "wrap"}, "outside is 'wrap', expected one of extend, zero, reflect, clamp"),
-    "reflect without edges": (lambda b: {"outside": "reflect"}, "edges is None, expected a tensor with outside='reflect'"),
-    "clamp without edges": (lambda b: {"outside": "clamp"}, "edges is None, expected a tensor with outside='clamp'"),
+    "nonsense padding": (lambda b: {"padding": "wrap"}, "padding is 'wrap', expected one of none, zeros, reflection, border"),
+    "reflection without edges": (
+        lambda b: {"padding": "reflection"},
+        "edges is None, expected a tensor with padding='reflection'",
+    ),
+    "border without edges": (lambda b: {"padding": "border"}, "edges is None, expected a tensor with padding='border'"),
     "edges of another type": (
         lambda b: {"edges": torch.zeros(2).double()},
         "edges.dtype is torch.float64, expected",

@@ -137,7 +137,7 @@ def test_an_epoch_left_early_leaves_nothing_for_others_to_write_upon():
             kept = batch.images
             if number == 2:
                 break
-        scribble = [torch.full((400, 2, 3), 1e9, device="cuda") for _ in range(50)]  # where draws and order lay
+        scribble = [torch.full((400, 2, 3), 1e9, device="cuda") for _ in range(50)]  # where augmentation parameters and order lay
         assert torch.equal(kept, whole[2])
         del scribble
     for batch, expected in zip(pipeline.epoch(0), whole, strict=True):

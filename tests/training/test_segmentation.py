@@ -20,11 +20,11 @@ from rapid_inr.training.schedule import OptimizerConfig, rate_factor
 from rapid_inr.training.segmentation import evaluate, masked_batches, summary, train_segmentation
 
 AUGMENTS = {
-    "shift": AugmentConfig(crop_padding=3, padding="reflect"),
-    "zero": AugmentConfig(crop_padding=6, padding="zero"),
-    "clamp": AugmentConfig(crop_padding=6, padding="clamp"),
+    "shift": AugmentConfig(crop_padding=3, padding="reflection"),
+    "zeros": AugmentConfig(crop_padding=6, padding="zeros"),
+    "border": AugmentConfig(crop_padding=6, padding="border"),
     "crop": AugmentConfig(crop_padding=0, scale=(0.3, 1.0)),
-    "turn": AugmentConfig(crop_padding=2, rotation_degrees=45, padding="zero"),
+    "turn": AugmentConfig(crop_padding=2, rotation_degrees=45, padding="zeros"),
 }
 
 
