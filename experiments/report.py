@@ -17,7 +17,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from PIL import Image
 
-from experiments.reporting import paper_tables, rate_distortion  # noqa: F401  # they register their tables
+from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
 from experiments.reporting.cells import ABSENT, Link, number
 from experiments.reporting.claims import PaperNumber, paper_table, read_paper
 from experiments.reporting.curves import curves
@@ -25,7 +25,8 @@ from experiments.reporting.formats import cell_text
 from experiments.reporting.markdown import NUMBER
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn
-from experiments.reporting.tables import MadeTable, experiment_of, made_tables, unfinished
+from experiments.reporting.search_table import read_search, search_table
+from experiments.reporting.tables import MadeTable, made_tables, unfinished
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written
 from rapid_inr.errors import UserError
@@ -99,7 +100,7 @@ def experiment_section(name: str, runs: pd.DataFrame, tables: Sequence[MadeTable
         shown = drawn(made.draw, f"{made.title}. {made.note}") if made.draws() else None
         claims = grid(made.claims_frame, out) if made.claims else None
         parts.append({"title": made.title, "note": made.note, "rows": grid(made.rows, out), "claims": claims, "picture": shown})
-    own = runs[(runs.experiment.map(experiment_of) == name) & (runs.status == "finished")]
+    own = runs[(runs.experiment == name) & (runs.status == "finished")]
     pictures = [_curves(some, f"{name}, preset {preset}: training") for preset, some in own.groupby("preset")]
     return {
         "title": name.replace("_", " ").capitalize(), "tables": parts, "pictures": [shown for shown in pictures if shown],
@@ -114,7 +115,12 @@ def own_runs_section(runs: pd.DataFrame, cfg: DictConfig) -> dict[str, Any]:
     parts = [{"title": title, "note": "", "rows": grid(rows, out)} for title, rows in made.items() if len(rows)]
     curves_of_all = _curves(own, "Trainings that belong to no experiment") if len(own) else None
     asked = [picture(Path(path), Path(path).name) for path in cfg.pictures]
-    return {"title": "Other runs", "tables": parts, "pictures": [curves_of_all, *asked] if curves_of_all else asked, "sheets": sheets(own, limit=cfg.sheets)}
+    return {
+        "title": "Other runs",
+        "tables": parts,
+        "pictures": [curves_of_all, *asked] if curves_of_all else asked,
+        "sheets": sheets(own, limit=cfg.sheets),
+    }
 
 
 def _curves(runs: pd.DataFrame, title: str) -> dict[str, Any] | None:
@@ -139,6 +145,28 @@ def counted(values: Sequence[tuple[Any, ...]], headings: Sequence[str]) -> pd.Da
     return pd.DataFrame(rows, columns=[*headings, "runs"], dtype=object)
 
 
+def facts_of(done: pd.DataFrame, out: Path) -> dict[str, Grid]:
+    """Return what the runs ran on, of which code they are, and what they warned of."""
+    versions = [f"version.{name}" for name in VERSIONS]
+    places = list(done.reindex(columns=["machine", *versions]).itertuples(index=False, name=None))
+    states = zip(done.commit, done.dirty, strict=True)
+    commits = [(str(commit or "unknown")[:12], "changed" if dirty else "as committed") for commit, dirty in states]
+    warned = [(warning.get("name"), warning.get("message")) for some in done.warnings for warning in some]
+    first = dict(reversed(warned))  # the message of the first of each name
+    return {
+        "machines": grid(counted(places, ["machine", *VERSIONS]), out),
+        "commits": grid(counted(commits, ["commit", "code"]), out),
+        "warnings": grid(counted([(name, first[name]) for name, _ in warned], ["warning", "the first of them"]), out),
+    }
+
+
+def searches_section(cfg: DictConfig) -> dict[str, Any]:
+    """Return the best trials of each search."""
+    made = [search_table(path.parent) for path in sorted(Path(cfg.root).rglob("search.json"))]
+    parts = [{"title": caption.replace("*", ""), "note": "", "rows": grid(table, Path(cfg.out))} for caption, table in made]
+    return {"title": "Searches", "tables": parts}
+
+
 def run_report(cfg: DictConfig) -> None:
     try:
         from jinja2 import Environment
@@ -147,24 +175,23 @@ def run_report(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     require_file_can_be_written(out, overwrite=True)  # the same records make the same page
     runs, paper = read_and_warn(cfg.root), read_paper()
-    done = runs[runs.status == "finished"].reindex(columns=[*runs, *(f"version.{name}" for name in VERSIONS if f"version.{name}" not in runs)])
-    names = sorted(set(done.experiment.map(experiment_of).dropna()))
-    tables = {name: made_tables(runs, name) for name in names}
-    versions = [f"version.{name}" for name in VERSIONS]
-    commits = [(str(commit or "unknown")[:12], "changed" if dirty else "as committed") for commit, dirty in done[["commit", "dirty"]].to_numpy()]
-    warned = [(warning.get("name"), warning.get("message")) for some in done.warnings for warning in some]
-    first = {name: message for name, message in reversed(warned)}
-    days = sorted(str(started)[:10] for started in done.started.dropna())
-    text = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title="Rapid-INR: results", style=TEMPLATE.with_suffix(".css").read_text(encoding="utf-8"),
-        lead=f"Made from {len(done):,} finished runs below {cfg.root}, {days[0] if days else ''} to {days[-1] if days else ''}. "
-        f"{ABSENT} stands where there is no record, or where the paper's number is not known.",
-        cards=[card(claimed, [made for some in tables.values() for made in some]) for claimed in paper.values() if claimed.is_claim],
-        sections=[*(experiment_section(name, runs, tables[name], cfg) for name in names), own_runs_section(runs, cfg)],
-        paper=grid(paper_table(paper), out), commits=grid(counted(commits, ["commit", "code"]), out),
-        machines=grid(counted(list(done[["machine", *versions]].itertuples(index=False, name=None)), ["machine", *VERSIONS]), out),
-        warnings=grid(counted([(name, first[name]) for name, _ in warned], ["warning", "the first of them"]), out),
-    )  # fmt: skip
+    done = runs[runs.status == "finished"]
+    searched = {read_search(path.parent)["name"] for path in Path(cfg.root).rglob("search.json")}
+    tables = {name: made_tables(runs, name) for name in sorted(set(runs.experiment.dropna()) - searched)}
+    all_tables = [made for some in tables.values() for made in some]
+    sections = [experiment_section(name, runs, some, cfg) for name, some in tables.items()]
+    sections += [section for section in (searches_section(cfg), own_runs_section(runs, cfg)) if section["tables"]]
+    days = f"{min(done.started.dropna(), default='')[:10]} to {max(done.started.dropna(), default='')[:10]}"
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
+        title="Rapid-INR: results",
+        style=TEMPLATE.with_suffix(".css").read_text(encoding="utf-8"),
+        lead=f"Made from {len(done):,} finished runs below {cfg.root}, {days}. {ABSENT} stands where there is no record.",
+        cards=[card(claimed, all_tables) for claimed in paper.values() if claimed.is_claim],
+        sections=sections,
+        paper=grid(paper_table(paper), out),
+        **facts_of(done, out),
+    )
     with atomic(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{out}: {len(done):,} finished runs, {len(text) / 1e6:.1f} MB; the page loads nothing from elsewhere")
