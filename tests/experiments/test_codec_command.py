@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+
 def test_a_codecs_run_records_its_curve(command, tmp_path):
     code, out, _ = command(
         "codec", "dataset=shapes", "dataset.limit=3", "codec=webp", "codec.qualities=[20,80]", "track=off", "run_dir=r"

@@ -83,7 +83,9 @@ def test_nothing_from_records_is_markup(page, sample):
             sample / "sample" / "cpu" / name, verb="encode", config=config, metrics={"rgb_pct": 1.0}, command=EVIL, warnings=warned,
             machine={"cpu": EVIL, "cpu_cores": 1},
         )  # fmt: skip
-    write_run(sample / "sample" / "cpu" / "failed", status="failed", error=EVIL, config={"experiment_name": "sample", "preset": "cpu"})
+    write_run(
+        sample / "sample" / "cpu" / "failed", status="failed", error=EVIL, config={"experiment_name": "sample", "preset": "cpu"}
+    )
     text = page()
     attributes = read_page(text)
     assert {tag for tag, _, _ in attributes} >= {"a", "img"}

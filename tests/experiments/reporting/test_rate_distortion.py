@@ -74,7 +74,9 @@ def test_encodes_and_a_codec_become_tables_and_a_picture(tmp_path):
 def cells_of(text):
     """Return the rows of all Markdown tables as sets of cells, without links, dashes and emphasis."""
     rows = [re.sub(r"\*\*|\[\w+\]\([^)]*\)", "", line).split("|") for line in text.splitlines() if line.startswith("|")]
-    return [{cell.strip() for cell in row} - {"", "—", "records"} for row in rows if "---" not in "".join(row).replace(" ", "")[:3]]
+    return [
+        {cell.strip() for cell in row} - {"", "—", "records"} for row in rows if "---" not in "".join(row).replace(" ", "")[:3]
+    ]
 
 
 def test_the_recorded_pages_are_those_of_the_committed_records():

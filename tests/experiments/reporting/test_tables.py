@@ -60,14 +60,18 @@ def sample(tmp_path, monkeypatch):
 
 def test_the_tables_of_an_experiment_are_printed_with_its_claims_and_with_what_failed(sample):
     assert experiment_markdown(read_runs(sample), "sample", linked_from=Path()) == SAMPLE_MARKDOWN
-    assert "[record](../runs/sample/cpu/encode-a/record.json)" in experiment_markdown(read_runs(sample), "sample", linked_from=Path("docs"))
+    assert "[record](../runs/sample/cpu/encode-a/record.json)" in experiment_markdown(
+        read_runs(sample), "sample", linked_from=Path("docs")
+    )
 
 
 def test_presets_are_never_mixed_and_smoke_proves_no_claim(sample):
     write_sample(sample, preset="smoke")
     write_sample(sample, preset="small")
     made = made_tables(read_runs(sample), "sample")
-    assert [(table.preset, table.name) for table in made] == [(p, n) for p in ("cpu", "small", "smoke") for n in ("memory", "accuracy")]
+    assert [(table.preset, table.name) for table in made] == [
+        (p, n) for p in ("cpu", "small", "smoke") for n in ("memory", "accuracy")
+    ]
     assert [len(table.claims) for table in made] == [2, 1, 2, 0, 0, 0]  # `small` is too small to judge an accuracy by
     assert [table.name for table in made_tables(read_runs(sample), "sample", preset="cpu")] == ["memory", "accuracy"]
 
@@ -179,7 +183,9 @@ def test_encoding_breaks_even_by_the_time_that_an_epoch_is_faster():
 
 
 def test_a_list_of_runs_has_a_row_each_with_integers_as_integers():
-    frame = pd.DataFrame({"run": ["a", "b"], "path": ["x/a", "x/b"], "machine": "m", "cfg.size": [224.0, float("nan")], "psnr": [1.0, 2.5]})
+    frame = pd.DataFrame(
+        {"run": ["a", "b"], "path": ["x/a", "x/b"], "machine": "m", "cfg.size": [224.0, float("nan")], "psnr": [1.0, 2.5]}
+    )
     rows = listed(frame, {"size": ("cfg.size", ""), "PSNR": ("psnr", ".2f"), "none": ("none", ",d")})
     assert rows.to_numpy().tolist() == [
         ["224", "1.00", None, "m", (Link("a", "x/a"),)], [None, "2.50", None, "m", (Link("b", "x/b"),)],
