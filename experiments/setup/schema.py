@@ -408,7 +408,7 @@ SCHEMAS: dict[str, type[CommonConfig]] = {
 }  # fmt: skip
 
 
-def schema(config: type, **values: Any) -> DictConfig:
+def schema(config: type) -> DictConfig:
     """Return a dataclass as a typed configuration that can be changed, though the library freezes its own dataclasses.
 
     Keys that it does not have may be added: `unknown_keys` finds them, and `check` names them better than OmegaConf does.
@@ -418,15 +418,14 @@ def schema(config: type, **values: Any) -> DictConfig:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             OmegaConf.set_readonly(child, None)
-    return OmegaConf.merge(node, values)
+    return node
 
 
 def register() -> None:
     """Offer the schemas to Hydra, as ``VERB_schema``; commands that have none of their own use ``common_schema``."""
     store = ConfigStore.instance()
-    store.store(name="common_schema", node=schema(CommonConfig, folder="runs"))
-    for verb, config in SCHEMAS.items():
-        store.store(name=f"{verb}_schema", node=schema(config, folder=f"runs/{verb}"))
+    for verb, config in {"common": CommonConfig, **SCHEMAS}.items():
+        store.store(name=f"{verb}_schema", node=schema(config))
 
 
 def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.setup.errors import is_bug, one_line
 from experiments.setup.run_folder import start_run, state_of
@@ -30,7 +30,7 @@ class Sweep(Callback):
         os.environ[NOTES] = str(Path(config.hydra.sweep.dir).absolute() / f".jobs-{os.getpid()}-{time.time_ns()}")
 
 
-def run_job(cfg: DictConfig, check: Callable[[DictConfig], DictConfig], verb: str, task: Callable[[DictConfig], None]) -> None:
+def run_job(cfg: DictConfig, verb: str, check: Callable[[DictConfig], DictConfig], task: Callable[[DictConfig], None]) -> None:
     """Run one job of a multirun; its failure goes to its record, whether or not it had opened its run."""
     job = os.getpid(), time.time_ns()
     _note(job=job)
@@ -48,7 +48,6 @@ def run_job(cfg: DictConfig, check: Callable[[DictConfig], DictConfig], verb: st
 def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
     """Run a command, unless it is a run of an experiment that has finished with this configuration, or that still runs."""
     if cfg.experiment_name is not None:
-        OmegaConf.resolve(cfg)
         state = state_of(cfg)
         if state == "finished" and not cfg.overwrite:
             print(f"{cfg.run_dir}: finished before")
