@@ -14,11 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from experiments.setup.errors import is_bug, one_line
 from experiments.setup.run_folder import start_run, state_of
+from rapid_inr.errors import UserError
 
 NOTES = "RAPID_INR_SWEEP_NOTES"
 
@@ -43,6 +45,20 @@ def run_job(cfg: DictConfig, verb: str, check: Callable[[DictConfig], DictConfig
         print(f"failed: {cfg.run_dir}: {text}", file=sys.stderr, flush=True)
     else:
         _note(job=job, run=str(cfg.run_dir))
+
+
+def require_choices() -> None:
+    """Refuse one run of an experiment that does not choose among what the experiment varies; the seed has a default.
+
+    Raises:
+        UserError: with what to add.
+    """
+    hydra = HydraConfig.get()
+    given = {override.lstrip("+").partition("=")[0] for override in hydra.overrides.task}
+    for key, values in (hydra.sweeper.get("params") or {}).items():
+        if "," in str(values) and key != "seed" and key not in given:
+            choice = hydra.runtime.choices.experiment
+            raise UserError(f"experiment={choice} varies {key}; add -m to run all of them, or choose one: {key}={values}")
 
 
 def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
