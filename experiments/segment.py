@@ -18,7 +18,7 @@ from experiments.training.session import clean_pipeline, decoded_pipeline, draw_
 from experiments.training.test_set import TestSet, load_test_set, require_match
 from rapid_inr.errors import UserError
 from rapid_inr.models.unet import build_unet, require_halvable
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.plots.masks import mask_sheet
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run

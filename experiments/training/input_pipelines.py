@@ -22,12 +22,13 @@ from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rates, rgb_pct
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import require_fits
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline, ram_images
+from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.nvjpeg import nvjpeg_pipeline
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.store.decode import one_size
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore

@@ -30,9 +30,10 @@ from experiments.training.test_set import TestSet
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import DeviceTooSmall
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.inr import inr_pipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.plots.figures import TOP1, training_curves
 from rapid_inr.runlog.named_warnings import STORE_DOES_NOT_FIT
 from rapid_inr.runlog.progress import progress_bar
