@@ -26,7 +26,7 @@ from rapid_inr.files import atomic
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
-_SAVE = {"jpeg": {"optimizer": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
+_SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
 _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 

@@ -36,7 +36,7 @@ def config(name, qualities=None, subsamplings=None):
 def test_the_bytes_of_one_image_are_those_of_the_file_that_pillow_writes():
     image = shapes(1).read(0)
     file = io.BytesIO()
-    Image.fromarray(image).save(file, format="JPEG", quality=50, subsampling="4:2:0", optimizer=True)
+    Image.fromarray(image).save(file, format="JPEG", quality=50, subsampling="4:2:0", optimize=True)
     (point,), _ = measure_curve(shapes(1), config("jpeg", (50.0,)))
     assert (point.n_bytes, point.images) == (len(file.getvalue()), 1)
     assert point.bpp == pytest.approx(8 * len(file.getvalue()) / 1024)
