@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.reporting.markdown import markdown_table
 from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source, plain
 from experiments.setup.cli import CONFIGS
 from experiments.setup.errors import USER_ERRORS, is_bug, one_line
@@ -21,6 +22,7 @@ from experiments.training.inputs import PIPELINES, TrainingInput, open_input
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import limit
 from rapid_inr.errors import UserError
+from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
 from rapid_inr.runlog.named_warnings import STORE_DOES_NOT_FIT, decode_slower_than_step
@@ -70,10 +72,11 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
         )
     _require_trainable(cfg)
     speeds: list[PipelineSpeed] = []
-    metrics: dict[str, Any] = {}
+    made_from: dict[str, Any] = {}
     for name in sorted(cfg.pipelines, key=PIPELINES.index):  # resident first: the others are compared with it
         try:
             data = open_input(_config_of(cfg, name))
+            made_from |= {key: value for key, value in data.metrics.items() if key.startswith(("store", "files"))}
             speeds.append(_time_pipeline(cfg, data, speeds))
         except USER_ERRORS as error:  # what the others have shown is not thrown away
             if is_bug(error):
@@ -90,7 +93,7 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     if not speeds:
         raise UserError("none of the pipelines can run here")
     print(table)
-    return _metrics(speeds) | metrics | {"images": speeds[-1].images, "batch_size": cfg.optimizer.batch_size}
+    return _metrics(speeds) | made_from | {"images": speeds[-1].images, "batch_size": cfg.optimizer.batch_size}
 
 
 def _warn_slow(run: Run, speed: PipelineSpeed) -> None:
@@ -108,7 +111,10 @@ def _free() -> None:
 
 def _metrics(speeds: list[PipelineSpeed]) -> dict[str, float]:
     return {
-        f"{s.pipeline}_{name}": value for s in speeds for name, value in asdict(s).items() if name != "pipeline" and value is not None
+        f"{s.pipeline}_{name}": value
+        for s in speeds
+        for name, value in asdict(s).items()
+        if name != "pipeline" and value is not None
     }
 
 
@@ -198,18 +204,22 @@ def _cpu_s() -> float:
     return sum(seconds[pid] for pid in family) if seconds else time.process_time()
 
 
-TABLE = {
-    "pipeline": ("pipeline", "s"), "loader_images_per_s": ("loader alone, images/s", ",.0f"),
-    "step_images_per_s": ("step alone, images/s", ",.0f"), "together_images_per_s": ("together, images/s", ",.0f"),
-    "headroom": ("headroom", ".2f"), "of_resident": ("of resident", ".2f"), "device_bytes": ("bytes on the device", ",d"),
-    "host_bytes": ("bytes on the host", ",d"), "cpu_s": ("CPU s an epoch", ".2f"), "repeats": ("epochs timed", "d"),
+TABLE = {  # by heading: what of a speed, and its format
+    "pipeline": ("pipeline", "s"), "loader alone, images/s": ("loader_images_per_s", ",.0f"),
+    "step alone, images/s": ("step_images_per_s", ",.0f"), "together, images/s": ("together_images_per_s", ",.0f"),
+    "headroom": ("headroom", ".2f"), "of resident": ("of_resident", ".2f"), "bytes on the device": ("device_bytes", ",d"),
+    "bytes on the host": ("host_bytes", ",d"), "CPU s an epoch": ("cpu_s", ".2f"), "epochs timed": ("repeats", "d"),
 }  # fmt: skip
 
 
 def _write(folder: Path, speeds: list[PipelineSpeed]) -> str:
     """Write table and CSV, and return the table."""
     rows = [asdict(speed) for speed in speeds]
-    table = markdown(rows, TABLE)
-    (folder / "pipelines.md").write_text(table + "\n", encoding="utf-8")
+    cells = [
+        {heading: "—" if row[key] is None else format(row[key], style) for heading, (key, style) in TABLE.items()} for row in rows
+    ]
+    table = markdown_table(cells, TABLE)
+    with atomic(folder / "pipelines.md") as path:
+        path.write_text(table + "\n", encoding="utf-8")
     write_csv(folder / "pipelines.csv", rows)
     return table

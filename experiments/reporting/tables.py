@@ -13,7 +13,6 @@ import pandas as pd
 from experiments.reporting.cells import ABSENT, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
 from experiments.reporting.formats import to_markdown
-from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
 SMOKE = "smoke"  # the preset that shows that an experiment runs, and proves nothing

@@ -34,7 +34,7 @@ TYPES = {
     "trials": int | None, "trial": int | None, "at_once": int,
     "inr.omega": float | None, "pipeline.name": PIPELINES, "pipeline.workers": int, "pipeline.prefetch": int,
     "files": str | None, "test_store": str | None, "resume": str | None, "format": str, "quality": int | None,
-    "decoded": str | None, "stores": list[str], "image": int, "bytes": float | None, "arms": list[str], "workers": int,
+    "decoded": str | None, "stores": list[str], "image": int, "bytes": float | None, "pipelines": list[str], "task": Literal["classification", "segmentation"], "stores_dir": str, "workers": int,
     "baseline": str | None, "gpu_memory_gb": float | None, "encoded": str, "fed": str | None, "images": int, "card_gb": float,
     "reserve_gb": float,
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,

@@ -33,7 +33,9 @@ def read_baseline(cfg: DictConfig, task: Task) -> float | None:
         raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.train")
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     if record["status"] != "finished" or task.metric not in record["metrics"]:
-        raise UserError(f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a training with {task.metric}")
+        raise UserError(
+            f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a training with {task.metric}"
+        )
     before, now = (_decisive(config, task) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
     key = first_difference(before, now)
     if key is not None:
@@ -44,7 +46,9 @@ def read_baseline(cfg: DictConfig, task: Task) -> float | None:
 
 def _decisive(cfg: DictConfig, task: Task) -> dict[str, Any]:
     """Return what decides a training; the input pipeline and the seed may differ."""
-    return {"dataset": dataset_facts(cfg)} | {group: plain(cfg[group]) for group in ("augment", "optimizer", NETWORKS[task.metric])}
+    return {"dataset": dataset_facts(cfg)} | {
+        group: plain(cfg[group]) for group in ("augment", "optimizer", NETWORKS[task.metric])
+    }
 
 
 def log_gap(run: Run, score_pct: float, baseline_pct: float | None, *, title: str) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
 from experiments.setup.processes import place, world_size
 from experiments.setup.run_folder import start_run
-from experiments.training.sources import load_labelled
 from experiments.training.provenance import images_besides, require_exported_from, require_made_from, rows_of
+from experiments.training.sources import load_labelled
 from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
 from rapid_inr.data import ImageSource, Loaded
 from rapid_inr.data.export import Export, read_export
