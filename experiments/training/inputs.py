@@ -15,7 +15,7 @@ from torch import Tensor
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
 from experiments.setup.processes import place, world_size
 from experiments.setup.run_folder import start_run
-from experiments.training.provenance import images_besides, require_exported_from, require_made_from, rows_of
+from experiments.training.provenance import require_exported_from, require_made_from, rows_of
 from experiments.training.sources import load_labelled
 from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
 from rapid_inr.data import ImageSource, Loaded
@@ -219,7 +219,7 @@ def file_input(cfg: DictConfig) -> TrainingInput:
     folder = Path(cfg.files) if cfg.files else export_on_demand(cfg)
     export = read_export(folder)
     require_exported_from(export, cfg)
-    paths, labels = _files_of(export, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt)
+    paths, labels = _files_of(export, build_source(cfg, split="train"))
     if export.size is None:
         raise UserError(f"the images in {export.folder} differ in size; export them with dataset.size=S")
     name, faults = cfg.pipeline.name, Faults(cfg.dataset.on_corrupt)
@@ -242,17 +242,17 @@ def file_input(cfg: DictConfig) -> TrainingInput:
     )  # fmt: skip
 
 
-def _files_of(export: Export, source: ImageSource, *, on_corrupt: str) -> tuple[list[Path], Tensor]:
+def _files_of(export: Export, source: ImageSource) -> tuple[list[Path], Tensor]:
     """Return the files of a source's images, in its order, and their labels."""
     split = export.splits["train"]
-    missing = images_besides(source, split.ids, on_corrupt=on_corrupt)
+    source = keep(source, ~np.isin(source.ids, split.skipped))
+    at = {image_id: position for position, image_id in enumerate(split.ids)}
+    missing = [image_id for image_id in source.ids.tolist() if image_id not in at]
     if missing:
         raise UserError(
             f"{export.folder} lacks {len(missing)} of the {len(source)} training images, the first {source.name_of(missing[0])}; "
             "set dataset.limit, dataset.exclude and dataset.on_corrupt as when it was exported"
         )
-    source = keep(source, np.isin(source.ids, split.ids))  # without what could not be read
-    at = {image_id: position for position, image_id in enumerate(split.ids)}
     chosen = [at[image_id] for image_id in source.ids.tolist()]
     labels = np.array(split.labels, dtype=np.int64)[chosen]
     if export.class_names != source.class_names or source.labels is None or labels.tolist() != source.labels.tolist():

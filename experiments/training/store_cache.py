@@ -4,8 +4,8 @@ STORES_DIR/DATASET-SPLIT-INR-DIGEST.inr  a store, or DATASET-FORMAT-DIGEST, a fo
 STORES_DIR/....run/                      the run that made it: record.json has what it measured
 STORES_DIR/....lock                      held by the process that makes it
 
-The digest covers all that decides the bytes: how images are chosen and prepared, the files that they come from, the INRs, how they
-are fitted and compressed, the version of the format. Fits have seed 0 whatever the seed of the training, so that trainings of
+The digest covers all that decides the bytes: which images, how they are prepared, size and time of the files they come from, the
+INRs, fit and compression, the version of the format. Fits have seed 0 whatever the seed of the training, so that trainings of
 several seeds share a store; ``store=FILE`` trains from any other.
 """
 
@@ -48,20 +48,23 @@ def store_on_demand(cfg: DictConfig, *, split: str) -> Path:
 
 def store_path(cfg: DictConfig) -> Path:
     """Return where the store that a configuration describes is kept; ``cfg.dataset.split`` names its images."""
-    source = build_source(cfg)
     decisive = how_made(cfg) | {
-        "format": VERSION, "images": source.digest(), "inr": plain(cfg.inr), "quantize": plain(cfg.quantize),
+        "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr),
+        "quantize": plain(cfg.quantize), "format": VERSION,
     }  # fmt: skip
     name = f"{cfg.dataset.name}-{cfg.dataset.split}-{cfg.inr.depth}x{cfg.inr.hidden}-{digest(decisive)}.inr"
     return Path(cfg.stores_dir) / name
+
+
+def _decisive_dataset(cfg: DictConfig) -> dict[str, Any]:
+    """Return what decides the pixels of a dataset; the digest of its source tells which images are taken."""
+    return {key: value for key, value in dataset_facts(cfg).items() if key not in ("limit", "test_limit")}
 
 
 def _encode_config(cfg: DictConfig, *, split: str) -> DictConfig:
     """Return a training's configuration as that of its encode."""
     cfg = copy.deepcopy(cfg)
     cfg.seed, cfg.dataset.split = 0, split
-    if split == "test":
-        cfg.dataset.limit = cfg.dataset.get("test_limit")
     return cfg
 
 
@@ -72,7 +75,7 @@ def export_on_demand(cfg: DictConfig) -> Path:
     choice = {"format": wanted.format, "quality": wanted.quality, "bytes": wanted.bytes}
     choice |= {"size_of": store if wanted.as_inr else None, "decoded": store if wanted.decoded else None}
     images = {split: build_source(cfg, split=split).digest() for split in ("train", "test")}
-    decisive = {"dataset": dataset_facts(cfg), "images": images} | {
+    decisive = {"dataset": _decisive_dataset(cfg), "images": images} | {
         key: value.name if isinstance(value, Path) else value for key, value in choice.items()
     }
     path = Path(cfg.stores_dir) / f"{cfg.dataset.name}-{wanted.format}-{digest(decisive)}"

@@ -37,11 +37,12 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class ExportedSplit:
-    """The files of a split, relative to the folder, with each image's id in its source and its class."""
+    """The files of a split, relative to the folder, with each image's id in its source and its class, and the ids left out."""
 
     files: tuple[str, ...]
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    skipped: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def export_images(
     _claim(folder, settings, overwrite=overwrite)
     moments, splits, sizes, n_bytes = ChannelMoments(), {}, set(), 0
     for split, source in sources.items():
-        folders, files, ids, labels = _class_folders(source), [], [], []
+        folders, files, ids, labels, skipped = _class_folders(source), [], [], [], {}
         for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
             n_written = 0
             for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
@@ -152,9 +153,10 @@ def export_images(
             labels += chunk.labels.tolist()
             on_progress(len(chunk.ids) + len(chunk.skipped))
             on_written(n_written)
-            for message in chunk.skipped:
+            skipped |= chunk.skipped
+            for message in chunk.skipped.values():
                 on_skipped(message)
-        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels))
+        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels), tuple(skipped))
     mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
     export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
@@ -224,7 +226,7 @@ def read_export(folder: Path | str) -> Export:
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         splits = {
-            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels")))
+            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels", "skipped")))
             for name, split in index["splits"].items()
         }
         return Export(

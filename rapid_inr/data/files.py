@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +36,10 @@ def image_paths(folder: Path) -> list[Path]:
 
 
 def passed_over(folder: Path) -> PassedOver:
-    """Return the files in a folder that `image_paths` leaves out, and the images in its sub-folders."""
-    deeper = (Path(parent, name) for parent, _, names in os.walk(folder) if Path(parent) != folder for name in names)
+    """Return the files in a folder that `image_paths` leaves out, and the images in its sub-folders; hidden ones don't count."""
+    deeper = (path for child in class_folders(folder) for path in child.rglob("*") if _is_image(path) and path.is_file())
     return PassedOver(
-        in_subfolders=tuple(sorted(path for path in deeper if _is_image(path) and not path.name.startswith("."))),
+        in_subfolders=tuple(sorted(deeper)),
         not_images=tuple(sorted(path for path in _visible_files(folder) if not _is_image(path))),
     )
 

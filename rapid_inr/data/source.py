@@ -116,15 +116,22 @@ class ImageSource:
         """Number of images before any limit or exclusion."""
         return sum(count for _, count in self.splits)
 
+    def image_files(self) -> list[Path]:
+        """Return the file of each image, or those that hold all of them; empty where images are generated."""
+        return list(self.files) if self.file_of is None else [self.file_of(image_id) for image_id in self.ids.tolist()]
+
+    def stamps(self) -> np.ndarray:
+        """Return size in bytes and time of modification in ns of each of the `image_files`, int64 [n, 2]; -1 of a missing one."""
+        return np.array([_stamp(path) for path in self.image_files()], dtype=np.int64).reshape(-1, 2)
+
     def digest(self) -> str:
         """Return by what these images are known again: ids, labels, the first pixels, and each file's name, size and time.
 
-        No image but the first is read, so another picture of the same size and modification time goes unnoticed.
+        No image but the first is read, so another picture of the same size and time of modification goes unnoticed.
         """
         digest = hashlib.sha256(self.ids.tobytes() + (b"" if self.labels is None else self.labels.tobytes()))
-        files = self.files if self.file_of is None else map(self.file_of, self.ids.tolist())
-        for path in files:
-            digest.update(_stamp(path).encode(errors="surrogateescape"))
+        digest.update("\n".join(path.name for path in self.image_files()).encode(errors="surrogateescape"))
+        digest.update(self.stamps().tobytes())
         try:
             digest.update(self.read(int(self.ids[0])).tobytes())
         except CorruptImage:
@@ -140,12 +147,12 @@ class ImageSource:
         return name_in_splits(self.splits, image_id)
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:
-        return f"{path.name} missing\n"
-    return f"{path.name} {status.st_size} {status.st_mtime_ns}\n"
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:

@@ -162,5 +162,9 @@ def report_of(plan: StorePlan, survey: Survey) -> EncodeReport:
     poor = survey.ids[~survey.measured["converged"]].tolist()
     unconverged = tuple(name_in_splits(plan.splits, image_id) for image_id in poor)
     return EncodeReport(
-        **measured, unconverged=unconverged, skipped=survey.skipped, fit_s=survey.fit_s, compress_s=survey.compress_s
+        **measured,
+        unconverged=unconverged,
+        skipped=tuple(survey.skipped.values()),
+        fit_s=survey.fit_s,
+        compress_s=survey.compress_s,
     )

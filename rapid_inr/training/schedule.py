@@ -28,7 +28,7 @@ class OptimizerConfig:
         ema: decay a step of the weights' moving average (EMA), which is tested and kept instead of the last weights; 0 for none.
         compile: whether the network is compiled by torch.compile.
         graph: whether a GPU replays a step as a CUDA graph; not with several processes, `compile` or `first_size`.
-        validation_split: fraction of the training images, in [0, 1), that choose the best epoch and are not trained on; 0 for none.
+        validation_split: fraction of the training images, in [0, 1), that only choose the best epoch; 0 for none.
         first_size: for progressive resizing, the longer side of the images in the first epoch; it grows evenly to that of the
             images. None for full size throughout.
         full_size_from: fraction of the epochs after which images have their full size, in (0, 1].
