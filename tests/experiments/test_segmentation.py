@@ -1,16 +1,24 @@
-"""Segmentation as a user runs it: raw and from INRs, held against a baseline, and refused where there are no masks."""
+"""Segmentation as a user trains it: from raw images and from INRs, beside a baseline, and refused where there are no masks."""
 
 import json
 
 import pytest
 from PIL import Image
 
-from experiments.training import session as training
-from rapid_inr.pipelines.batches import DeviceTooSmall
 from tests.experiments.commands import SMOKE
 
 SHAPES = ("dataset=shapes", "dataset.size=16", "dataset.count=20", "dataset.test_count=10", "dataset.limit=20")
-SEGMENT = ("segment", *SMOKE, *SHAPES, "unet.width=4", "unet.levels=2", "optimizer.batch_size=4", "optimizer.epochs=2")
+SEGMENT = (
+    "train",
+    "task=segmentation",
+    *SMOKE,
+    *SHAPES,
+    "augment=crop_flip",
+    "unet.width=4",
+    "unet.levels=2",
+    "optimizer.batch_size=4",
+    "optimizer.epochs=2",
+)
 
 
 def record_of(folder):
@@ -21,19 +29,12 @@ def losses(folder):
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def stores(command):
-    for split in ("train", "test"):
-        fit = ("inr=3x16", "fit.steps=150", "fit.min_psnr_db=1")
-        assert command("encode", *SMOKE, *SHAPES, *fit, f"dataset.split={split}", f"out={split}.inr")[0] == 0
-    return "store=train.inr", "test_store=test.inr"
-
-
-def test_a_network_is_trained_from_raw_and_from_inrs_and_judged_on_both(command, tmp_path, stores):
-    code, out, err = command(*SEGMENT, stores[1], "run_dir=raw")
+def test_a_network_is_trained_from_raw_and_from_inrs_and_tested_on_both(command, tmp_path):
+    segment = (*SEGMENT, "inr=3x16", "fit.steps=150", "fit.min_psnr_db=1", "test_on_decoded=true", "optimizer.ema=0.5")
+    code, out, err = command(*segment, "run_dir=raw")
     assert code == 0, err
     assert out.startswith("resident: mIoU ")
-    code, out, err = command(*SEGMENT, *stores, "pipeline=inr", "run_dir=inr", "baseline=raw")
+    code, out, err = command(*segment, "pipeline=inr", "run_dir=inr", "baseline=raw")
     assert code == 0, err
     raw, inr = (record_of(tmp_path / name)["metrics"] for name in ("raw", "inr"))
     assert raw["classes"] == inr["classes"] == 6
@@ -71,12 +72,10 @@ def test_a_miou_far_under_its_baseline_is_named(command, tmp_path):
     ("options", "message"),
     [
         (("augment.mix=mixup",), "augment.mix is mixup, expected none: a mixture of images has no mask"),
-        (("optimizer.ema=0.9",), "optimizer.ema is 0.9, which segmentation does not have"),
-        (("pipeline=dali_published", "files=x"), "pipeline=dali_published moves a batch by one draw"),
         (("unet.levels=0",), "unet.levels is 0, expected at least 1"),
         (("unet.levels=5",), "unet.levels is 5, but images of 16x16 can be halved 4 times"),
         (("unet.width=wide",), "unet.width is 'wide', expected an integer"),
-        (("baseline=nowhere",), "no run in nowhere; baseline=RUN is the folder of an earlier experiments.segment"),
+        (("baseline=nowhere",), "no run in nowhere; baseline=RUN is the folder of an earlier experiments.train"),
     ],
 )
 def test_what_cannot_be_segmented_is_refused_before_any_run(command, tmp_path, options, message):
@@ -86,20 +85,7 @@ def test_what_cannot_be_segmented_is_refused_before_any_run(command, tmp_path, o
 
 
 def test_a_dataset_without_masks_is_refused(command, photos):
-    code, _, err = command("segment", *SMOKE, "dataset=image_folder", f"dataset.root={photos()}", "dataset.size=12")
+    code, _, err = command(
+        "train", "task=segmentation", *SMOKE, "dataset=image_folder", f"dataset.root={photos()}", "dataset.size=12"
+    )
     assert (code, err) == (2, "error: dataset=image_folder has no masks to learn from; dataset=shapes has\n")
-
-
-def test_a_store_that_the_gpu_has_no_memory_for_leaves_a_run_that_says_so(command, tmp_path, monkeypatch):
-    def refuse(cfg):
-        raise DeviceTooSmall("the store's images need 9 bytes, cuda:0 has 1 free: 2 of the 20 images would fit")
-
-    monkeypatch.setattr(training, "open_arm", refuse)
-    code, _, err = command(*SEGMENT, "pipeline=inr", "store=train.inr", "run_dir=run")
-    assert code == 2
-    assert "warning [store_does_not_fit]: the store's images need 9 bytes" in err
-    assert err.splitlines()[-1] == "error: the store's images need 9 bytes, cuda:0 has 1 free: 2 of the 20 images would fit"
-    record = record_of(tmp_path / "run")
-    assert (record["status"], record["warnings"][0]["name"]) == ("failed", "store_does_not_fit")
-    assert not command(*SEGMENT, "run_dir=raw")[2].startswith("warning")
-    assert not (tmp_path / "raw").exists()  # raw images are no store

@@ -1,11 +1,11 @@
-"""The pipeline that all arms share: order, labels and augmentation are its own, the images come from a stream."""
+"""The base of every pipeline: order, labels and augmentation are its own, and a stream gives the images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,10 @@ from rapid_inr.pipelines.prefetch import ahead
 
 @dataclass(frozen=True)
 class Ids:
-    """The images of a batch: the same int64 [B] on the CPU and on the pipeline's device.
+    """The ids of the images of a batch: the same int64 [B] on the CPU and on the pipeline's device.
 
     Args:
-        shares: what each process takes of the batch, this one `host`, on the CPU; given to streams of all processes together.
+        shares: what each process takes of the batch, on the CPU; only for streams that need all processes.
     """
 
     host: Tensor
@@ -41,7 +41,7 @@ class Streamed:
 
     Args:
         images: normalised, floating [B, 3, *geometry.size], on the device, moved by the geometry.
-        kept: which of the ids the images are, int64 positions in the batch on the CPU; None for all.
+        kept: the positions in the batch of the images that could be read, int64 on the CPU; None for all.
     """
 
     images: Tensor
@@ -53,7 +53,7 @@ Stream = Callable[[Sequence[Ids], Geometry], Iterator[Streamed]]  # the batches 
 
 @dataclass(frozen=True, eq=False)
 class BatchPipeline:
-    """Batches of N images from a stream; `dataclasses.replace` makes a pipeline of a part, another size or another order.
+    """Batches of N images from a stream; `dataclasses.replace` makes a pipeline of a subset, another size or another order.
 
     Args:
         stream: gives the images.
@@ -68,14 +68,16 @@ class BatchPipeline:
         subset: int64 [M] positions that an epoch holds, each once, on the CPU; None for all.
         rank: which part of each batch this process takes: the order is that of one process alone, whatever their number.
         world_size: number of processes.
-        together: whether the processes need each other for the stream: it is then told what all of them take, and asked for the
-            batches too that this one takes no image of.
+        together: whether the stream needs all processes at once: it then gets the shares of all, and is asked for every batch,
+            even one of which this process takes no image.
+        masks: whether the labels are masks, [N, *image_size], which move with their images: `Batch.labels` are then int64
+            [B, *size]. Outside the image a mask is 0 where ``augment.padding`` is ``zeros``, else its own reflection or edge.
         nbytes: bytes that the images take on the device, labels not counted.
         host_bytes: bytes that they take in the memory of the host.
 
     Raises:
-        ValueError: if `batch_size` is out of range or no multiple of `world_size` when shuffled, `subset` is not of the
-            dataset, or `augment` comes without a seed.
+        UserError: if `batch_size` is out of range or no multiple of `world_size` when shuffled, `subset` is not of the
+            dataset, `augment` comes without a seed, or `masks` do not have the size of the images or would be mixed.
     """
 
     stream: Stream
@@ -91,6 +93,7 @@ class BatchPipeline:
     rank: int = 0
     world_size: int = 1
     together: bool = False
+    masks: bool = False
     nbytes: int = 0
     host_bytes: int = 0
 
@@ -99,6 +102,10 @@ class BatchPipeline:
             raise UserError("augmentation needs a seed")
         if self.subset is not None:
             _require_positions(self.subset, n_images=len(self.labels))
+        if self.masks and tuple(self.labels.shape[1:]) != tuple(self.image_size):
+            raise UserError(f"masks are {tuple(self.labels.shape[1:])}, the images {tuple(self.image_size)}")
+        if self.masks and self.augment is not None and self.augment.mix != "none":
+            raise UserError(f"augment.mix is {self.augment.mix}, expected none: a mixture of images has no mask")
         share_of_rank((), rank=self.rank, world_size=self.world_size)
         if self.seed is not None and self.batch_size % self.world_size:
             raise UserError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
@@ -184,11 +191,14 @@ class BatchPipeline:
                 led = led and 0 in kept  # without its leader a share is mixed within itself
                 ids = Ids(ids.host[kept], ids.device[kept.to(self.device)])
             if len(ids) > led:
-                yield self._finished(streamed.images, ids, None if params is None else params[ids.device], led=led)
+                labels = self.labels[ids.device]
+                if self.masks:
+                    labels = _moved_masks(labels, ids.device, geometry)
+                yield self._finished(streamed.images, labels, ids, None if params is None else params[ids.device], led=led)
 
-    def _finished(self, images: Tensor, ids: Ids, params: AugmentParams | None, *, led: bool) -> Batch:
+    def _finished(self, images: Tensor, labels: Tensor, ids: Ids, params: AugmentParams | None, *, led: bool) -> Batch:
         """Return the batch of images that are in their place; with `led` the first is only there to be mixed with."""
-        labels, keeps, others = self.labels[ids.device], None, None
+        keeps, others = None, None
         if params is not None and params.colours is not None:
             images = jitter_colours(images, params.colours, mean=self.mean, std=self.std)
         if params is not None and params.cutouts is not None:
@@ -199,6 +209,12 @@ class BatchPipeline:
             images, keeps = mix_neighbours(images[own], before, params[own], paste=self.augment.mix == "cutmix")
             ids, labels = Ids(ids.host[own], ids.device[own]), labels[own]
         return Batch(images.contiguous(memory_format=torch.channels_last), labels, ids.host, keeps, others)
+
+
+def _moved_masks(masks: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+    """Move masks, [B, height, width], as their images are moved; int64."""
+    background = replace(geometry, black=torch.zeros(1, device=masks.device))
+    return background.apply(masks[:, None].float(), ids, mode="nearest")[:, 0].long()
 
 
 def _require_positions(subset: Tensor, *, n_images: int) -> None:
