@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from importlib import import_module
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
-from experiments.setup.cli import CONFIGS
+from experiments.setup.cli import CONFIGS, compose_command
 
 
 def task_of(verb: str) -> Callable:
@@ -17,7 +17,7 @@ def task_of(verb: str) -> Callable:
 def composed(verb: str, *overrides: str) -> DictConfig:
     """Return the configuration of a command."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(verb, overrides=list(overrides))
+        return compose_command(verb, overrides)
 
 
 SMOKE = ("debug=smoke", "track=off")
