@@ -26,7 +26,6 @@ RANKS = {
     "rapid_inr.plots": 3,
     "rapid_inr.compress": 4,
     "rapid_inr.store": 5,
-    "experiments.reporting.comparing": 5,
     "rapid_inr.encoding": 6,
     "rapid_inr.pipelines": 6,
     "rapid_inr.training": 7,
@@ -39,11 +38,9 @@ DOORS = {
     "triton": ("kernels/",),
     "hydra": ("experiments/",),
     "omegaconf": ("experiments/",),
-    "wandb": (
-        "rapid_inr/runlog/wandb_mirror.py",
-        "experiments/reporting/comparing/wandb_runs.py",
-    ),  # the one writes, the other reads
-    "matplotlib": ("rapid_inr/plots/figures.py", "rapid_inr/plots/tables.py", "rapid_inr/plots/overlay.py"),
+    "pandas": ("experiments/",),
+    "wandb": ("rapid_inr/runlog/wandb_mirror.py", "experiments/reporting/wandb_runs.py"),  # the one writes, the other reads
+    "matplotlib": ("rapid_inr/plots/",),
     "optuna": ("experiments/search.py",),
     "rich.progress": (
         "rapid_inr/runlog/progress.py",
@@ -51,7 +48,7 @@ DOORS = {
     ),  # one counts work, the other bytes on the way
     "scipy": (
         "rapid_inr/data/flowers.py",
-        "experiments/reporting/comparing/baseline.py",
+        "experiments/reporting/comparison.py",
     ),  # the one reads a file, the other tests means
     "nvidia.dali": ("rapid_inr/pipelines/dali.py",),
     "torchvision": ("rapid_inr/pipelines/nvjpeg.py", "experiments/benchmarks/rivals.py"),  # the one trains, the other is timed

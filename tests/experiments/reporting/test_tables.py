@@ -38,7 +38,8 @@ SAMPLE_MARKDOWN = """\
 
 | dataset | arm | net | top-1, % | points lost | records |
 |---|---|---|--:|--:|---|
-| a | INR | s | 90.50 ± 2.12 | 1.50 ± 0.71 | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
+| a | INR | s | 90.50 ± 2.12 | 1.50 ± 0.71 | \
+[1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
 | a | raw | — | 92.00 ± 2.83 | — | [1](runs/sample/cpu/raw-a-0/record.json) [2](runs/sample/cpu/raw-a-1/record.json) |
 | b | raw | — | 70.00 | — | [record](runs/sample/cpu/raw-b-0/record.json) |
 
