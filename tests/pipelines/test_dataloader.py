@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from rapid_inr.pipelines import dataloader
 
+HERE = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 TRAINER = """
 import torch
 from rapid_inr.pipelines import dataloader
@@ -68,7 +70,7 @@ def lives(pid: int) -> bool:
 def test_workers_end_with_the_process_that_they_read_for_even_if_it_is_killed(tmp_path):
     script = tmp_path / "trainer.py"
     script.write_text(TRAINER)
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as trainer:
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=HERE) as trainer:
         assert trainer.stdout.readline() == "reading\n"
         workers = children(trainer.pid)
         assert len(workers) >= 3  # the server that forks, and two workers
@@ -87,5 +89,5 @@ def test_workers_start_in_a_job_of_joblib(tmp_path):
     pytest.importorskip("joblib")
     script = tmp_path / "jobs.py"
     script.write_text(IN_JOBLIB)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=HERE)
     assert done.stdout == "[8]\n", done.stderr
