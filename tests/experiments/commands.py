@@ -1,33 +1,14 @@
 """Commands and small settings that the tests of several files share."""
 
-from experiments import (
-    benchmark,
-    capacity,
-    codec,
-    compare,
-    decode,
-    demo,
-    encode,
-    export,
-    info,
-    merge,
-    rate_distortion,
-    report,
-    search,
-    segment,
-    sheet,
-    sweep,
-    tables,
-    train,
-)
+import importlib
+from collections.abc import Callable
 
-COMMANDS = {
-    "encode": encode.run_encode, "merge": merge.run_merge, "decode": decode.run_decode, "info": info.run_info,
-    "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
-    "codec": codec.run_codec, "sweep": sweep.run_sweep, "rate_distortion": rate_distortion.run_rate_distortion,
-    "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet, "segment": segment.run_segment,
-    "capacity": capacity.run_capacity, "compare": compare.run_compare, "search": search.run_search,
-}  # fmt: skip
+
+def task_of(verb: str) -> Callable:
+    """Return what a command runs, imported when it is needed."""
+    return getattr(importlib.import_module(f"experiments.{verb}"), f"run_{verb}")
+
+
 SMOKE = ("debug=smoke", "track=off")
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")
 TINY = (*SHAPES, "inr=2x8", *SMOKE)
