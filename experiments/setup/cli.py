@@ -26,14 +26,14 @@ from experiments.setup.command_line import (
 )
 from experiments.setup.distributed import require_alone
 from experiments.setup.errors import errors_in_one_line
-from experiments.setup.run_folder import run_name
+from experiments.setup.run_folder import experiment_of, folder_of, run_name
 from experiments.setup.schema import build, register, unknown_keys
-from experiments.setup.sweep import report_failures, run_job, run_once
+from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError
 
 register()
-OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-OmegaConf.register_new_resolver("choices", choices_of, replace=True)
+for resolver in (experiment_of, folder_of, run_name, choices_of):
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def main(verb: str, task: Callable[[DictConfig], None]) -> None:
@@ -50,6 +50,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
             return
         with errors_in_one_line():  # in here, or Hydra adds a line of its own
             require_alone(verb, multirun=False)
+            require_choices()
             run_once(_checked(cfg, verb), task)
 
     with errors_in_one_line():

@@ -153,6 +153,8 @@ def require_known(cfg: DictConfig, verb: str, unknown_names: Sequence[str]) -> N
 
     ``debug=...`` sets keys of several commands, so those that this one lacks are taken out instead.
     """
+    if not unknown_names:
+        return
     known, debug = known_keys(verb), {path.stem: _top_keys(path) for path in (CONFIGS / "debug").glob("*.yaml")}
     of_debug = set().union(*debug.values())
     tops = {name.partition(".")[0] for name in known}

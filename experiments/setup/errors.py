@@ -43,7 +43,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 def is_bug(error: BaseException) -> bool:
     """Return whether an exception is not a user's mistake; an OSError about neither a file nor a disk is a bug too."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both
         return not isinstance(error, ABOUT_FILES) and error.errno not in ABOUT_DISKS
     return not isinstance(error, USER_ERRORS)
 

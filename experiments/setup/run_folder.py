@@ -33,6 +33,26 @@ NOT_IN_NAMES = ("experiment", "device", "track", "track.mode", "overwrite", "fol
 LONGEST_NAME = 120
 
 
+def _hydra(root: DictConfig) -> DictConfig | None:
+    """Return Hydra's part of a configuration, which Hydra takes out of that of a job; None outside Hydra."""
+    if "hydra" in root:
+        return root.hydra
+    return None if HydraConfig.instance().cfg is None else HydraConfig.get()
+
+
+def experiment_of(part: str, *, _root_: DictConfig) -> str | None:
+    """Return the ``name`` or the ``preset`` in ``experiment=NAME/PRESET``, or None where there is none."""
+    hydra = _hydra(_root_)
+    choice = None if hydra is None else hydra.runtime.choices.get("experiment")
+    return None if choice is None else choice.split("/")[0 if part == "name" else -1]
+
+
+def folder_of(*, _root_: DictConfig) -> str:
+    """Return where in runs/ a run lies: NAME/PRESET of an experiment, or the command."""
+    hydra = _hydra(_root_)
+    return "" if hydra is None else hydra.runtime.choices.get("experiment") or hydra.job.config_name
+
+
 def run_name(now: str, *, _root_: DictConfig) -> str:
     """Return the name of a run's folder: the time, or in an experiment what the sweep varies and what is overridden.
 

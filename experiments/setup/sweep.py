@@ -14,11 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.setup.errors import is_bug, one_line
 from experiments.setup.run_folder import start_run, state_of
+from rapid_inr.errors import UserError
 
 NOTES = "RAPID_INR_SWEEP_NOTES"
 
@@ -30,7 +32,7 @@ class Sweep(Callback):
         os.environ[NOTES] = str(Path(config.hydra.sweep.dir).absolute() / f".jobs-{os.getpid()}-{time.time_ns()}")
 
 
-def run_job(cfg: DictConfig, check: Callable[[DictConfig], DictConfig], verb: str, task: Callable[[DictConfig], None]) -> None:
+def run_job(cfg: DictConfig, verb: str, check: Callable[[DictConfig], DictConfig], task: Callable[[DictConfig], None]) -> None:
     """Run one job of a multirun; its failure goes to its record, whether or not it had opened its run."""
     job = os.getpid(), time.time_ns()
     _note(job=job)
@@ -45,10 +47,23 @@ def run_job(cfg: DictConfig, check: Callable[[DictConfig], DictConfig], verb: st
         _note(job=job, run=str(cfg.run_dir))
 
 
+def require_choices() -> None:
+    """Refuse one run of an experiment that does not choose among what the experiment varies; the seed has a default.
+
+    Raises:
+        UserError: with what to add.
+    """
+    hydra = HydraConfig.get()
+    given = {override.lstrip("+").partition("=")[0] for override in hydra.overrides.task}
+    for key, values in (hydra.sweeper.get("params") or {}).items():
+        if "," in str(values) and key != "seed" and key not in given:
+            choice = hydra.runtime.choices.experiment
+            raise UserError(f"experiment={choice} varies {key}; add -m to run all of them, or choose one: {key}={values}")
+
+
 def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
     """Run a command, unless it is a run of an experiment that has finished with this configuration, or that still runs."""
     if cfg.experiment_name is not None:
-        OmegaConf.resolve(cfg)
         state = state_of(cfg)
         if state == "finished" and not cfg.overwrite:
             print(f"{cfg.run_dir}: finished before")

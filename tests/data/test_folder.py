@@ -92,7 +92,7 @@ def test_a_class_that_train_lacks_matters_where_val_is_read(root):
     (root / "val" / "cat").rename(root / "val" / "dog")
     assert len(image_folder(root, "train")) == 5
     for split in ("test", "all"):
-        with pytest.raises(UserError, match="val: has classes that .*train lacks: dog"):
+        with pytest.raises(UserError, match=r"val: has classes that .*train lacks: dog"):
             image_folder(root, split)
 
 
