@@ -17,11 +17,9 @@ from experiments.reporting.report_sections import (
     other_runs_section,
     paper_section,
     pictures_section,
-    searches_section,
     whole_page,
 )
 from experiments.reporting.table_files import made_tables
-from experiments.search_tables import searches_below
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written
 from rapid_inr.errors import UserError
@@ -40,7 +38,6 @@ def run_report(cfg: DictConfig) -> None:
     sections = [
         claims_section(paper, [table for tables in made.values() for table in tables]),
         *(experiment_section(name, tables, out=out, sheets_shown=sheets_shown) for name, tables in made.items()),
-        searches_section(searches_below(root), out=out),
         other_runs_section(root, out=out, sheets_shown=sheets_shown),
         pictures_section([Path(path) for path in cfg.pictures]),
         paper_section(paper),

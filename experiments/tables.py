@@ -17,6 +17,7 @@ from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn
+from experiments.reporting.search_table import read_search, search_table
 from experiments.reporting.tables import TABLES, MadeTable, experiment_of, made_tables, unfinished
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_folder_can_be_written
@@ -57,8 +58,6 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
     """Return the best trials of a search, a table for each folder that it was run in."""
-    from experiments.reporting.search_table import read_search, search_table
-
     folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
     made = [search_table(folder, linked_from=linked_from) for folder in folders]
     texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]

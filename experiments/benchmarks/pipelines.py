@@ -67,9 +67,7 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     if unknown or not cfg.pipelines:
         raise UserError(f"pipelines holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(PIPELINES)}")
     if cfg.optimizer.first_size is not None:
-        raise UserError(
-            f"optimizer.first_size is {cfg.optimizer.first_size}, but timed epochs are of one size; expected null"
-        )
+        raise UserError(f"optimizer.first_size is {cfg.optimizer.first_size}, but timed epochs are of one size; expected null")
     _require_trainable(cfg)
     speeds: list[PipelineSpeed] = []
     made_from: dict[str, Any] = {}

@@ -1,23 +1,12 @@
 """Commands and small settings that the tests of several files share."""
 
+import importlib
 from collections.abc import Callable
-from importlib import import_module
-
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
-
-from experiments.setup.cli import CONFIGS
 
 
 def task_of(verb: str) -> Callable:
-    """Return what a command runs with its configuration."""
-    return getattr(import_module(f"experiments.{verb}"), f"run_{verb}")
-
-
-def composed(verb: str, *overrides: str) -> DictConfig:
-    """Return the configuration of a command."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(verb, overrides=list(overrides))
+    """Return what a command runs, imported when it is needed."""
+    return getattr(importlib.import_module(f"experiments.{verb}"), f"run_{verb}")
 
 
 SMOKE = ("debug=smoke", "track=off")
