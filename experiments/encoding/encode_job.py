@@ -74,7 +74,7 @@ def shards_beside(out: Path) -> Path:
 
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:
-    """Return whether a store may be replaced: as ``overwrite`` says, or by its own shards, which show that its run did not end."""
+    """Return whether a store may be replaced: with ``overwrite``, or by its own shards, which show that its run did not end."""
     if cfg.overwrite or not out.exists():
         return cfg.overwrite
     try:

@@ -26,5 +26,5 @@ COMMANDS = {
     "compare": compare.run_compare,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")
-SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9", "dataset.test_limit=9")
+SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=9", "dataset.test_count=9")
 TINY = (*SHAPES, "inr=2x8", *SMOKE)
