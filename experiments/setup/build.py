@@ -48,6 +48,8 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
         raise UserError(f"dataset=... is required, one of: {', '.join(choices)}")
     options = plain(cfg.dataset)
     options.pop("on_corrupt")
+    if split is None and options["split"] == "test" and options["limit"] is not None and options.get("test_limit") is None:
+        raise UserError("dataset.limit counts training images, of which dataset.split=test has none; set dataset.test_limit")
     return open_source(**options | ({"split": split} if split else {}))
 
 
