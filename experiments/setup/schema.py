@@ -121,12 +121,14 @@ class DecodeConfig(CommonConfig):
         out: folder for the pictures.
         size: [height, width] to decode at, or one number for a square; null is the images' own.
         limit: the first N images.
+        max_pixels: a store of larger images is refused.
     """
 
     store: Any = MISSING
     out: str = MISSING
     size: Any = None
     limit: int | None = None
+    max_pixels: int = 90_000_000
 
 
 @dataclass

@@ -10,5 +10,5 @@ def task_of(verb: str) -> Callable:
 
 
 SMOKE = ("debug=smoke", "track=off")
-SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")
+SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=9", "dataset.test_count=9")
 TINY = (*SHAPES, "inr=2x8", *SMOKE)
