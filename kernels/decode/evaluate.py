@@ -117,7 +117,7 @@ def evaluate(
         h = _sin(z * gain + bias, EXACT_SINE, POLYNOMIAL_EVERY)
 
     last_ptr, c = ends_ptr + (2 + DEPTH) * HIDDEN, tl.arange(0, 4)
-    rgb = (c < 3) & known
+    rgb = c < tl.where(known, 3, 0)  # an int32 mask, which `(c < 3) & known` is in some interpreters, is refused by Triton 3.9
     value = tl.dot(h.to(tl.float16), _last_weight(last_ptr, n, rgb, HIDDEN))
     if REST > 0:
         value = tl.dot(h_m.to(tl.float16), _last_weight(last_ptr, m, rgb, HIDDEN), acc=value)

@@ -1,7 +1,7 @@
 """Compile the decode kernel for a GPU that need not be there, and read what the compiled code takes of it.
 
-`python -m kernels.tools.offline` prints the tables of kernels/README.md and fails where a variant is over its budget. Needs triton's
-compiler, so TRITON_INTERPRET must be unset.
+`python -m kernels.tools.offline` prints the resource tables of kernels/what-was-tried.md and fails where a variant is over its
+budget. It needs triton's compiler, so TRITON_INTERPRET must be unset.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.decode.op import decoder_for
+from kernels.decode import decode_siren
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import Quantized, split_rows
@@ -271,12 +271,12 @@ def measure_psnr(rows: Quantized, images: Tensor, spec: SirenSpec, *, device: to
     """
     device = device or rows.ends.device
     height, width = images.shape[1:3]
-    affine, decoder = pixel_affine(height, width).to(device), decoder_for(device, spec)
+    affine = pixel_affine(height, width).to(device)
     at_once, found = images_at_once(height * width), []
     for start in range(0, len(rows), at_once):
         part = slice(start, start + at_once)
         originals = images[part].to(device)
-        decoded = decoder(
+        decoded = decode_siren(
             rows.select(part).packed(device), torch.arange(len(originals), device=device), affine,
             spec=spec, height=height, width=width, dtype=torch.uint8, channels_last=True,
         )  # fmt: skip

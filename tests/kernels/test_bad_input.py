@@ -1,4 +1,4 @@
-"""Every bad argument of a decode is refused by both backends, with a message that names it."""
+"""Every bad argument of a decode is refused with a message that names it."""
 
 import re
 from dataclasses import replace
@@ -6,13 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kernels.decode.torch import decode_siren_torch
-from kernels.decode.triton import decode_siren
 from kernels.spec import SirenSpec
 from tests.kernels.random_rows import random_batch
 
 SPEC = SirenSpec(3, 8, 12.0)  # 128 codes, 67 ends and 16 scales a row
-WIDE = SirenSpec(2, 65, 12.0)
 
 
 def rows(**changes):
@@ -89,6 +86,7 @@ BAD_ROWS = {
     ),
 }
 BAD = {
+    "nonsense backend": (lambda b: {"backend": "cuda"}, "backend is 'cuda', expected one of auto, kernel, torch"),
     "rows of a deeper spec": (lambda b: {"spec": SirenSpec(4, 8, 12.0)}, "ends.shape is (5, 67), expected [N, 75]"),
     "ids of another type": (lambda b: {"ids": b.ids.int()}, "ids.dtype is torch.int32, expected torch.int64"),
     "ids of two dimensions": (lambda b: {"ids": b.ids[None]}, "ids.shape is (1, 4), expected [B]"),
@@ -145,36 +143,33 @@ BAD = {
 }
 
 
-both = pytest.mark.parametrize("decode", [decode_siren, decode_siren_torch], ids=["kernel", "twin"])
-
-
-@both
 @pytest.mark.parametrize("fault", BAD_ROWS)
-def test_bad_rows_are_named(fault, decode):
+def test_bad_rows_are_named(fault):
     kind, change, message = BAD_ROWS[fault]
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3, **kind)
     with pytest.raises(ValueError, match=re.escape(message)):
-        batch.decode(decode, **change(batch))
+        batch.decode("auto", **change(batch))
 
 
-@both
 @pytest.mark.parametrize("fault", BAD)
-def test_a_bad_argument_is_named(fault, decode):
+def test_a_bad_argument_is_named(fault):
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3)
     changes, message = BAD[fault]
     with pytest.raises(ValueError, match=re.escape(message)):
-        batch.decode(decode, **changes(batch))
+        batch.decode(**{"backend": "auto"} | changes(batch))
 
 
-def test_the_kernel_takes_no_siren_wider_than_its_registers_and_the_twin_does():
-    batch = random_batch(WIDE, torch.device("cpu"), height=2, width=3)
-    with pytest.raises(ValueError, match=r"spec.hidden is 65, expected at most 64 \(decode_siren_torch takes any\)"):
-        batch.decode(decode_siren)
-    assert batch.decode(decode_siren_torch).shape == (4, 3, 2, 3)
+def test_the_kernel_takes_no_siren_wider_than_its_registers_and_torch_does():
+    pytest.importorskip("triton")
+    batch = random_batch(SirenSpec(2, 65, 12.0), torch.device("cpu"), height=2, width=3)
+    with pytest.raises(ValueError, match=r"spec.hidden is 65, expected at most 64 \(backend='torch' takes any\)"):
+        batch.decode("kernel")
+    assert batch.decode("torch").shape == (4, 3, 2, 3)
 
 
 def test_the_kernel_needs_a_gpu_where_it_is_compiled(monkeypatch):
+    pytest.importorskip("triton")
     monkeypatch.setattr("kernels.decode.triton.INTERPRETED", False)
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3)
-    with pytest.raises(ValueError, match=r"rows.device is cpu, expected a CUDA device \(decode_siren_torch runs on any\)"):
-        batch.decode(decode_siren)
+    with pytest.raises(ValueError, match=r"rows.device is cpu, expected a CUDA device \(backend='torch' runs on any\)"):
+        batch.decode("kernel")
