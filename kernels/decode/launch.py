@@ -40,10 +40,10 @@ BY_CAPABILITY = {
         48: LaunchConfig(128, num_warps=4),
         64: LaunchConfig(64),
     },
-    # unmeasured: with four warps Triton 3.8 and 3.9 take tcgen05 and spill, with two they take mma.sync and do not
+    # unmeasured: with four warps Triton 3.8 and 3.9 take tcgen05 and spill at widths 28 to 44; with two they take mma.sync
     10: {
         16: LaunchConfig(256, num_warps=2),
-        32: LaunchConfig(64, num_warps=2),
+        32: LaunchConfig(128, num_warps=2),
         48: LaunchConfig(64, num_warps=2),
         64: LaunchConfig(64),
     },

@@ -112,7 +112,7 @@ def tune(size: str) -> None:
     n, few = len(case.ids), max(1, 2**16 // case.side**2)
     layers = unpack_layers(case.rows, case.ids[:few], case.spec, torch.float64)
     exact = decode_reference(layers, case.affine, omega=case.spec.omega, height=case.side, width=case.side)
-    found = []
+    timed = []
     for config in candidates(case.spec, case.side**2, capability=capability_of(device)):
         try:
             off = (case.decode(config, count=few, dtype=torch.float32) - exact).abs().max().item()
@@ -121,9 +121,9 @@ def tune(size: str) -> None:
         except Exception as error:  # a configuration that cannot be compiled is no candidate
             print(f"{size} {config}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
             continue
-        found.append((ms if off <= TOLERANCE_RGB else float("inf"), off, config))
+        timed.append((ms if off <= TOLERANCE_RGB else float("inf"), off, config))
     present = launch_config(case.spec, case.side**2, capability=capability_of(device))
-    for ms, off, c in [*sorted(found, key=lambda row: row[0])[:12], *(row for row in found if row[2] == present)]:
+    for ms, off, c in [*sorted(timed, key=lambda row: row[0])[:12], *(row for row in timed if row[2] == present)]:
         rate = 1e3 * n / ms
         of_sine = rate * case.spec.depth * case.spec.hidden * case.side**2 / ceilings.sines_per_s
         print(

@@ -139,5 +139,6 @@ def unpack_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
         0 if rows.masks is None else rows.masks.shape[1],
         **unpack_constants(spec, bits=rows.bits, masks="none" if rows.masks is None else "own" if own else "shared"),
         num_warps=4,
+        enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
     )
     return out
