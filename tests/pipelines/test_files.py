@@ -15,11 +15,11 @@ from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import dali, nvjpeg
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from tests.pipelines.exports import SIZE, N, small_export
 from tests.tolerances import WARP_WHOLE_PIXELS
 

@@ -10,9 +10,10 @@ from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.evaluation.metrics import to_8bit
 from rapid_inr.inr.siren import initial_weights
 from rapid_inr.pipelines import batches as batches_module
+from rapid_inr.pipelines.base import BatchPipeline, Streamed
 from rapid_inr.pipelines.batches import DeviceTooSmall
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline, Streamed
+from rapid_inr.pipelines.inr import inr_pipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.decode import decode
 from rapid_inr.store.packed import PackedStore, StoreHeader

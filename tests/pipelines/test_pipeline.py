@@ -7,9 +7,9 @@ import torch
 from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
 from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed
 from rapid_inr.pipelines.batches import Batch, share_of_rank
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed
+from rapid_inr.pipelines.resident import resident_pipeline
 
 N = 24
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from rapid_inr.augment.policy import AugmentConfig
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import Batch
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.prefetch import IN_FLIGHT, _side_stream, ahead
+from rapid_inr.pipelines.resident import resident_pipeline
 from tests.store.stores import small_store
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
