@@ -88,9 +88,9 @@ def _unpack_rows_kernel(
         codes_ptr += row * row_bytes
 
     index = block * BLOCK + tl.arange(0, BLOCK)
-    there = index < N_CODES
+    in_row = index < N_CODES
     if MASKS == "none":
-        rank, kept = index, there
+        rank, kept = index, in_row
     else:
         counts = tl.zeros([BLOCK], tl.int32)
         first_byte = block * (BLOCK // 8)
@@ -98,10 +98,10 @@ def _unpack_rows_kernel(
             place = start + tl.arange(0, BLOCK)
             byte = tl.load(masks_ptr + place, mask=place < first_byte, other=0)
             counts += _count_ones(byte.to(tl.int32))
-        bit = (tl.load(masks_ptr + (index >> 3), mask=there, other=0).to(tl.int32) >> (index & 7)) & 1
-        rank, kept = tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, there & (bit == 1)
+        bit = (tl.load(masks_ptr + (index >> 3), mask=in_row, other=0).to(tl.int32) >> (index & 7)) & 1
+        rank, kept = tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, in_row & (bit == 1)
     codes = to_float16(load_fields(codes_ptr, rank, kept, BITS), BITS).to(tl.int8)
-    tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=there)
+    tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=in_row)
 
 
 def unpacks_before(*, bits: int, masked: bool, passes: int) -> bool:
