@@ -154,7 +154,7 @@ def compile_decode(
     return _compile(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
 
 
-def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masks: str) -> Resources:
+def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masked: bool) -> Resources:
     """Compile the variant that unpacks rows before a decode.
 
     Raises:
@@ -162,7 +162,7 @@ def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masks: str) -> Re
     """
     pointers = dict.fromkeys(("out_ptr", "codes_ptr", "masks_ptr"), torch.uint8)
     pointers |= dict.fromkeys(("starts_ptr", "ids_ptr"), torch.int64)
-    constants = unpack_constants(spec, bits=bits, masks=masks)
+    constants = unpack_constants(spec, bits=bits, masked=masked)
     integers = ("n_rows", "row_bytes", "mask_bytes")
     return _compile(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
 
@@ -250,10 +250,10 @@ def _print_variants(heading: str) -> list[str]:
         for target in TARGETS:
             resources = compile_decode(spec, target=target, **{"side": VARIANT_SIDE} | options)
             faults += _print_row(name, target, resources, exact_sine="exact_sine" in options)
-    for masks in ("own", "shared", "none"):
+    for masked in (True, False):
         for target in TARGETS:
-            name = f"unpacking, masks: {masks}, 5 bits"
-            resources = compile_unpack(spec, target=target, bits=5, masks=masks)
+            name = f"unpacking{', masks' if masked else ''}, 5 bits"
+            resources = compile_unpack(spec, target=target, bits=5, masked=masked)
             faults += _print_row(name, target, resources, decodes=False)
     return faults
 

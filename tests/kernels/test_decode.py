@@ -45,8 +45,8 @@ KINDS = {
     "5 bits, int8 ends, a scale a layer": {"bits": 5, "ends": torch.int8, "scales": 1},
     "shared scales": {"bits": 8, "scales": 1, "shared_scales": True},
     "shared scales, one a column": {"bits": 3, "shared_scales": True},
-    **{f"own masks, {bits} bits": {"bits": bits, "masks": "own"} for bits in (3, 8)},
-    **{f"a shared mask, {bits} bits": {"bits": bits, "masks": "shared", "ends": torch.int8} for bits in (5, 8)},
+    **{f"masks, {bits} bits": {"bits": bits, "masked": True} for bits in (3, 8)},
+    "masks, 5 bits, int8 ends": {"bits": 5, "masked": True, "ends": torch.int8},
 }
 
 

@@ -26,8 +26,7 @@ for target in TARGETS:
     spec = SirenSpec(10, 40, 30.0)
     for name in sys.argv[1:] if target == 90 else sys.argv[-1:]:
         report[f"{name} sm_{target}"] = compile_decode(spec, target=target, **{"side": VARIANT_SIDE} | VARIANTS[name])
-    masks = {80: "own", 90: "shared", 100: "none"}[target]
-    report[f"unpacking sm_{target}"] = compile_unpack(spec, target=target, bits=5, masks=masks)
+    report[f"unpacking sm_{target}"] = compile_unpack(spec, target=target, bits=5, masked=target != 100)
 json.dump({name: dataclasses.asdict(resources) for name, resources in report.items()}, sys.stdout)
 """
 TARGETS = ("sm_80", "sm_90", "sm_100")
