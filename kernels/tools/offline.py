@@ -32,7 +32,7 @@ from kernels.spec import SirenSpec
 from kernels.unpack.triton import _unpack_rows_kernel, unpack_constants, unpacks_before
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
-# depth, hidden, side of the image in pixels: the shapes of configs/inr, and the widest
+# depth, hidden, side of the image in pixels: those of the experiments, and the widest
 SIZES = (
     (2, 16, 32), (3, 16, 32), (3, 24, 32), (3, 32, 32), (4, 16, 32), (5, 13, 32), (5, 16, 32), (5, 32, 32),
     (6, 44, 224), (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),

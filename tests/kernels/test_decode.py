@@ -62,13 +62,6 @@ def test_the_exact_sine_decodes_the_same(device, backend, kind):
     torch.testing.assert_close(batch.decode(backend, exact_sine=True), batch.reference(), atol=TOLERANCE[backend], rtol=0)
 
 
-@pytest.mark.parametrize("hidden", [1, 13, 16])
-def test_one_scale_a_layer_serves_all_its_columns(device, backend, hidden):
-    batch = random_batch(SirenSpec(3, hidden, 12.0), device, height=5, width=7, scales=1)
-    assert batch.rows.scales.shape[1] == 2
-    torch.testing.assert_close(batch.decode(backend), batch.reference(), atol=TOLERANCE[backend], rtol=0)
-
-
 def test_every_code_is_its_value_in_its_place(device, backend):
     spec = SirenSpec(2, 16, 1.0)
     codes = torch.arange(-128, 128, dtype=torch.int8)  # 16 x 16 weights, each code once
