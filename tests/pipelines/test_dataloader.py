@@ -15,7 +15,7 @@ import torch
 from rapid_inr.pipelines import dataloader
 
 if __name__ == "__main__":
-    images = dataloader.ram_images(torch.zeros(8, 4, 4, 3, dtype=torch.uint8), torch.zeros(8), workers=2)
+    images = RamImages(torch.zeros(8, 4, 4, 3, dtype=torch.uint8).share_memory_())
     pipeline = dataloader.loader_pipeline(
         images, torch.zeros(8), image_size=(4, 4), mean=(0, 0, 0), std=(1, 1, 1), device="cpu", workers=2, batch_size=4
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.training.input_pipelines import Faults
+from experiments.training.inputs import Faults
 from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.data.export import Export
