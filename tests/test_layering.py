@@ -44,7 +44,7 @@ DOORS = {
         "experiments/reporting/comparing/wandb_runs.py",
     ),  # the one writes, the other reads
     "matplotlib": ("rapid_inr/plots/figures.py", "rapid_inr/plots/tables.py", "rapid_inr/plots/overlay.py"),
-    "optuna": ("experiments/proposals.py",),
+    "optuna": ("experiments/search.py",),
     "rich.progress": (
         "rapid_inr/runlog/progress.py",
         "rapid_inr/data/download.py",

@@ -121,12 +121,14 @@ class DecodeConfig(CommonConfig):
         out: folder for the pictures.
         size: [height, width] to decode at, or one number for a square; null is the images' own.
         limit: the first N images.
+        max_pixels: a store of larger images is refused.
     """
 
     store: Any = MISSING
     out: str = MISSING
     size: Any = None
     limit: int | None = None
+    max_pixels: int = 90_000_000
 
 
 @dataclass
@@ -259,9 +261,29 @@ class DemoConfig(StoreConfig):
     autocast: bool | str = "auto"
 
 
+@dataclass
+class SearchConfig(CommonConfig):
+    """Keys of ``search``; ``search=NAME/PRESET`` sets them.
+
+    Args:
+        overrides: KEY: value of every trial of `command`; {run_dir} in a value is the folder of the trial.
+        space: KEY: {low, high, step, log} for a number, whole if low and high are, or KEY: a list of choices.
+        goals: METRIC of the trial's record: ``maximize`` or ``minimize``; of several, the result is the Pareto front.
+        limits: METRIC: {at_most: NUMBER} or {at_least: NUMBER}, kept by what counts as a result.
+        trials: how many in all, failed ones included.
+    """
+
+    overrides: Any = field(default_factory=dict)
+    space: Any = field(default_factory=dict)
+    goals: Any = field(default_factory=dict)
+    limits: Any = field(default_factory=dict)
+    trials: int = 20
+
+
 SCHEMAS: dict[str, type[CommonConfig]] = {
     "encode": EncodeConfig, "merge": MergeConfig, "info": InfoConfig, "decode": DecodeConfig, "codec": CodecCommandConfig,
     "export": ExportCommandConfig, "train": TrainConfig, "benchmark": BenchmarkConfig, "demo": DemoConfig,
+    "search": SearchConfig,
 }  # fmt: skip
 
 

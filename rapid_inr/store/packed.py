@@ -116,8 +116,8 @@ class PackedStore:
         if n == 0:
             raise UserError("the store is empty, expected at least one image")
         scales_shape = quantize.scales_shape(n, spec)
-        self._check_presence("scales", there=quantize.is_integer)
-        self._check_presence("end_scales", there=quantize.ends_bits == 8)
+        self._check_presence("scales", expected=quantize.is_integer)
+        self._check_presence("end_scales", expected=quantize.ends_bits == 8)
         expected = {
             "ends": ((n, n_ends(spec)), (quantize.ends_dtype,)),
             "scales": ((scales_shape[0], scales_shape[1] * scales_shape[2]), (quantize.scales_dtype,)),
@@ -139,10 +139,10 @@ class PackedStore:
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
 
-    def _check_presence(self, name: str, *, there: bool) -> None:
-        if (getattr(self, name) is not None) != there:
+    def _check_presence(self, name: str, *, expected: bool) -> None:
+        if (getattr(self, name) is not None) != expected:
             raise UserError(
-                f"{name} is {'None' if there else 'a tensor'}, expected {'a tensor' if there else 'None'} by the header"
+                f"{name} is {'None' if expected else 'a tensor'}, expected {'a tensor' if expected else 'None'} by the header"
             )
 
     def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
