@@ -20,7 +20,8 @@ demo: install
 test: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	@# a process a core with one thread each: most tests are too small to gain from two
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto
 
 # The paper's claims first; a failure does not stop the others, and their list ends the whole.
 EXPERIMENTS := accuracy memory memory_houses memory_flowers102 memory_mini_imagenet speedup_cifar10 speedup_houses end_to_end \
