@@ -161,7 +161,7 @@ def label_of(row: pd.Series, keys: Sequence[str]) -> str:
 
 
 def _digits(metric: str, values: pd.Series) -> int:
-    """Return the digits that a metric is printed with: dB and percent to the hundredth, counts in full, others to four figures."""
+    """Return the digits of a metric: dB and percent to the hundredth, counts in full, others to four figures."""
     one = measured(values, 0)
     if one is None or unit_of(metric) in ("dB", "%"):
         return 2

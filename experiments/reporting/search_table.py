@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from experiments.reporting.cells import ABSENT
 from experiments.reporting.runs import machine_of
 
 SHOWN = 10  # trials in a table
 DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; 2 of others
-ABSENT = "—"
 
 
 def excess(limit: Mapping[str, float], value: float) -> float:

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
+from experiments.reporting.columns import TABLES
 from PIL import Image
 
-from experiments.reporting.columns import TABLES
 from experiments.setup import cli
 from experiments.setup.errors import errors_in_one_line
 from tests.experiments.commands import SHAPES, SMOKE, TINY

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-
 from experiments.planning import plan_sweep
 from experiments.points import levels
+from hydra import compose, initialize_config_dir
+
 from experiments.setup import build
 from experiments.setup.cli import CONFIGS, compose_command
 from kernels.spec import SirenSpec
