@@ -21,7 +21,8 @@ demo: install
 test: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	@# a process a core with one thread each: most tests are too small to gain from two
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto
 
 VERSION ?= 3.9.0
 test-triton: install

@@ -63,6 +63,8 @@ def read_config(cfg: DictConfig) -> dict[str, Any]:
     """Return all that decides the trials, as it is kept in ``search.json``."""
     if not cfg.goals or not set(cfg.goals.values()) <= {"maximize", "minimize"}:
         raise UserError(f"goals is {cfg.goals}, expected METRIC: maximize or METRIC: minimize")
+    if cfg.trials < 1:
+        raise UserError(f"trials is {cfg.trials}, expected at least 1")
     for metric, limit in (cfg.limits or {}).items():
         if not isinstance(limit, DictConfig) or set(limit) not in ({"at_most"}, {"at_least"}):
             raise UserError(f"limits.{metric} is {limit}, expected {{at_most: NUMBER}} or {{at_least: NUMBER}}")
@@ -99,7 +101,7 @@ def require_same_search(search: Mapping[str, Any], folder: Path) -> None:
     before = read_search(folder)
     different = [key for key in search if key != "how" and before.get(key) != search[key]]
     if different:
-        raise UserError(f"{folder} holds a search with other {', '.join(different)}; run_dir=... names another folder")
+        raise UserError(f"{folder} holds a search with other {', '.join(different)}; folder=... names another")
 
 
 def requeue_killed(study: Any, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.reporting.markdown import markdown_table
+from experiments.reporting.markdown import formatted_table
 from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source
 from experiments.setup.cli import CONFIGS
 from experiments.setup.errors import USER_ERRORS, is_bug, one_line
@@ -217,10 +217,7 @@ TABLE = {  # by heading: what of a speed, and its format
 def _write(folder: Path, speeds: list[PipelineSpeed]) -> str:
     """Write table and CSV, and return the table."""
     rows = [asdict(speed) for speed in speeds]
-    cells = [
-        {heading: "—" if row[key] is None else format(row[key], style) for heading, (key, style) in TABLE.items()} for row in rows
-    ]
-    table = markdown_table(cells, TABLE)
+    table = formatted_table(rows, TABLE)
     with atomic(folder / "pipelines.md") as path:
         path.write_text(table + "\n", encoding="utf-8")
     write_csv(folder / "pipelines.csv", rows)

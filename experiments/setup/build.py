@@ -59,40 +59,40 @@ def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
 
 
 def build_fit(cfg: DictConfig) -> FitConfig:
-    return build(cfg.fit)
+    return build(cfg.fit, FitConfig)
 
 
 def build_prune(cfg: DictConfig) -> PruneConfig:
-    return build(cfg.prune)
+    return build(cfg.prune, PruneConfig)
 
 
 def build_refine(cfg: DictConfig) -> RefineConfig:
-    return build(cfg.refine)
+    return build(cfg.refine, RefineConfig)
 
 
 def build_quantize(cfg: DictConfig) -> QuantizeConfig:
-    return build(cfg.quantize)
+    return build(cfg.quantize, QuantizeConfig)
 
 
 def build_codec(cfg: DictConfig) -> CodecConfig:
-    return build(cfg.codec)
+    return build(cfg.codec, CodecConfig)
 
 
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:
-    config = build(cfg.augment)
+    config = build(cfg.augment, AugmentConfig)
     return config if config.changes_anything else None
 
 
 def build_backbone_config(cfg: DictConfig) -> BackboneConfig:
-    return build(cfg.backbone)
+    return build(cfg.backbone, BackboneConfig)
 
 
 def build_unet_config(cfg: DictConfig) -> UNetConfig:
-    return build(cfg.unet)
+    return build(cfg.unet, UNetConfig)
 
 
 def build_optimizer(cfg: DictConfig) -> OptimizerConfig:
-    return build(cfg.optimizer)
+    return build(cfg.optimizer, OptimizerConfig)
 
 
 def build_autocast(cfg: DictConfig) -> bool:

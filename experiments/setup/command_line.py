@@ -136,15 +136,17 @@ def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exce
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
         return unknown(match[1].lstrip("+"), verb)
-    if match := re.match(r"Error merging override (\S+?)=(.*)", text):
-        lines = text.splitlines()
-        reason = lines[1].strip() if len(lines) > 1 else ""
-        kinds = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "bool": "true or false"}
-        expected = next((words for kind, words in kinds.items() if f"to {kind}" in reason or f"a {kind}" in reason), None)
-        if match := re.match(r"(.*) is incompatible with type hint '(.*)'", reason):
-            expected = match[2]
-        key, value = text.splitlines()[0].removeprefix("Error merging override ").split("=", 1)
-        return UserError(f"{key} is {value!r}, expected {expected}" if expected else f"{key}={value}: {reason}")
+    if text.startswith("Error merging override "):
+        override, reason = (
+            text.splitlines()[0].removeprefix("Error merging override "),
+            str(error.__cause__ or "").partition("\n")[0],
+        )
+        kinds = {"Integer": "an integer", "Float": "a number", "valid bool": "true or false", "Boolean": "true or false"}
+        expected = next((words for kind, words in kinds.items() if kind in reason), None)
+        if match := re.search(r"incompatible with type hint '(.*)'", reason):
+            expected = match[1]
+        key, _, value = override.partition("=")
+        return UserError(f"{key} is {value!r}, expected {expected}" if expected else f"{override}: {reason}")
     return error
 
 

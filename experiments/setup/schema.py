@@ -318,7 +318,7 @@ def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from unknown_keys(cfg[key], f"{prefix}{key}.")
 
 
-def build(node: DictConfig) -> Any:
-    """Return the dataclass that a typed configuration describes, its ranges checked."""
+def build(node: DictConfig, kind: type | None = None) -> Any:
+    """Return the dataclass that a configuration describes, its ranges checked; `kind` is that which it has by itself."""
     values: Mapping[str, Any] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    return OmegaConf.get_type(node)(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return (kind or OmegaConf.get_type(node))(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -120,7 +120,7 @@ def _run_config(cfg: DictConfig, *, out: Path) -> Mapping[str, Any]:
 def _command() -> str:
     """Return the command that asked for it, which also repeats it."""
     hydra = HydraConfig.get()
-    return " ".join(["python -m", f"experiments.{hydra.job.name}", *hydra.overrides.task])
+    return " ".join(["python -m", f"experiments.{hydra.job.config_name}", *hydra.overrides.task])
 
 
 @contextmanager

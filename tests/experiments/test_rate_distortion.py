@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from experiments.rate_distortion import equal_bytes_table, own_bytes_table
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments.rate_distortion import equal_bytes_table, own_bytes_table
 from experiments.reporting.curves import PUBLISHED, measured_curves, published_curves
 from rapid_inr.data.codecs import CodecUnavailable
 from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint

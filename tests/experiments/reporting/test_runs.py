@@ -47,7 +47,9 @@ def test_a_run_from_before_configurations_named_their_experiment_is_labelled_by_
 
 def test_committed_runs_may_be_lines_of_one_file(tmp_path):
     record = {"verb": "encode", "status": "finished", "metrics": {"psnr_db": 30.0}}
-    lines = [json.dumps({"run": f"a{i}", "config": {"experiment_name": "memory", "preset": "cpu"}, "record": record}) for i in range(2)]
+    lines = [
+        json.dumps({"run": f"a{i}", "config": {"experiment_name": "memory", "preset": "cpu"}, "record": record}) for i in range(2)
+    ]
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "records.jsonl").write_text("\n".join([lines[0], '{"torn', lines[1]]))
     with pytest.warns(UserWarning, match=r"records.jsonl cannot be read and is left out: JSONDecodeError"):
@@ -81,7 +83,9 @@ def test_a_record_without_a_machine_is_a_run_all_the_same(tmp_path):
     assert runs.machine[1] == "H200"
 
 
-BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopq", "bcdefghijklmnopqr", strict=True))
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopq", "bcdefghijklmnopqr", strict=True)
+)
 
 
 @pytest.mark.parametrize(

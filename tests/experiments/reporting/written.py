@@ -18,7 +18,9 @@ RECORD = {
 }  # fmt: skip
 
 
-def write_run(folder: Path, *, config: dict | None = None, metrics: dict | None = None, lines: list | None = None, **record) -> Path:
+def write_run(
+    folder: Path, *, config: dict | None = None, metrics: dict | None = None, lines: list | None = None, **record
+) -> Path:
     """Write the folder of a run; keywords go to its record."""
     folder.mkdir(parents=True)
     whole = RECORD | {"command": f"python -m experiments.train run_dir={folder.name}", "metrics": metrics or {}} | record
