@@ -32,8 +32,8 @@ def encode(runs: pd.DataFrame) -> pd.DataFrame:
 def train(runs: pd.DataFrame) -> pd.DataFrame:
     return listed(runs[runs.verb == "train"], {
         "dataset": DATASET, "pipeline": ("cfg.pipeline.name", ""), "images": IMAGES,
-        "ResNet-18 width": ("cfg.backbone.width", ""), "epochs": ("epochs", "d"), "bytes on the device": ("device_bytes", ",d"), "top-1, %": ("top1_pct", ".1f"),
-        "images/s": ("images_per_s", ",.0f"),
+        "ResNet-18 width": ("cfg.backbone.width", ""), "epochs": ("epochs", "d"), "bytes on the device": ("device_bytes", ",d"),
+        "top-1, %": ("top1_pct", ".1f"), "images/s": ("images_per_s", ",.0f"),
     })  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
 
 RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  # by the name of their block
     "demo": ("The demo", demo), "encode": ("Encoding", encode), "train": ("Training", train),
-    "benchmark": ("Speed of fitting", benchmark), "decode_kernel": ("The decode kernel", decode_kernel), "benchmark_decode": ("Speed of decoding", benchmark_decode),
+    "benchmark": ("Speed of fitting", benchmark), "decode_kernel": ("The decode kernel", decode_kernel),
+    "benchmark_decode": ("Speed of decoding", benchmark_decode),
 }  # fmt: skip
 
 

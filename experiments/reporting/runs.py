@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from rapid_inr.errors import UserError
+from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.records import read_json, status_of
 
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
@@ -136,7 +137,8 @@ def run_row(run: str, path: Path | None, config: Mapping[str, Any], record: Mapp
     row |= {f"label.{name}" if name in row else name: value for name, value in labels.items()}
     metrics = {_today(name): value for name, value in (record.get("metrics") or {}).items()}
     row |= {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
-    settings = flat({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    leaves = flatten({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    settings = {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in leaves.items()}
     if settings.get("cfg.inr.depth") is not None:
         settings["cfg.inr"] = f"{settings['cfg.inr.depth']}x{settings.get('cfg.inr.hidden')}"
     return row | settings
@@ -176,14 +178,3 @@ def _parsed(text: str) -> Any:
         if isinstance(event, yaml.AliasEvent) or depth > MOST_NESTED:
             raise ValueError("config.yaml has aliases, or is nested too deeply")
     return yaml.load(text, Loader=_Loader)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted names, lists as JSON text."""
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else value
-    return leaves

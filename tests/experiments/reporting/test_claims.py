@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.reporting.claims import MARKS, PaperNumber, paper_grid, read_paper
+from experiments.reporting.claims import MARKS, PaperNumber, paper_table, read_paper
 
 PAPER = read_paper()
 
@@ -66,8 +66,8 @@ def test_a_file_that_is_not_in_order_is_named(tmp_path, files, message):
 
 
 def test_the_table_of_the_papers_numbers_says_how_each_is_known():
-    rows = {row[-1]: row[:-1] for row in paper_grid(PAPER).rows}
-    assert rows["`speedup_dali`"][1:] == [
+    table = paper_table(PAPER).set_index("key")
+    assert table.loc["speedup_dali"].iloc[1:].tolist() == [
         "up to 1.2x", "abstract; a summary of the paper", "the abstract, a third party's summary of the paper",
     ]  # fmt: skip
-    assert rows["`quantizer`"] == ["formula of the quantizer", "—", "—", "not known"]
+    assert table.loc["quantizer"].tolist() == ["formula of the quantizer", "—", "—", "not known"]
