@@ -171,7 +171,7 @@ def test_a_smaller_result_is_averaged_and_not_picked():
     assert (small - 0.5).abs().max() < 0.11
 
 
-def test_one_draw_for_all_is_that_of_the_first():
+def test_the_parameters_of_one_image_can_serve_all():
     params = sample_params(6, AugmentConfig(crop_padding=2), seed=0, epoch=0, image_size=(8, 8))
     geometry = Geometry.of(params, image_size=(8, 8), size=(8, 8), padding="zeros", black=BLACK)
     ids, images = torch.tensor([4, 1, 2]), random_images(3, 8, 8)
