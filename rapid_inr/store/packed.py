@@ -16,6 +16,7 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import name_in_splits
 from rapid_inr.errors import UserError
 from rapid_inr.store.codes import row_starts, take_rows
+from rapid_inr.store.sealed import brief
 
 TENSORS = ("codes", "ends", "scales", "end_scales", "masks", "sizes", "labels", "source_ids")  # in the order of the file
 MAX_NAME = 255  # characters of a class
@@ -70,7 +71,7 @@ def require_plain_names(splits: Iterable[tuple[str, int]], class_names: Iterable
     for kind, names, is_plain in (("split", split_names, _is_plain_split), ("class", class_names, _is_plain_class)):
         for name in names:
             if not is_plain(name):
-                raise UserError(f"a {kind} is called {name[:80]!a}, which is no plain name; rename it and encode again")
+                raise UserError(f"a {kind} is called {brief(name)}, which is no plain name; rename it and encode again")
         if len(set(names)) < len(names):
             raise UserError(f"a {kind} is there twice")
 
