@@ -12,6 +12,7 @@ from experiments.training.provenance import dataset_facts
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.named_warnings import accuracy_below_baseline
+from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.tasks import Task
 
