@@ -10,8 +10,8 @@ from experiments.setup.cli import CONFIGS, compose_command
 
 
 def task_of(verb: str) -> Callable:
-    """Return what a command runs, imported when it is needed."""
-    return getattr(importlib.import_module(f"experiments.{verb}"), f"run_{verb}")
+    """Return what a command runs with its configuration."""
+    return getattr(import_module(f"experiments.{verb}"), f"run_{verb}")
 
 
 def composed(verb: str, *overrides: str) -> DictConfig:
