@@ -297,6 +297,7 @@ def schema(config: type) -> DictConfig:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             OmegaConf.set_readonly(child, None)
+    OmegaConf.set_struct(node.labels, False)  # free-form
     return node
 
 
