@@ -1,5 +1,6 @@
 # make demo   the whole path on generated images, in minutes
 # make test   style and the whole test suite
+# make test-triton VERSION=3.9.0   the kernels' tests, and what their compilation takes, with another Triton
 # make reproduce PRESET=cpu [ONLY="accuracy memory"]   the experiments of a preset, one after the other; what finished is skipped
 # make gpu    what needs a GPU: the paper's claims on all of CIFAR-10, speeds, the tests; what fails is named and the rest goes on
 # All first make .venv and install into it what pyproject.toml asks for, in the versions of constraints.txt.
@@ -11,7 +12,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed
 
-.PHONY: demo test reproduce gpu install clean
+.PHONY: demo test test-triton reproduce gpu install clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -20,7 +21,14 @@ demo: install
 test: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	@# a process a core with one thread each: most tests are too small to gain from two
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto
+
+VERSION ?= 3.9.0
+test-triton: install
+	$(PIP) install --quiet --no-deps --target .venv/triton-$(VERSION) triton==$(VERSION)
+	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m pytest tests/kernels
+	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m kernels.tools.offline
 
 # The paper's claims first; a failure does not stop the others, and their list ends the whole.
 EXPERIMENTS := accuracy memory memory_houses memory_flowers102 memory_mini_imagenet speedup_cifar10 speedup_houses end_to_end \

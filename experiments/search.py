@@ -63,10 +63,11 @@ def read_config(cfg: DictConfig) -> dict[str, Any]:
     """Return all that decides the trials, as it is kept in ``search.json``."""
     if not cfg.goals or not set(cfg.goals.values()) <= {"maximize", "minimize"}:
         raise UserError(f"goals is {cfg.goals}, expected METRIC: maximize or METRIC: minimize")
+    if cfg.trials < 1:
+        raise UserError(f"trials is {cfg.trials}, expected at least 1")
     for metric, limit in (cfg.limits or {}).items():
         if not isinstance(limit, DictConfig) or set(limit) not in ({"at_most"}, {"at_least"}):
             raise UserError(f"limits.{metric} is {limit}, expected {{at_most: NUMBER}} or {{at_least: NUMBER}}")
-    # unresolved, since ${run_dir} in an override is the folder of the trial
     values = {key: OmegaConf.to_container(cfg[key] or OmegaConf.create()) for key in ("overrides", "space", "goals", "limits")}
     how = {"device": cfg.device, "track": cfg.track.mode}
     return {"name": cfg.experiment_name, "preset": cfg.preset, "command": cfg.command, "seed": cfg.seed, **values, "how": how}
@@ -100,7 +101,7 @@ def require_same_search(search: Mapping[str, Any], folder: Path) -> None:
     before = read_search(folder)
     different = [key for key in search if key != "how" and before.get(key) != search[key]]
     if different:
-        raise UserError(f"{folder} holds a search with other {', '.join(different)}; run_dir=... names another folder")
+        raise UserError(f"{folder} holds a search with other {', '.join(different)}; folder=... names another")
 
 
 def requeue_killed(study: Any, folder: Path) -> None:
@@ -142,9 +143,9 @@ def overrides_of(search: Mapping[str, Any], choices: Mapping[str, Any], folder: 
     shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in choices.items()}
     labels = ", ".join(f"{key.rpartition('.')[2]}: {value}" for key, value in {"trial": number, **shown}.items())
     run_dir = str(folder / f"{number:03d}")
-    values = search["overrides"] | shown | search["how"] | {"run_dir": run_dir, "overwrite": True}
-    values |= {"++experiment_name": search["name"], "++preset": search["preset"], "++labels": f"{{{labels}}}"}
-    texts = {key: "null" if value is None else str(value).replace("${run_dir}", run_dir) for key, value in values.items()}
+    values = search["overrides"] | shown | search["how"] | {"folder": folder, "run_dir": run_dir, "overwrite": True}
+    values |= {"experiment_name": search["name"], "preset": search["preset"], "++labels": f"{{{labels}}}"}
+    texts = {key: "null" if value is None else str(value).replace("{run_dir}", run_dir) for key, value in values.items()}
     return [f"{key}={text}" for key, text in texts.items()]
 
 

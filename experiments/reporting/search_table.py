@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT
 from experiments.reporting.runs import machine_of
+from rapid_inr.runlog.records import status_of
 
 SHOWN = 10  # trials in a table
 DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; 2 of others
@@ -57,7 +58,7 @@ def read_trials(folder: Path) -> pd.DataFrame:
         else:
             choices = OmegaConf.to_container(OmegaConf.load(path.with_name("config.yaml")).labels)
         values = {metric: record["metrics"].get(metric) for metric in metrics_of(search)}
-        rows.append(choices | values | {"status": record["status"], "path": path, "machine": machine_of(record)})
+        rows.append(choices | values | {"status": status_of(path.parent, record), "path": path, "machine": machine_of(record)})
     return pd.DataFrame(rows)
 
 

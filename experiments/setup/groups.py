@@ -124,7 +124,7 @@ class PipelineConfig:
             "shard_store": ("inr",),
         }
         for key, names in takes.items():
-            if getattr(self, key) not in (None, False) and self.name not in names:
+            if getattr(self, key) and self.name not in names:
                 raise UserError(f"pipeline={self.name} takes no pipeline.{key}; {', '.join(names)} do")
 
 

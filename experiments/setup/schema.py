@@ -21,6 +21,7 @@ from experiments.setup.groups import (
     PipelineConfig,
     TrackConfig,
     require_choice,
+    require_side,
 )
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.prune import PruneConfig
@@ -121,12 +122,17 @@ class DecodeConfig(CommonConfig):
         out: folder for the pictures.
         size: [height, width] to decode at, or one number for a square; null is the images' own.
         limit: the first N images.
+        max_pixels: a store of larger images is refused.
     """
 
     store: Any = MISSING
     out: str = MISSING
     size: Any = None
     limit: int | None = None
+    max_pixels: int = 90_000_000
+
+    def __post_init__(self) -> None:
+        require_side("size", self.size)
 
 
 @dataclass
@@ -259,9 +265,29 @@ class DemoConfig(StoreConfig):
     autocast: bool | str = "auto"
 
 
+@dataclass
+class SearchConfig(CommonConfig):
+    """Keys of ``search``; ``search=NAME/PRESET`` sets them.
+
+    Args:
+        overrides: KEY: value of every trial of `command`; {run_dir} in a value is the folder of the trial.
+        space: KEY: {low, high, step, log} for a number, whole if low and high are, or KEY: a list of choices.
+        goals: METRIC of the trial's record: ``maximize`` or ``minimize``; of several, the result is the Pareto front.
+        limits: METRIC: {at_most: NUMBER} or {at_least: NUMBER}, kept by what counts as a result.
+        trials: how many in all, failed ones included.
+    """
+
+    overrides: Any = field(default_factory=dict)
+    space: Any = field(default_factory=dict)
+    goals: Any = field(default_factory=dict)
+    limits: Any = field(default_factory=dict)
+    trials: int = 20
+
+
 SCHEMAS: dict[str, type[CommonConfig]] = {
     "encode": EncodeConfig, "merge": MergeConfig, "info": InfoConfig, "decode": DecodeConfig, "codec": CodecCommandConfig,
     "export": ExportCommandConfig, "train": TrainConfig, "benchmark": BenchmarkConfig, "demo": DemoConfig,
+    "search": SearchConfig,
 }  # fmt: skip
 
 
@@ -275,6 +301,7 @@ def schema(config: type) -> DictConfig:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             OmegaConf.set_readonly(child, None)
+    OmegaConf.set_struct(node.labels, False)  # free-form
     return node
 
 

@@ -71,6 +71,7 @@ def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
         if state == "running":
             print(f"{cfg.run_dir}: another process is running it")
             return
+        cfg.overwrite = True  # what an earlier attempt has left in the run's folder is its own
     task(cfg)
 
 

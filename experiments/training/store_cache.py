@@ -64,7 +64,7 @@ def _decisive_dataset(cfg: DictConfig) -> dict[str, Any]:
 def _encode_config(cfg: DictConfig, *, split: str) -> DictConfig:
     """Return a training's configuration as that of its encode."""
     cfg = copy.deepcopy(cfg)
-    cfg.seed, cfg.dataset.split = 0, split
+    cfg.seed, cfg.fit.seed, cfg.dataset.split = 0, 0, split
     return cfg
 
 

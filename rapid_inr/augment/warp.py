@@ -8,7 +8,7 @@ which needs no sampling. The order, seen from the result: mirror, turn, shift, t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -51,12 +51,12 @@ def pixel_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([down * rows, across * columns, down * top + across * left + offset], dim=-1)
 
 
-@lru_cache  # a copy to a GPU in every batch would make the host wait for it
+@cache  # a copy to a GPU in every batch would wait for it; kept, since a CUDA graph may read this memory
 def _whole(size: tuple[int, int], device: torch.device) -> Tensor:
     return pixel_affine(*size).to(device)
 
 
-@lru_cache
+@cache  # as above
 def _outermost(height: int, width: int, device: torch.device) -> Tensor:
     """Return the coordinates of the last column's and the last row's centre; a side of one pixel has nothing to fold."""
     return pixel_edges(torch.tensor([width, height])).clamp(min=1e-6).to(device)

@@ -17,6 +17,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -176,6 +177,7 @@ class Run:
         self._config, self._config_yaml, self._track, self._group = dict(config), config_yaml, track, group
         self._record = {"verb": verb, "command": command, "seed": config.get("seed")}
         self._warnings: list[dict[str, str]] = []
+        self._logging = threading.Lock()
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -214,9 +216,10 @@ class Run:
         self._mirror.finish(self.metrics, exit_code=0 if kind is None else 1)
 
     def log(self, **values: float | int | str) -> None:
-        """Add a line to the metrics, such as one an epoch."""
-        self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
-        self._mirror.log(values)
+        """Add a line to the metrics, such as one an epoch; from any thread."""
+        with self._logging:
+            self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+            self._mirror.log(values)
 
     def warn(self, name: str, message: str) -> None:
         """Note a named failure signature in the record, and say it on stderr."""

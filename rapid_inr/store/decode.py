@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from kernels.decode.op import decoder_for
+from kernels.decode import decode_siren
 from kernels.decode.sampling import MAX_SUPERSAMPLE
 from kernels.rows import PackedRows
 from rapid_inr.errors import UserError
@@ -75,7 +75,7 @@ def decode(
     header, there = store.header, ids.to(store.device)
     # the precision of a decode is its own, not that of the network it feeds
     with torch.autocast(store.device.type, enabled=False):
-        return decoder_for(store.device, header.spec)(
+        return decode_siren(
             store.rows, there, _affine_on(height, width, store.device) if affine is None else affine,
             spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
             padding=padding, edges=None if padding == "none" else _edges(store, there), supersample=supersample,
@@ -83,7 +83,7 @@ def decode(
         )  # fmt: skip
 
 
-@lru_cache  # a copy to a GPU waits for it, too long for every batch
+@cache  # a copy to a GPU would wait in every batch; kept, since a CUDA graph that was captured reads this memory
 def _affine_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_affine(height, width).to(device)
 
@@ -95,7 +95,7 @@ def _edges(store: Decodable, ids: Tensor) -> Tensor:
     return pixel_edges(store.sizes.index_select(0, ids))
 
 
-@lru_cache
+@cache  # as above
 def _edges_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_edges(torch.tensor([height, width])).to(device)
 

@@ -1,0 +1,141 @@
+"""A multirun as a user starts it, on an experiment whose jobs take no time."""
+
+import json
+
+import pytest
+
+from experiments.setup.command_line import command_of
+from rapid_inr.encoding import shard
+from rapid_inr.runlog.liveness import this_process
+from tests.experiments.test_configs import EXPERIMENTS
+
+MEMORY = ("experiment=memory/smoke", "track=off")
+ONE = "runs/memory/smoke/2x8-8bit"
+
+
+def record_of(folder):
+    return json.loads((folder / "record.json").read_text())
+
+
+def alter(folder, **values):
+    (folder / "record.json").write_text(json.dumps(record_of(folder) | values))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_runs_at_its_smoke_preset(command, tmp_path, name):
+    code, _, err = command(command_of(name), "-m", f"experiment={name}/smoke", "track=off")
+    assert code == 0, err
+    folder = tmp_path / "runs" / name / "smoke"
+    records = [json.loads(path.read_text()) for path in folder.glob("*/record.json")]
+    assert records
+    assert {record["status"] for record in records} == {"finished"}
+    assert sorted(path.name for path in folder.iterdir() if not path.is_dir()) == ["multirun.yaml"]
+
+
+def test_a_sweep_can_be_narrowed_and_a_job_run_by_itself_has_the_same_folder(command, tmp_path):
+    code, out, _ = command("encode", "-m", *MEMORY, "variant=8bit,6bit", "dataset.limit=3")
+    assert code == 0
+    names = {path.parent.name for path in tmp_path.rglob("record.json")}
+    assert names == {"2x8-8bit-dataset.limit=3", "2x8-6bit-dataset.limit=3"}
+    assert record_of(tmp_path / "runs/memory/smoke/2x8-6bit-dataset.limit=3")["metrics"]["images"] == 3
+    config = (tmp_path / "runs/memory/smoke/2x8-6bit-dataset.limit=3/config.yaml").read_text()
+    assert "experiment_name: memory\npreset: smoke\n" in config
+    assert "store: 6bit" in config
+    code, out, _ = command("encode", *MEMORY, "variant=6bit", "inr=2x8", "dataset.limit=3")
+    assert (code, out) == (0, "runs/memory/smoke/2x8-6bit-dataset.limit=3: finished before\n")
+
+
+def test_a_run_that_finished_is_skipped_until_its_configuration_changes(command, tmp_path):
+    one = ("encode", "-m", *MEMORY, "variant=8bit")
+    assert command(*one)[0] == 0
+    before = record_of(tmp_path / ONE)
+    config = tmp_path / ONE / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("keep_shards: false\n", ""))  # a key that did not exist then, at its default
+    assert f"{ONE}: finished before" in command(*one)[1]
+    assert record_of(tmp_path / ONE) == before
+    config.write_text(text.replace("steps: 20\n", "steps: 21\n", 1))
+    code, out, _ = command(*one)
+    assert (code, "finished before" in out) == (0, False)
+    assert "steps: 20\n" in config.read_text()
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
+def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path, status):
+    gone = this_process() | {"start": 1}
+    assert command("encode", "-m", *MEMORY, "variant=8bit")[0] == 0
+    decode = ("decode", f"store={ONE}/train.inr", "out=pictures", "run_dir=own")
+    assert command(*decode)[0] == 0
+    for one, folder in ((("encode", "-m", *MEMORY, "variant=8bit"), ONE), (decode, "own")):
+        for path in (tmp_path / "pictures").glob("*"):
+            path.unlink()
+        alter(tmp_path / folder, status=status, process=gone)
+        assert command(*one)[0] == 0
+        assert record_of(tmp_path / folder)["status"] == "finished"
+    alter(tmp_path / "own", status=status, process=gone)
+    code, _, err = command(*decode[:2], "out=others", "run_dir=own", "limit=1")
+    assert (code, "own holds a run already" in err) == (2, True)  # another command's run is not taken
+
+
+def test_a_run_that_another_process_runs_is_left_to_it(command, tmp_path):
+    one = ("encode", "-m", *MEMORY, "variant=8bit")
+    command(*one)
+    alter(tmp_path / ONE, status="running", process=this_process())
+    before = (tmp_path / ONE / "record.json").read_bytes()
+    code, out, _ = command(*one)
+    assert (code, out.splitlines()[-1]) == (0, f"{ONE}: another process is running it")
+    assert command(*one, "overwrite=true")[1] == out
+    assert (tmp_path / ONE / "record.json").read_bytes() == before
+
+
+def test_a_failing_job_is_recorded_and_told_and_stops_no_other(command, tmp_path, monkeypatch):
+    fit = shard.fit
+
+    def broken(images, ids, spec, *args, **kwargs):
+        if spec.hidden == 8:
+            raise KeyError("a bug")
+        return fit(images, ids, spec, *args, **kwargs)
+
+    monkeypatch.setattr(shard, "fit", broken)
+    code, _, err = command("encode", "-m", *MEMORY, "variant=8bit", "inr=2x8,2x9,2x0")
+    assert code == 1
+    lines = err.splitlines()
+    assert f"failed: {ONE}: KeyError: 'a bug'" in lines
+    assert "failed: runs/memory/smoke/2x0-8bit: inr.hidden is 0, expected at least 1" in lines
+    assert lines[-1].startswith(f"2 of 3 jobs failed: {ONE} (KeyError: 'a bug'), runs/memory/smoke/2x0-8bit (inr.hidden is 0")
+    record = record_of(tmp_path / ONE)
+    assert (record["status"], record["error"]) == ("failed", "KeyError: 'a bug'")
+    assert "in broken" in record["traceback"]
+    assert record_of(tmp_path / "runs/memory/smoke/2x0-8bit")["status"] == "failed"  # before its run was opened
+    assert record_of(tmp_path / "runs/memory/smoke/2x9-8bit")["status"] == "finished"
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_parallel_launcher_reports_the_failures_of_its_jobs(program, tmp_path, launcher):
+    options = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.launcher.timeout_min=5"]}[launcher]
+    process = program("experiments.encode", "-m", *MEMORY, "variant=8bit", "inr=2x8,2x0", f"hydra/launcher={launcher}", *options)
+    _, err = process.communicate()
+    assert process.returncode == 1, err
+    assert "1 of 2 jobs failed: runs/memory/smoke/2x0-8bit (inr.hidden is 0, expected at least 1)" in err
+    assert record_of(tmp_path / ONE)["status"] == "finished"
+
+
+def test_an_experiment_file_can_name_its_launcher(program, tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "parallel.yaml").write_text(
+        "# @package _global_\ndefaults: [memory/smoke, {override /hydra/launcher: joblib}]\n"
+        "hydra: {launcher: {n_jobs: 2}, sweeper: {params: {variant: '8bit,6bit'}}}\n"
+    )
+    process = program("experiments.encode", "-m", f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=parallel", "track=off")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "JoblibLauncher" in (tmp_path / "runs" / "parallel" / "multirun.yaml").read_text()
+    assert {path.parent.name for path in tmp_path.rglob("record.json")} == {"2x8-8bit", "2x8-6bit"}
+
+
+def test_a_multirun_without_an_experiment_leaves_its_runs_and_no_empty_folders(command, tmp_path):
+    tiny = ("dataset=shapes", "dataset.size=12", "debug=smoke", "track=off", "inr=2x8")
+    assert command("encode", "-m", *tiny, "seed=0,1", "out=a.inr,b.inr", "seed=0")[0] == 0
+    folders = [path for path in (tmp_path / "runs").rglob("*") if path.is_dir()]
+    assert len([path for path in folders if (path / "record.json").is_file()]) == 2
+    assert all(any(path.iterdir()) for path in folders)
