@@ -217,7 +217,6 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("encode", [*TINY, "out=a.inr", "no.such=1"], "no"),
         ("encode", [*TINY, "out=a.inr", "dataset.split=val"], "split is 'val'"),
         ("encode", ["dataset=cifar10", "dataset.root=nowhere", "out=a.inr"], "nowhere"),
-        ("encode", ["dataset=flat", "out=a.inr"], "dataset.root=... is required"),
         ("encode", [*TINY, "out=a.inr", "track.mode=loud"], "track is 'loud'"),
         ("tables", ["root=nowhere"], "no folder of runs at nowhere"),
         ("tables", ["root=.", "update=text.inr"], "the text has no block"),
