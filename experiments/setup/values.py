@@ -38,7 +38,7 @@ TYPES = {
     "baseline": str | None, "gpu_memory_gb": float | None, "encoded": str, "fed": str | None, "images": int, "card_gb": float,
     "reserve_gb": float,
     "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.test_limit": int | None, "dataset.max_pixels": int, "dataset.size": SIDES,
-    "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
+    "dataset.resize": str, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,
     "codec.qualities": list[float], "codec.subsamplings": list[str],
     "decode.sizes": list[str], "decode.batches": list[int] | None, "decode.offline": bool,

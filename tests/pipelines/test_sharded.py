@@ -35,19 +35,18 @@ def unevenly_masked() -> PackedStore:
     codes = torch.arange(N * SPEC.n_hidden_weights, dtype=torch.int64).reshape(N, -1).remainder(16).sub(8).to(torch.int8)
     places = torch.arange(SPEC.n_hidden_weights).expand(N, -1)
     masks = places < (torch.arange(N) % 3 * torch.arange(N))[:, None]
-    store = small_store(N, config=QuantizeConfig(bits=4), masks="own")
+    store = small_store(N, config=QuantizeConfig(bits=4), masks=True)
     return replace(store, codes=pack_codes(codes, 4, masks), masks=pack_masks(masks))
 
 
 LAYOUTS: dict[str, Callable[[], PackedStore]] = {
     **{f"{bits} bits": lambda bits=bits: small_store(N, config=QuantizeConfig(bits=bits)) for bits in (2, 5, 8, 16, 32)},
-    "masks of their own": lambda: small_store(N, config=QuantizeConfig(bits=5), masks="own"),
+    "masks": lambda: small_store(N, config=QuantizeConfig(bits=5), masks=True),
     "masks that keep little": unevenly_masked,
-    "one mask": lambda: small_store(N, config=QuantizeConfig(bits=7), masks="shared"),
     "one set of scales": lambda: small_store(N, config=QuantizeConfig(granularity="dataset")),
     "a scale a layer": lambda: small_store(N, config=QuantizeConfig(bits=4, granularity="tensor", ends_bits=32)),
     "8-bit ends": lambda: small_store(N, config=QuantizeConfig(ends_bits=8)),
-    "two sizes": lambda: small_store(N, config=QuantizeConfig(bits=3, ends_bits=8), mixed=True, masks="own"),
+    "two sizes": lambda: small_store(N, config=QuantizeConfig(bits=3, ends_bits=8), mixed=True, masks=True),
     "no hidden layer": lambda: small_store(N, spec=SirenSpec(depth=1, hidden=5, omega=15.0)),
 }  # fmt: skip
 
@@ -181,7 +180,7 @@ def test_a_process_holds_its_share_of_the_bytes(found, world_size):
         share = len(range(rank, N, world_size)) / N
         assert of_rank["8 bits, bytes"] == pytest.approx(share)
         # the common mask or scales, and one number more of where rows begin, are everybody's
-        for layout in ("masks of their own", "one mask", "one set of scales"):
+        for layout in ("masks", "one mask", "one set of scales"):
             assert share <= of_rank[f"{layout}, bytes"] < share + 0.06
 
 
@@ -215,7 +214,7 @@ def test_only_the_share_must_fit_the_device(monkeypatch):
 def test_rows_that_were_exchanged_on_a_gpu_are_decoded_as_those_of_a_whole_store(tmp_path):
     distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        for make in (LAYOUTS["8 bits"], LAYOUTS["masks of their own"]):
+        for make in (LAYOUTS["8 bits"], LAYOUTS["masks"]):
             options = {"batch_size": 6, "augment": STRONG, "seed": 0, "device": "cuda"}
             whole, part = (epochs_of(inr_pipeline(make(), **options, shard_store=sharded)) for sharded in (False, True))
             assert {way: difference(part[way], whole[way]) for way in whole} == dict.fromkeys(whole, "")
