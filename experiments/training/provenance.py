@@ -17,8 +17,8 @@ from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.errors import UserError
 from rapid_inr.store.packed import PackedStore
 
-NOWHERE = ("root", "download", "on_corrupt")  # keys of a dataset that say nothing about its images
-CHOSEN = ("split", "limit", "exclude", "test_count")  # keys that choose among images, which ids tell exactly
+NOWHERE = ("root", "download", "on_corrupt", "max_pixels")  # keys of a dataset that say nothing about its images
+CHOSEN = ("split", "limit", "test_limit", "exclude", "test_count")  # keys that choose among images, which ids tell exactly
 
 
 def how_made(cfg: DictConfig) -> dict[str, Any]:
