@@ -179,8 +179,8 @@ def test_a_process_holds_its_share_of_the_bytes(found, world_size):
     for rank, of_rank in enumerate(found[world_size]):
         share = len(range(rank, N, world_size)) / N
         assert of_rank["8 bits, bytes"] == pytest.approx(share)
-        # the common mask or scales, and one number more of where rows begin, are everybody's
-        for layout in ("masks", "one mask", "one set of scales"):
+        # the common scales, and one number more of where rows begin, are everybody's
+        for layout in ("masks", "one set of scales"):
             assert share <= of_rank[f"{layout}, bytes"] < share + 0.06
 
 
