@@ -224,7 +224,11 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
             [*TINY, "out=a.inr", "dataset.size=0.5"],
             "dataset.size is 0.5, expected an integer or [an integer, an integer]",
         ),
-        ("encode", [*TINY, "out=a.inr", "dataset.exclude=[1,x]"], "'x' is not an id, expected an integer of at least 0, or a name such as train_00008"),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "dataset.exclude=[1,x]"],
+            "'x' is not an id, expected an integer of at least 0, or a name such as train_00008",
+        ),
         ("encode", [*TINY, "out=a.inr", "seed=abc"], "seed is 'abc', expected an integer"),
         ("encode", [*TINY, "out=a.inr", "device=gpu"], "device is 'gpu', expected auto, cpu or cuda"),
         ("encode", [*TINY, "out=a.inr", "fit.betas=[0.9]"], "fit.betas is [0.9], expected [a number, a number]"),
