@@ -1,7 +1,7 @@
 """Commands and small settings that the tests of several files share."""
 
-import importlib
 from collections.abc import Callable
+from importlib import import_module
 
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
