@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from experiments.reporting.run_tables import RUN_TABLES
 from PIL import Image
 
+from experiments.reporting.run_tables import RUN_TABLES
 from experiments.setup import cli
 from experiments.setup.errors import errors_in_one_line
 from rapid_inr.errors import UserError
