@@ -153,7 +153,7 @@ def test_that_nothing_keeps_the_limits_is_said(search, formula):
     ("override", "message"),
     [
         ("goals.psnr_db=higher", "expected METRIC: maximize or METRIC: minimize"),
-        ("search=null", "search=NAME/PRESET is required, one of: recipe/cpu, recipe/paper, recipe/smoke, shape/cpu,"),
+        ("space=null", "search=NAME/PRESET is required, one of: recipe/cpu, recipe/paper, recipe/smoke, shape/cpu,"),
         ("trials=0", "trials is 0, expected at least 1"),
         ("limits.rgb_pct=20", "limits.rgb_pct is 20, expected {at_most: NUMBER} or {at_least: NUMBER}"),
         ("space={inr.depth:{low:9}}", "space.inr.depth is {'low': 9, 'high': 2}, expected {low, high, step, log} or a list"),
