@@ -20,9 +20,11 @@ from torch import Tensor
 
 from kernels.spec import OUT_FEATURES, SirenSpec, n_ends, weight_sections
 from rapid_inr.compress.quantize import MAX_END, QuantizeConfig, Quantized, dequantize, quantize
+from rapid_inr.inr.batches import map_batches
 from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.layout import split_rows
 from rapid_inr.memory import gpu_budget_bytes
+from rapid_inr.runlog.progress import Report
 
 MAX_WEIGHTS = 2500  # of a network: its Hessian then takes 25 MB, and 0.4 s at 32 px on one core
 DAMPING = 1e-2  # added to the diagonal, of its mean; docs/compression.md
@@ -65,14 +67,16 @@ def gptq(
     ones = replace(nearest, codes=torch.ones_like(nearest.codes), ends=torch.ones_like(nearest.ends))
     steps = dequantize(ones, spec).to(device)  # [B, S], what a code of one is worth; 1 where ends are floating
     kept = None if masks is None else masks.flip(1)
-    batch, codes, sound = _images_per_batch(spec, device), [], []
-    for start in range(0, len(rows), batch):
-        chunk = slice(start, start + batch)
-        chunk_rows, chunk_kept = rows[chunk].to(device), None if kept is None else kept[chunk].to(device)
-        factors, ok = _factors(chunk_rows, spec, coords, order, chunk_kept)
-        codes.append(_round_in_turn(chunk_rows[:, order], factors, steps[chunk][:, order], config, n_ends=n_ends(spec)).cpu())
-        sound.append(ok.cpu())
-    return _or_nearest(torch.cat(codes), torch.cat(sound), nearest)
+
+    def round_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
+        batch_rows, batch_kept = rows[places].to(device), None if kept is None else kept[places].to(device)
+        factors, sound = _factors(batch_rows, spec, coords, order, batch_kept)
+        codes = _round_in_turn(batch_rows[:, order], factors, steps[places][:, order], config, n_ends=n_ends(spec))
+        return codes.cpu(), sound.cpu()
+
+    batches = map_batches(round_batch, len(rows), at_once=_images_per_batch(spec, device), device=device)
+    codes, sound = (torch.cat(columns) for columns in zip(*batches, strict=True))
+    return _or_nearest(codes, sound, nearest)
 
 
 def _or_nearest(rounded: Tensor, sound: Tensor, nearest: Quantized) -> Quantized:

@@ -14,6 +14,7 @@ from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import MAX_LR_SCALE, PruneConfig, PruneResult, prune, prune_ratios
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize
 from rapid_inr.errors import UserError
+from rapid_inr.inr.batches import map_batches
 from rapid_inr.inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
 from rapid_inr.inr.layout import split_rows, unquantized
 from rapid_inr.runlog.progress import Report, stage
@@ -83,21 +84,20 @@ def refine(
     Returns:
         float32 [B, S] on the CPU, projected; a row that diverged is as it was, projected.
     """
-    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
-    trained = []
-    for start in range(0, len(rows), batch):
-        chunk = slice(start, start + batch)
-        before = projection.select(chunk)
+
+    def refine_batch(places: slice, report: Report) -> Tensor:
+        before = projection.select(places)
         constraint = replace(before, log_scales=before.log_scales.clone()).to(device)
-        result = optimise(
-            rows[chunk].to(device), images[chunk].to(device), spec, config, constraint=constraint, on_progress=on_progress
-        ).cpu()
+        start, originals = rows[places].to(device), images[places].to(device)
+        result = optimise(start, originals, spec, config, constraint=constraint, on_progress=report).cpu()
         scales = constraint.log_scales.cpu()
         sound = result.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
-        trained.append(torch.where(sound[:, None], result, before.forward(rows[chunk])))
         if not before.shares_scales:
             before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
-    return torch.cat(trained)
+        return torch.where(sound[:, None], result, before.forward(rows[places]))
+
+    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    return torch.cat(map_batches(refine_batch, len(rows), at_once=at_once, device=device, on_progress=on_progress))
 
 
 def planned_steps(

@@ -17,6 +17,7 @@ from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
+from rapid_inr.inr.batches import map_batches
 from rapid_inr.inr.constraint import Constraint, Unconstrained
 from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
 from rapid_inr.inr.layout import unquantized
@@ -117,8 +118,8 @@ def fit(
 ) -> FitResult:
     """Fit a SIREN to each image.
 
-    On a CPU the result of an image is the same, bit for bit, in any batch; on a GPU the order of sums may change with the size of
-    the batch, and with it the last bits of every step.
+    On a CPU the result of an image is the same, bit for bit, in any batch and for any number of threads; on a GPU the order of
+    sums may change with the size of the batch, and with it the last bits of every step.
 
     Args:
         images: uint8 [B, height, width, 3].
@@ -165,19 +166,19 @@ def _fit_attempt(
     attempt: int,
     on_progress: Report | None,
 ) -> FitResult:
-    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
-    weights, psnr, finite = [], [], []
-    for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
-        start = STARTS[config.start](spec, some_ids.tolist(), seed=config.seed, attempt=attempt).to(device)
-        some_images = some_images.to(device)
-        rows = optimise(start, some_images, spec, config, on_progress=on_progress)
-        finite.append(rows.isfinite().all(1, keepdim=True))
-        rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
-        weights.append(rows.cpu())
-        psnr.append(measure_psnr(unquantized(rows, spec), some_images, spec))
-    psnr = torch.cat(psnr)
-    converged = (psnr >= config.min_psnr_db) & torch.cat(finite).flatten().cpu()
-    return FitResult(torch.cat(weights), psnr, torch.ones(len(ids), dtype=torch.int64), converged)
+    def fit_batch(places: slice, report: Report) -> tuple[Tensor, Tensor, Tensor]:
+        start = STARTS[config.start](spec, ids[places].tolist(), seed=config.seed, attempt=attempt).to(device)
+        originals = images[places].to(device)
+        rows = optimise(start, originals, spec, config, on_progress=report)
+        finite = rows.isfinite().all(1, keepdim=True)
+        rows = torch.where(finite, rows, 0)  # a fit that diverged is a black image, never a NaN in a store
+        return rows.cpu(), measure_psnr(unquantized(rows, spec), originals, spec), finite.flatten().cpu()
+
+    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    batches = map_batches(fit_batch, len(images), at_once=at_once, device=device, on_progress=on_progress)
+    weights, psnr, finite = (torch.cat(columns) for columns in zip(*batches, strict=True))
+    converged = (psnr >= config.min_psnr_db) & finite
+    return FitResult(weights, psnr, torch.ones(len(ids), dtype=torch.int64), converged)
 
 
 def default_lr(spec: SirenSpec) -> float:
