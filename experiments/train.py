@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from omegaconf import DictConfig
 
+from experiments.setup.build import build_device
 from experiments.setup.cli import main
 from experiments.setup.distributed import init_distributed
 from experiments.setup.run_folder import start_run
@@ -21,6 +24,7 @@ from experiments.training.session import (
 )
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
+from rapid_inr.training.threads import thread_limit, training_threads
 
 
 def run_train(cfg: DictConfig) -> None:
@@ -36,9 +40,11 @@ def train_one(cfg: DictConfig) -> None:
     require_match(test, class_names=data.class_names, image_size=data.image_size)
     decoded, decoded_metrics = decoded_pipeline(cfg, data)
     training = prepare_training(cfg, data, test, decoded=decoded, resume=cfg.resume)
-    with start_run(cfg, "train") as run:
+    threads = training_threads(training.model, n_pixels=math.prod(data.image_size), device=build_device(cfg))
+    with start_run(cfg, "train") as run, thread_limit(threads):
         warn_skipped(run, (*test.loaded.skipped, *data.skipped))
         run.metrics |= data.metrics | decoded_metrics | {"images": len(data.pipeline), "classes": training.task.n_classes}
+        run.metrics["threads"] = threads
         reports = run_training(cfg, run, training)
         warn_skipped(run, () if data.faults is None else tuple(data.faults.messages))
         run.metrics |= summary(reports, training.task.metric)

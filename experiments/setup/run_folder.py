@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -120,7 +121,7 @@ def start_run(cfg: DictConfig, verb: str) -> Run:
         overwrite=cfg.overwrite or cfg.experiment_name is not None or state == "broken",
         group=None if cfg.experiment_name is None and hydra.mode != RunMode.MULTIRUN else Path(cfg.folder).as_posix(),
     )  # fmt: skip
-    run.metrics["device"] = build_device(cfg).type
+    run.metrics |= {"device": build_device(cfg).type, "threads": torch.get_num_threads()}
     return run
 
 

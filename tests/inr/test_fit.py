@@ -49,6 +49,22 @@ def test_an_image_does_not_depend_on_its_batch(device):
         torch.testing.assert_close(psnr, together.psnr_db, atol=0 if exact else REFIT_PSNR_DB, rtol=0)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit_and_every_step_takes_one_core(threads):
+    images, ids, before, cores = smooth_images(5, 12, 13), torch.arange(5), torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(1)
+        alone = fit(images, ids, SPEC, QUICK)
+        torch.set_num_threads(threads)
+        shared = fit(images, ids, SPEC, QUICK, on_progress=lambda _: cores.append(torch.get_num_threads()))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert set(cores) == {1}
+    assert torch.equal(shared.weights, alone.weights)
+    assert torch.equal(shared.psnr_db, alone.psnr_db)
+
+
 def formula_psnr_db(rows, images, spec):
     _, height, width, _ = images.shape
     rgb = siren(rows.double(), pixel_coords(height, width).double(), spec)
