@@ -95,18 +95,6 @@ def test_demo_prints_a_table_of_both_arms(command, tmp_path):
         assert name in out or name == "train.inr"
 
 
-def test_a_small_training_takes_one_thread_and_its_record_says_so(command, tmp_path, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        assert command("train", *SMOKE, "pipeline=resident", "run_dir=run")[0] == 0
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert record_of(tmp_path / "run")["metrics"]["threads"] == 1
-
-
 @pytest.mark.parametrize("broken", ["resident", "inr"])
 def test_the_demo_ends_with_the_error_of_either_training(command, tmp_path, monkeypatch, broken):
     def run(cfg, run, training):
