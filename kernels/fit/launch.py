@@ -1,0 +1,69 @@
+"""Which sizes the fused fit takes, and how it is cut up and specialised on each generation of GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernels.fit.inputs import FitPixels
+from kernels.spec import SirenSpec
+
+# Sine layers at most, by the width the kernel computes with: beyond, a compiled kernel keeps most of its sums in local memory.
+MAX_DEPTH = {16: 8, 32: 10, 64: 6}
+FLAT_VALUES = 8  # of a row that a thread updates at a time
+
+
+@dataclass(frozen=True)
+class FitLaunch:
+    """Pixels of a tile, and warps of the one program that fits an image."""
+
+    block: int
+    num_warps: int
+
+
+# by the width the kernel computes with; chosen by the instructions of compiled code (README.md), not yet by measurement
+DEFAULT = {16: FitLaunch(32, 1), 32: FitLaunch(32, 4), 64: FitLaunch(32, 8)}
+# wgmma, from 64 pixels and 4 warps on, leaves the weights in shared memory: what spills least at 10x32. Not on sm_100, where
+# tcgen05 takes its place and thousands of values spill.
+BY_CAPABILITY = {0: dict.fromkeys(DEFAULT, FitLaunch(256, 1)), 9: DEFAULT | {32: FitLaunch(64, 4)}}  # 0 is the interpreter
+
+
+def fit_width(spec: SirenSpec) -> int:
+    """Return the width that the fit computes with: a power of two from 16 on."""
+    return max(16, 1 << (spec.hidden - 1).bit_length())
+
+
+def supports_fit(spec: SirenSpec) -> bool:
+    """Return whether the fused fit takes a size."""
+    return spec.depth <= MAX_DEPTH.get(fit_width(spec), 0)
+
+
+def fit_launch(spec: SirenSpec, *, capability: int) -> FitLaunch:
+    """Choose the configuration; neither the batch nor the image has a say.
+
+    Args:
+        capability: major compute capability of the GPU.
+    """
+    return BY_CAPABILITY.get(capability, DEFAULT)[fit_width(spec)]
+
+
+def fit_constants(spec: SirenSpec, config: FitLaunch, *, even: bool, masked: bool) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel: all that a compiled variant depends on.
+
+    Args:
+        even: whether the tiles of every lattice are full.
+    """
+    return {
+        "S": spec.n_weights,
+        "DEPTH": spec.depth,
+        "HIDDEN": spec.hidden,
+        "WIDTH": fit_width(spec),
+        "BLOCK": config.block,
+        "EVEN": even,
+        "MASKED": masked,
+        "FLAT": 32 * config.num_warps * FLAT_VALUES,
+    }
+
+
+def tiles_are_full(pixels: FitPixels, config: FitLaunch) -> bool:
+    """Return whether a tile never ends beyond its lattice, so that nothing has to be masked."""
+    return all(size % config.block == 0 for size in pixels.sizes)
