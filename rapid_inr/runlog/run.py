@@ -110,7 +110,7 @@ def code_state() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            command = ["git", "-C", str(here.parents[1]), *arguments]
+            command = ["git", "-C", str(here.parents[2]), *arguments]
             done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             return None

@@ -53,7 +53,7 @@ def require_segmentable(pipeline: BatchPipeline, config: OptimizerConfig, *, n_c
         raise UserError(f"masks hold class {int(masks.max())}, the network has classes 0..{n_classes - 1}")
     if augment is not None and augment.mix != "none":
         raise UserError(f"augment.mix is {augment.mix}, expected none: a mixture of images has no mask")
-    for name in ("ema", "validation", "first_size", "compile"):
+    for name in ("ema", "validation_split", "first_size", "compile"):
         if getattr(config, name):
             raise UserError(f"optimizer.{name} is {getattr(config, name)}, which segmentation does not have")
 

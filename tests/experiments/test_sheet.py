@@ -9,7 +9,7 @@ from PIL import Image
 
 from rapid_inr.evaluation.metrics import bpp, ssim
 from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import image_bytes
+from rapid_inr.store.packed import bytes_by_part, image_bytes
 from tests.experiments.commands import SHAPES, SMOKE
 
 SOME = (*SHAPES, "track=off")

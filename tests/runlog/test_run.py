@@ -168,8 +168,8 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A git checkout whose ``rapid_inr/runlog/run.py`` is the module under test."""
-    module = tmp_path / "rapid_inr" / "tracking.py"
-    module.parent.mkdir()
+    module = tmp_path / "rapid_inr" / "runlog" / "run.py"
+    module.parent.mkdir(parents=True)
     module.write_text("")
     monkeypatch.setattr(tracking, "__file__", str(module))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):

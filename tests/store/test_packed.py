@@ -6,7 +6,7 @@ import torch
 from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.format import read_store, write_store
-from rapid_inr.store.packed import PackedStore, StoreTooLarge
+from rapid_inr.store.packed import bytes_by_part, PackedStore, StoreTooLarge
 from tests.store.stores import small_store
 
 

@@ -49,7 +49,7 @@ def train_here(*, rank: int = 0, world_size: int = 1, norm: bool = False) -> dic
 
 def test_two_processes_train_as_one_does_up_to_rounding(tmp_path, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")  # to look for no name of this machine
-    script = "import sys; from tests.test_distributed import as_rank; as_rank(1, sys.argv[1])"
+    script = "import sys; from tests.training.test_distributed import as_rank; as_rank(1, sys.argv[1])"
     other = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True
     )

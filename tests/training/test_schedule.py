@@ -53,7 +53,7 @@ def test_images_grow_to_their_size_and_keep_their_shape():
         ("warmup", 1.0),
         ("schedule", "step"),
         ("ema", 1.0),
-        ("validation", 1.0),
+        ("validation_split", 1.0),
         ("first_size", 0),
         ("full_size_from", 0.0),
     ],
