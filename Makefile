@@ -1,5 +1,6 @@
 # make demo   the whole path on generated images, in minutes
 # make test   style and the whole test suite
+# make test-triton VERSION=3.9.0   the kernels' tests, and what their compilation takes, with another Triton
 # make gpu    what needs a GPU: the paper's claims on all of CIFAR-10, speeds, the tests; what fails is named and the rest goes on
 # All first make .venv and install into it what pyproject.toml asks for, in the versions of constraints.txt.
 
@@ -10,7 +11,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed
 
-.PHONY: demo test gpu install clean
+.PHONY: demo test test-triton gpu install clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -20,6 +21,12 @@ test: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pytest
+
+VERSION ?= 3.9.0
+test-triton: install
+	$(PIP) install --quiet --no-deps --target .venv/triton-$(VERSION) triton==$(VERSION)
+	PYTHONPATH=.venv/triton-$(VERSION) .venv/bin/python -m pytest tests/kernels
+	PYTHONPATH=.venv/triton-$(VERSION) .venv/bin/python -m kernels.tools.offline
 
 # In the order of what tells most, and a seed of each arm before the others: it may be stopped at any time and started again.
 SWEEP := .venv/bin/python -m experiments.sweep scale=paper

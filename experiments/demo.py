@@ -9,10 +9,10 @@ from rich.table import Table
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
-from experiments.training.baseline import hold_against
-from experiments.training.input_pipelines import inr_arm, resident_arm
-from experiments.training.session import draw_curves, prepare_training, train_arm, warn_skipped
-from experiments.training.test_set import load_test_set, require_match
+from experiments.training.baseline import log_gap
+from experiments.training.eval_sets import load_test_set, require_match
+from experiments.training.inputs import inr_input, resident_input
+from experiments.training.session import draw_curves, prepare_training, run_training, warn_skipped
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
 
@@ -20,18 +20,19 @@ from rapid_inr.training.loop import summary
 def run_demo(cfg: DictConfig) -> None:
     plan, test = plan_encode(cfg, split="train"), load_test_set(cfg)
     require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
-    resident = resident_arm(cfg)  # before encoding, which is wasted on images that cannot be trained from
+    resident = resident_input(cfg)  # before encoding, which is wasted on images that cannot be trained from
     with start_run(cfg, "demo") as run:
         warn_skipped(run, test.loaded.skipped)
         out = run.folder / "train.inr"
         store = encode_dataset(cfg, plan, open_folder(cfg, plan, out=out), run, out=out)
-        arms = [resident, inr_arm(cfg, store)]
-        reports = {arm.name: train_arm(cfg, run, prepare_training(cfg, arm, test)) for arm in arms}
+        trainings = [prepare_training(cfg, data, test) for data in (resident, inr_input(cfg, store))]
+        reports = {training.name: run_training(cfg, run, training) for training in trainings}
+        task = trainings[0].task
         for name, epochs in reports.items():
-            run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
-        hold_against(run, run.metrics["inr_top1_pct"], run.metrics["resident_top1_pct"])
+            run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs, task.metric).items()}
+        log_gap(run, run.metrics["inr_top1_pct"], run.metrics["resident_top1_pct"], title=task.title)
         raw_bytes = 3 * store.n_pixels
-        draw_curves(run, reports, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR")
+        draw_curves(run, reports, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR", task=task)
     Console().print(demo_table(run, raw_bytes=raw_bytes))
     print(f"pictures: {run.folder}/contact_sheet.png, {run.folder}/curves.png\nrecord:   {run.folder}/record.json")
 

@@ -84,6 +84,15 @@ def gather_hidden(rows: PackedRows, ids: Tensor, spec: SirenSpec, dtype: torch.d
     return codes.unflatten(1, shape) * scales.to(dtype).unflatten(1, (spec.depth - 1, 1, rows.scales_a_layer(spec)))
 
 
+def unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Return weight [B, in, out] and bias [B, out] of each layer of some rows, first to last."""
+    end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
+    ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, dtype)
+    part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
+    weights = [part["first_weight"], *gather_hidden(rows, ids, spec, dtype).unbind(1), part["last_weight"]]
+    return list(zip(weights, [*part["biases"].unbind(1), part["last_bias"]], strict=True))
+
+
 def unpack_ends(ends: Tensor, end_scales: Tensor | None, spec: SirenSpec, dtype: torch.dtype) -> Tensor:
     """Return the values of stored ends, [B, E] of `dtype`."""
     values = ends.to(dtype)

@@ -1,6 +1,6 @@
 """Unpack codes in Triton: a code out of dense bits inside the decode, and whole rows before it.
 
-The twin is `gather_codes` in kernels/unpack/torch.py.
+The CPU backend's is `gather_codes` in kernels/unpack/torch.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 
 BLOCK = 1024  # weights a program, a multiple of 8
-UNPACK_FROM_PASSES = (
-    16  # over a row by the programs of an image: at 10x32 and 5 bits each spends a fifth of its instructions on unpacking
-)
+# Passes over a row by the programs of an image. At 10x32 and 5 bits each spends a fifth of its instructions on unpacking.
+UNPACK_FROM_PASSES = 16
 
 
 @triton.jit
@@ -140,5 +139,6 @@ def unpack_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
         0 if rows.masks is None else rows.masks.shape[1],
         **unpack_constants(spec, bits=rows.bits, masks="none" if rows.masks is None else "own" if own else "shared"),
         num_warps=4,
+        enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
     )
     return out

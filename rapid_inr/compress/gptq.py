@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from kernels.spec import OUT_FEATURES, SirenSpec, n_ends, weight_sections
-from rapid_inr.compress.quantize import MAX_END, QuantizeConfig, Quantized, dequantize, quantize, split_rows
+from rapid_inr.compress.quantize import MAX_END, QuantizeConfig, Quantized, dequantize, quantize
 from rapid_inr.inr.coords import pixel_coords
+from rapid_inr.inr.layout import split_rows
 from rapid_inr.memory import gpu_budget_bytes
 
 MAX_WEIGHTS = 2500  # of a network: its Hessian then takes 25 MB, and 0.4 s at 32 px on one core
@@ -48,7 +49,7 @@ def gptq(
     Args:
         rows: float32 [B, S] on the CPU, finite, where training has ended.
         height, width: of the images.
-        masks: bool [B or 1, K], true where a hidden weight is kept; the others are zero, and stay so.
+        masks: bool [B, K], true where a hidden weight is kept; the others are zero, and stay so.
         scales: as for `quantize`.
         device: where to work.
 
@@ -63,7 +64,7 @@ def gptq(
     order, coords = _order(spec).to(device), pixel_coords(height, width).to(device)
     ones = replace(nearest, codes=torch.ones_like(nearest.codes), ends=torch.ones_like(nearest.ends))
     steps = dequantize(ones, spec).to(device)  # [B, S], what a code of one is worth; 1 where ends are floating
-    kept = None if masks is None else masks.flip(1).expand(len(rows), -1)
+    kept = None if masks is None else masks.flip(1)
     batch, found, sound = _images_per_batch(spec, device), [], []
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)

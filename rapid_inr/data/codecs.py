@@ -37,7 +37,7 @@ class CodecUnavailable(UserError):
     """Pillow was built without the library that a codec needs; the message names both."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class CodecConfig:
     """A codec and the points of its curve: every quality with every chroma subsampling.
 
@@ -55,6 +55,7 @@ class CodecConfig:
     subsamplings: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        self.qualities, self.subsamplings = tuple(self.qualities), tuple(self.subsamplings)
         if self.name not in LIBRARIES:
             raise UserError(f"codec.name is {self.name!r}, expected one of {', '.join(LIBRARIES)}")
         low, high = QUALITY_RANGES.get(self.name, (0, 100))
@@ -94,7 +95,7 @@ def encode_file(image: np.ndarray, name: str, *, quality: float, subsampling: st
     """
     whole = round(quality)
     options = {
-        "jpeg": {"format": "JPEG", "quality": whole, "subsampling": subsampling, "optimizer": True},
+        "jpeg": {"format": "JPEG", "quality": whole, "subsampling": subsampling, "optimize": True},
         "jpeg_shared": {"format": "JPEG", "quality": whole, "subsampling": subsampling},
         "webp": {"format": "WEBP", "quality": quality, "method": 6},
         "jpeg2000": _jpeg2000_options(image, ratio=quality),
@@ -205,7 +206,7 @@ def measure_curve(
     settings = [{"quality": q, "subsampling": s} for s in config.subsamplings for q in config.qualities]
     tallies, skipped = [_Tally() for _ in settings], []
     for chunk in read_chunks(source, CHUNK_IMAGES, on_corrupt=on_corrupt):
-        skipped += chunk.skipped
+        skipped += chunk.skipped.values()
         for image in chunk.images:
             for tally, setting in zip(tallies, settings, strict=True):
                 tally.add(image, config, **setting)

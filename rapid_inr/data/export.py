@@ -26,7 +26,7 @@ from rapid_inr.files import atomic
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
-_SAVE = {"jpeg": {"optimizer": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
+_SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
 _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
@@ -37,11 +37,12 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class ExportedSplit:
-    """The files of a split, relative to the folder, with each image's id in its source and its class."""
+    """The files of a split, relative to the folder, with each image's id in its source and its class, and the ids left out."""
 
     files: tuple[str, ...]
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    skipped: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def export_images(
     on_corrupt: str = "fail",
     on_progress: Callable[[int], None] = lambda n: None,
     on_skipped: Callable[[str], None] = lambda message: None,
+    on_written: Callable[[int], None] = lambda n: None,
     overwrite: bool = False,
 ) -> Export:
     """Write the images of each split into a folder, or those that an earlier start has not written.
@@ -125,6 +127,7 @@ def export_images(
         mean_std: by which images are to be normalised; None for those of the training images.
         on_corrupt: as `read_chunks`.
         on_skipped: called with a message on each image that is left out.
+        on_written: called with the number of files written since the last call; those that were there already don't count.
         overwrite: whether an export of other settings is removed first; of the files there, its own alone.
 
     Raises:
@@ -135,10 +138,12 @@ def export_images(
     _claim(folder, settings, overwrite=overwrite)
     moments, splits, sizes, n_bytes = ChannelMoments(), {}, set(), 0
     for split, source in sources.items():
-        folders, files, ids, labels = _class_folders(source), [], [], []
+        folders, files, ids, labels, skipped = _class_folders(source), [], [], [], {}
         for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
+            n_written = 0
             for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
                 file = f"{split}/{folders[label]}/{source.name_of(image_id)}{FORMATS[settings['format']]}"
+                n_written += not (folder / file).is_file()
                 n_bytes += _write(folder / file, pixels, settings)
                 sizes.add(pixels.shape[:2])
                 files.append(file)
@@ -147,9 +152,11 @@ def export_images(
             ids += chunk.ids.tolist()
             labels += chunk.labels.tolist()
             on_progress(len(chunk.ids) + len(chunk.skipped))
-            for message in chunk.skipped:
+            on_written(n_written)
+            skipped |= chunk.skipped
+            for message in chunk.skipped.values():
                 on_skipped(message)
-        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels))
+        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels), tuple(skipped))
     mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
     export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
@@ -219,7 +226,7 @@ def read_export(folder: Path | str) -> Export:
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         splits = {
-            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels")))
+            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels", "skipped")))
             for name, split in index["splits"].items()
         }
         return Export(

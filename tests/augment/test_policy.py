@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from rapid_inr.augment.policy import AugmentConfig, Draws, draw
+from rapid_inr.augment.policy import AugmentConfig, AugmentParams, sample_params
 
 
-def drawn(n_images: int, config: AugmentConfig, *, seed: int = 0, epoch: int = 0, image_size=(32, 32)) -> Draws:
-    return draw(n_images, config, seed=seed, epoch=epoch, image_size=image_size)
+def drawn(n_images: int, config: AugmentConfig, *, seed: int = 0, epoch: int = 0, image_size=(32, 32)) -> AugmentParams:
+    return sample_params(n_images, config, seed=seed, epoch=epoch, image_size=image_size)
 
 
 EVERYTHING = AugmentConfig(
@@ -37,16 +37,16 @@ def test_drawing_leaves_the_global_random_state_alone():
 
 def test_shifts_are_uniform_and_half_of_the_images_are_mirrored():
     n_images, pad = 90_000, 4
-    draws = drawn(n_images, AugmentConfig(crop_padding=pad), seed=0, epoch=0)
-    assert draws.shifts.dtype == torch.int64
-    assert draws.flips.dtype == torch.bool
+    params = drawn(n_images, AugmentConfig(crop_padding=pad), seed=0, epoch=0)
+    assert params.shifts.dtype == torch.int64
+    assert params.flips.dtype == torch.bool
     five_sigma = 5 * (n_images / 9) ** 0.5
     for axis in range(2):
-        counts = torch.bincount(draws.shifts[:, axis] + pad, minlength=2 * pad + 1)
+        counts = torch.bincount(params.shifts[:, axis] + pad, minlength=2 * pad + 1)
         assert len(counts) == 2 * pad + 1
         assert (counts - n_images / 9).abs().max() < five_sigma
-    assert abs(draws.flips.sum().item() - n_images / 2) < 5 * (n_images / 4) ** 0.5
-    joint = torch.corrcoef(torch.stack([draws.shifts[:, 0], draws.shifts[:, 1], draws.flips.long()]).double())
+    assert abs(params.flips.sum().item() - n_images / 2) < 5 * (n_images / 4) ** 0.5
+    joint = torch.corrcoef(torch.stack([params.shifts[:, 0], params.shifts[:, 1], params.flips.long()]).double())
     assert (joint - torch.eye(3)).abs().max() < 5 / n_images**0.5
 
 
@@ -110,17 +110,17 @@ def test_crops_to_resize_lie_inside_and_have_the_areas_and_ratios_asked_for(imag
 
 def test_angles_colours_and_shares_are_distributed_as_the_configuration_says():
     n_images = 40_000
-    draws = drawn(
+    params = drawn(
         n_images, AugmentConfig(rotation_degrees=30, brightness=0.4, contrast=0.2, mix="mixup", mix_alpha=0.5, cutout=3)
     )
     most = math.radians(30)
-    assert draws.angles.abs().max() <= most + 1e-6
-    assert draws.angles.std().item() == pytest.approx(most / 3**0.5, rel=0.02)
-    assert (draws.colours.min(0).values - torch.tensor([0.6, 0.8, 1.0])).abs().max() < 1e-3
-    assert (draws.colours.max(0).values - torch.tensor([1.4, 1.2, 1.0])).abs().max() < 1e-3
-    assert draws.keeps.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert draws.keeps.var().item() == pytest.approx(0.25 / 2, rel=0.03)  # of Beta(1/2, 1/2)
-    assert draws.cutouts.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert params.angles.abs().max() <= most + 1e-6
+    assert params.angles.std().item() == pytest.approx(most / 3**0.5, rel=0.02)
+    assert (params.colours.min(0).values - torch.tensor([0.6, 0.8, 1.0])).abs().max() < 1e-3
+    assert (params.colours.max(0).values - torch.tensor([1.4, 1.2, 1.0])).abs().max() < 1e-3
+    assert params.keeps.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert params.keeps.var().item() == pytest.approx(0.25 / 2, rel=0.03)  # of Beta(1/2, 1/2)
+    assert params.cutouts.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_configuration_knows_what_it_asks_for():

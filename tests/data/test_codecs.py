@@ -26,7 +26,7 @@ HERE = [name for name, library in LIBRARIES.items() if features.check(library)]
 
 
 def shapes(count=3, size=32):
-    return open_source("shapes", limit=count, size=size)
+    return open_source("shapes", count=count, size=size)
 
 
 def config(name, qualities=None, subsamplings=None):
@@ -36,7 +36,7 @@ def config(name, qualities=None, subsamplings=None):
 def test_the_bytes_of_one_image_are_those_of_the_file_that_pillow_writes():
     image = shapes(1).read(0)
     file = io.BytesIO()
-    Image.fromarray(image).save(file, format="JPEG", quality=50, subsampling="4:2:0", optimizer=True)
+    Image.fromarray(image).save(file, format="JPEG", quality=50, subsampling="4:2:0", optimize=True)
     (point,), _ = measure_curve(shapes(1), config("jpeg", (50.0,)))
     assert (point.n_bytes, point.images) == (len(file.getvalue()), 1)
     assert point.bpp == pytest.approx(8 * len(file.getvalue()) / 1024)
@@ -47,8 +47,8 @@ def test_the_bytes_of_one_image_are_those_of_the_file_that_pillow_writes():
 
 def test_the_psnr_of_a_dataset_is_the_mean_over_its_images():
     (point,), _ = measure_curve(shapes(2), config("jpeg", (30.0,)))
-    (first,), _ = measure_curve(open_source("shapes", limit=1), config("jpeg", (30.0,)))
-    (second,), _ = measure_curve(open_source("shapes", limit=1, exclude=[0]), config("jpeg", (30.0,)))
+    (first,), _ = measure_curve(open_source("shapes", count=1), config("jpeg", (30.0,)))
+    (second,), _ = measure_curve(open_source("shapes", count=2, exclude=[0]), config("jpeg", (30.0,)))
     assert point.n_bytes == first.n_bytes + second.n_bytes
     assert first.psnr_db != second.psnr_db
     assert point.psnr_db == pytest.approx((first.psnr_db + second.psnr_db) / 2)

@@ -13,7 +13,6 @@ from experiments import (
     merge,
     rate_distortion,
     report,
-    segment,
     sheet,
     sweep,
     tables,
@@ -24,7 +23,7 @@ COMMANDS = {
     "encode": encode.run_encode, "merge": merge.run_merge, "decode": decode.run_decode, "info": info.run_info,
     "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
     "codec": codec.run_codec, "sweep": sweep.run_sweep, "rate_distortion": rate_distortion.run_rate_distortion,
-    "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet, "segment": segment.run_segment,
+    "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet,
     "capacity": capacity.run_capacity, "compare": compare.run_compare,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")

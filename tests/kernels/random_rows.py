@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kernels.decode import decode_siren
+from kernels.reference import decode_reference
 from kernels.rows import CODE_DTYPES, PackedRows
 from kernels.spec import SirenSpec, end_sections
+from kernels.unpack.torch import unpack_layers
 from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 
@@ -20,10 +23,17 @@ class Batch:
     affine: Tensor
     keywords: dict
 
-    def decode(self, function, **changes) -> Tensor:
-        """Call a decode with these arguments, some of them changed by name."""
-        positional = {name: changes.pop(name, getattr(self, name)) for name in ("rows", "ids", "affine")}
-        return function(*positional.values(), **(self.keywords | changes))
+    def decode(self, backend: str, **changes) -> Tensor:
+        """Decode by a backend, some arguments changed by name."""
+        positional = [changes.pop(name, getattr(self, name)) for name in ("rows", "ids", "affine")]
+        return decode_siren(*positional, backend=backend, **(self.keywords | changes))
+
+    def reference(self, *, ids: Tensor | None = None, affine: Tensor | None = None, **changes) -> Tensor:
+        """Return the images of the reference, computed in float64, as float32."""
+        spec, ids = self.keywords["spec"], self.ids if ids is None else ids
+        layers = unpack_layers(self.rows, ids, spec, torch.float64)
+        options = {name: self.keywords[name] for name in ("height", "width")} | changes
+        return decode_reference(layers, self.affine if affine is None else affine, omega=spec.omega, **options).float()
 
 
 def random_batch(

@@ -37,7 +37,7 @@ CHOSEN = (
     "float32 weights and images",
     "bytes, planar",
     "accurate sine",
-    "5 bits, int8 ends, reflect padding, 2x2 samples",
+    "5 bits, int8 ends, reflection padding, 2x2 samples",
 )
 DECODES = [
     *(f"{size} {target}" for size in ("3x16", "12x64") for target in TARGETS),

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 
 from experiments.training.input_pipelines import Faults
-from rapid_inr.augment.policy import AugmentConfig, draw
+from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import dali, nvjpeg
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from tests.pipelines.exports import SIZE, N, small_export
 from tests.tolerances import WARP_WHOLE_PIXELS
 
@@ -28,7 +28,7 @@ DALI = pytest.param("dali", marks=pytest.mark.skipif(not has_dali, reason="nvidi
 ANY = pytest.mark.parametrize("reader", ["dataloader", "nvjpeg", DALI])
 MOVES = {
     "none": None,
-    "crop_flip": AugmentConfig(crop_padding=4, padding="zero"),
+    "crop_flip": AugmentConfig(crop_padding=4, padding="zeros"),
     "turn": AugmentConfig(crop_padding=2, rotation_degrees=20, brightness=0.2, mix="cutmix"),
     "resized_crop": AugmentConfig(crop_padding=0, scale=(0.2, 1.0)),
 }
@@ -231,12 +231,12 @@ def test_a_loader_leaves_the_global_random_state_alone(pngs):
 @pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
 def test_dali_as_published_has_one_draw_for_a_batch(pngs):
     augment = AugmentConfig(crop_padding=4)
-    draws = draw(N, augment, seed=3, epoch=0, image_size=SIZE)
+    params = sample_params(N, augment, seed=3, epoch=0, image_size=SIZE)
     clean, black = by_id(raw(pngs, seed=3, batch_size=10)), -torch.tensor(pngs.mean) / torch.tensor(pngs.std)
     for batch in files("dali", pngs, augment=augment, recipe="published", seed=3, batch_size=10).epoch(0):
-        first = draws[batch.ids[:1].expand(10)]
+        first = params[batch.ids[:1].expand(10)]
         images = torch.stack([clean[i] for i in batch.ids.tolist()])
-        expected = crop_and_flip(images, first.shifts, first.flips, outside="reflect", black=black)
+        expected = crop_and_flip(images, first.shifts, first.flips, padding="reflection", black=black)
         assert torch.equal(batch.images, expected)
 
 

@@ -16,10 +16,10 @@ from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.pipelines import batches as batches_module
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
+from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.loader import INRLoader
-from rapid_inr.pipelines.on_device import inr_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.pipelines.sharded import ShardedStore
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore
