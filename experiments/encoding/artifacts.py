@@ -40,7 +40,7 @@ def write_images_csv(path: Path, store: PackedStore, report: EncodeReport, *, so
     """Write a line for each image of a store, with its file where the source that it was encoded from is known and has files."""
     file_of = None if source is None else source.file_of
     ids = range(len(store)) if store.source_ids is None else store.source_ids.tolist()
-    with atomic(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio", *(["file"] if file_of else [])])
         measured = (report.psnr_db, report.fit_psnr_db, report.attempts, report.prune_ratio)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job, build_job_device
-from experiments.encoding.merging import merge_shards
+from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
 from experiments.setup.build import build_device, build_fit, build_prune, build_quantize, build_refine, build_source, build_spec
 from experiments.training.provenance import how_made
@@ -30,6 +30,7 @@ from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run
+from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
 from rapid_inr.store.plan import plan_difference
 from rapid_inr.store.shards import Shard, ShardFolder, open_shards
@@ -73,11 +74,14 @@ def shards_beside(out: Path) -> Path:
 
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:
-    """Return whether a store may be replaced: as ``overwrite`` says, or if all its shards show that its run did not end."""
+    """Return whether a store may be replaced: with ``overwrite``, or by its own shards, which show that its run did not end."""
     if cfg.overwrite or not out.exists():
         return cfg.overwrite
     try:
-        return not open_shards(shards_beside(out)).missing()
+        folder, header = open_shards(shards_beside(out)), read_store(out, max_pixels=NO_LIMIT).header
+        plan = folder.plan
+        same = (header.spec, header.quantize, header.splits, header.made) == (plan.spec, plan.quantize, plan.splits, plan.made)
+        return same and not folder.missing()
     except (FileNotFoundError, UserError):
         return False
 

@@ -18,6 +18,8 @@ from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import ShardFolder
 
+NO_LIMIT = 1 << 62  # pixels of an image that has been encoded already
+
 
 def merge_shards(
     folder: ShardFolder, run: Run, *, out: Path, source: ImageSource | None = None
@@ -30,7 +32,7 @@ def merge_shards(
     """
     merged = merge(folder.plan, folder)
     merged.write(folder.whole_file)
-    store, report = read_store(folder.whole_file, max_pixels=2**62), report_of(folder.plan, merged.survey)
+    store, report = read_store(folder.whole_file, max_pixels=NO_LIMIT), report_of(folder.plan, merged.survey)
     warn_failures(run, report, folder.plan)
     warn_unpruned(run, report, folder.plan)
     write_images_csv(run.folder / "images.csv", store, report, source=source)

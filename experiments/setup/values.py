@@ -27,7 +27,7 @@ GROUPS = {
 PIPELINES = Literal["resident", "ram", "inr", "dataloader", "dali", "dali_published", "nvjpeg"]
 SIDES = int | tuple[int, int] | None
 TYPES = {
-    "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | None, "out": str | None,
+    "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | list[str] | None, "out": str | None,
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
     "update": str | None, "shard_images": int | None, "shard": str | int, "keep_shards": bool,
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,

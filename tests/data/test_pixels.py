@@ -100,6 +100,17 @@ def test_a_cmyk_jpeg_is_not_inverted(tmp_path):
     np.testing.assert_allclose(pixels.mean(axis=(0, 1)), [255, 0, 0], atol=4)
 
 
+def test_a_cmyk_jpeg_without_adobes_marker_is_read_as_the_standard_says(tmp_path):
+    # ITU-T T.872, 6.1: without the marker four components are CMYK where (0, 0, 0, 0) is white, so nothing is inverted
+    path = tmp_path / "image.jpg"
+    Image.new("CMYK", (16, 16), (255, 0, 0, 255)).save(path, quality=95)  # whose inverse is written: (0, 255, 255, 0), red
+    data = path.read_bytes()
+    marker = data.index(b"\xff\xee")
+    length = int.from_bytes(data[marker + 2 : marker + 4], "big")
+    path.write_bytes(data[:marker] + data[marker + 2 + length :])
+    np.testing.assert_allclose(read_image(path).mean(axis=(0, 1)), [255, 0, 0], atol=4)
+
+
 UPRIGHT = {
     1: lambda a: a,
     2: np.fliplr,

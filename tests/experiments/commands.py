@@ -2,7 +2,6 @@
 
 from experiments import (
     benchmark,
-    capacity,
     codec,
     compare,
     decode,
@@ -13,7 +12,6 @@ from experiments import (
     merge,
     rate_distortion,
     report,
-    sheet,
     sweep,
     tables,
     train,
@@ -23,9 +21,8 @@ COMMANDS = {
     "encode": encode.run_encode, "merge": merge.run_merge, "decode": decode.run_decode, "info": info.run_info,
     "train": train.run_train, "demo": demo.run_demo, "benchmark": benchmark.run_benchmark, "tables": tables.run_tables,
     "codec": codec.run_codec, "sweep": sweep.run_sweep, "rate_distortion": rate_distortion.run_rate_distortion,
-    "export": export.run_export, "report": report.run_report, "sheet": sheet.run_sheet,
-    "capacity": capacity.run_capacity, "compare": compare.run_compare,
+    "export": export.run_export, "report": report.run_report, "compare": compare.run_compare,
 }  # fmt: skip
 SMOKE = ("debug=smoke", "track=off")
-SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.limit=9")
+SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=9", "dataset.test_count=9")
 TINY = (*SHAPES, "inr=2x8", *SMOKE)
