@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from kernels.fit.inputs import FitPixels
 from kernels.spec import SirenSpec
 
@@ -21,10 +23,9 @@ class FitLaunch:
 
 
 # by the width the kernel computes with; chosen by the instructions of compiled code (README.md), not yet by measurement
-DEFAULT = {16: FitLaunch(32, 1), 32: FitLaunch(32, 4), 64: FitLaunch(32, 8)}
-# wgmma, from 64 pixels and 4 warps on, leaves the weights in shared memory: what spills least at 10x32. Not on sm_100, where
-# tcgen05 takes its place and thousands of values spill.
-BY_CAPABILITY = {0: dict.fromkeys(DEFAULT, FitLaunch(256, 1)), 9: DEFAULT | {32: FitLaunch(64, 4)}}  # 0 is the interpreter
+BY_WIDTH = {16: FitLaunch(32, 1), 32: FitLaunch(32, 4), 64: FitLaunch(32, 8)}
+# Tiles of 64 pixels would be products for wgmma and tcgen05, around which hundreds to thousands of values spill.
+INTERPRETER = FitLaunch(256, 1)
 
 
 def fit_width(spec: SirenSpec) -> int:
@@ -37,13 +38,24 @@ def supports_fit(spec: SirenSpec) -> bool:
     return spec.depth <= MAX_DEPTH.get(fit_width(spec), 0)
 
 
+def kernel_runs_on(device: torch.device) -> bool:
+    """Return whether a device runs the kernel: CUDA does, and any where triton is set to interpret it."""
+    if device.type == "cuda":
+        return True
+    try:
+        from kernels.decode.fast_math import INTERPRETED  # not at the top: triton exists for Linux only
+    except ImportError:
+        return False
+    return INTERPRETED
+
+
 def fit_launch(spec: SirenSpec, *, capability: int) -> FitLaunch:
     """Choose the configuration; neither the batch nor the image has a say.
 
     Args:
-        capability: major compute capability of the GPU.
+        capability: major compute capability of the GPU, 0 for the interpreter.
     """
-    return BY_CAPABILITY.get(capability, DEFAULT)[fit_width(spec)]
+    return BY_WIDTH[fit_width(spec)] if capability else INTERPRETER
 
 
 def fit_constants(spec: SirenSpec, config: FitLaunch, *, even: bool, masked: bool) -> dict[str, int | bool]:

@@ -19,6 +19,7 @@ from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
 from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
+from rapid_inr.inr.fused import BACKENDS, fits_fused, optimise_fused
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
 from rapid_inr.memory import gpu_budget_bytes
@@ -50,6 +51,8 @@ class FitConfig:
         retries: how often such an image is fitted again from other initial weights; the best attempt is kept.
         seed: of the initial weights.
         max_batch: most images fitted at once; null leaves it to the memory at hand.
+        backend: ``torch``, ``kernel`` (kernels/fit), or ``auto``: the kernel on a CUDA device, if it takes the size. Weights
+            that are trained through a quantization are always torch's.
 
     Raises:
         ValueError: if a value is out of range.
@@ -66,6 +69,7 @@ class FitConfig:
     retries: int = 1
     seed: int = 0
     max_batch: int | None = None
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         self.betas = tuple(self.betas)
@@ -79,6 +83,7 @@ class FitConfig:
             "full_from": (0 <= self.full_from <= 1, "in [0, 1]"),
             "min_psnr_db": (0 <= self.min_psnr_db <= MAX_PSNR_DB, f"in [0, {MAX_PSNR_DB:g}]"),
             "retries": (self.retries >= 0, "at least 0"),
+            "backend": (self.backend in BACKENDS, f"one of {', '.join(BACKENDS)}"),
             "max_batch": (self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
         }
         for name, (ok, expected) in checks.items():
@@ -117,8 +122,8 @@ def fit(
 ) -> FitResult:
     """Fit a SIREN to each image.
 
-    On a CPU the result of an image is the same, bit for bit, in any batch; on a GPU the order of sums may change with the size of
-    the batch, and with it the last bits of every step.
+    On a CPU the result of an image is the same, bit for bit, in any batch; with torch on a GPU the order of sums may change with
+    the size of the batch, and with it the last bits of every step.
 
     Args:
         images: uint8 [B, height, width, 3].
@@ -170,7 +175,7 @@ def _fit_attempt(
     for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
         start = STARTS[config.start](spec, some_ids.tolist(), seed=config.seed, attempt=attempt).to(device)
         some_images = some_images.to(device)
-        rows = optimise(start, some_images, spec, config, on_progress=on_progress)
+        rows = fit_rows(start, some_images, spec, config, on_progress=on_progress)
         finite.append(rows.isfinite().all(1, keepdim=True))
         rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
         weights.append(rows.cpu())
@@ -194,6 +199,7 @@ class Constraint(Protocol):
     """What rows must satisfy while they are trained, such as a mask or a quantization, and the gradient through it."""
 
     log_scales: Tensor  # trained along with the rows, in place; empty where there are none
+    rounds: bool  # where it doesn't, it is a mask
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the nearest rows [B, S] that satisfy it."""
@@ -206,12 +212,57 @@ class Unconstrained:
     """The constraint that every row satisfies."""
 
     log_scales = torch.empty(0)
+    rounds = False
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         return grad, self.log_scales
+
+
+def fit_rows(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    *,
+    constraint: Constraint | None = None,
+    on_progress: Report | None = None,
+) -> Tensor:
+    """Run `config.steps` of Adam by the backend that `config` names; see `optimise`, which is torch's.
+
+    Raises:
+        UserError: if the kernel is named and cannot do it.
+    """
+    if not _is_fused(spec, config, rows.device, constraint):
+        return optimise(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
+    masks = None if constraint is None else constraint.forward(torch.ones_like(rows)) != 0
+    peak_lr = _peak_lr(spec, config)
+    return optimise_fused(
+        rows, images, spec, learning_rates=[peak_lr * decay for decay in _decays(config)], betas=config.betas,
+        lattice_pixels=_lattice_pixels(config, images[0, ..., 0].numel()), first_full=_first_full_step(config),
+        masks=masks, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def _is_fused(spec: SirenSpec, config: FitConfig, device: torch.device, constraint: Constraint | None) -> bool:
+    return not (constraint is not None and constraint.rounds) and fits_fused(config.backend, spec, device)
+
+
+def _peak_lr(spec: SirenSpec, config: FitConfig) -> float:
+    return config.lr if config.lr is not None else default_lr(spec)
+
+
+def _decays(config: FitConfig) -> list[float]:
+    """Return what the peak rate is multiplied by in each step."""
+    if config.decay == "none":
+        return [1.0] * config.steps
+    return [0.5 * (1 + math.cos(math.pi * step / config.steps)) for step in range(config.steps)]
+
+
+def _first_full_step(config: FitConfig) -> int:
+    return 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
 
 
 def optimise(
@@ -241,16 +292,14 @@ def optimise(
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
     constraint = constraint or Unconstrained()
     scale_mean, scale_square = (torch.zeros_like(constraint.log_scales) for _ in range(2))
-    peak_lr = config.lr if config.lr is not None else default_lr(spec)
-    first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
-    for step in range(config.steps):
+    peak_lr, first_full = _peak_lr(spec, config), _first_full_step(config)
+    for step, decay in enumerate(_decays(config)):
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
         torch.mul(constraint.forward(rows), factors, out=folded)
         grad.zero_()
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
-        decay = 1.0 if config.decay == "none" else 0.5 * (1 + math.cos(math.pi * step / config.steps))
         row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
         adam = {"betas": config.betas, "step": step + 1}
         _adam_step(rows, row_grad, mean, square, lr=peak_lr * decay, **adam)
@@ -312,10 +361,16 @@ def _lattice_pixels(config: FitConfig, n_pixels: int) -> int:
     return min(n_pixels, config.pixels_per_step or FULL_STEP_PIXELS)
 
 
-def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:
+def images_per_batch(
+    spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device, constraint: Constraint | None = None
+) -> int:
     """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
-    pixels = _lattice_pixels(config, n_pixels)
-    # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
-    floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
+    if _is_fused(spec, config, device, constraint):
+        # targets and what they are made from; start, rows, gradient, two moments and masks
+        floats = 8 * n_pixels + 6 * spec.n_weights
+    else:
+        pixels = _lattice_pixels(config, n_pixels)
+        # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
+        floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
     budget = gpu_budget_bytes(device) if device.type == "cuda" else CPU_WORKSPACE_BYTES
     return max(1, min(budget // (4 * floats), config.max_batch or 1 << 30))
