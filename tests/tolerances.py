@@ -61,3 +61,7 @@ FIT_GRADIENT = 2e-3
 # Moments of the kernel's fit against those in torch after at most four steps: the roundings are the same, but a sum in another
 # order may take an activation to the next float16. Measured: 3e-4.
 FIT_MOMENTS = 2e-3
+
+# Mean PSNR, in dB, of 4 images after 30 steps of the fused fit against those in float32: single images move by up to 1 dB either
+# way. Measured: 0.02.
+FUSED_PSNR_DB = 0.1

@@ -100,13 +100,14 @@ def _instructions(sass: str) -> dict[int, str]:
 
 
 def _tile_loop(instructions: dict[int, str]) -> list[str]:
-    """Return the instructions of the shortest loop that takes cosines: the one over tiles."""
+    """Return the instructions of the shortest loop that takes all cosines: the one over tiles."""
+    cosines = {address for address, text in instructions.items() if "MUFU.COS" in text}
     loops = []
     for end, text in instructions.items():
-        jump = re.match(r"@\S+ BRA.*0x([0-9a-f]+)", text)  # without a condition it comes back from a wait, not round a loop
-        if jump and (start := int(jump[1], 16)) < end:
+        jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
+        if jump and (start := int(jump[1], 16)) <= min(cosines) and max(cosines) < end:
             loops.append([each for address, each in instructions.items() if start <= address <= end])
-    return min((loop for loop in loops if any("MUFU.COS" in text for text in loop)), key=len)
+    return min(loops, key=len)
 
 
 def main(sizes: Sequence[str]) -> None:
