@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig, ListConfig
@@ -14,21 +15,21 @@ from experiments.reporting.formats import cell_text, to_csv, to_json, to_latex, 
 from experiments.reporting.runs import read_and_warn
 from experiments.reporting.wandb_runs import SCHEME, read_wandb
 from experiments.setup.cli import main
+from experiments.setup.command_line import quoted
 from rapid_inr.errors import UserError
 from rapid_inr.plots.overlay import overlaid_curves
 
-TEXTS = ("root", "where", "group_by", "metric", "baseline", "sort", "plot")  # whatever is in them, they are texts to Hydra
+TEXTS = ("where", "group_by", "metric", "baseline", "sort")  # whatever is in them, they are texts to Hydra
 FORMATS = ("table", "md", "csv", "latex", "json")
-MOST_KEYS, MOST_METRICS, WIDEST_CELL, MOST_NAMED = 8, 5, 40, 5
+MOST_KEYS, MOST_METRICS, MOST_NAMED = 8, 5, 5  # shown
+WIDEST_CELL = 40  # in a terminal, unless it is a path
 
 
 def as_text(argument: str) -> str:
     """Return an argument with the value of one of `TEXTS` in quotes, so that Hydra leaves its commas and signs alone."""
     key, sign, value = argument.partition("=")
-    if key not in TEXTS or not sign or value in ("", "null") or value[0] in "'\"[":
-        return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    plain = key in TEXTS and sign and value not in ("", "null") and value[0] not in '"['
+    return f"{key}={quoted(value)}" if plain else argument
 
 
 def names(value: str | ListConfig | None) -> list[str] | None:
@@ -42,18 +43,19 @@ def names(value: str | ListConfig | None) -> list[str] | None:
 
 def compared(cfg: DictConfig, verb: str, runs: pd.DataFrame, settings: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows of the runs of one command, as a configuration asks for them, and the keys by which they differ."""
-    asked = names(cfg.group_by)
+    asked, metrics = names(cfg.group_by), names(cfg.metric)
     keys = comparison.differing(runs, settings) if asked in (None, ["run"]) else [comparison.resolve(runs, key) for key in asked]
-    keys = [*keys, *(["seed", "run"] if asked == ["run"] else [])]
-    done = runs[runs.status == "finished"]
-    mixed = any(code.nunique() > 1 for _, code in done.groupby([done[key].map(str) for key in keys] or (lambda _: 0)).code)
-    if mixed and not cfg.any_code and "code" not in keys:
-        warn("different_code", [f"{verb} runs of different code have rows of their own; any_code=true averages them"])
-        keys.append("code")
+    keys += ["seed", "run"] if asked == ["run"] else []
+    if comparison.mixes_code(runs, keys):
+        if cfg.any_code:
+            warn("different_code", [f"rows of {verb} average runs of different code"])
+        else:
+            warn("different_code", [f"{verb} runs of different code have rows of their own; any_code=true averages them"])
+            keys.append("code")
     there = comparison.metrics_of(runs, settings)
-    metrics = {None: there[:MOST_METRICS], "all": there}.get(cfg.metric) or names(cfg.metric)
-    if unknown := [metric for metric in metrics if metric not in there]:
-        raise UserError(f"no finished run of {verb} has metric={unknown[0]}; there are {', '.join(there) or 'none'}")
+    metrics = there if metrics == ["all"] else metrics or there[:MOST_METRICS]
+    for name in set(metrics) - set(there):
+        raise UserError(f"no finished run of {verb} has metric={name}; there are {', '.join(there) or 'none'}")
     table = comparison.grouped(runs, keys, metrics)
     if cfg.sort is not None:
         table = comparison.in_order(
@@ -74,8 +76,14 @@ def warn(name: str, messages: list[str]) -> None:
 
 def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
     """Say on stderr what a table does not: runs without a result, and what makes numbers hard to compare."""
-    lost = runs[runs.status.isin(["failed", "interrupted", "crashed"])]
-    warn("not_finished", [f"{run.run}: {run.status}, {run.error or 'no error on record'}" for run in lost.itertuples()])
+    lost = runs.reindex(columns=[*runs, *({"error"} - set(runs))])[runs.status.isin(["failed", "interrupted", "crashed"])]
+    warn(
+        "not_finished",
+        [
+            f"{run.run}: {run.status}, {run.error if isinstance(run.error, str) else 'no error on record'}"
+            for run in lost.itertuples()
+        ],
+    )
     if (machines := runs[runs.status == "finished"].machine.nunique()) > 1:
         warn("different_machines", [f"the {verb} runs are of {machines} machines, between which times do not compare"])
 
@@ -83,17 +91,20 @@ def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
 def rendered(table: pd.DataFrame, keys: list[str], style: str) -> str:
     """Return a table as text; one for readers has `MOST_KEYS` keys at most."""
     if style in ("csv", "json"):
-        return {"csv": to_csv, "json": to_json}[style](table).rstrip("\n")
+        return {"csv": to_csv, "json": to_json}[style](table.drop(columns="runs")).rstrip("\n")
     shown = comparison.telling(table, keys, MOST_KEYS)
     hidden = [key for key in keys if key not in shown]
     if hidden:
         warn("more_keys", [f"{len(hidden)} more keys differ: {', '.join(hidden)}; group_by=... chooses"])
     table = table.drop(columns=["runs", *hidden])
     if style == "table":
-        return table.map(
-            lambda cell: text if len(text := cell_text(cell)) <= WIDEST_CELL or "/" in text else text[:WIDEST_CELL] + "…"
-        ).to_string(index=False)
+        return table.map(_cut).to_string(index=False)
     return to_latex(table).rstrip("\n") if style == "latex" else to_markdown(table, linked_from=Path())
+
+
+def _cut(cell: Any) -> str:
+    text = cell_text(cell)
+    return text if len(text) <= WIDEST_CELL or "/" in text else f"{text[: WIDEST_CELL - 1]}…"
 
 
 def run_compare(cfg: DictConfig) -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig
 
-from experiments.reporting import paper_tables, rate_distortion  # noqa: F401  # they register their tables
+from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
 from experiments.reporting.cells import ABSENT
 from experiments.reporting.claims import read_paper
 from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn
-from experiments.reporting.tables import TABLES, MadeTable, experiment_of, made_tables, unfinished
+from experiments.reporting.search_table import read_search, search_table
+from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
@@ -57,8 +58,6 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
     """Return the best trials of a search, a table for each folder that it was run in."""
-    from experiments.reporting.search_table import read_search, search_table
-
     folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
     made = [search_table(folder, linked_from=linked_from) for folder in folders]
     texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]
@@ -66,10 +65,14 @@ def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
 
 
 def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, preset: str | None = None) -> str:
-    """Return the tables of an experiment, and a line for each of its runs without a result."""
-    parts = [made.markdown(linked_from=linked_from) for made in made_tables(runs, name, preset=preset)]
-    lost = "\n".join(f"- {line}" for line in unfinished(runs, name))
-    return "\n\n".join([*parts, *([lost] if lost else [])]) or "Not measured yet."
+    """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
+    parts = []
+    tables = made_tables(runs, name, preset=preset)
+    for at in dict.fromkeys(made.preset for made in tables):
+        parts += [made.markdown(linked_from=linked_from) for made in tables if made.preset == at]
+        parts += ["\n".join(f"    {command}" for command in commands_of(name, at))]
+    parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
+    return "\n\n".join(filter(None, parts)) or "Not measured yet."
 
 
 def short_claims(tables: Sequence[MadeTable], name: str) -> pd.DataFrame:
@@ -119,7 +122,7 @@ def run_tables(cfg: DictConfig) -> None:
         print(f"{path}: {len(BLOCK.findall(text))} tables brought up to date")
         return
     runs = read_and_warn(cfg.root)
-    names = [cfg.name] if cfg.name else sorted(set(runs.experiment.map(experiment_of).dropna()))
+    names = [cfg.name] if cfg.name else sorted(set(runs.experiment.dropna()))
     if cfg.name is None:
         own = {title: make(runs_of_their_own(runs)) for title, make in RUN_TABLES.values()}
         print("\n\n".join(f"**{title}**\n\n{to_markdown(rows, linked_from=Path())}" for title, rows in own.items() if len(rows)))

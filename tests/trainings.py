@@ -61,6 +61,9 @@ class Fixed:
     def n_batches(self) -> int:
         return len(self.batches)
 
+    def warm_up(self) -> None:
+        pass
+
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         self.asked.append(epoch)
         yield from self.batches[start:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import time
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.reporting.markdown import markdown_table
-from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source, plain
+from experiments.reporting.markdown import formatted_table
+from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source
 from experiments.setup.cli import CONFIGS
 from experiments.setup.errors import USER_ERRORS, is_bug, one_line
+from experiments.setup.groups import PipelineConfig
 from experiments.training.inputs import PIPELINES, TrainingInput, open_input
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import limit
@@ -67,9 +69,7 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     if unknown or not cfg.pipelines:
         raise UserError(f"pipelines holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(PIPELINES)}")
     if cfg.optimizer.first_size is not None:
-        raise UserError(
-            f"optimizer.first_size is {cfg.optimizer.first_size}, but timed epochs are of one size; expected null"
-        )
+        raise UserError(f"optimizer.first_size is {cfg.optimizer.first_size}, but timed epochs are of one size; expected null")
     _require_trainable(cfg)
     speeds: list[PipelineSpeed] = []
     made_from: dict[str, Any] = {}
@@ -133,7 +133,9 @@ def _config_of(cfg: DictConfig, name: str) -> DictConfig:
     own = OmegaConf.load(CONFIGS / "pipeline" / f"{name}.yaml")
     if "workers" in own:
         own.workers = cfg.workers
-    return OmegaConf.create(plain(cfg) | {"pipeline": own})
+    cfg = copy.deepcopy(cfg)
+    cfg.pipeline = PipelineConfig(**own)
+    return cfg
 
 
 def _time_pipeline(cfg: DictConfig, data: TrainingInput, before: list[PipelineSpeed]) -> PipelineSpeed:
@@ -215,10 +217,7 @@ TABLE = {  # by heading: what of a speed, and its format
 def _write(folder: Path, speeds: list[PipelineSpeed]) -> str:
     """Write table and CSV, and return the table."""
     rows = [asdict(speed) for speed in speeds]
-    cells = [
-        {heading: "—" if row[key] is None else format(row[key], style) for heading, (key, style) in TABLE.items()} for row in rows
-    ]
-    table = markdown_table(cells, TABLE)
+    table = formatted_table(rows, TABLE)
     with atomic(folder / "pipelines.md") as path:
         path.write_text(table + "\n", encoding="utf-8")
     write_csv(folder / "pipelines.csv", rows)

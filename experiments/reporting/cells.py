@@ -32,6 +32,21 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A mean minus that of the baseline, their ratio, and p of Welch's test; None where it says nothing."""
+
+    delta: float
+    ratio: float | None
+    p: float | None
+    digits: int
+
+    def __str__(self) -> str:
+        p = "" if self.p is None else " p<0.001" if self.p < 0.001 else f" p={self.p:.2g}"
+        ratio = "" if self.ratio is None or self.delta == 0 else f" x{self.ratio:.3g}"
+        return number(self.delta, self.digits, sign="+") + ratio + p
+
+
+@dataclass(frozen=True)
 class Link:
     """A link to a file, `path` from the working folder."""
 

@@ -6,37 +6,21 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
-from experiments.reporting.cells import Measured, formatted, measured, natural, number
+from experiments.reporting.cells import Difference, Measured, formatted, measured, natural
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.units import unit_of
 
 BOOKKEEPING = re.compile(  # settings that change no result, or that other keys tell better
-    r"seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
+    r"(.*\.)?seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
 )
 WORDS = ("and", "or", "not", "in", "True", "False", "None")  # of a query
 HEADLINES = (  # the metrics that say most
     "top1_pct", "decoded_top1_pct", "psnr_db", "ssim", "bpp", "rgb_pct", "loss", "images_per_s", "encode_ms_per_image",
 )  # fmt: skip
 FACTS = ("run", "path", "verb", "status", "experiment", "preset", "started", "commit", "code", "command", "machine", "warnings")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean minus that of the baseline, their ratio, and p of Welch's test; None where it says nothing."""
-
-    delta: float
-    ratio: float | None
-    p: float | None
-    digits: int
-
-    def __str__(self) -> str:
-        p = "" if self.p is None else " p<0.001" if self.p < 0.001 else f" p={self.p:.2g}"
-        ratio = "" if self.ratio is None or self.delta == 0 else f" x{self.ratio:.3g}"
-        return number(self.delta, self.digits, sign="+") + ratio + p
 
 
 def short_names(runs: pd.DataFrame) -> pd.DataFrame:
@@ -68,18 +52,15 @@ def resolve(runs: pd.DataFrame, name: str) -> str:
 
 
 def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
-    """Return the runs that fulfil an expression of `DataFrame.query`, in which dotted names need no backticks.
-
-    A setting may be named by its last parts where these fit no other.
+    """Return the runs that fulfil an expression of `DataFrame.query`; dotted names need no backticks, and `resolve` finds them.
 
     Raises:
         UserError: if the expression is none, or names what no run has.
     """
 
     def column(match: re.Match[str]) -> str:
-        if match[0][0] in "'\"`" or match[0] in WORDS:
-            return match[0]
-        return f"`{resolve(runs, match[0])}`"
+        name, dot, method = match[0].partition(".str.")  # text methods: run.str.contains('x')
+        return match[0] if name[0] in "'\"`" or name in WORDS else f"`{resolve(runs, name)}`{dot}{method}"
 
     names = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|(?<![\w.)])[A-Za-z_][\w.]*", column, expression)
     try:
@@ -93,7 +74,8 @@ def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
 def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
     """Return the settings in which runs differ, seeds and bookkeeping left out."""
     shown = [key for key in settings if not BOOKKEEPING.fullmatch(key) and key in runs]
-    return [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+    differ = [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+    return sorted(differ, key=lambda key: "." in key)  # inr, dataset and the like first
 
 
 def texts(values: pd.Series) -> pd.Series:
@@ -108,6 +90,13 @@ def telling(runs: pd.DataFrame, keys: Sequence[str], most: int) -> list[str]:
         if len(runs[[*chosen, key]].map(str).drop_duplicates()) > (len(runs[chosen].map(str).drop_duplicates()) if chosen else 1):
             chosen.append(key)
     return [*chosen, *(key for key in keys if key not in chosen)][:most]
+
+
+def mixes_code(runs: pd.DataFrame, keys: Sequence[str]) -> bool:
+    """Return whether finished runs of different code have the same keys."""
+    done = runs[runs.status == "finished"]
+    groups = done.groupby([texts(done[key]) for key in keys] or (lambda _: 0), dropna=False)
+    return "code" not in keys and "code" in done and bool((groups.code.nunique() > 1).any())
 
 
 def metrics_of(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
@@ -161,7 +150,7 @@ def label_of(row: pd.Series, keys: Sequence[str]) -> str:
 
 
 def _digits(metric: str, values: pd.Series) -> int:
-    """Return the digits that a metric is printed with: dB and percent to the hundredth, counts in full, others to four figures."""
+    """Return the digits of a metric: dB and percent to the hundredth, counts in full, others to four figures."""
     one = measured(values, 0)
     if one is None or unit_of(metric) in ("dB", "%"):
         return 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, Link, Measured
+from experiments.reporting.cells import ABSENT, Difference, Link, Measured
 from experiments.reporting.markdown import markdown_table
 
 
@@ -41,7 +41,7 @@ def to_latex(table: pd.DataFrame) -> str:
 
 
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as numbers and texts: of each mean also its standard deviation and count, of links the paths."""
+    """Return the rows as numbers and texts: a mean, a difference and a link take several cells."""
     return [_plain_row(row) for row in table.to_dict("records")]
 
 
@@ -50,6 +50,8 @@ def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     for heading, cell in row.items():
         if isinstance(cell, Measured):
             values |= {heading: cell.mean, f"{heading} (std)": cell.std, f"{heading} (n)": cell.n}
+        elif isinstance(cell, Difference):
+            values |= {heading: cell.delta, f"{heading} (ratio)": cell.ratio, f"{heading} (p)": cell.p}
         elif isinstance(cell, tuple):
             values[heading] = " ".join(link.path for link in cell)
         else:

@@ -9,11 +9,13 @@ from typing import Any
 from rapid_inr.errors import UserError
 
 NUMBER = re.compile(r"[-+]?[\d,.]+%?( ± [\d,.]+)?( \(\d+\))?|never|—|\*\*[\d.]+\*\*")
-DECODE_COLUMNS = {  # of the decode benchmark, by heading: key of a measurement, and its format
+Columns = Mapping[str, tuple[str, str]]  # by heading: the key of a value, and how Python formats it
+DECODE_COLUMNS: Columns = {
     "size": ("size", ""), "batch": ("batch", ",d"), "backend": ("backend", ""), "images/s": ("images_per_s", ",.0f"),
-    "ms a batch": ("ms", ",.2f"), "fastest": ("fastest_ms", ",.2f"), "slowest": ("slowest_ms", ",.2f"), "over `bmm`": ("speedup", ".2f"),
-    "of the sine bound": ("of_sine", ".0%"), "of the matrix bound": ("of_matrix", ".0%"), "of the bandwidth": ("of_bandwidth", ".1%"),
-    "one image at 32 px, us": ("call_us", ",.0f"), "PSNR to float64, dB": ("psnr_db", ".1f"), "lost at 35 dB, dB": ("loss_db", "z.4f"),
+    "ms a batch": ("ms", ",.2f"), "fastest": ("fastest_ms", ",.2f"), "slowest": ("slowest_ms", ",.2f"),
+    "over `bmm`": ("speedup", ".2f"), "of the sine bound": ("of_sine", ".0%"), "of the matrix bound": ("of_matrix", ".0%"),
+    "of the bandwidth": ("of_bandwidth", ".1%"), "one image at 32 px, us": ("call_us", ",.0f"),
+    "PSNR to float64, dB": ("psnr_db", ".1f"), "lost at 35 dB, dB": ("loss_db", "z.4f"),
 }  # fmt: skip
 
 
@@ -39,10 +41,16 @@ def replace_block(text: str, name: str, content: str) -> str:
     return f"{head}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}"
 
 
-def decode_table(lines: Sequence[Mapping[str, Any]]) -> str:
+def formatted_table(values: Sequence[Mapping[str, Any]], columns: Columns) -> str:
+    """Return a Markdown table with a row for each mapping of values; what one lacks is a dash."""
+    rows = [{heading: _formatted(row.get(key), style) for heading, (key, style) in columns.items()} for row in values]
+    return markdown_table(rows, columns)
+
+
+def _formatted(value: Any, style: str) -> str:
+    return "—" if value is None else format(value, style)
+
+
+def decode_table(measurements: Sequence[Mapping[str, Any]]) -> str:
     """Return the measurements of the decode benchmark as Markdown."""
-    rows = [
-        {h: "—" if line.get(key) is None else format(line[key], style) for h, (key, style) in DECODE_COLUMNS.items()}
-        for line in lines
-    ]
-    return markdown_table(rows, DECODE_COLUMNS)
+    return formatted_table(measurements, DECODE_COLUMNS)

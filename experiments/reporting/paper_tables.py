@@ -1,11 +1,12 @@
-"""The tables of the experiments, a short function each: from the runs of one experiment at one preset to the rows printed.
+"""The tables of the paper's claims and the method's parts: from the runs of one experiment at one preset to the rows printed.
 
-To change a table, edit its function: its columns are ``"heading": (metric, digits)``.
+To change a table, edit its short function: its columns are ``"heading": (metric, digits)``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -15,18 +16,18 @@ from experiments.reporting.tables import Figure, table
 
 QUALITY: Columns = {"% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4)}
 NETWORKS = ("train", "segment")  # older records have a command of its own for segmentation
+INR = ("INR", "inr")  # as newer and older records label it
 PIPELINES = {
     "resident": "resident", "INR": "inr", "ram": "ram", "DataLoader": "dataloader", "DALI": "dali",
     "DALI as published": "dali_published", "nvJPEG": "nvjpeg",
 }  # fmt: skip
 
 
-def only(runs: pd.DataFrame, verb: str | tuple[str, ...] | None = None, **labels: str) -> pd.DataFrame:
-    """Return the runs of a command, or of several, that have all of some labels."""
-    if verb is not None:
-        runs = runs[runs.verb.isin([verb] if isinstance(verb, str) else verb)]
-    for label, value in labels.items():
-        runs = runs[runs[label] == value] if label in runs else runs[:0]
+def only(runs: pd.DataFrame, verb: str | Sequence[str] | None = None, **labels: str | Sequence[str]) -> pd.DataFrame:
+    """Return the runs of a command that have all of some labels; several values are alternatives."""
+    wanted = labels if verb is None else {"verb": verb} | labels
+    for column, values in wanted.items():
+        runs = runs[runs[column].isin([values] if isinstance(values, str) else values)] if column in runs else runs[:0]
     return runs.copy()
 
 
@@ -41,6 +42,14 @@ def of_store(runs: pd.DataFrame, encodes: pd.DataFrame, metric: str, *, same: tu
     """Return a metric of the store of each run: on its own record, or by the encode that shares some labels with it."""
     encoded = value_of(runs, encodes, metric, same=same)
     return runs[f"store_{metric}"].fillna(encoded) if f"store_{metric}" in runs else encoded
+
+
+def images_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that made the images of an experiment, and the trainings that made theirs on demand."""
+    nets = only(runs, NETWORKS)
+    for metric in ("psnr_db", "ssim", "encode_ms_per_image", "export_ms_per_image"):
+        nets[metric] = nets.reindex(columns=[f"store_{metric}", f"files_{metric}"]).bfill(axis=1).iloc[:, 0]
+    return pd.concat([only(runs, role="images"), nets.dropna(subset=["psnr_db"])])
 
 
 def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, own_images_per_s: pd.Series) -> pd.Series:
@@ -78,19 +87,19 @@ def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 @table(
     "speedup", "Images a second of training the same ResNet-18 from each pipeline",
     claims=[Claim("speedup_pytorch", "INR over DataLoader"), Claim("speedup_dali", "INR over DALI")],
-    figure=Figure("workers", "INR over DataLoader", line=("dataset",), title="Training speed from INRs over that from a DataLoader"),
+    figure=Figure("workers", "INR over DataLoader", ("dataset",), title="Training speed from INRs over that from a DataLoader"),
 )  # fmt: skip
 def training_speed(runs: pd.DataFrame) -> pd.DataFrame:
     speeds = only(runs, "benchmark")
-    together = {heading: speeds.get(f"{name}_together_images_per_s") for heading, name in PIPELINES.items()}
+    columns = {heading: f"{name}_together_images_per_s" for heading, name in PIPELINES.items()}
+    together = speeds.reindex(columns=list(columns.values())).set_axis(list(columns), axis=1).astype(float)
     ratios = {f"INR over {rival}": f"over_{PIPELINES[rival]}" for rival in ("resident", "DataLoader", "DALI")}
     for heading, column in ratios.items():
-        rival = together[heading.removeprefix("INR over ")]
-        speeds[column] = None if rival is None else together["INR"] / rival
+        speeds[column] = together["INR"] / together[heading.removeprefix("INR over ")]
     encode_ms = of_store(speeds, only(runs, "encode"), "encode_ms_per_image", same=("dataset",))
     speeds["break_even"] = break_even(encode_ms, together["DataLoader"], together["INR"])
     return summarize(speeds, ["dataset", "workers"], {
-        **{heading: (f"{name}_together_images_per_s", 0) for heading, name in PIPELINES.items()},
+        **{heading: (column, 0) for heading, column in columns.items()},
         **{heading: (column, 2) for heading, column in ratios.items()},
         "epochs until it pays back": ("break_even", 1),
     })  # fmt: skip
@@ -106,7 +115,7 @@ def loading_speed(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table("end_to_end", "What must be done once, before training")
 def preparation(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(only(runs, role="images"), ["feed"], {
+    return summarize(images_of(runs), ["feed"], {
         "to encode, ms an image": ("encode_ms_per_image", 1), "to write as JPEG, ms an image": ("export_ms_per_image", 1),
         "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr_db", 2),
     })  # fmt: skip
@@ -128,7 +137,7 @@ def end_to_end(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table("baseline_jpeg", "What the images cost and how near they are to the originals")
 def jpeg_images(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(only(runs, role="images"), ["arm", "quality"], QUALITY)
+    return summarize(images_of(runs), ["arm", "quality"], QUALITY)
 
 
 @table(
@@ -155,16 +164,17 @@ def pruning_curves(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table("pruning", 'A network trained from images that were pruned by either reading of "dynamic"')
 def pruning_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    return _accuracy_of_stores(runs, "reading", baseline="dense", below_what="dense")
+    return _accuracy_of_stores(runs, "reading", baseline=("dense", "none"), below_what="dense")
 
 
-def _accuracy_of_stores(runs: pd.DataFrame, label: str, *, baseline: str, below_what: str) -> pd.DataFrame:
+def _accuracy_of_stores(runs: pd.DataFrame, label: str, *, baseline: str | Sequence[str], below_what: str) -> pd.DataFrame:
     """Return how well networks learn from stores that one label tells apart, against one of these."""
     nets = only(runs, "train")
     nets["psnr"] = of_store(nets, only(runs, "encode", role="store"), "psnr_db", same=(label,))
     nets["lost"] = below(nets, only(nets, **{label: baseline}))
     return summarize(nets, [label], {
-        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "top-1, %": ("top1_pct", 2), f"points below {below_what}": ("lost", 2),
+        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "top-1, %": ("top1_pct", 2),
+        f"points below {below_what}": ("lost", 2),
     })  # fmt: skip
 
 
@@ -212,7 +222,7 @@ def shapes(runs: pd.DataFrame) -> pd.DataFrame:
     claims=[Claim("accuracy_drop", "points lost", not_at=("cpu",))], figure=Figure("% of RGB", "top-1, %"),
 )  # fmt: skip
 def shapes_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    raw, nets = only(runs, "train", arm="raw"), only(runs, "train", arm="inr")
+    raw, nets = only(runs, "train", arm="raw"), only(runs, "train", arm=INR)
     nets["psnr"] = of_store(nets, only(runs, "encode", role="store"), "psnr_db", same=("shape",))
     nets["raw"], nets["lost"] = value_of(nets, raw, "top1_pct", same=["seed"]), below(nets, raw)
     return summarize(nets, ["shape"], {
@@ -228,105 +238,4 @@ def single_image(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(only(runs, "encode"), ["shape", "bits"], {
         "bytes of the image": ("image_bytes", 0), "bytes of the file with its header": ("store_bytes", 0),
         "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4), "to encode, ms": ("encode_ms_per_image", 0),
-    })  # fmt: skip
-
-
-@table(
-    "segmentation", "A small U-Net from raw images and from INRs, tested on clean test images",
-    figure=Figure("% of RGB", "points lost", line=("augment",)),
-)  # fmt: skip
-def segmentation(runs: pd.DataFrame) -> pd.DataFrame:
-    raw, nets = only(runs, NETWORKS, arm="raw"), only(runs, NETWORKS, arm="inr")
-    same = ("augment", "seed")
-    nets["psnr"] = of_store(nets, only(runs, "encode", role="store"), "psnr_db", same=("net",))
-    nets["raw"], nets["lost"] = value_of(nets, raw, "miou_pct", same=same), below(nets, raw, "miou_pct", same=same)
-    nets["raw_decoded"] = value_of(nets, raw, "decoded_miou_pct", same=same)
-    return summarize(nets, ["net", "augment"], {
-        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "mIoU from raw, %": ("raw", 2), "mIoU from INR, %": ("miou_pct", 2),
-        "points lost": ("lost", 2), "from INR, tested on decoded, %": ("decoded_miou_pct", 2),
-        "from raw, tested on decoded, %": ("raw_decoded", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
-
-
-@table("scaling", "Memory and speed as the dataset grows", figure=Figure("images", "bytes on the device"))
-def growth(runs: pd.DataFrame) -> pd.DataFrame:
-    stores, speeds = only(runs, "encode", part="growth"), only(runs, "benchmark", part="growth")
-    for metric in (
-        "resident_device_bytes",
-        "inr_loader_images_per_s",
-        "inr_together_images_per_s",
-        "resident_together_images_per_s",
-    ):
-        stores[metric] = value_of(stores, speeds, metric, same=["images"])
-    return summarize(stores, ["images"], {
-        "bytes of the file": ("store_bytes", 0), "bytes on the device": ("device_bytes", 0), "bytes raw": ("resident_device_bytes", 0),
-        "ms an image to encode": ("encode_ms_per_image", 1), "PSNR, dB": ("psnr_db", 2),
-        "decoded images/s": ("inr_loader_images_per_s", 0), "trained images/s from INR": ("inr_together_images_per_s", 0),
-        "from raw": ("resident_together_images_per_s", 0),
-    })  # fmt: skip
-
-
-@table("scaling", "ImageNet at 224 px on a card of some GB, 4 of them kept for the training; a projection, none of it measured")
-def imagenet(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(only(runs, part="projection"), ["card"], {
-        "raw, GB": ("raw_gb", 2), "raw images that fit": ("raw_fit_images", 0), "of ImageNet, %": ("raw_fit_pct", 2),
-        "as INRs, GB": ("inr_gb", 2), "INRs that fit": ("inr_fit_images", 0), "likewise, %": ("inr_fit_pct", 2),
-        "bytes an INR": ("image_inr_bytes", 0), "PSNR of those measured, dB": ("psnr_db", 2),
-        "hours to encode on the machine measured": ("encode_hours", 0), "s to decode an epoch there": ("decode_s", 0),
-    })  # fmt: skip
-
-
-@table("rate_accuracy", "The images as each codec has them in the bytes of an INR")
-def coded_images(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(only(runs, role="images"), ["at", "codec"], QUALITY)
-
-
-@table("rate_accuracy", "ResNet-18 from these, tested on clean images", figure=Figure("codec", "top-1, %", line=("at",)))
-def coded_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    nets = only(runs, "train")
-    nets["lost"] = below(nets, only(nets, codec="raw"))
-    columns = {"% of RGB": ("rgb_pct", 1), "top-1, %": ("top1_pct", 2), "points below raw": ("lost", 2)}
-    return summarize(nets, ["at", "codec"], columns)
-
-
-@table("fourth_dataset", "What the images cost and how near they are to the originals")
-def fourth_images(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(only(runs, role="images"), ["arm"], QUALITY)
-
-
-@table(
-    "fourth_dataset", "A dataset that the paper did not have",
-    claims=[
-        Claim("memory_rgb_pct", "% of RGB", {"arm": ("INR",)}),
-        Claim("accuracy_drop", "points below raw", {"arm": ("INR",)}, not_at=("cpu",)),
-    ],
-)  # fmt: skip
-def fourth_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    nets = only(runs, "train")
-    nets["lost"] = below(nets, only(nets, arm="raw"))
-    return summarize(nets, ["arm"], {
-        "% of RGB": ("rgb_pct", 1), "top-1, %": ("top1_pct", 2), "points below raw": ("lost", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
-
-
-@table(
-    "augmentation", "Moved coordinates against moved pixels of the same decoded images, tested on clean images",
-    figure=Figure("augment", "top-1, %", line=("moved",)),
-)  # fmt: skip
-def augmentation(runs: pd.DataFrame) -> pd.DataFrame:
-    nets = only(runs, "train")
-    nets["gained"] = -below(nets, only(nets, moved="pixels"), same=("augment", "seed"))
-    return summarize(nets, ["augment", "moved"], {
-        "top-1, %": ("top1_pct", 2), "points above moved pixels": ("gained", 2), "images/s": ("images_per_s", 0),
-        "s an epoch": ("epoch_s", 2),
-    })  # fmt: skip
-
-
-@table("failure_signatures", "Failures provoked on purpose, what was measured of each, and the warnings on its record")
-def failure_signatures(runs: pd.DataFrame) -> pd.DataFrame:
-    provoked = runs.dropna(subset=["signature"]) if "signature" in runs else runs[:0]
-    return summarize(provoked, ["signature"], {
-        "images not converged": ("unconverged", 0), "bytes on the device": ("device_bytes", 0), "top-1, %": ("top1_pct", 2),
-        "its baseline, %": ("baseline_pct", 2), "decode, % of its bound": ("least_of_bound_pct", 2),
-        "decode over step": ("inr_headroom", 2),
     })  # fmt: skip

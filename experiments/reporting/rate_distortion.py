@@ -54,12 +54,11 @@ def _note(run: pd.Series) -> str:
 def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     if run["verb"] != "codec":
         return [CurvePoint(run["bpp"], run["psnr_db"], run.get("ssim"), setting=str(run.get("shape") or ""), run=run["path"])]
-    return [
-        CurvePoint(
-            p["bpp"], p["psnr_db"], p["ssim"], setting=f"{p['quality']:g} {p['subsampling']}", branch=p["subsampling"], run=run["path"]
-        )
-        for p in run["points"]
-    ]  # fmt: skip
+    points = []
+    for p in run["points"]:
+        setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
+        points.append(CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=setting, branch=branch, run=run["path"]))
+    return points
 
 
 def published_curves(dataset: str) -> list[Curve]:
@@ -100,8 +99,7 @@ def at_equal_bytes(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table("rate_distortion", "{}: PSNR in dB at the bytes of each INR", each="dataset")
 def at_the_bytes_of_each_inr(runs: pd.DataFrame) -> pd.DataFrame:
-    curves = [curve for curve, _ in measured_curves(runs)]
-    return own_bytes_table(curves)
+    return own_bytes_table([curve for curve, _ in measured_curves(runs)])
 
 
 def own_bytes_table(curves: Sequence[Curve]) -> pd.DataFrame:

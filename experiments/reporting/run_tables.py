@@ -24,16 +24,16 @@ def encode(runs: pd.DataFrame) -> pd.DataFrame:
     return listed(runs[runs.verb == "encode"], {
         "dataset": DATASET, "images": IMAGES, "INR": INR, "steps": STEPS, "pruned": ("prune_ratio", ".0%"),
         "bits": ("cfg.quantize.bits", ""), "ends": ("cfg.quantize.ends_bits", ""), "steps after": ("cfg.refine.steps", ""),
-        "fitted, dB": ("fit_psnr_db", ".2f"), "stored, dB": ("psnr_db", ".2f"), "bpp": ("bpp", ".2f"), "% of RGB": ("rgb_pct", ".1f"),
-        "ms an image": ("encode_ms_per_image", ",.0f"),
+        "fitted, dB": ("fit_psnr_db", ".2f"), "stored, dB": ("psnr_db", ".2f"), "bpp": ("bpp", ".2f"),
+        "% of RGB": ("rgb_pct", ".1f"), "ms an image": ("encode_ms_per_image", ",.0f"),
     })  # fmt: skip
 
 
 def train(runs: pd.DataFrame) -> pd.DataFrame:
     return listed(runs[runs.verb == "train"], {
-        "dataset": DATASET, "pipeline": ("cfg.pipeline.name", ""), "images": IMAGES, "ResNet-18 width": ("cfg.backbone.width", ""),
-        "epochs": ("epochs", "d"), "bytes on the device": ("device_bytes", ",d"), "top-1, %": ("top1_pct", ".1f"),
-        "images/s": ("images_per_s", ",.0f"),
+        "dataset": DATASET, "pipeline": ("cfg.pipeline.name", ""), "images": IMAGES,
+        "ResNet-18 width": ("cfg.backbone.width", ""), "epochs": ("epochs", "d"), "bytes on the device": ("device_bytes", ",d"),
+        "top-1, %": ("top1_pct", ".1f"), "images/s": ("images_per_s", ",.0f"),
     })  # fmt: skip
 
 
@@ -70,8 +70,9 @@ def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  # by the name of their block
-    "demo": ("The demo", demo), "encode": ("Encoding", encode), "train": ("Training", train), "benchmark": ("Speed of fitting", benchmark),
-    "decode_kernel": ("The decode kernel", decode_kernel), "benchmark_decode": ("Speed of decoding", benchmark_decode),
+    "demo": ("The demo", demo), "encode": ("Encoding", encode), "train": ("Training", train),
+    "benchmark": ("Speed of fitting", benchmark), "decode_kernel": ("The decode kernel", decode_kernel),
+    "benchmark_decode": ("Speed of decoding", benchmark_decode),
 }  # fmt: skip
 
 

@@ -16,11 +16,13 @@ import pandas as pd
 import yaml
 
 from rapid_inr.errors import UserError
+from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.records import read_json, status_of
 
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
 RENAMED = ("_headspace", "_headroom")  # the end of metrics' names in records from before the renaming, and today's
 SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # configuration that other columns hold
+MOST_NESTED = 50  # mappings and lists within each other in a configuration
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a key of the outermost level begins
@@ -135,7 +137,8 @@ def run_row(run: str, path: Path | None, config: Mapping[str, Any], record: Mapp
     row |= {f"label.{name}" if name in row else name: value for name, value in labels.items()}
     metrics = {_today(name): value for name, value in (record.get("metrics") or {}).items()}
     row |= {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
-    settings = flat({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    leaves = flatten({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    settings = {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in leaves.items()}
     if settings.get("cfg.inr.depth") is not None:
         settings["cfg.inr"] = f"{settings['cfg.inr.depth']}x{settings.get('cfg.inr.hidden')}"
     return row | settings
@@ -158,10 +161,9 @@ def parse_config(text: str) -> dict[str, Any]:
     """Return a configuration; groups that many runs share word by word are parsed once, which is most of a study's.
 
     Raises:
-        YAMLError, ValueError: if it is none, or has aliases, which no run writes and which may stand for billions of values.
+        YAMLError, ValueError: if it is none, or what no run writes: aliases, which may stand for billions of values, or nesting
+            so deep that the parser would crash.
     """
-    if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
-        raise ValueError("config.yaml has aliases")
     config: dict[str, Any] = {}
     for block in _BLOCK.split(text):
         config |= _parsed(block) or {}
@@ -170,15 +172,9 @@ def parse_config(text: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1 << 16)
 def _parsed(text: str) -> Any:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MOST_NESTED:
+            raise ValueError("config.yaml has aliases, or is nested too deeply")
     return yaml.load(text, Loader=_Loader)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted names, lists as JSON text."""
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else value
-    return leaves

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
 from experiments.reporting.formats import to_markdown
+from experiments.setup.command_line import CONFIGS
+from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
 SMOKE = "smoke"  # the preset that shows that an experiment runs, and proves nothing
@@ -95,22 +98,16 @@ class MadeTable:
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."
 
     @property
-    def commands(self) -> list[str]:
-        """Return the commands that run the experiments of the table again."""
-        named = self.runs[["verb", "experiment", "preset"]].replace({"verb": {"segment": "train"}}).drop_duplicates()
-        return [f"python -m experiments.{verb} -m experiment={name}/{preset}" for verb, name, preset in named.to_numpy()]
-
-    @property
     def claims_frame(self) -> pd.DataFrame:
         """Return the paper's numbers beside ours."""
         return pd.DataFrame([claim.long() for claim in self.claims], dtype=object)
 
     def markdown(self, *, linked_from: Path) -> str:
-        """Return title, note, rows, claims and the commands that repeat the runs."""
+        """Return title, note, rows and claims."""
         parts = [f"**{self.title}.** {self.note}", to_markdown(self.rows, linked_from=linked_from)]
         if self.claims:
             parts.append(to_markdown(self.claims_frame, linked_from=linked_from))
-        return "\n\n".join([*parts, "\n".join(f"    {command}" for command in self.commands)])
+        return "\n\n".join(parts)
 
     def draws(self) -> bool:
         """Return whether the table has a picture."""
@@ -135,16 +132,26 @@ class MadeTable:
         )  # fmt: skip
 
 
-def experiment_of(name: str | None) -> str | None:
-    """Return the experiment whose tables a run's experiment belongs to: ``speedup_photos`` is a part of ``speedup``."""
-    if not isinstance(name, str):
-        return None
-    return max((known for known in TABLES if f"{name}_".startswith(f"{known}_")), key=len, default=name)
+def commands_of(experiment: str, preset: str) -> list[str]:
+    """Return the commands that run an experiment at a preset, one for each of its files in configs/experiment."""
+    commands = []
+    for path in sorted((CONFIGS / "experiment").glob(f"*/{preset}.yaml")):
+        base = OmegaConf.load(path.with_name("paper.yaml"))
+        if base.get("experiment_name", path.parent.name) == experiment:
+            commands.append(f"python -m experiments.{base.command} -m experiment={path.parent.name}/{preset}")
+    return commands
 
 
 def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[MadeTable]:
-    """Return the tables of an experiment that have rows, at every preset that it was run at, or at one."""
-    own = runs[(runs.experiment.map(experiment_of) == experiment) & (runs.status == "finished")]
+    """Return the tables of an experiment that have rows, at every preset that it was run at, or at one.
+
+    Raises:
+        UserError: if a run is there twice, which would make its row a mean of one and the same.
+    """
+    own = runs[(runs.experiment == experiment) & (runs.status == "finished")]
+    same = ["experiment", "preset", "verb", "seed", *(name for name in own if name.startswith("cfg."))]
+    if (twice := own.duplicated(same)).any():
+        raise UserError(f"{own.run[twice].iloc[0]} is there twice, with the same configuration; root=... names the folder of one")
     made = []
     for at, some in own.groupby("preset", sort=False):
         if preset in (None, at):
@@ -170,7 +177,7 @@ def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 def unfinished(runs: pd.DataFrame, experiment: str) -> list[str]:
     """Return a line for each run of an experiment without a result."""
-    lost = runs[(runs.experiment.map(experiment_of) == experiment) & (runs.status != "finished")]
+    lost = runs[(runs.experiment == experiment) & (runs.status != "finished")]
     return [
         f"not measured: {r.run}: {r.status}" + (f", {r.error}" if isinstance(r.error, str) else "") for r in lost.itertuples()
     ]

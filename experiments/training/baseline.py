@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from experiments.training.provenance import dataset_facts
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.named_warnings import accuracy_below_baseline
+from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.tasks import Task
 
@@ -31,7 +31,7 @@ def read_baseline(cfg: DictConfig, task: Task) -> float | None:
     folder = Path(cfg.baseline)
     if not (folder / "record.json").is_file():
         raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.train")
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "record.json")
     if record["status"] != "finished" or task.metric not in record["metrics"]:
         raise UserError(
             f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a training with {task.metric}"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.setup.build import build_device, build_source
-from experiments.setup.processes import place
+from experiments.setup.distributed import ranks
 from experiments.training.inputs import TrainingInput, decode_size, pipeline_dtype
 from experiments.training.provenance import missing_images, require_made_from, rows_of
 from experiments.training.sources import is_segmentation, load_labelled
@@ -100,7 +100,7 @@ def _decoded_store(cfg: DictConfig) -> Path | None:
 def _options(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
     device = build_device(cfg)
     return {
-        "device": device, "batch_size": test_batch(data.image_size, device), "dtype": pipeline_dtype(cfg), **place()
+        "device": device, "batch_size": test_batch(data.image_size, device), "dtype": pipeline_dtype(cfg), **ranks()
     }  # fmt: skip
 
 

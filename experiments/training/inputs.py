@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
-from experiments.setup.processes import place, world_size
+from experiments.setup.distributed import ranks, world_size
 from experiments.setup.run_folder import start_run
 from experiments.training.provenance import require_exported_from, require_made_from, rows_of
 from experiments.training.sources import load_labelled
@@ -141,7 +141,7 @@ def _common_options(cfg: DictConfig) -> dict[str, Any]:
     """Return the options that are the same for all pipelines."""
     return {
         "batch_size": cfg.optimizer.batch_size, "augment": build_augment(cfg), "seed": cfg.seed, "dtype": pipeline_dtype(cfg),
-        **place(),
+        **ranks(),
     }  # fmt: skip
 
 

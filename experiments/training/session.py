@@ -23,7 +23,7 @@ from experiments.setup.build import (
     build_unet_config,
     plain,
 )
-from experiments.setup.processes import is_main_process
+from experiments.setup.distributed import is_main_process
 from experiments.training.eval_sets import TestSet, split_validation, test_pipeline, with_masks
 from experiments.training.inputs import TrainingInput
 from experiments.training.provenance import dataset_facts, digest

@@ -64,7 +64,7 @@ def _decisive_dataset(cfg: DictConfig) -> dict[str, Any]:
 def _encode_config(cfg: DictConfig, *, split: str) -> DictConfig:
     """Return a training's configuration as that of its encode."""
     cfg = copy.deepcopy(cfg)
-    cfg.seed, cfg.dataset.split = 0, split
+    cfg.seed, cfg.fit.seed, cfg.dataset.split = 0, 0, split
     return cfg
 
 
@@ -120,7 +120,7 @@ def _run_config(cfg: DictConfig, *, out: Path) -> Mapping[str, Any]:
 def _command() -> str:
     """Return the command that asked for it, which also repeats it."""
     hydra = HydraConfig.get()
-    return " ".join(["python -m", f"experiments.{hydra.job.name}", *hydra.overrides.task])
+    return " ".join(["python -m", f"experiments.{hydra.job.config_name}", *hydra.overrides.task])
 
 
 @contextmanager

@@ -72,8 +72,8 @@ def _gain_and_bias(n, layer, ends_ptr, scales_ptr, bias_gain, omega, HIDDEN: tl.
 @triton.jit
 def _last_weight(last_ptr, k, rgb, HIDDEN: tl.constexpr):
     c = tl.arange(0, 4)
-    there = (k < HIDDEN)[:, None] & rgb[None, :]
-    return tl.load(last_ptr + k[:, None] * 3 + c[None, :], mask=there, other=0.0).to(tl.float16)
+    mask = (k < HIDDEN)[:, None] & rgb[None, :]
+    return tl.load(last_ptr + k[:, None] * 3 + c[None, :], mask=mask, other=0.0).to(tl.float16)
 
 
 @triton.jit
@@ -117,7 +117,7 @@ def evaluate(
         h = _sin(z * gain + bias, EXACT_SINE, POLYNOMIAL_EVERY)
 
     last_ptr, c = ends_ptr + (2 + DEPTH) * HIDDEN, tl.arange(0, 4)
-    rgb = c < tl.where(known, 3, 0)  # an int32 mask, which `(c < 3) & known` is in some interpreters, is refused by Triton 3.9
+    rgb = c < tl.where(known, 3, 0)  # `(c < 3) & known` is int32 in Triton 3.9's interpreter, and no mask
     value = tl.dot(h.to(tl.float16), _last_weight(last_ptr, n, rgb, HIDDEN))
     if REST > 0:
         value = tl.dot(h_m.to(tl.float16), _last_weight(last_ptr, m, rgb, HIDDEN), acc=value)

@@ -20,7 +20,7 @@ from kernels.unpack.torch import unpack_layers
 from kernels.workers import for_each
 
 # Values of a buffer of activations, 2 MB in float32, and of what a thread takes at a time, whose weights it unpacks once.
-# Measured: kernels/README.md.
+# Measured: kernels/what-was-tried.md.
 CHUNK_VALUES = 2**19
 PART_VALUES = 2**21
 GPU_VALUES = 2**26  # of a part and of a tile on a GPU, which wants few large operations
@@ -52,15 +52,15 @@ def decode_siren_torch(
         buffers = affine.new_empty((2, tile_images * tile_lines * images.width * max(spec.hidden, OUT_FEATURES)))
         j = torch.arange(images.width, dtype=affine.dtype, device=affine.device)
         for first in chunk[::tile_images]:
-            some = slice(first, min(first + tile_images, chunk.stop))
-            maps = affine[some] if len(affine) > 1 else affine
-            own = slice(some.start - chunk.start, some.stop - chunk.start)
-            few = [(weight[own], bias[own]) for weight, bias in layers]
+            tile = slice(first, min(first + tile_images, chunk.stop))
+            maps = affine[tile] if len(affine) > 1 else affine
+            own = slice(tile.start - chunk.start, tile.stop - chunk.start)
+            own_layers = [(weight[own], bias[own]) for weight, bias in layers]
             for top in lines[::tile_lines]:
                 end = min(top + tile_lines, lines.stop)
                 i = torch.arange(top, end, dtype=affine.dtype, device=affine.device)
-                rgb = _sample(few, maps, (i, j), buffers, sampling=sampling, chunk=some, fast=fast)
-                flat[some, :, top * images.width : end * images.width] = _finish(rgb, images)
+                rgb = _sample(own_layers, maps, (i, j), buffers, sampling=sampling, images=tile, fast=fast)
+                flat[tile, :, top * images.width : end * images.width] = _finish(rgb, images)
 
     corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
     if on_cpu:
@@ -89,20 +89,20 @@ def _cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[in
 
 
 def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, *, fast: bool) -> Layers:
-    """Return the layers of some rows, omega folded into all but the last, and what the fast sine wants into all but the first."""
+    """Return the layers of rows, omega folded into the sines, and what the fast sine needs into the layers after the first."""
     layers = [(weight.mT, bias[:, :, None]) for weight, bias in unpack_layers(rows, ids, spec, torch.float32)]
     layers = [*((weight * spec.omega, bias * spec.omega) for weight, bias in layers[:-1]), layers[-1]]
     return [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
 
 
 def _sample(
-    layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, chunk: slice, fast: bool
+    layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, images: slice, fast: bool
 ) -> Tensor:
     """Return RGB [b, 3, P] of the pixels of lines and columns: of their centres, or the mean of their samples, each clamped.
 
     Args:
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
-        chunk: the images of the batch.
+        images: those of the batch that the layers belong to.
     """
     first, following = layers[0], layers[1:]
     (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
@@ -118,7 +118,7 @@ def _sample(
         if fast and not sampling.folds:
             _separable_first_layer(first, maps, i, j, out=start)
         else:
-            _direct_first_layer(first, sampling.bend(coords, chunk), fast=fast, out=start)
+            _direct_first_layer(first, sampling.bend(coords, images), fast=fast, out=start)
         rgb = _evaluate(following, start, buffers, double_cosine_ if fast else torch.sin_)
         if coords is not None:
             sampling.blacken(rgb, coords)

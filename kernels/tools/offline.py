@@ -32,7 +32,7 @@ from kernels.spec import SirenSpec
 from kernels.unpack.triton import _unpack_rows_kernel, unpack_constants, unpacks_before
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
-# depth, hidden, side of the image in pixels: the shapes of configs/inr, and the widest
+# depth, hidden, side of the image in pixels: those of the experiments, and the widest
 SIZES = (
     (2, 16, 32), (3, 16, 32), (3, 24, 32), (3, 32, 32), (4, 16, 32), (5, 13, 32), (5, 16, 32), (5, 32, 32),
     (6, 44, 224), (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),
@@ -156,7 +156,7 @@ def compile_decode(
     return _read_resources(*compiled)
 
 
-def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masks: str) -> Resources:
+def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masked: bool) -> Resources:
     """Compile the variant that unpacks rows before a decode.
 
     Raises:
@@ -164,7 +164,7 @@ def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masks: str) -> Re
     """
     pointers = dict.fromkeys(("out_ptr", "codes_ptr", "masks_ptr"), torch.uint8)
     pointers |= dict.fromkeys(("starts_ptr", "ids_ptr"), torch.int64)
-    constants = unpack_constants(spec, bits=bits, masks=masks)
+    constants = unpack_constants(spec, bits=bits, masked=masked)
     integers = ("n_rows", "row_bytes", "mask_bytes")
     compiled = compile_kernel(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
     return _read_resources(*compiled)
@@ -265,10 +265,10 @@ def _print_variants(heading: str) -> list[str]:
         for target in TARGETS:
             resources = compile_decode(spec, target=target, **{"side": VARIANT_SIDE} | options)
             faults += _print_row(name, target, resources, exact_sine="exact_sine" in options)
-    for masks in ("own", "shared", "none"):
+    for masked in (True, False):
         for target in TARGETS:
-            name = f"unpacking, masks: {masks}, 5 bits"
-            resources = compile_unpack(spec, target=target, bits=5, masks=masks)
+            name = f"unpacking{', masks' if masked else ''}, 5 bits"
+            resources = compile_unpack(spec, target=target, bits=5, masked=masked)
             faults += _print_row(name, target, resources, decodes=False)
     return faults
 

@@ -53,14 +53,14 @@ def gather_codes(
     """
     if bits == 8 and masks is None:
         return packed.index_select(0, ids).view(torch.int8)
-    if packed.numel() == 0:  # nothing is kept anywhere
+    if packed.numel() == 0:  # no code is written
         return torch.zeros((len(ids), n_codes), dtype=torch.int8, device=packed.device)
-    first = ids * packed.shape[1] if starts is None else starts[ids]  # [B], the byte at which each row begins
     if masks is None:
+        first = ids * packed.shape[1]  # [B], the byte at which each row begins
         kept, rank = None, torch.arange(n_codes, device=packed.device)[None]  # [1, K]
     else:
-        chosen = masks if starts is None else masks[ids]
-        kept = unpack_bits(chosen, 1, n_codes).bool()  # [1 or B, K]
+        first = starts[ids]
+        kept = unpack_bits(masks[ids], 1, n_codes).bool()  # [B, K]
         rank = kept.cumsum(1) - 1
     place = rank.clamp(min=0) * bits
     byte = first[:, None] + place // 8  # [B, K]

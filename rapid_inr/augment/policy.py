@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import numpy as np
 import torch
@@ -46,7 +45,7 @@ class AugmentConfig:
     """
 
     crop_padding: int = 4
-    flip: bool | Literal["alternate"] = True
+    flip: bool | str = True
     padding: str = "reflection"
     scale: tuple[float, float] | None = None
     ratio: tuple[float, float] = (3 / 4, 4 / 3)

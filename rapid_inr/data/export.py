@@ -1,6 +1,6 @@
 """A dataset written once as image files, so that everything that reads files sees the same images.
 
-FOLDER/settings.json                what decides the files, written first: a second start goes on where the first ended
+FOLDER/settings.json                what decides the files, written first: a second start continues where the first ended
 FOLDER/train/CLASS/train_00000.jpg  one file an image, each whole or not there
 FOLDER/index.json                   what lies where, written last: a folder with an index is complete
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
 _SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
 _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
+TORN_AFTER_S = 3600  # that a temporary file has not been written to
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
 
@@ -176,13 +178,14 @@ def _class_folders(source: ImageSource) -> list[str]:
 
 def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found is not None and found != settings and overwrite:
+    existing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if existing is not None and existing != settings and overwrite:
         _remove(folder)
-    elif found is not None:
-        for key in sorted(found.keys() | settings.keys()):
-            if found.get(key) != settings.get(key):
-                raise ExportError(f"{folder} holds an export with {key}={found.get(key)}, this is {key}={settings.get(key)}")
+    elif existing is not None:
+        for key in sorted(existing.keys() | settings.keys()):
+            if existing.get(key) != settings.get(key):
+                raise ExportError(f"{folder} holds an export with {key}={existing.get(key)}, this is {key}={settings.get(key)}")
+        _remove_torn(folder)
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
@@ -197,6 +200,13 @@ def _remove(folder: Path) -> None:
     for path in sorted({path.parent for path in files} | {path.parents[1] for path in files}, reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove what writers that were killed have left; what is younger may be another process's."""
+    for path in folder.glob("*/*/.*"):
+        if time.time() - path.stat().st_mtime > TORN_AFTER_S and re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:

@@ -27,7 +27,8 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """Convert to 8-bit RGB, upright.
 
     Grey is repeated over the channels; 16-bit grey is scaled by 255 / 65535 and rounded (Pillow alone would clip it at 255);
-    what is transparent is laid over white; palette, CMYK and 1-bit images are converted; the EXIF orientation is applied.
+    what is transparent is laid over white; palette, CMYK and 1-bit images are converted, CMYK JPEGs as Adobe writes them; the
+    EXIF orientation is applied.
 
     Returns:
         uint8 [height, width, 3], contiguous.

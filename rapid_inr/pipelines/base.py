@@ -72,6 +72,7 @@ class BatchPipeline:
             even one of which this process takes no image.
         masks: whether the labels are masks, [N, *image_size], which move with their images: `Batch.labels` are then int64
             [B, *size]. Outside the image a mask is 0 where ``augment.padding`` is ``zeros``, else its own reflection or edge.
+        compiles: whether the stream compiles kernels at the first batch of a size; `warm_up` then makes one.
         nbytes: bytes that the images take on the device, labels not counted.
         host_bytes: bytes that they take in the memory of the host.
 
@@ -94,6 +95,7 @@ class BatchPipeline:
     world_size: int = 1
     together: bool = False
     masks: bool = False
+    compiles: bool = False
     nbytes: int = 0
     host_bytes: int = 0
 
@@ -134,6 +136,13 @@ class BatchPipeline:
         ]
         if shares[0]:
             yield from ahead(self._batches(list(zip(*shares, strict=True)), epoch), self.device)
+
+    def warm_up(self) -> None:
+        """Make a batch and drop it where that compiles kernels, so that no epoch is timed with their compilation."""
+        if self.compiles:
+            batches = self.epoch(0)
+            next(batches, None)
+            batches.close()
 
     def state_dict(self, *, epoch: int, batch: int) -> dict[str, Any]:
         """Return where an epoch was left, of which order and augmentation, as JSON values; `batch` is the first not yet had."""

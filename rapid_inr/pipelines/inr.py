@@ -62,8 +62,9 @@ def inr_pipeline(
             yield Streamed(_decode_moved(images, places, ids.device, geometry, dtype, stored=stored))
 
     return BatchPipeline(
-        stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store, **options
-    )
+        stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store,
+        compiles=True, **options,
+    )  # fmt: skip
 
 
 def _held_images(held: PackedStore | ShardedStore, batches: Sequence[Ids]) -> Iterator[tuple[PackedStore | Fetched, Tensor]]:

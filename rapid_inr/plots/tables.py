@@ -64,7 +64,7 @@ def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
     for i, (label, line) in enumerate(lines.items()):
         x, means, stds = zip(*sorted(line), strict=True)
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "markersize": 4, "linewidth": 1.8}
-        axes.errorbar(x, means, yerr=stds, label=label, capsize=3 if any(stds) else 0, **look)
+        axes.errorbar(x, means, yerr=stds if any(stds) else None, label=label, capsize=3, **look)
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

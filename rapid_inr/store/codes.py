@@ -58,3 +58,27 @@ def take_rows(packed: Tensor, starts: Tensor, ids: Tensor) -> Tensor:
     before = lengths.cumsum(0) - lengths  # where each row begins in the result
     shift = (starts[ids] - before).repeat_interleave(lengths)
     return packed[torch.arange(len(shift), device=packed.device) + shift]
+
+
+def pad_rows(packed: Tensor, starts: Tensor) -> Tensor:
+    """Return packed rows of unequal length as uint8 [N, bytes of the longest], zeros behind the shorter."""
+    place = torch.arange(max(1, int(starts.diff().max())))
+    at = starts[:-1, None] + place
+    inside = at < starts[1:, None]
+    return torch.where(inside, packed[at.clamp(max=len(packed) - 1)], 0) if len(packed) else inside.to(torch.uint8)
+
+
+def has_lowest_code(rows: Tensor, bits: int) -> bool:
+    """Return whether packed rows, uint8 [N, bytes], hold the code -2^(bits-1), whose highest bit alone is set.
+
+    Every eighth code lies alike in a group of `bits` bytes, so eight comparisons of whole columns of groups find it.
+    """
+    groups = torch.nn.functional.pad(rows, (0, -rows.shape[1] % bits)).unflatten(1, (-1, bits))  # [N, groups, bits]
+    for first in range(0, 8 * bits, bits):  # the bit at which each of eight codes begins
+        byte, shift = divmod(first, 8)
+        code = groups[..., byte] >> shift
+        if shift + bits > 8:  # the code reaches into the next byte
+            code = code | groups[..., byte + 1] << (8 - shift)
+        if bool((code & (1 << bits) - 1 == 1 << bits - 1).any()):
+            return True
+    return False

@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kernels.spec import SirenSpec
-from kernels.unpack.torch import gather_codes
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.errors import UserError
+from rapid_inr.store.codes import has_lowest_code, pad_rows
 from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
 from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, read_slices, write_tensors
@@ -28,7 +28,7 @@ LEAST_STD = 1 / 255  # one level, so that one can divide by it
 USUAL_ROUNDING = "nearest"  # not written: how codes were found, no decode asks
 NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
 QUANTIZE_TYPES = {"bits": int, "ends_bits": int, "granularity": str, "range": str, "rounding": str}
-CHECKED_ROWS = 1024  # unpacked at once
+CHECKED_ROWS = 1024  # whose codes are in memory at once
 
 
 def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False) -> int:
@@ -85,6 +85,8 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixe
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no store at {path}; write one with: python -m experiments.encode dataset=... out={path}")
+    with path.open("rb"):  # the library would call a file that may not be read one that does not exist
+        pass
     try:
         with safe_open(path, framework="pt") as file:
             raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION)
@@ -97,7 +99,7 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixe
     try:
         store = PackedStore(_parse_header(raw), **tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise StoreFormatError(f"{path} contradicts itself: {error}") from None
+        raise StoreFormatError(f"{path} contradicts itself: {brief(error, most=200)}") from None
     _check_values(path, store, images=raw.get("images"), max_pixels=max_pixels)
     return store.to(device)
 
@@ -223,20 +225,14 @@ def _check_values(path: Path, store: PackedStore, *, images: object, max_pixels:
 
 def _require_symmetric_codes(path: Path, store: PackedStore) -> None:
     """Refuse the one code that the format never writes, -2^(bits-1): read from the file, so that no page stays in memory."""
-    quantize, n_codes = store.header.quantize, store.header.spec.n_hidden_weights
-    if not quantize.is_integer:
+    quantize = store.header.quantize
+    if not quantize.is_integer or store.codes.numel() == 0:
         return
     starts = torch.arange(len(store) + 1) * store.codes.shape[1] if store.starts is None else store.starts
-    chunks = torch.arange(len(store)).split(CHECKED_ROWS)
-    bounds = [(int(starts[ids[0]]), int(starts[ids[-1] + 1])) for ids in chunks]
-    for ids, packed in zip(chunks, read_slices(path, "codes", bounds), strict=True):
-        local = torch.arange(len(ids))
-        if store.starts is None:
-            codes = gather_codes(packed.reshape(len(ids), -1), local, bits=quantize.bits, n_codes=n_codes)
-        else:
-            own = starts[ids[0] : ids[-1] + 2] - starts[ids[0]]
-            codes = gather_codes(packed, local, bits=quantize.bits, n_codes=n_codes, masks=store.masks[ids], starts=own)
-        if bool((codes < -quantize.max_code).any()):
-            raise StoreFormatError(
-                f"{path}: a code is {-quantize.max_code - 1}, expected {-quantize.max_code} to {quantize.max_code}"
-            )
+    chunks = [starts[first : first + CHECKED_ROWS + 1] for first in range(0, len(store), CHECKED_ROWS)]
+    packed_chunks = read_slices(path, "codes", [(int(chunk[0]), int(chunk[-1])) for chunk in chunks])
+    for chunk, packed in zip(chunks, packed_chunks, strict=True):
+        rows = packed.reshape(len(chunk) - 1, -1) if store.starts is None else pad_rows(packed, chunk - chunk[0])
+        if has_lowest_code(rows, quantize.bits):
+            most = quantize.max_code
+            raise StoreFormatError(f"{path}: a code is {-most - 1}, expected {-most} to {most}")

@@ -16,6 +16,7 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import name_in_splits
 from rapid_inr.errors import UserError
 from rapid_inr.store.codes import row_starts, take_rows
+from rapid_inr.store.sealed import brief
 
 TENSORS = ("codes", "ends", "scales", "end_scales", "masks", "sizes", "labels", "source_ids")  # in the order of the file
 MAX_NAME = 255  # characters of a class
@@ -70,7 +71,7 @@ def require_plain_names(splits: Iterable[tuple[str, int]], class_names: Iterable
     for kind, names, is_plain in (("split", split_names, _is_plain_split), ("class", class_names, _is_plain_class)):
         for name in names:
             if not is_plain(name):
-                raise UserError(f"a {kind} is called {name[:80]!a}, which is no plain name; rename it and encode again")
+                raise UserError(f"a {kind} is called {brief(name)}, which is no plain name; rename it and encode again")
         if len(set(names)) < len(names):
             raise UserError(f"a {kind} is there twice")
 
@@ -116,8 +117,8 @@ class PackedStore:
         if n == 0:
             raise UserError("the store is empty, expected at least one image")
         scales_shape = quantize.scales_shape(n, spec)
-        self._check_presence("scales", there=quantize.is_integer)
-        self._check_presence("end_scales", there=quantize.ends_bits == 8)
+        self._check_presence("scales", expected=quantize.is_integer)
+        self._check_presence("end_scales", expected=quantize.ends_bits == 8)
         expected = {
             "ends": ((n, n_ends(spec)), (quantize.ends_dtype,)),
             "scales": ((scales_shape[0], scales_shape[1] * scales_shape[2]), (quantize.scales_dtype,)),
@@ -139,10 +140,10 @@ class PackedStore:
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
 
-    def _check_presence(self, name: str, *, there: bool) -> None:
-        if (getattr(self, name) is not None) != there:
+    def _check_presence(self, name: str, *, expected: bool) -> None:
+        if (getattr(self, name) is not None) != expected:
             raise UserError(
-                f"{name} is {'None' if there else 'a tensor'}, expected {'a tensor' if there else 'None'} by the header"
+                f"{name} is {'None' if expected else 'a tensor'}, expected {'a tensor' if expected else 'None'} by the header"
             )
 
     def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:

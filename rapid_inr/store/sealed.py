@@ -66,11 +66,11 @@ def unseal(path: Path, metadata: dict[str, str] | None, key: str, *, version: in
     return raw
 
 
-def brief(value: object) -> str:
-    """Return what a message shows of a value from a file: printable, and at most a part of a line."""
+def brief(value: object, *, most: int = QUOTED) -> str:
+    """Return what a message shows of a value from a file, or of an error about it: printable, and at most `most` characters."""
     try:
         text = str(value) if isinstance(value, Exception) else repr(value)
     except (ValueError, RecursionError):
         return f"a {type(value).__name__}"
-    text = "".join(c if c.isprintable() else "?" for c in text[: QUOTED + 1])
-    return text if len(text) <= QUOTED else f"{text[:QUOTED]}..."
+    text = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
+    return text if len(text) <= most else f"{text[:most]}..."

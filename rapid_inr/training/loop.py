@@ -72,8 +72,11 @@ def train(
         on_epoch(reports[-1], learner)
     step = gradient_step(learner.model, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
-    for epoch in range(len(reports), config.epochs):
+    first = len(reports)
+    for epoch in range(first, config.epochs):
         sized = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
+        if epoch == first or config.first_size is not None:
+            sized.warm_up()
         began = _now(device)
         loss, n_images = _train_epoch(step, sized.epoch(epoch), learner, config, rate, on_batch)
         epoch_s = _now(device) - began

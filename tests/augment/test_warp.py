@@ -45,22 +45,6 @@ def test_the_gather_is_pad_crop_and_mirror_of_each_image(padding, size, channels
     assert torch.equal(found, naive(images, params.shifts, params.flips, pad=4, padding=padding))
 
 
-def test_no_shift_and_no_flip_change_nothing():
-    images = random_images(3, 6, 5)
-    for padding in ("reflection", "zeros", "border"):
-        still = crop_and_flip(
-            images, torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, dtype=torch.bool), padding=padding, black=BLACK
-        )
-        assert torch.equal(still, images)
-
-
-def test_two_flips_cancel():
-    images, still, all_of_them = random_images(3, 6, 5), torch.zeros(3, 2, dtype=torch.int64), torch.ones(3, dtype=torch.bool)
-    once = crop_and_flip(images, still, all_of_them, padding="reflection", black=BLACK)
-    assert torch.equal(once, images.flip(3))
-    assert torch.equal(crop_and_flip(once, still, all_of_them, padding="reflection", black=BLACK), images)
-
-
 def test_an_image_shifted_out_of_sight_is_black_or_its_edge():
     images, no_flips = random_images(1, 4, 4), torch.zeros(1, dtype=torch.bool)
     shift = torch.tensor([[0, 40]])
@@ -187,7 +171,7 @@ def test_a_smaller_result_is_averaged_and_not_picked():
     assert (small - 0.5).abs().max() < 0.11
 
 
-def test_one_draw_for_all_is_that_of_the_first():
+def test_the_parameters_of_one_image_can_serve_all():
     params = sample_params(6, AugmentConfig(crop_padding=2), seed=0, epoch=0, image_size=(8, 8))
     geometry = Geometry.of(params, image_size=(8, 8), size=(8, 8), padding="zeros", black=BLACK)
     ids, images = torch.tensor([4, 1, 2]), random_images(3, 8, 8)

@@ -43,9 +43,9 @@ def test_the_tables_give_each_suite_a_block_of_its_own(command):
     command("benchmark", "suite=fit", "dataset=shapes", *SMOKE, "run_dir=kept/fit")
     out = command("tables", "root=kept")[1]
     blocks = dict(zip(*[iter(out.split("\n\n"))] * 2, strict=True))
-    assert "kept/fit/record.json" in blocks["benchmark"]
-    assert "kept/decode" not in blocks["benchmark"]
-    assert blocks["benchmark_decode"].count("kept/decode/record.json") == 2
+    assert "kept/fit/record.json" in blocks["**Speed of fitting**"]
+    assert "kept/decode" not in blocks["**Speed of fitting**"]
+    assert blocks["**Speed of decoding**"].count("kept/decode/record.json") == 2
 
 
 def test_a_wrong_backend_is_named_and_nothing_is_timed(command, tmp_path, monkeypatch):

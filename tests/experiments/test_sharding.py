@@ -340,3 +340,18 @@ def test_the_table_of_images_names_their_files(command, photos, tmp_path):
     assert (rows[1]["image"], rows[1]["file"]) == ("train_00002", "photos/train/dark/2.png")
     assert command("encode", *SHAPES, *SMOKE, "inr=2x8", "out=b.inr", "run_dir=s")[0] == 0
     assert "file" not in (tmp_path / "s" / "images.csv").read_text().splitlines()[0]
+
+
+def test_images_that_an_encoding_or_an_export_skipped_are_left_out_by_the_training(command, tmp_path, photos):
+    photos()
+    (tmp_path / "photos" / "train" / "light" / "1.png").write_text("no picture")
+    photos_of = ("dataset=image_folder", "dataset.root=photos", *SMOKE)
+    assert command("encode", *photos_of, "dataset.on_corrupt=skip", "inr=2x8", "out=a.inr")[0] == 0
+    assert command("export", *photos_of, "dataset.on_corrupt=skip", "format=png", "out=E")[0] == 0
+    train = ("train", *photos_of, "optimizer.batch_size=4")
+    for number, pipeline in enumerate(
+        (("pipeline=inr", "store=a.inr"), ("pipeline=dataloader", "pipeline.workers=0", "files=E"))
+    ):
+        code, _, err = command(*train, *pipeline, f"run_dir=r{number}")
+        assert code == 0, err
+        assert json.loads((tmp_path / f"r{number}" / "record.json").read_text())["metrics"]["images"] == 9

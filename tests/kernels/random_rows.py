@@ -47,14 +47,14 @@ def random_batch(
     ends: torch.dtype = torch.float16,
     scales: int | None = None,
     shared_scales: bool = False,
-    masks: str | None = None,
+    masked: bool = False,
     seed: int = 0,
 ) -> Batch:
     """Return a batch from a store of 5 rows, decoded to unrounded float32 over the plain pixel grid.
 
     Args:
         scales: how many a hidden layer has with integer codes; one a column by default.
-        masks: "own" or "shared", which keep two weights of three.
+        masked: whether each row has a mask, which keeps two weights of three.
     """
     generator = torch.Generator().manual_seed(seed)
     n = 5
@@ -77,13 +77,13 @@ def random_batch(
         hidden = (hidden * top).floor().to(torch.int8)
         columns = (spec.depth - 1) * (scales or spec.hidden)
         row_scales = uniform(0.5 * bound / top, 1.5 * bound / top, 1 if shared_scales else n, columns).half()
-        if masks is not None:
-            kept = uniform(0, 1, n if masks == "own" else 1, spec.n_hidden_weights) < 0.67
+        if masked:
+            kept = uniform(0, 1, n, spec.n_hidden_weights) < 0.67
         codes = pack_codes(hidden, bits, kept)
     else:
         codes = (hidden * bound).to(CODE_DTYPES[bits])
     packed_masks = None if kept is None else pack_masks(kept)
-    starts = row_starts(packed_masks, bits) if masks == "own" else None
+    starts = row_starts(packed_masks, bits) if masked else None
     tensors = (codes, torch.cat(parts, 1).to(ends), row_scales, end_scales)
     return Batch(
         rows=on(device, PackedRows(*tensors, bits, packed_masks, starts)),

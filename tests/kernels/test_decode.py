@@ -45,8 +45,8 @@ KINDS = {
     "5 bits, int8 ends, a scale a layer": {"bits": 5, "ends": torch.int8, "scales": 1},
     "shared scales": {"bits": 8, "scales": 1, "shared_scales": True},
     "shared scales, one a column": {"bits": 3, "shared_scales": True},
-    **{f"own masks, {bits} bits": {"bits": bits, "masks": "own"} for bits in (3, 8)},
-    **{f"a shared mask, {bits} bits": {"bits": bits, "masks": "shared", "ends": torch.int8} for bits in (5, 8)},
+    **{f"masks, {bits} bits": {"bits": bits, "masked": True} for bits in (3, 8)},
+    "masks, 5 bits, int8 ends": {"bits": 5, "masked": True, "ends": torch.int8},
 }
 
 
@@ -60,13 +60,6 @@ def test_every_kind_of_row_is_read(device, backend, kind):
 def test_the_exact_sine_decodes_the_same(device, backend, kind):
     batch = random_batch(SirenSpec(3, 24, 30.0), device, height=3, width=5, **KINDS[kind])
     torch.testing.assert_close(batch.decode(backend, exact_sine=True), batch.reference(), atol=TOLERANCE[backend], rtol=0)
-
-
-@pytest.mark.parametrize("hidden", [1, 13, 16])
-def test_one_scale_a_layer_serves_all_its_columns(device, backend, hidden):
-    batch = random_batch(SirenSpec(3, hidden, 12.0), device, height=5, width=7, scales=1)
-    assert batch.rows.scales.shape[1] == 2
-    torch.testing.assert_close(batch.decode(backend), batch.reference(), atol=TOLERANCE[backend], rtol=0)
 
 
 def test_every_code_is_its_value_in_its_place(device, backend):

@@ -38,17 +38,6 @@ def test_crops_beyond_the_image_are_crops_of_the_padded_image(device, backend, p
     torch.testing.assert_close(images, torch.stack(expected), atol=TOLERANCE[backend], rtol=0)
 
 
-def test_a_flip_and_a_turn_cost_a_map(device, backend):
-    batch = batch_of(device)
-    whole, last_column = batch.decode(backend), SIZE[1] - 1
-    mirror = torch.tensor([[1.0, 0, 0], [0, -1, last_column], [0, 0, 1]])
-    swap = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])  # reads the image transposed
-    affine = (pixel_affine(*SIZE) @ torch.stack([mirror, swap, mirror @ swap])).to(device)
-    turned = batch.decode(backend, affine=affine, height=5, width=6)
-    expected = torch.stack([whole[0].flip(2)[:, :5, :6], whole[1].mT[:, :5, :6], whole[2].flip(2).mT[:, :5, :6]])
-    torch.testing.assert_close(turned, expected, atol=TOLERANCE[backend], rtol=0)
-
-
 def test_reflection_repeats_beyond_one_image(device, backend):
     batch = batch_of(device)
     whole = batch.decode(backend)
@@ -79,24 +68,6 @@ def test_each_image_has_its_own_edges(device, backend, padding):
         own = {"ids": batch.ids[i : i + 1], "affine": pixel_affine(height, width).to(device), "height": height, "width": width}
         expected = F.pad(batch.decode(backend, **own), (2, 12 - width, 2, 6 - height), mode=PAD_MODES[padding])
         torch.testing.assert_close(images[i : i + 1], expected, atol=TOLERANCE[backend], rtol=0)
-
-
-def test_supersampling_averages_the_samples_of_a_pixel(device, backend):
-    batch, n = batch_of(device), 3
-    expected = F.avg_pool2d(batch.decode(backend, affine=pixel_affine(18, 27).to(device), height=18, width=27), n)
-    torch.testing.assert_close(batch.decode(backend, supersample=n), expected, atol=TOLERANCE[backend], rtol=0)
-    in_bytes = batch.decode(backend, supersample=n, dtype=torch.uint8, round_8bit=True)
-    assert ((in_bytes.float() - expected * 255).abs() <= 0.5 + 255 * TOLERANCE[backend]).all()
-
-
-def test_samples_outside_count_as_black(device, backend):
-    batch = batch_of(device)
-    maps = to_coords(crop(-0.5, 0, *SIZE, size=SIZE, device=device), SIZE)  # the first row of samples lies outside
-    images = batch.decode(backend, affine=maps, supersample=2, padding="zeros")
-    finer = to_coords(crop(-0.5, 0, *SIZE, size=(12, 18), device=device), SIZE)
-    within = batch.decode(backend, affine=finer, height=12, width=18)
-    within[:, :, 0] = 0
-    torch.testing.assert_close(images, F.avg_pool2d(within, 2), atol=TOLERANCE[backend], rtol=0)
 
 
 GEOMETRIES = {

@@ -41,10 +41,9 @@ def test_a_pixel_has_its_row_and_column_at_any_width(device, width, block):
         assert torch.equal(written.long().cpu(), torch.stack([pixels // width, pixels % width], 1))
 
 
-@pytest.mark.parametrize("masks", ["own", "shared"])
 @pytest.mark.parametrize("hidden", [1, 33])
-def test_masks_of_more_than_one_program_are_read(device, hidden, masks):
-    assert_is_the_reference(random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=5, masks=masks))
+def test_masks_of_more_than_one_program_are_read(device, hidden):
+    assert_is_the_reference(random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=5, masked=True))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7])
@@ -62,10 +61,10 @@ def test_small_images_and_whole_bytes_are_unpacked_by_their_programs():
     assert [unpacks_before(bits=bits, masked=masked, passes=16) for bits, masked in kinds] == [True, False, True]
 
 
-@pytest.mark.parametrize("masks", ["own", "shared", None])
-def test_every_unpacked_code_is_written(monkeypatch, device, masks):
+@pytest.mark.parametrize("masked", [True, False])
+def test_every_unpacked_code_is_written(monkeypatch, device, masked):
     monkeypatch.setattr("kernels.unpack.triton.UNPACK_FROM_PASSES", 1)
-    batch, empty = random_batch(SirenSpec(4, 19, 12.0), device, height=2, width=3, bits=3, masks=masks), torch.empty
+    batch, empty = random_batch(SirenSpec(4, 19, 12.0), device, height=2, width=3, bits=3, masked=masked), torch.empty
     clean = batch.decode("kernel")
     monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(77))
     assert torch.equal(batch.decode("kernel"), clean)
@@ -90,7 +89,7 @@ def test_no_value_is_written_beyond_its_image(monkeypatch, device):
     assert (guards[0][-1024:] == -7).all()
 
 
-@pytest.mark.parametrize("kind", [{}, {"bits": 5, "masks": "own"}, {"bits": 3, "masks": "shared", "ends": torch.int8}])
+@pytest.mark.parametrize("kind", [{}, {"bits": 5, "masked": True}, {"bits": 3, "ends": torch.int8}])
 def test_the_kernel_reads_no_row_that_is_not_there(monkeypatch, device, kind):
     """As on a GPU, where ids are not looked at before the launch."""
     batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7, **kind)

@@ -18,9 +18,9 @@ SPEC = SirenSpec(2, 8, 12.0)
 CPU = torch.device("cpu")
 KINDS = {
     "plain": {},
-    "int8 ends and own masks": {"bits": 5, "ends": torch.int8, "masks": "own"},
+    "int8 ends and masks": {"bits": 5, "ends": torch.int8, "masked": True},
     "floating": {"bits": 16},
-    "shared": {"bits": 4, "masks": "shared", "shared_scales": True, "scales": 1},
+    "shared scales": {"bits": 4, "shared_scales": True, "scales": 1},
 }
 NORMALISED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "channels_last": True, "dtype": torch.bfloat16}
 REFLECTED = {"padding": "reflection", "edges": torch.tensor([0.5, 2 / 3]), "supersample": 2}

@@ -18,8 +18,7 @@ KINDS = {
     "int8 ends": {"ends": torch.int8},
     "a scale a layer": {"bits": 5, "scales": 1},
     "shared scales": {"bits": 6, "scales": 1, "shared_scales": True},
-    "own masks": {"bits": 5, "masks": "own"},
-    "a shared mask": {"bits": 4, "masks": "shared", "ends": torch.int8},
+    "masks": {"bits": 5, "masked": True},
 }
 
 
@@ -36,7 +35,7 @@ def codes_by_hand(rows: PackedRows, row: int, n: int) -> list[float]:
     packed = rows.codes[row] if rows.starts is None else rows.codes[rows.starts[row] : rows.starts[row + 1]]
     kept = [1] * n
     if rows.masks is not None:
-        kept = bits_by_hand(rows.masks[row if len(rows.masks) > 1 else 0].tolist(), 1, n)
+        kept = bits_by_hand(rows.masks[row].tolist(), 1, n)
     codes = iter(bits_by_hand(packed.tolist(), rows.bits, sum(kept)))
     half = 1 << rows.bits - 1
     return [((next(codes) + half) % (2 * half)) - half if keep else 0 for keep in kept]

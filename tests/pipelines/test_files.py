@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.training.input_pipelines import Faults
+from experiments.training.inputs import Faults
 from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.data.export import Export
+from rapid_inr.data.pixels import read_image
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import dali, nvjpeg
 from rapid_inr.pipelines.base import BatchPipeline
@@ -267,3 +268,31 @@ def test_dali_refuses_what_it_could_not_do(pngs):
     for options in ({"prefetch": 0}, {"recipe": "best"}):
         with pytest.raises(ValueError, match="threads 2, prefetch"):
             files("dali", pngs, **options)
+
+
+def test_a_16_bit_or_turned_file_is_read_as_encode_reads_it(tmp_path):
+    grey = np.linspace(0, 65535, 6 * 4).astype(np.uint16).reshape(6, 4)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray((grey.T // 256).astype(np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    paths = [tmp_path / "grey.png", tmp_path / "turned.png"]
+    images, _, faults = FileImages(paths, (6, 4))[[0, 1]]
+    assert not faults
+    for image, path in zip(images, paths, strict=True):
+        assert np.array_equal(image.numpy(), read_image(path))
+    assert images[0].unique().numel() > 20
+
+
+@pytest.mark.parametrize("n_bytes", [0, 20, 300])
+def test_a_jpeg_that_is_cut_in_its_header_never_reaches_dali(tmp_path, n_bytes):
+    whole = io.BytesIO()
+    Image.new("RGB", (12, 12)).save(whole, "JPEG")
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(whole.getvalue()[:n_bytes])
+    options = {"device": torch.device("cpu"), "threads": 1, "depth": 1, "max_batch": 4, "may_fuse": True}
+    faults = []
+    reader = dali._Reader([path], image_size=(12, 12), on_faults=faults.extend, **options)
+    files, positions = reader._read(torch.tensor([0]), torch.tensor([0]))
+    assert (files, len(positions)) == ([], 0)
+    assert f"{path}: cannot be read as an image" in faults[0]

@@ -249,3 +249,14 @@ def test_an_image_smaller_than_it_is_stored_is_averaged_over_its_pixels(device, 
     expected = torch.nn.functional.avg_pool2d(whole.images, 2)
     assert part.images.shape == (N, 3, 6, 8)
     assert ((part.images - expected).abs() * torch.tensor(STD, device=device)[:, None, None] * 255).max() < 1.1  # two roundings
+
+
+def test_what_is_compiled_for_a_size_is_compiled_before_an_epoch(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        "rapid_inr.pipelines.inr.decode", lambda *args, **options: sizes.append(options["size"]) or decode(*args, **options)
+    )
+    replace(inr_pipeline(small_store("cpu"), batch_size=4), size=(9, 8)).warm_up()
+    assert sizes == [(9, 8)]
+    resident().warm_up()
+    assert sizes == [(9, 8)]

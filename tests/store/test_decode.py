@@ -9,7 +9,7 @@ from rapid_inr.evaluation.metrics import psnr_db, to_8bit
 from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.layout import join_rows
 from rapid_inr.inr.siren import siren
-from rapid_inr.store.decode import decode, decode_each
+from rapid_inr.store.decode import _affine_on, decode, decode_each
 from tests.store.stores import small_store
 from tests.tolerances import CROP_PSNR_DB, DECODE_MEAN_LEVELS, RESAMPLED_PSNR_DB
 
@@ -149,3 +149,8 @@ def test_the_callers_autocast_changes_no_decode(device):
     expected = decode(store, ids, **options)
     with torch.autocast(device.type, torch.bfloat16):
         assert torch.equal(decode(store, ids, **options), expected)
+
+
+def test_a_map_that_a_cuda_graph_may_read_is_kept():
+    maps = [_affine_on(height, 3, torch.device("cpu")) for height in range(1, 300)]
+    assert all(_affine_on(height, 3, torch.device("cpu")) is maps[height - 1] for height in range(1, 300))

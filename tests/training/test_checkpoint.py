@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from rapid_inr.training.checkpoint import METADATA_KEY, Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from rapid_inr.training.state import Learner
 
 TRAINING = {"backbone.width": 8, "classes": 3, "image_size": [8, 8]}
 
@@ -83,3 +85,16 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     write_checkpoint(tmp_path / "a", Checkpoint({"model.a": torch.tensor([1.0, torch.nan])}, [], steps=1), training=TRAINING)
     with pytest.raises(CheckpointError, match=r"holds values in model\.a that are not finite"):
         read_checkpoint(tmp_path / "a", training=TRAINING)
+
+
+@pytest.mark.parametrize("change", ["missing", "shape", "extra"])
+def test_a_checkpoint_of_another_network_is_refused(change):
+    network = nn.Linear(3, 2)
+    learner = Learner(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9), average=None)
+    tensors = dict(learner.checkpoint([]).tensors)
+    if change == "missing":
+        del tensors["model.bias"]
+    else:
+        tensors["model.bias" if change == "shape" else "model.other"] = torch.ones(3)
+    with pytest.raises(CheckpointError, match=r"does not fit this network: model\.(bias|other) is"):
+        learner.restore(Checkpoint(tensors, [], steps=0))
