@@ -104,8 +104,10 @@ def fit_siren(
     """
     chunk = range(first, len(steps) if last is None else last)
     check_fit(rows, means, squares, targets, spec, pixels, steps, masks, chunk)
-    sizes = ", ".join(f"{depth} x {width}" for width, depth in MAX_DEPTH.items())
-    require(supports_fit(spec), "spec", f"{spec.depth} x {spec.hidden}", f"at most {sizes} (siren_fit_torch takes any)")
+    sizes = ", ".join(f"{depth}x{width}" for width, depth in MAX_DEPTH.items())
+    require(
+        supports_fit(spec), "spec", f"{spec.depth}x{spec.hidden}", f"depth x width of at most {sizes} (siren_fit_torch takes any)"
+    )
     require(rows.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (siren_fit_torch runs on any)")
     if masks is not None:
         for tensor in (rows, means, squares):

@@ -22,7 +22,7 @@ from rapid_inr.runlog.progress import Report
 
 BACKENDS = ("auto", "torch", "kernel")
 LAUNCH_STEPS = 100  # between two reports of progress
-SIZES = ", ".join(f"{depth} x {width}" for width, depth in MAX_DEPTH.items())
+SIZES = ", ".join(f"{depth}x{width}" for width, depth in MAX_DEPTH.items())
 
 
 def fits_fused(backend: str, spec: SirenSpec, device: torch.device) -> bool:

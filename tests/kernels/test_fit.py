@@ -211,7 +211,7 @@ def test_pixels_and_steps_that_cannot_be_are_refused():
 @pytest.mark.skipif(not HAS_TRITON, reason="needs triton")
 def test_the_kernel_refuses_a_size_that_it_does_not_take(device):
     problem = make_problem(device, spec=SirenSpec(1, 65, 15.0))
-    with pytest.raises(ValueError, match="spec is 1 x 65, expected at most 8 x 16, 10 x 32, 6 x 64"):
+    with pytest.raises(ValueError, match="spec is 1x65, expected depth x width of at most 8x16, 10x32, 6x64"):
         problem.fit("kernel")
     problem.fit("torch")
 
