@@ -62,6 +62,6 @@ FIT_GRADIENT = 2e-3
 # order may take an activation to the next float16. Measured: 3e-4.
 FIT_MOMENTS = 2e-3
 
-# Mean PSNR, in dB, of 4 images after 30 steps of the fused fit against those in float32: single images move by up to 1 dB either
-# way. Measured: 0.02.
+# Mean PSNR, in dB, of images fitted by the fused fit against those in float32: single images move by up to 1 dB either way.
+# Measured through the interpreter: 0.005 (4 images, 30 steps); with the same roundings in torch, 32 of CIFAR-10: 0.03.
 FUSED_PSNR_DB = 0.1

@@ -20,6 +20,7 @@ from rapid_inr.data import load_all
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.shapes import shapes
 from rapid_inr.inr.fit import STARTS, FitConfig, fit, fit_rows, measure_psnr, pixels_per_step
+from rapid_inr.inr.fused import fits_fused
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import default_omega
 from rapid_inr.runlog.run import Run
@@ -76,6 +77,7 @@ def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
         seconds.append(time.perf_counter() - began)
     per_image = 1e3 * median(seconds) / len(loaded.images)
     metrics = {
+        "backend": "kernel" if fits_fused(config.backend, spec, device) else "torch",
         "images": len(loaded.images), "threads": torch.get_num_threads(), "fit_psnr_db": result.psnr_db.mean().item(),
         "fit_s": median(seconds), "fit_ms_per_image": per_image, "images_per_s": 1e3 / per_image,
         "fit_s_fastest": min(seconds), "fit_s_slowest": max(seconds),

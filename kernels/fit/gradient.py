@@ -74,17 +74,19 @@ def _error_operand(bias_ptr):
 
 @triton.jit
 def _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK: tl.constexpr, EVEN: tl.constexpr):
-    """Return the operand [BLOCK, 16] of the pixels of a tile, zero beyond the end, and which are before it."""
+    """Return the operand [BLOCK, 16] of the pixels of a tile.
+
+    Beyond the end it is zero, and so are there all phases, whose biases it brings along, and the error: no gradient.
+    """
     pixel, c = tile + tl.arange(0, BLOCK)[:, None], tl.arange(0, COLUMNS)[None, :]
-    before_end = pixel < end
     colour = (c >= 4) & (c < 8)
     if EVEN:
         seen = tl.load(grid_ptr + pixel * COLUMNS + c)
         seen += tl.load(targets_ptr + pixel * 4 + (c - 4), mask=colour, other=0.0)
     else:
-        seen = tl.load(grid_ptr + pixel * COLUMNS + c, mask=before_end, other=0.0)
-        seen += tl.load(targets_ptr + pixel * 4 + (c - 4), mask=colour & before_end, other=0.0)
-    return seen, before_end
+        seen = tl.load(grid_ptr + pixel * COLUMNS + c, mask=pixel < end, other=0.0)
+        seen += tl.load(targets_ptr + pixel * 4 + (c - 4), mask=colour & (pixel < end), other=0.0)
+    return seen
 
 
 @triton.jit
@@ -95,15 +97,13 @@ def _add_tile(
     """Return the sums of a gradient with those of the pixels of a tile added."""
     g_first, g_hidden, g_biases, g_last, g_last_bias = sums
     row = tl.arange(0, 16)[:, None]
-    seen, before_end = _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK, EVEN)
+    seen = _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK, EVEN)
     h, slope = _sine_and_slope(tl.dot(seen, first_16))
     inputs, slopes = (h,), (slope,)
     for layer in tl.static_range(DEPTH - 1):
         h, slope = _sine_and_slope(tl.dot(h, hidden_16[layer], acc=tl.dot(seen, bias_16[layer])))
         inputs, slopes = inputs + (h,), slopes + (slope,)
     error = tl.dot(h, last_16, acc=tl.dot(seen, error_16)).to(tl.float16)
-    if not EVEN:
-        error = tl.where(before_end, error, 0.0)
 
     g_last = tl.dot(tl.trans(h), error, acc=g_last)
     g_last_bias = tl.dot(tl.full([16, BLOCK], 1.0, tl.float16), error, acc=g_last_bias)

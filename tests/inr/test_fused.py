@@ -9,6 +9,8 @@ import torch
 from kernels.fit.launch import kernel_runs_on
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
+from rapid_inr.data import load_all
+from rapid_inr.data.shapes import shapes
 from rapid_inr.errors import UserError
 from rapid_inr.inr import fit as fit_module
 from rapid_inr.inr import fused
@@ -31,6 +33,21 @@ def test_images_are_on_average_as_good_as_in_float32(device):
     psnr = [
         formula_psnr_db(function(rows, images, SPEC, CONFIG).cpu(), images.cpu(), SPEC).mean()
         for function in (fit_rows, optimise)
+    ]
+    assert abs(psnr[0] - psnr[1]) < FUSED_PSNR_DB
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: the interpreter takes minutes")
+@pytest.mark.parametrize(
+    ("depth", "hidden", "side", "steps"), [(3, 16, 32, 200), (4, 14, 32, 400), (6, 44, 64, 200), (10, 32, 64, 200)]
+)
+def test_a_whole_fit_on_a_gpu_is_as_good_as_in_float32(depth, hidden, side, steps):
+    images = load_all(shapes("train", count=64, size=side)).images
+    spec, config = SirenSpec(depth, hidden, 15.0), FitConfig(steps=steps)
+    psnr = [
+        fit(images, torch.arange(64), spec, replace(config, backend=backend), device="cuda").psnr_db.mean()
+        for backend in ("kernel", "torch")
     ]
     assert abs(psnr[0] - psnr[1]) < FUSED_PSNR_DB
 
