@@ -73,31 +73,26 @@ def _error_operand(bias_ptr):
 
 
 @triton.jit
-def _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK: tl.constexpr, EVEN: tl.constexpr):
+def _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK: tl.constexpr):
     """Return the operand [BLOCK, 16] of the pixels of a tile.
 
     Beyond the end it is zero, and so are there all phases, whose biases it brings along, and the error: no gradient.
     """
     pixel, c = tile + tl.arange(0, BLOCK)[:, None], tl.arange(0, COLUMNS)[None, :]
-    colour = (c >= 4) & (c < 8)
-    if EVEN:
-        seen = tl.load(grid_ptr + pixel * COLUMNS + c)
-        seen += tl.load(targets_ptr + pixel * 4 + (c - 4), mask=colour, other=0.0)
-    else:
-        seen = tl.load(grid_ptr + pixel * COLUMNS + c, mask=pixel < end, other=0.0)
-        seen += tl.load(targets_ptr + pixel * 4 + (c - 4), mask=colour & (pixel < end), other=0.0)
-    return seen
+    before_end = pixel < end
+    seen = tl.load(grid_ptr + pixel * COLUMNS + c, mask=before_end, other=0.0)
+    return seen + tl.load(targets_ptr + pixel * 4 + (c - 4), mask=before_end & (c >= 4) & (c < 8), other=0.0)
 
 
 @triton.jit
 def _add_tile(
     tile, end, grid_ptr, targets_ptr, first_16, error_16, last_16, hidden_16, bias_16, sums,
-    DEPTH: tl.constexpr, BLOCK: tl.constexpr, EVEN: tl.constexpr,
+    DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return the sums of a gradient with those of the pixels of a tile added."""
     g_first, g_hidden, g_biases, g_last, g_last_bias = sums
     row = tl.arange(0, 16)[:, None]
-    seen = _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK, EVEN)
+    seen = _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK)
     h, slope = _sine_and_slope(tl.dot(seen, first_16))
     inputs, slopes = (h,), (slope,)
     for layer in tl.static_range(DEPTH - 1):
@@ -122,7 +117,7 @@ def _add_tile(
 @triton.jit
 def write_gradient(
     first, end, row_ptr, grad_ptr, grid_ptr, targets_ptr, omega,
-    S: tl.constexpr, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, EVEN: tl.constexpr,
+    S: tl.constexpr, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of half the sum of squared errors over pixels first..end, by weights with omega folded in.
 
@@ -147,9 +142,7 @@ def write_gradient(
     sixteen, last = tl.zeros([16, WIDTH], tl.float32), tl.zeros([WIDTH, COLUMNS], tl.float32)
     sums = (sixteen, g_hidden, sixteen, last, tl.zeros([16, COLUMNS], tl.float32))
     for tile in range(first, end, BLOCK):
-        sums = _add_tile(
-            tile, end, grid_ptr, targets_ptr, first_16, error_16, last_16, hidden_16, bias_16, sums, DEPTH, BLOCK, EVEN
-        )
+        sums = _add_tile(tile, end, grid_ptr, targets_ptr, first_16, error_16, last_16, hidden_16, bias_16, sums, DEPTH, BLOCK)
     g_first, g_hidden, g_biases, g_last, g_last_bias = sums
     tl.store(grad_ptr + k * HIDDEN + n[None, :], g_first, mask=(k < 3) & real[None, :])
     for layer in tl.static_range(DEPTH - 1):

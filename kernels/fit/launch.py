@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.fit.inputs import FitPixels
 from kernels.spec import SirenSpec
 
 # Sine layers at most, by the width the kernel computes with: beyond, a compiled kernel keeps most of its sums in local memory.
@@ -58,24 +57,14 @@ def fit_launch(spec: SirenSpec, *, capability: int) -> FitLaunch:
     return BY_WIDTH[fit_width(spec)] if capability else INTERPRETER
 
 
-def fit_constants(spec: SirenSpec, config: FitLaunch, *, even: bool, masked: bool) -> dict[str, int | bool]:
-    """Return the compile-time arguments of the kernel: all that a compiled variant depends on.
-
-    Args:
-        even: whether the tiles of every lattice are full.
-    """
+def fit_constants(spec: SirenSpec, config: FitLaunch, *, masked: bool) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel: all that a compiled variant depends on."""
     return {
         "S": spec.n_weights,
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
         "WIDTH": fit_width(spec),
         "BLOCK": config.block,
-        "EVEN": even,
         "MASKED": masked,
         "FLAT": 32 * config.num_warps * FLAT_VALUES,
     }
-
-
-def tiles_are_full(pixels: FitPixels, config: FitLaunch) -> bool:
-    """Return whether a tile never ends beyond its lattice, so that nothing has to be masked."""
-    return all(size % config.block == 0 for size in pixels.sizes)

@@ -19,7 +19,7 @@ from kernels.decode.fast_math import INTERPRETED
 from kernels.decode.launch import capability_of
 from kernels.fit.gradient import write_gradient
 from kernels.fit.inputs import ADAM_EPS, AdamSteps, FitPixels, check_fit
-from kernels.fit.launch import MAX_DEPTH, fit_constants, fit_launch, supports_fit, tiles_are_full
+from kernels.fit.launch import MAX_DEPTH, fit_constants, fit_launch, supports_fit
 from kernels.spec import SirenSpec
 
 _EPS = tl.constexpr(ADAM_EPS)
@@ -50,7 +50,7 @@ def _adam_row(
 def _fit_siren_kernel(
     rows_ptr, means_ptr, squares_ptr, grads_ptr, masks_ptr, targets_ptr, grid_ptr, starts_ptr, rates_ptr, roots_ptr,
     first_step, last_step, first_full, n_lattices, n_pixels, mask_stride, omega, beta_1, beta_2,
-    S: tl.constexpr, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, EVEN: tl.constexpr,
+    S: tl.constexpr, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
     MASKED: tl.constexpr, FLAT: tl.constexpr,
 ):  # fmt: skip
     """Take steps first_step..last_step of the fit of one image."""
@@ -63,7 +63,7 @@ def _fit_siren_kernel(
         first = tl.where(full, 0, tl.load(starts_ptr + lattice))
         end = tl.where(full, n_pixels, tl.load(starts_ptr + lattice + 1))
         rate, root = tl.load(rates_ptr + step), tl.load(roots_ptr + step)
-        write_gradient(first, end, row_ptr, grad_ptr, grid_ptr, targets_ptr, omega, S, DEPTH, HIDDEN, WIDTH, BLOCK, EVEN)
+        write_gradient(first, end, row_ptr, grad_ptr, grid_ptr, targets_ptr, omega, S, DEPTH, HIDDEN, WIDTH, BLOCK)
         tl.debug_barrier()  # threads read here what others wrote
         scale = 2.0 / (3.0 * (end - first).to(tl.float32))
         _adam_row(
@@ -113,7 +113,7 @@ def fit_siren(
         for tensor in (rows, means, squares):
             tensor.mul_(masks)
     config = fit_launch(spec, capability=capability_of(rows.device))
-    constants = fit_constants(spec, config, even=tiles_are_full(pixels, config), masked=masks is not None)
+    constants = fit_constants(spec, config, masked=masks is not None)
     with torch.cuda.device(rows.device) if rows.is_cuda else nullcontext():
         _fit_siren_kernel[(len(rows),)](
             rows, means, squares, torch.empty_like(rows), rows if masks is None else masks.view(torch.uint8), targets,

@@ -59,12 +59,12 @@ class FitResources:
         return warp * self.num_warps / 4 / self.block
 
 
-def compile_fit(spec: SirenSpec, *, target: int, even: bool = True, masked: bool = False) -> FitResources:
+def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitResources:
     """Compile the variant that a fit of a size launches.
 
     Args:
         target: compute capability, 90 for sm_90.
-        even, masked: see `fit_constants`.
+        masked: whether there are masks.
 
     Raises:
         ValueError: if triton runs as an interpreter.
@@ -75,7 +75,7 @@ def compile_fit(spec: SirenSpec, *, target: int, even: bool = True, masked: bool
     pointers |= {"masks_ptr": torch.uint8 if masked else torch.float32}  # without masks the rows stand there
     integers = ("first_step", "last_step", "first_full", "n_lattices", "n_pixels", "mask_stride")
     compiled, compile_s = compile_kernel(
-        _fit_siren_kernel, pointers, integers, fit_constants(spec, config, even=even, masked=masked), ("n_pixels",),
+        _fit_siren_kernel, pointers, integers, fit_constants(spec, config, masked=masked), ("n_pixels",),
         target=target, options={"num_warps": config.num_warps, "num_stages": 1},
     )  # fmt: skip
     instructions = _instructions(cuobjdump("-sass", compiled))

@@ -98,7 +98,7 @@ def test_kernel_and_torch_have_the_same_moments(device, n_steps):
     """Moments, since Adam makes a whole step of a gradient that is nothing but rounding."""
     problem = make_problem(device, n_steps=n_steps, lattice=48)
     for ours, reference in zip(problem.fit("kernel")[1:], problem.fit("torch")[1:], strict=True):
-        assert relative_error(ours, reference) < FIT_MOMENTS
+        assert relative_error(ours, reference) < FIT_MOMENTS[n_steps]
 
 
 def test_a_fit_lowers_the_error(backend, device):
