@@ -19,10 +19,11 @@ from kernels.tools.ceilings import measure_ceilings, timed_s
 from rapid_inr.data import load_all
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.shapes import shapes
-from rapid_inr.inr.fit import STARTS, FitConfig, fit, fit_rows, measure_psnr, pixels_per_step
+from rapid_inr.inr.fit import STARTS, FitConfig, fit, fit_rows, measure_psnr
 from rapid_inr.inr.fused import fits_fused
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import default_omega
+from rapid_inr.inr.steps import pixels_per_step
 from rapid_inr.runlog.run import Run
 
 REPEATS = 3

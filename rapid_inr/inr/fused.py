@@ -17,6 +17,7 @@ from kernels.fit.inputs import AdamSteps, FitPixels, image_targets
 from kernels.fit.launch import MAX_DEPTH, kernel_runs_on, supports_fit
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
+from rapid_inr.inr.constraint import Constraint
 from rapid_inr.inr.coords import pixel_coords, pixel_lattices
 from rapid_inr.runlog.progress import Report
 
@@ -25,15 +26,18 @@ LAUNCH_STEPS = 100  # between two reports of progress
 SIZES = ", ".join(f"{depth}x{width}" for width, depth in MAX_DEPTH.items())
 
 
-def fits_fused(backend: str, spec: SirenSpec, device: torch.device) -> bool:
+def fits_fused(backend: str, spec: SirenSpec, device: torch.device, constraint: Constraint | None = None) -> bool:
     """Return whether the kernel fits a size on a device.
 
     Args:
         backend: ``torch``, ``kernel``, or ``auto``: the kernel on a CUDA device, if it takes the size.
+        constraint: of the rows; where it rounds, torch trains them whatever the backend.
 
     Raises:
         UserError: if the backend is ``kernel`` and the kernel cannot do it.
     """
+    if constraint is not None and constraint.rounds:
+        return False
     if backend == "kernel" and not (supports_fit(spec) and kernel_runs_on(device)):
         size = f"{spec.depth}x{spec.hidden} on {device.type}"
         raise UserError(f"fit.backend is kernel for {size}, expected a CUDA device and at most {SIZES}; use auto or torch")

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from experiments.reporting.columns import TABLES
 from PIL import Image
 
+from experiments.reporting.run_tables import RUN_TABLES
 from experiments.setup import cli
 from experiments.setup.errors import errors_in_one_line
 from rapid_inr.errors import UserError
@@ -201,7 +201,7 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
     assert code == 0
     assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 16 | 0 |" in out
     assert "[a](kept/a/record.json)" in out
-    blocks = "".join(f"<!-- results:{verb} -->\n<!-- /results:{verb} -->\n" for verb in TABLES)
+    blocks = "".join(f"<!-- results:{verb} -->\n<!-- /results:{verb} -->\n" for verb in RUN_TABLES)
     (tmp_path / "notes.md").write_text(blocks)
     assert command("tables", "root=kept", "update=notes.md")[0] == 0
     assert "| shapes | 9 | 2x8 | 20 | 0% | 8 | 16 | 0 |" in (tmp_path / "notes.md").read_text()
@@ -217,7 +217,6 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("encode", [*TINY, "out=a.inr", "no.such=1"], "no"),
         ("encode", [*TINY, "out=a.inr", "dataset.split=val"], "split is 'val'"),
         ("encode", ["dataset=cifar10", "dataset.root=nowhere", "out=a.inr"], "nowhere"),
-        ("encode", ["dataset=flat", "out=a.inr"], "dataset.root=... is required"),
         ("encode", [*TINY, "out=a.inr", "track.mode=loud"], "track is 'loud'"),
         ("tables", ["root=nowhere"], "no folder of runs at nowhere"),
         ("tables", ["root=.", "update=text.inr"], "the text has no block"),
@@ -228,6 +227,11 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("train", ["dataset=shapes", *SMOKE, "device=cuda"], "no CUDA device"),
         ("benchmark", ["dataset=shapes", "suite=none", *SMOKE], "suite is 'none'"),
         ("benchmark", ["dataset=shapes", *SMOKE, "repeats=2.5"], "repeats is '2.5', expected an integer"),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "dataset.exclude=[1,x]"],
+            "'x' is not an id, expected an integer of at least 0, or a name such as train_00008",
+        ),
         ("encode", [*TINY, "out=a.inr", "device=gpu"], "device is 'gpu', expected auto, cpu or cuda"),
         ("encode", [*TINY, "out=a.inr", "inr=3X16"], "inr is '3X16', expected DEPTHxWIDTH, for instance 3x16"),
         ("encode", [*TINY, "out=a.inr", "inr=16"], "inr is '16', expected DEPTHxWIDTH"),

@@ -191,3 +191,9 @@ def test_another_package_called_kernels_is_named(tmp_path):
         cwd=CONFIGS.parent, capture_output=True, text=True,
     )  # fmt: skip
     assert f"`import kernels` finds {tmp_path}/kernels/__init__.py" in done.stderr.splitlines()[-1]
+
+
+def test_a_variant_wins_over_its_experiment():
+    assert composed("train", "experiment=segmentation/paper", "variant=3x16-8bit").inr.depth == 3
+    coin = composed("encode", "experiment=rate_distortion_kodak/paper", "variant=coin")
+    assert (coin.fit.steps, coin.fit.start, coin.refine.steps, coin.quantize.bits) == (50_000, "siren", 0, 16)

@@ -12,7 +12,6 @@ from rapid_inr.inr.fit import (
     CPU_WORKSPACE_BYTES,
     STARTS,
     FitConfig,
-    default_lr,
     fit,
     images_per_batch,
     measure_psnr,
@@ -20,6 +19,7 @@ from rapid_inr.inr.fit import (
 )
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import GradientWorkspace, initial_weights, siren
+from rapid_inr.inr.steps import default_lr
 from tests.images import smooth_images
 from tests.tolerances import DECODE_PSNR_DB, REFIT_PSNR_DB, REFIT_ROWS
 
