@@ -1,12 +1,12 @@
 """The gradient of one image's loss by its row of weights, over a run of pixels: the body of the fused fit.
 
-What is known of a pixel is one operand [BLOCK, 16] (`FitPixels.operand`):
+What is known of where a pixel lies is one operand [BLOCK, 16] (`FitPixels.operand`):
 
-    columns 0..2 (y, x, 1)   4..6 the colour that is wanted   8..10 (y, x, 1)   12, 13 what float16 leaves of (y, x)
+    columns 0..2 (y, x, 1)   8..10 (y, x, 1)   12, 13 what float16 leaves of (y, x)   the others 0
 
 Times the first layer in two float16 parts (high by high, high by low, low by high) it is that layer's phase to float32's
-accuracy; times a later bias in two parts it is what that layer's product starts from; times (last bias, -identity) it turns the
-last product into the error; transposed it sums dz into the gradient of the first layer.
+accuracy; times a later bias in two parts it is what that layer's product starts from; transposed it sums dz into the gradient of
+the first layer.
 """
 # ruff: noqa: RUF005  (a kernel cannot unpack tuples, only add them)
 
@@ -58,47 +58,41 @@ def _first_operand(ptr, omega, HIDDEN: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _bias_operand(ptr, omega, HIDDEN: tl.constexpr, WIDTH: tl.constexpr):
-    """Return the operand [16, WIDTH] that adds a bias in two parts."""
+    """Return the operand [16, WIDTH] that adds a bias in two parts; here HIDDEN is 3 for the last layer."""
     n, k = tl.arange(0, WIDTH)[None, :], tl.arange(0, COLUMNS)[:, None]
     used = (n < HIDDEN) & ((k == 2) | (k == 10))
     return _two_parts(tl.load(ptr + n, mask=used, other=0.0) * omega, k == 10)
 
 
 @triton.jit
-def _error_operand(bias_ptr):
-    """Return the operand [16, 16] that adds the last bias and subtracts the wanted colour."""
-    c, k = tl.arange(0, COLUMNS)[None, :], tl.arange(0, COLUMNS)[:, None]
-    bias = tl.load(bias_ptr + c, mask=(c < 3) & (k == 2), other=0.0)
-    return tl.where((k == c + 4) & (c < 3), -1.0, bias).to(tl.float16)
-
-
-@triton.jit
 def _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK: tl.constexpr):
-    """Return the operand [BLOCK, 16] of the pixels of a tile.
+    """Return the operand [BLOCK, 16] of the pixels of a tile and the colours that are wanted, in columns 0..2 of 16.
 
-    Beyond the end it is zero, and so are there all phases, whose biases it brings along, and the error: no gradient.
+    Beyond the end both are zero, and so are all phases, whose biases the operand brings along, and the error: no gradient.
     """
     pixel, c = tile + tl.arange(0, BLOCK)[:, None], tl.arange(0, COLUMNS)[None, :]
     before_end = pixel < end
     seen = tl.load(grid_ptr + pixel * COLUMNS + c, mask=before_end, other=0.0)
-    return seen + tl.load(targets_ptr + pixel * 4 + (c - 4), mask=before_end & (c >= 4) & (c < 8), other=0.0)
+    return seen, tl.load(targets_ptr + pixel * 4 + c, mask=before_end & (c < 4), other=0.0)
 
 
 @triton.jit
 def _add_tile(
-    tile, end, grid_ptr, targets_ptr, first_16, error_16, last_16, hidden_16, bias_16, sums,
+    tile, end, grid_ptr, targets_ptr, first_16, hidden_16, bias_16, last_16, sums,
     DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Return the sums of a gradient with those of the pixels of a tile added."""
     g_first, g_hidden, g_biases, g_last, g_last_bias = sums
     row = tl.arange(0, 16)[:, None]
-    seen = _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK)
+    minus_one = tl.where(row == tl.arange(0, COLUMNS)[None, :], -1.0, 0.0).to(tl.float16)
+    seen, colour = _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK)
     h, slope = _sine_and_slope(tl.dot(seen, first_16))
     inputs, slopes = (h,), (slope,)
     for layer in tl.static_range(DEPTH - 1):
         h, slope = _sine_and_slope(tl.dot(h, hidden_16[layer], acc=tl.dot(seen, bias_16[layer])))
         inputs, slopes = inputs + (h,), slopes + (slope,)
-    error = tl.dot(h, last_16, acc=tl.dot(seen, error_16)).to(tl.float16)
+    error = tl.dot(colour, minus_one, acc=tl.dot(seen, bias_16[DEPTH - 1]))
+    error = tl.dot(h, last_16, acc=error).to(tl.float16)
 
     g_last = tl.dot(tl.trans(h), error, acc=g_last)
     g_last_bias = tl.dot(tl.full([16, BLOCK], 1.0, tl.float16), error, acc=g_last_bias)
@@ -131,7 +125,6 @@ def write_gradient(
     hidden_places, last_places = n[:, None] * HIDDEN + n[None, :], n[:, None] * 3 + c
     in_last = real[:, None] & rgb
     first_16 = _first_operand(row_ptr, omega, HIDDEN, WIDTH)
-    error_16 = _error_operand(row_ptr + LAST + 3 * HIDDEN)
     last_16 = tl.load(row_ptr + LAST + last_places, mask=in_last, other=0.0).to(tl.float16)
     hidden_16, bias_16, g_hidden = (), (), ()
     for layer in tl.static_range(DEPTH - 1):
@@ -139,10 +132,11 @@ def write_gradient(
         hidden_16 = hidden_16 + ((tl.load(ptr + hidden_places, mask=square, other=0.0) * omega).to(tl.float16),)
         bias_16 = bias_16 + (_bias_operand(ptr + HIDDEN * HIDDEN, omega, HIDDEN, WIDTH),)
         g_hidden = g_hidden + (tl.zeros([WIDTH, WIDTH], tl.float32),)
+    bias_16 = bias_16 + (_bias_operand(row_ptr + LAST + 3 * HIDDEN, 1.0, 3, COLUMNS),)
     sixteen, last = tl.zeros([16, WIDTH], tl.float32), tl.zeros([WIDTH, COLUMNS], tl.float32)
     sums = (sixteen, g_hidden, sixteen, last, tl.zeros([16, COLUMNS], tl.float32))
     for tile in range(first, end, BLOCK):
-        sums = _add_tile(tile, end, grid_ptr, targets_ptr, first_16, error_16, last_16, hidden_16, bias_16, sums, DEPTH, BLOCK)
+        sums = _add_tile(tile, end, grid_ptr, targets_ptr, first_16, hidden_16, bias_16, last_16, sums, DEPTH, BLOCK)
     g_first, g_hidden, g_biases, g_last, g_last_bias = sums
     tl.store(grad_ptr + k * HIDDEN + n[None, :], g_first, mask=(k < 3) & real[None, :])
     for layer in tl.static_range(DEPTH - 1):

@@ -46,10 +46,7 @@ class FitPixels:
 
     @cached_property
     def operand(self) -> Tensor:
-        """What the kernel multiplies for each pixel, float16 [P, 16]; columns 4 to 7 are left for the colour.
-
-        Columns: y, x, 1, 0; colour; y, x, 1, 0; and 0, 0 and what float16 leaves of (y, x) twice.
-        """
+        """What the kernel multiplies for each pixel, float16 [P, 16], as gradient.py says."""
         high = self.coords.half()
         low = (self.coords - high.float()).half()
         one, zero = torch.ones_like(high[:, :1]), torch.zeros_like(high[:, :1])

@@ -67,7 +67,7 @@ def siren_gradient(rows: Tensor, coords: Tensor, targets: Tensor, spec: SirenSpe
     scale, omega, depth = 2 / (3 * len(coords)), spec.omega, spec.depth
     weights = [part(rows, f"weight_{i}") * omega for i in range(depth)]  # [B, fan_in, H]
     weights[1:] = map(round_16, weights[1:])
-    last_weight, last_bias = round_16(part(rows, f"weight_{depth}")), round_16(part(rows, f"bias_{depth}"))
+    last_weight, last_bias = round_16(part(rows, f"weight_{depth}")), part(rows, f"bias_{depth}")
 
     h, inputs, slopes = coords.expand(len(rows), -1, -1), [round_16(coords).expand(len(rows), -1, -1)], []
     for i, weight in enumerate(weights):
