@@ -51,9 +51,9 @@ def _two_parts(value, is_low):
 def _first_operand(ptr, omega, HIDDEN: tl.constexpr, WIDTH: tl.constexpr):
     """Return rows (weight y, weight x, bias) of the first layer as an operand [16, WIDTH] in two parts."""
     n, k = tl.arange(0, WIDTH)[None, :], tl.arange(0, COLUMNS)[:, None]
-    part, group = k & 3, k >> 2
-    used = (part < 3) & (n < HIDDEN) & (group != 1) & ((group != 3) | (part != 2))
-    return _two_parts(tl.load(ptr + part * HIDDEN + n, mask=used, other=0.0) * omega, group == 2)
+    part = k & 3  # rows that meet the zero columns of a pixel may hold anything
+    used = (part < 3) & (n < HIDDEN)
+    return _two_parts(tl.load(ptr + part * HIDDEN + n, mask=used, other=0.0) * omega, (k >> 2) == 2)
 
 
 @triton.jit

@@ -20,7 +20,7 @@ from kernels.tools.offline import MAX_COMPILE_S, TARGETS, compile_kernel, cuobjd
 
 SIZES = ((3, 16), (4, 14), (5, 13), (8, 16), (3, 32), (5, 32), (10, 32), (6, 44), (6, 64))  # depth, hidden
 SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to here keep a tile in registers
-MAX_LOOP_INSTRUCTIONS = {80: 1_100, 90: 1_050, 100: 1_050}  # for 64 pixels of a small size
+MAX_LOOP_INSTRUCTIONS = 1_050  # for 64 pixels of a small size
 MAX_SHARED_BYTES = {16: 48 * 1024, 32: 99 * 1024, 64: 99 * 1024}  # the least that a GPU of these generations gives a program
 MAX_LOOP_SPILLS = 16  # none at a small size
 SINE_CLOCKS = 8  # that an instruction of 32 lanes holds a scheduler's sine unit, four lanes wide
@@ -40,13 +40,13 @@ class FitResources:
     step_instructions: int
     compile_s: float
 
-    def faults(self, spec: SirenSpec, target: int) -> list[str]:
-        """Name what is over the budget of a size on a target."""
+    def faults(self, spec: SirenSpec) -> list[str]:
+        """Name what is over the budget of a size."""
         small = spec.depth <= SMALL_DEPTH and spec.hidden <= SMALL_WIDTH
         a_block = self.loop_instructions * self.num_warps * 64 / self.block
         faults = {
             f"{self.loop_spills} instructions of local memory in the loop": self.loop_spills > (0 if small else MAX_LOOP_SPILLS),
-            f"{a_block:.0f} instructions for 64 pixels": small and a_block > MAX_LOOP_INSTRUCTIONS[target],
+            f"{a_block:.0f} instructions for 64 pixels": small and a_block > MAX_LOOP_INSTRUCTIONS,
             f"{self.shared_bytes} bytes of shared memory": self.shared_bytes > MAX_SHARED_BYTES[fit_width(spec)],
             f"{self.compile_s:.0f} s of a core to compile": self.compile_s > MAX_COMPILE_S,
         }
@@ -126,7 +126,7 @@ def main(sizes: Sequence[str]) -> None:
             print(f"| {depth}x{hidden} | sm_{target} | {r.block}, {r.num_warps} | {r.registers} | {r.shared_bytes} | "
                   f"{r.loop_instructions}, {r.loop_sines}, {r.loop_spills} | {r.step_instructions} | {r.clocks_per_pixel:.1f} | "
                   f"{r.compile_s:.0f} |", flush=True)  # fmt: skip
-            faults += [f"{depth}x{hidden}, sm_{target}: {fault}" for fault in r.faults(spec, target)]
+            faults += [f"{depth}x{hidden}, sm_{target}: {fault}" for fault in r.faults(spec)]
     if faults:
         sys.exit("over budget: " + "; ".join(faults))
 
