@@ -15,8 +15,9 @@ from rapid_inr.compress.prune import MAX_LR_SCALE, PruneConfig, PruneResult, pru
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize
 from rapid_inr.errors import UserError
 from rapid_inr.inr.batches import map_batches
-from rapid_inr.inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
+from rapid_inr.inr.fit import FitConfig, FitResult, fit_rows, images_per_batch, measure_psnr
 from rapid_inr.inr.layout import split_rows, unquantized
+from rapid_inr.inr.steps import peak_lr
 from rapid_inr.runlog.progress import Report, stage
 
 
@@ -89,14 +90,14 @@ def refine(
         before = projection.select(places)
         constraint = replace(before, log_scales=before.log_scales.clone()).to(device)
         start, originals = rows[places].to(device), images[places].to(device)
-        result = optimise(start, originals, spec, config, constraint=constraint, on_progress=report).cpu()
+        result = fit_rows(start, originals, spec, config, constraint=constraint, on_progress=report).cpu()
         scales = constraint.log_scales.cpu()
         sound = result.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
         if not before.shares_scales:
             before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
         return torch.where(sound[:, None], result, before.forward(rows[places]))
 
-    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device, constraint=projection)
     return torch.cat(map_batches(refine_batch, len(rows), at_once=at_once, device=device, on_progress=on_progress))
 
 
@@ -179,7 +180,7 @@ def compress(
 
 def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
     """Return the config of a fit for training its result further."""
-    lr = config.lr if config.lr is not None else default_lr(spec)
+    lr = peak_lr(spec, config)
     return replace(config, steps=max(1, steps), lr=lr * lr_scale)
 
 
