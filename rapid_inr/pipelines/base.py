@@ -235,11 +235,40 @@ def _require_positions(subset: Tensor, *, n_images: int) -> None:
         raise UserError("subset holds a position twice, expected each once at most")
 
 
-def normalizer(mean: Tensor, std: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Return what turns uint8 [B, height, width, 3] into normalised channels_last [B, 3, height, width], on one device."""
+def pixel_pipeline(
+    read: Callable[[Sequence[Ids], Geometry], Iterator[tuple[Tensor, Tensor | None]]],
+    labels: Tensor,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    move: Callable[[Geometry, Tensor, Tensor], Tensor] = Geometry.apply,
+    **options,
+) -> BatchPipeline:
+    """Make a pipeline of whatever reads pixels: they are normalised and moved on the device.
+
+    Args:
+        read: yields for each batch its images, uint8 [b, height, width, 3] on any device, and `Streamed.kept`.
+        labels: [N, ...] of any type.
+        mean: per channel, of values in [0, 1].
+        std: likewise.
+        dtype: of the images.
+        move: takes the geometry, normalised images and their ids on the device to images of `geometry.size`.
+        options: of `BatchPipeline`, `image_size` and `batch_size` at least.
+
+    Raises:
+        UserError: as `BatchPipeline`.
+    """
+    device = torch.device(device)
+    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     scale, shift = 1 / (255 * std), mean / std
 
-    def normalize(images: Tensor) -> Tensor:
-        return (images * scale - shift).to(dtype).permute(0, 3, 1, 2)
+    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
+        for ids, (images, kept) in zip(batches, read(batches, geometry), strict=True):
+            kept = None if kept is None or len(kept) == len(ids) else kept
+            there = ids.device if kept is None else ids.device[kept.to(device)]
+            images = (images.to(device, non_blocking=True) * scale - shift).to(dtype).permute(0, 3, 1, 2)
+            yield Streamed(move(geometry, images, there) if len(images) else images, kept)
 
-    return normalize
+    return BatchPipeline(stream, labels.to(device), mean=mean, std=std, **options)
