@@ -149,7 +149,7 @@ class Run:
         command: the command line that repeats the run.
         track: ``offline``, ``online`` or ``off``: how W&B mirrors the run.
         overwrite: whether a run that is already there may be replaced.
-        group: what the run belongs to in W&B, such as a multirun; the point of a sweep belongs to that.
+        group: what the run belongs to in W&B, such as a multirun.
 
     Raises:
         FileExistsError: if the folder holds a run and `overwrite` is false.
