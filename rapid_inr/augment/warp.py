@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rapid_inr.augment.affine import compose, crop, flip, rotation, translation
+from rapid_inr.augment.affine import crop, flip, rotation, translation
 from rapid_inr.augment.policy import PADDINGS, AugmentParams
 from rapid_inr.errors import UserError
 from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
@@ -29,10 +29,10 @@ def coordinate_maps(params: AugmentParams, image_size: tuple[int, int]) -> Tenso
     device, (rows, columns) = params.flips.device, params.shifts.double().unbind(1)
     operation = translation(-rows, -columns)
     if params.angles is not None:
-        operation = compose(operation, rotation(params.angles.rad2deg(), size=image_size))
-    operation = compose(operation, flip(columns=params.flips, size=image_size, device=device))
+        operation = operation @ rotation(params.angles.rad2deg(), size=image_size)
+    operation = operation @ flip(columns=params.flips, size=image_size, device=device)
     if params.boxes is not None:
-        operation = compose(crop(*params.boxes.unbind(1), size=image_size, device=device), operation)
+        operation = crop(*params.boxes.unbind(1), size=image_size, device=device) @ operation
     height, width = image_size
     to_pixels = [[height / 2, 0.0, (height - 1) / 2], [0.0, width / 2, (width - 1) / 2], [0.0, 0.0, 1.0]]
     return (pixel_affines(torch.tensor(image_size, device=device)) @ operation @ torch.tensor(to_pixels).to(operation)).float()

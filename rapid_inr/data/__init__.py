@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rapid_inr.data.cifar import cifar10, cifar100
-from rapid_inr.data.download import DownloadFailed
 from rapid_inr.data.flowers import flowers102
 from rapid_inr.data.folder import flat, image_folder, mini_imagenet
 from rapid_inr.data.pixels import MAX_PIXELS
-from rapid_inr.data.reading import Chunk, Loaded, load_all, read_chunks
+from rapid_inr.data.reading import Loaded, load_all
 from rapid_inr.data.shapes import shapes as generated_shapes  # the name itself is the module
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
 from rapid_inr.data.source import exclude as exclude_ids
@@ -21,18 +20,7 @@ from rapid_inr.data.source import limit as limit_to
 from rapid_inr.data.source import resize as resize_to
 from rapid_inr.errors import UserError
 
-__all__ = [
-    "READERS",
-    "Chunk",
-    "CorruptImage",
-    "DatasetMissing",
-    "DownloadFailed",
-    "ImageSource",
-    "Loaded",
-    "load_all",
-    "open_source",
-    "read_chunks",
-]
+__all__ = ["READERS", "CorruptImage", "DatasetMissing", "ImageSource", "Loaded", "load_all", "open_source"]
 
 _FROM_FILES = {
     "cifar10": cifar10,

@@ -177,9 +177,7 @@ class _Tally:
     def point(self, *, quality: float, subsampling: str) -> RatePoint:
         cost = {"n_bytes": self.n_bytes + sum(map(len, self.tables)), "n_pixels": self.n_pixels}
         means = {"psnr_db": self.psnr_db / self.images, "ssim": self.ssim / self.images}
-        return RatePoint(
-            quality, subsampling, self.images, n_bytes=cost["n_bytes"], bpp=bpp(**cost), rgb_pct=rgb_pct(**cost), **means
-        )
+        return RatePoint(quality, subsampling, self.images, cost["n_bytes"], bpp(**cost), rgb_pct(**cost), **means)
 
 
 def measure_curve(

@@ -24,6 +24,7 @@ from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
+from rapid_inr.runlog.differences import first_difference, flatten
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
@@ -56,8 +57,7 @@ class Export:
         settings: what decides them: dataset, format, quality.
         class_names: in the order of the labels.
         size: (height, width) of all images, or None where they differ.
-        mean: per channel, of the training images before they were written.
-        std: likewise.
+        mean, std: per channel, of the training images before they were written.
         splits: by name.
         n_bytes: of all files.
     """
@@ -179,14 +179,14 @@ def _class_folders(source: ImageSource) -> list[str]:
 def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
     existing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if existing is not None and existing != settings and overwrite:
+    if existing is not None:
+        key = first_difference(existing, settings)
+        if key is None:
+            return _remove_torn(folder)
+        if not overwrite:
+            there, here = (flatten(values).get(key) for values in (existing, settings))
+            raise ExportError(f"{folder} holds an export with {key}={there}, this is {key}={here}")
         _remove(folder)
-    elif existing is not None:
-        for key in sorted(existing.keys() | settings.keys()):
-            if existing.get(key) != settings.get(key):
-                raise ExportError(f"{folder} holds an export with {key}={existing.get(key)}, this is {key}={settings.get(key)}")
-        _remove_torn(folder)
-        return
     if folder.is_dir() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
     _write_json(path, settings)

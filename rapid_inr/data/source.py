@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -130,9 +131,14 @@ def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
     """
     total = sum(count for _, count in splits)
     require(0 <= image_id < total, "image id", image_id, f"in 0..{total - 1}")
+    split, first = next((split, ids.start) for split, ids in ids_by_split(splits).items() if image_id in ids)
+    return f"{split}_{image_id - first:05d}"
+
+
+def ids_by_split(splits: tuple[tuple[str, int], ...]) -> dict[str, range]:
+    """Return the ids of each split; they count through the splits in order."""
     ends = itertools.accumulate(count for _, count in splits)
-    split, count, end = next((*of, end) for of, end in zip(splits, ends, strict=True) if image_id < end)
-    return f"{split}_{image_id - (end - count):05d}"
+    return {split: range(end - count, end) for (split, count), end in zip(splits, ends, strict=True)}
 
 
 def require_split(split: str) -> None:
@@ -148,13 +154,7 @@ def of_splits(
     *,
     labels: np.ndarray | None,
     class_names: Iterable[str] = (),
-    read: Callable[[int], np.ndarray],
-    read_mask: Callable[[int], np.ndarray] | None = None,
-    offset: int = 0,
-    one_size: bool = False,
-    file_of: Callable[[int], Path] | None = None,
-    files: tuple[Path, ...] = (),
-    passed_over: PassedOver = NOTHING_PASSED_OVER,
+    **others: Any,
 ) -> ImageSource:
     """Make a source of the splits in `counts`, with every image in it.
 
@@ -162,7 +162,7 @@ def of_splits(
         split: what was asked for: train, test or all.
         counts: images of each split that the source holds, in the order of the ids.
         labels: integer [N], or None.
-        offset: number of images of the splits that come before those in `counts`.
+        others: of `ImageSource`, `read` at least.
 
     Raises:
         UserError: if there is no image at all.
@@ -172,10 +172,7 @@ def of_splits(
         raise UserError(f"{name}: split {split} holds no image")
     labels = None if labels is None else np.asarray(labels, dtype=np.int64)
     ids = np.arange(total, dtype=np.int64)
-    return ImageSource(
-        name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size, file_of=file_of,
-        files=files, passed_over=passed_over,
-    )  # fmt: skip
+    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), **others)
 
 
 def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
@@ -190,8 +187,7 @@ def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed
     The smaller of two limits keeps a part of what the larger keeps.
 
     Args:
-        n: of every split but test; None keeps all.
-        n_test: of the split test, likewise.
+        n, n_test: of every split but test, and of that; None keeps all.
         seed: of the draw.
 
     Raises:
@@ -200,13 +196,12 @@ def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed
     for name, value in (("limit", n), ("test_limit", n_test)):
         if value is not None and value < 1:
             raise UserError(f"dataset.{name} is {value}, expected at least 1, or null")
-    kept, first = np.ones(len(source), dtype=bool), 0
-    for split, count in source.splits:
-        places = np.flatnonzero((source.ids >= first) & (source.ids < first + count))
+    kept = np.ones(len(source), dtype=bool)
+    for split, ids in ids_by_split(source.splits).items():
+        places = np.flatnonzero((source.ids >= ids.start) & (source.ids < ids.stop))
         most = n_test if split == "test" else n
         if most is not None:
             kept[places[_even_order(source, places, seed)[most:]]] = False
-        first += count
     return source if kept.all() else keep(source, kept)
 
 

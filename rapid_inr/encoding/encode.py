@@ -116,11 +116,10 @@ def shared_scales(
     Raises:
         CorruptImage, UserError: see `calibrate`.
     """
-
-    def choose() -> Tensor | None:
-        return calibrate(source, config.spec, config.fit, config.quantize, device=device, on_corrupt=on_corrupt)
-
-    return folder.shared_scales(choose) if config.quantize.shares_scales else None
+    if not config.quantize.shares_scales:
+        return None
+    options = {"device": device, "on_corrupt": on_corrupt}
+    return folder.shared_scales(lambda: calibrate(source, config.spec, config.fit, config.quantize, **options))
 
 
 def encode_shards(

@@ -59,8 +59,7 @@ class BatchPipeline:
         stream: gives the images.
         labels: [N, ...] on the device.
         image_size: (height, width) of the images.
-        mean: [3], by which the stream normalises, on the device.
-        std: likewise.
+        mean, std: [3], by which the stream normalises, on the device.
         batch_size: images of a step over all ranks.
         augment: None for none.
         seed: of order and augmentation; None keeps the order and every image.
@@ -251,8 +250,7 @@ def pixel_pipeline(
     Args:
         read: yields for each batch its images, uint8 [b, height, width, 3] on any device, and `Streamed.kept`.
         labels: [N, ...] of any type.
-        mean: per channel, of values in [0, 1].
-        std: likewise.
+        mean, std: per channel, of values in [0, 1].
         dtype: of the images.
         move: takes the geometry, normalised images and their ids on the device to images of `geometry.size`.
         options: of `BatchPipeline`, `image_size` and `batch_size` at least.

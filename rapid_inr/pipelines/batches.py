@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -45,25 +44,15 @@ class Batch:
     keeps: Tensor | None = None
     others: Tensor | None = None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors on the device that there are, by name."""
+        named = {"images": self.images, "labels": self.labels, "keeps": self.keeps, "others": self.others}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
     def __iter__(self) -> Iterator[Tensor]:
         if self.keeps is not None:
             raise UserError("a batch of mixed images has two labels an image; use batch.labels, batch.others and batch.keeps")
         return iter((self.images, self.labels))
-
-
-class Pipeline(Protocol):
-    """A way to feed a network.
-
-    `len` is the number of images; `epoch(k)` yields `n_batches` batches of them in the order of epoch k, each image once at
-    most, from batch `start` on.
-    """
-
-    def __len__(self) -> int: ...
-
-    @property
-    def n_batches(self) -> int: ...
-
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]: ...
 
 
 def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:

@@ -36,9 +36,8 @@ class INRLoader(IterableDataset[Batch]):
         seed: of order and augmentation; None keeps the order and every image, and allows no `augment`.
         split: ``train`` or ``test`` of a store that holds both; None for all its images.
         labels: [N, ...] of any type, one for each image of the store or split; by default the classes in it.
-        mean: per channel, of values in [0, 1], to normalise by; by default that of the store's images. A test loader takes its
-            training loader's.
-        std: likewise.
+        mean, std: per channel, of values in [0, 1], to normalise by; by default those of the store's images. A test loader takes
+            its training loader's.
         subset: which images to take, positions or a mask, bool [N], as a tensor or a list; None for all.
         size: (height, width) of the batches, or one number for both; by default the images' own.
         dtype: of the images: float32, float16 or bfloat16.

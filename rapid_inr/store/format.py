@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,11 @@ def _parse_header(raw: dict[str, Any]) -> StoreHeader:
         quantize=QuantizeConfig(**quantize),
         size=None if raw["size"] is None else _numbers(raw, "size", int, length=2, low=1, high=MAX_SIDE),
         splits=_splits(raw["splits"]),
-        class_names=_texts(raw, "class_names"),
+        class_names=_list(raw, "class_names", "names", lambda value: _is(value, str)),
         mean=_numbers(raw, "mean", float, length=3, low=0, high=1),
         std=_numbers(raw, "std", float, length=3, low=LEAST_STD, high=1),
         made=dict(raw["made"]),
-        skipped=_ids(raw, "skipped"),
+        skipped=_list(raw, "skipped", "source ids", lambda value: _is(value, int) and 0 <= value < 1 << 31),
     )
 
 
@@ -181,17 +182,10 @@ def _splits(values: list[Any]) -> tuple[tuple[str, int], ...]:
     return tuple((name, count) for name, count in values)
 
 
-def _texts(raw: dict[str, Any], name: str) -> tuple[str, ...]:
+def _list(raw: dict[str, Any], name: str, what: str, is_one: Callable[[Any], bool]) -> tuple[Any, ...]:
     values = raw[name]
-    if not (isinstance(values, list) and all(_is(value, str) for value in values)):
-        raise UserError(f"{name} is {brief(values)}, expected a list of names")
-    return tuple(values)
-
-
-def _ids(raw: dict[str, Any], name: str) -> tuple[int, ...]:
-    values = raw[name]
-    if not (isinstance(values, list) and all(_is(value, int) and 0 <= value < 1 << 31 for value in values)):
-        raise UserError(f"{name} is {brief(values)}, expected a list of source ids")
+    if not (isinstance(values, list) and all(map(is_one, values))):
+        raise UserError(f"{name} is {brief(values)}, expected a list of {what}")
     return tuple(values)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
 from kernels.spec import SirenSpec, end_sections, n_ends
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.data.source import name_in_splits
+from rapid_inr.data.source import ids_by_split, name_in_splits
 from rapid_inr.errors import UserError
 from rapid_inr.store.codes import row_starts, take_rows
 from rapid_inr.store.sealed import brief
@@ -37,8 +37,7 @@ class StoreHeader:
         size: (height, width) of all images, or None where they differ.
         splits: (name, number of images) of the source, in order; a source id counts through them.
         class_names: empty without labels.
-        mean: per channel, of the original images in [0, 1].
-        std: likewise.
+        mean, std: per channel, of the original images in [0, 1].
         made: how the store was made, as JSON values: dataset, fit, seed. No times or paths, so equal work gives equal bytes.
         skipped: source ids of the images that could not be read.
 
@@ -215,18 +214,13 @@ class PackedStore:
         Raises:
             ValueError: if there are none.
         """
-        first = 0
-        for name, count in self.header.splits:
-            if name == split:
-                source_ids = torch.arange(len(self)) if self.source_ids is None else self.source_ids.cpu()
-                ids = ((source_ids >= first) & (source_ids < first + count)).nonzero().flatten()
-                if len(ids) == len(self):
-                    return self
-                if len(ids) > 0:
-                    return self.take(ids)
-            first += count
-        others = ", ".join(name for name, _ in self.header.splits)
-        raise UserError(f"the store holds no image of split {split!r}, but of {others}")
+        ranges = ids_by_split(self.header.splits)
+        wanted = ranges.get(split, range(0))
+        source_ids = torch.arange(len(self)) if self.source_ids is None else self.source_ids.cpu()
+        ids = ((source_ids >= wanted.start) & (source_ids < wanted.stop)).nonzero().flatten()
+        if len(ids) == 0:
+            raise UserError(f"the store holds no image of split {split!r}, but of {', '.join(ranges)}")
+        return self if len(ids) == len(self) else self.take(ids)
 
     def to(self, device: torch.device | str) -> PackedStore:
         """Copy the store to a device, unless it is there.

@@ -3,7 +3,7 @@ import torch
 
 from kernels.spec import SirenSpec
 from kernels.unpack.torch import gather_hidden, unpack_ends
-from rapid_inr.augment.affine import compose, crop, flip, rotation, scaling, to_coords
+from rapid_inr.augment.affine import crop, flip, rotation, scaling, to_coords
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.evaluation.metrics import psnr_db, to_8bit
 from rapid_inr.inr.coords import pixel_coords
@@ -112,7 +112,7 @@ def test_weights_that_a_mask_leaves_out_are_zero(bits, device):
 def test_an_integer_crop_and_flip_are_those_of_the_decoded_image(padding, mode, mixed, device):
     store, ids = small_store(4, mixed=mixed).to(device), torch.tensor([1, 0, 3], device=device)
     sizes = [store.size_of(int(i)) for i in ids]
-    operation = compose(crop(-2, 1, 6, 5, size=(6, 5), device=device), flip(size=(6, 5), device=device))
+    operation = crop(-2, 1, 6, 5, size=(6, 5), device=device) @ flip(size=(6, 5), device=device)
     maps = torch.stack([to_coords(operation, size) for size in sizes])
     found = decode(store, ids, size=(6, 5), affine=maps, padding=padding)
     for image, i, size in zip(found.cpu(), ids.tolist(), sizes, strict=True):
