@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,19 +95,6 @@ class FileImages(Dataset[Read]):
         return torch.from_numpy(stacked), torch.tensor(kept, dtype=torch.int64), tuple(faults)
 
 
-@dataclass
-class _Order:
-    """The batches that the workers are to read next; one object, since persistent workers keep the loader they were made by."""
-
-    batches: list[list[int]] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
 def fail_on(messages: Sequence[str]) -> None:
     """Raise CorruptImage at the first of these messages."""
     if messages:
@@ -141,7 +127,8 @@ def loader_pipeline(
     """
     if workers < 0 or prefetch < 1:
         raise UserError(f"workers is {workers} and prefetch {prefetch}, expected at least 0 and 1")
-    device, order = torch.device(device), _Order()
+    device = torch.device(device)
+    order: list[list[int]] = []  # the batches to read next; one list, since persistent workers keep the loader they were made by
     loader = DataLoader(
         dataset, batch_size=None, sampler=order, num_workers=workers, pin_memory=device.type == "cuda",
         persistent_workers=workers > 0, prefetch_factor=prefetch if workers else None,
@@ -151,7 +138,7 @@ def loader_pipeline(
     )  # fmt: skip
 
     def read(batches: Sequence[Ids], _: Geometry) -> Iterator[tuple[Tensor, Tensor]]:
-        order.batches = [ids.host.tolist() for ids in batches]
+        order[:] = [ids.host.tolist() for ids in batches]
         for images, kept, faults in loader:
             on_faults(faults)
             yield images, kept
