@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from rapid_inr.augment.affine import crop, flip, rotation, translation
 from rapid_inr.augment.policy import PADDINGS, AugmentParams
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
 
 
@@ -123,8 +123,7 @@ def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, padding: str
     Raises:
         ValueError: if `padding` is none of these.
     """
-    if padding not in PADDINGS:
-        raise UserError(f"padding is {padding!r}, expected one of {', '.join(PADDINGS)}")
+    require(padding in PADDINGS, "padding", repr(padding), f"one of {', '.join(PADDINGS)}")
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [B, height]
     columns = torch.arange(width, device=images.device).expand(len(images), -1)

@@ -18,7 +18,7 @@ from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, req
 from rapid_inr.data.source import exclude as exclude_ids
 from rapid_inr.data.source import limit as limit_to
 from rapid_inr.data.source import resize as resize_to
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 __all__ = ["READERS", "CorruptImage", "DatasetMissing", "ImageSource", "Loaded", "load_all", "open_source"]
 
@@ -71,16 +71,14 @@ def open_source(
         CorruptImage: if a file of the dataset is not what it should be.
         DownloadFailed: if a download was asked for and failed.
     """
-    if name not in READERS:
-        raise UserError(f"dataset is {name!r}, expected one of {', '.join(READERS)}")
+    require(name in READERS, "dataset", repr(name), f"one of {', '.join(READERS)}")
     require_split(split)
     _check_options(name, options)
     if name == "shapes":
         source = generated_shapes(split, **options if size is None else {**options, "size": size})
     else:
         folder = Path("data", name) if root is None else Path(root)
-        if max_pixels < 1:
-            raise UserError(f"dataset.max_pixels is {max_pixels}, expected at least 1")
+        require(max_pixels >= 1, "dataset.max_pixels", max_pixels, "at least 1")
         if name not in _WITHOUT_IMAGE_FILES:
             options["max_pixels"] = max_pixels
         source = _FROM_FILES[name](folder, split, download=download, **options)

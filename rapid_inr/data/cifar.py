@@ -111,7 +111,6 @@ def _open(layout: _Layout, root: Path, split: str, download: bool) -> ImageSourc
         class_names=class_names,
         read=read,
         offset=sum(_n_records(layout, folder / file) for file in layout.files["train"]) if split == "test" else 0,
-        one_size=True,
         files=tuple(folder / file for files in wanted.values() for file in files),
     )
 

@@ -25,6 +25,7 @@ from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.run import write_json
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
@@ -162,7 +163,7 @@ def export_images(
     mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
     export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
-    _write_json(folder / "index.json", {key: value for key, value in asdict(export).items() if key != "folder"})
+    write_json(folder / "index.json", {key: value for key, value in asdict(export).items() if key != "folder"})
     return export
 
 
@@ -189,7 +190,7 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
         _remove(folder)
     if folder.is_dir() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
-    _write_json(path, settings)
+    write_json(path, settings)
 
 
 def _remove(folder: Path) -> None:
@@ -215,11 +216,6 @@ def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:
         with atomic(path) as temporary:
             temporary.write_bytes(encode_image(pixels, format=settings["format"], quality=settings["quality"]))
     return path.stat().st_size
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def read_export(folder: Path | str) -> Export:

@@ -10,7 +10,7 @@ from rapid_inr.data.download import extract, fetch
 from rapid_inr.data.files import from_files
 from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 
 N_CLASSES = 102
 _URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
@@ -34,8 +34,7 @@ def flowers102(
         CorruptImage: if a ``.mat`` file cannot be read, or does not hold what it should.
     """
     require_split(split)
-    if test_split not in _TEST_KEYS:
-        raise UserError(f"test_split is {test_split!r}, expected one of {', '.join(_TEST_KEYS)}")
+    require(test_split in _TEST_KEYS, "test_split", repr(test_split), f"one of {', '.join(_TEST_KEYS)}")
     root = Path(root)
     if download:
         _download(root)

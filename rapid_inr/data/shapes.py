@@ -15,7 +15,7 @@ import numpy as np
 
 from rapid_inr.data.outlines import OUTLINES
 from rapid_inr.data.source import ImageSource, of_splits, require_split
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 
 TEXTURES = ("mottled", "striped")
 MAX_CLASSES = len(OUTLINES) * len(TEXTURES)
@@ -62,8 +62,7 @@ def shapes(
         "size": (size, len(sides) == 2 and min(sides) >= 8, "a side of at least 8, or (height, width)"),
     }
     for name, (value, ok, expected) in checks.items():
-        if not ok:
-            raise UserError(f"dataset.{name} is {value}, expected {expected}")
+        require(ok, f"dataset.{name}", value, expected)
     scene = _Scene(int(sides[0]), int(sides[1]), classes, seed)
     counts = {key: n for key, n in (("train", count), ("test", test_count)) if split in (key, "all")}
     n_train = counts.get("train", 0)
@@ -80,7 +79,6 @@ def shapes(
         read=lambda image_id: _render(scene, *place(image_id))[0],
         read_mask=lambda image_id: _render(scene, *place(image_id))[1],
         offset=count if split == "test" else 0,
-        one_size=True,
     )
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kernels.checks import require
 from rapid_inr.data.passed_over import NOTHING_PASSED_OVER, PassedOver
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 SPLITS = ("train", "test", "all")
 RESIZES = ("stretch", "crop")
@@ -45,7 +44,6 @@ class ImageSource:
         read: id -> uint8 [height, width, 3]; raises `CorruptImage`.
         read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None where there are no masks.
         offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
-        one_size: whether all images are sure to have the same size.
         file_of: id -> the file of an image; None where images have no file of their own.
         files: those that hold all images, where they have no files of their own.
         passed_over: what a folder holds besides these images.
@@ -62,7 +60,6 @@ class ImageSource:
     read: Callable[[int], np.ndarray]
     read_mask: Callable[[int], np.ndarray] | None = None
     offset: int = 0
-    one_size: bool = False
     file_of: Callable[[int], Path] | None = None
     files: tuple[Path, ...] = ()
     passed_over: PassedOver = NOTHING_PASSED_OVER
@@ -143,8 +140,7 @@ def ids_by_split(splits: tuple[tuple[str, int], ...]) -> dict[str, range]:
 
 def require_split(split: str) -> None:
     """Raise `UserError` unless `split` is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise UserError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
+    require(split in SPLITS, "split", repr(split), f"one of {', '.join(SPLITS)}")
 
 
 def of_splits(
@@ -194,8 +190,7 @@ def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed
         UserError: if a limit is below 1.
     """
     for name, value in (("limit", n), ("test_limit", n_test)):
-        if value is not None and value < 1:
-            raise UserError(f"dataset.{name} is {value}, expected at least 1, or null")
+        require(value is None or value >= 1, f"dataset.{name}", value, "at least 1, or null")
     kept = np.ones(len(source), dtype=bool)
     for split, ids in ids_by_split(source.splits).items():
         places = np.flatnonzero((source.ids >= ids.start) & (source.ids < ids.stop))
@@ -242,14 +237,11 @@ def resize(source: ImageSource, size: int, how: str = "stretch") -> ImageSource:
     Raises:
         UserError: if `size` is below 1 or `how` is unknown.
     """
-    if not isinstance(size, int) or size < 1:
-        raise UserError(f"size is {size}, expected an integer of at least 1")
-    if how not in RESIZES:
-        raise UserError(f"resize is {how!r}, expected one of {', '.join(RESIZES)}")
+    require(isinstance(size, int) and size >= 1, "size", size, "an integer of at least 1")
+    require(how in RESIZES, "resize", repr(how), f"one of {', '.join(RESIZES)}")
     read, read_mask = source.read, source.read_mask
     return replace(
         source,
-        one_size=True,
         read=lambda image_id: _resized(read(image_id), size, how, Image.Resampling.LANCZOS),
         read_mask=read_mask and (lambda image_id: _resized(read_mask(image_id), size, how, Image.Resampling.NEAREST)),
     )

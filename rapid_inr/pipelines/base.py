@@ -14,7 +14,7 @@ from torch import Tensor
 from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
 from rapid_inr.augment.policy import AugmentConfig, AugmentParams, sample_params
 from rapid_inr.augment.warp import Geometry
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
 from rapid_inr.pipelines.prefetch import ahead
 
@@ -108,8 +108,8 @@ class BatchPipeline:
         if self.masks and self.augment is not None and self.augment.mix != "none":
             raise UserError(f"augment.mix is {self.augment.mix}, expected none: a mixture of images has no mask")
         share_of_rank((), rank=self.rank, world_size=self.world_size)
-        if self.seed is not None and self.batch_size % self.world_size:
-            raise UserError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
+        whole = self.seed is None or self.batch_size % self.world_size == 0
+        require(whole, "batch_size", self.batch_size, f"a multiple of the {self.world_size} processes")
         _ = self.n_batches  # raises where there is no batch
 
     def __len__(self) -> int:
@@ -226,10 +226,9 @@ def _moved_masks(masks: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _require_positions(subset: Tensor, *, n_images: int) -> None:
-    if subset.dtype != torch.int64 or subset.ndim != 1:
-        raise UserError(f"subset is {subset.dtype} {tuple(subset.shape)}, expected int64 [M]")
-    if len(subset) == 0 or not 0 <= int(subset.min()) <= int(subset.max()) < n_images:
-        raise UserError(f"subset is empty or out of range, expected positions in 0..{n_images - 1}")
+    require(subset.dtype == torch.int64 and subset.ndim == 1, "subset", f"{subset.dtype} {tuple(subset.shape)}", "int64 [M]")
+    within = len(subset) > 0 and 0 <= int(subset.min()) <= int(subset.max()) < n_images
+    require(within, "subset", "empty or out of range", f"positions in 0..{n_images - 1}")
     if len(subset.unique()) < len(subset):
         raise UserError("subset holds a position twice, expected each once at most")
 

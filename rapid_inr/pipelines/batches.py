@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 _STREAM = 2  # keeps the order apart from other random numbers of the same (seed, epoch)
 
@@ -63,8 +63,7 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     Raises:
         ValueError: if `batch_size` is below 1, or a shuffled epoch would hold no batch.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, expected at least 1")
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if shuffled and batch_size > n_images:
         raise UserError(f"batch_size is {batch_size}, more than the {n_images} images of the set")
     return n_images // batch_size if shuffled else -(-n_images // batch_size)
@@ -100,8 +99,7 @@ def share_of_rank(
     Raises:
         ValueError: if `rank` is not one of the processes.
     """
-    if not 0 <= rank < world_size:
-        raise UserError(f"rank is {rank}, expected 0..{world_size - 1}")
+    require(0 <= rank < world_size, "rank", rank, f"0..{world_size - 1}")
     if world_size == 1:
         return batches
     shares = [batch.tensor_split(world_size)[rank] for batch in batches]

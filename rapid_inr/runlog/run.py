@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.files import atomic
 from rapid_inr.runlog.liveness import Heartbeat, lives, this_process
 from rapid_inr.runlog.wandb_mirror import WandbMirror
@@ -168,8 +168,7 @@ class Run:
         overwrite: bool = False,
         group: str | None = None,
     ) -> None:
-        if track not in TRACK_MODES:
-            raise UserError(f"track is {track!r}, expected one of {', '.join(TRACK_MODES)}")
+        require(track in TRACK_MODES, "track", repr(track), f"one of {', '.join(TRACK_MODES)}")
         self.folder = Path(folder)
         if (self.folder / "record.json").exists() and not overwrite:
             raise FileExistsError(f"{self.folder} holds a run already; choose another run_dir, or overwrite=true")

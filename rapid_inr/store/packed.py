@@ -14,7 +14,7 @@ from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
 from kernels.spec import SirenSpec, end_sections, n_ends
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import ids_by_split, name_in_splits
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.store.codes import row_starts, take_rows
 from rapid_inr.store.sealed import brief
 
@@ -130,8 +130,7 @@ class PackedStore:
         for name, (shape, dtypes) in expected.items():
             self._check(name, shape, dtypes)
         if self.masks is not None:
-            if not quantize.is_integer:
-                raise UserError(f"masks is a tensor, expected None at {quantize.bits} bits")
+            require(quantize.is_integer, "masks", "a tensor", f"None at {quantize.bits} bits")
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
         self._check("codes", self._codes_shape(), (CODE_DTYPES[quantize.bits],))
         if (self.header.size is None) != (self.sizes is not None):
@@ -140,10 +139,8 @@ class PackedStore:
         object.__setattr__(self, "rows", rows)
 
     def _check_presence(self, name: str, *, expected: bool) -> None:
-        if (getattr(self, name) is not None) != expected:
-            raise UserError(
-                f"{name} is {'None' if expected else 'a tensor'}, expected {'a tensor' if expected else 'None'} by the header"
-            )
+        value, other = ("None", "a tensor") if expected else ("a tensor", "None")
+        require((getattr(self, name) is not None) == expected, name, value, f"{other} by the header")
 
     def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
         tensor = getattr(self, name)
@@ -151,8 +148,7 @@ class PackedStore:
             return
         if tuple(tensor.shape) != shape:
             raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-        if tensor.dtype not in dtypes:
-            raise UserError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
+        require(tensor.dtype in dtypes, name, tensor.dtype, " or ".join(map(str, dtypes)))
         if tensor.device != self.device:
             raise UserError(f"{name} is on {tensor.device}, ends on {self.device}")
 
