@@ -148,7 +148,7 @@ def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:
     raise UserError(f"{source.name}: none of {len(source)} images could be read")
 
 
-def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | None = None) -> Loaded:
+def load_all(source: ImageSource, *, on_corrupt: str = "fail") -> Loaded:
     """Read a whole source, whose images must be of one size, into tensors on the CPU.
 
     Raises:
@@ -158,7 +158,7 @@ def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | No
     images = torch.empty(0, dtype=torch.uint8)
     ids, labels, skipped = [], [], []
     n = 0
-    for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt, workers=workers):
+    for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt):
         if not chunk.images:
             reason = next(iter(chunk.skipped.values()))
             raise UserError(f"{source.name}: none of {len(source)} images could be read; the first: {reason}")

@@ -177,14 +177,13 @@ def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
     return replace(source, ids=source.ids[kept], labels=labels)
 
 
-def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed: int = 0) -> ImageSource:
+def limit(source: ImageSource, n: int | None, *, n_test: int | None = None) -> ImageSource:
     """Keep `n` images drawn evenly from all classes, or all where there are fewer; they stay in the order of their ids.
 
     The smaller of two limits keeps a part of what the larger keeps.
 
     Args:
         n, n_test: of every split but test, and of that; None keeps all.
-        seed: of the draw.
 
     Raises:
         UserError: if a limit is below 1.
@@ -196,13 +195,13 @@ def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed
         places = np.flatnonzero((source.ids >= ids.start) & (source.ids < ids.stop))
         most = n_test if split == "test" else n
         if most is not None:
-            kept[places[_even_order(source, places, seed)[most:]]] = False
+            kept[places[_even_order(source, places)[most:]]] = False
     return source if kept.all() else keep(source, kept)
 
 
-def _even_order(source: ImageSource, places: np.ndarray, seed: int) -> np.ndarray:
+def _even_order(source: ImageSource, places: np.ndarray) -> np.ndarray:
     """Return the order in which to take some images, so that any number of them is spread evenly over the classes."""
-    order = np.random.default_rng(seed).permutation(len(places))
+    order = np.random.default_rng(0).permutation(len(places))
     if source.labels is None:
         return order
     labels = source.labels[places][order]

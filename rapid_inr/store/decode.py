@@ -17,6 +17,8 @@ from rapid_inr.evaluation.metrics import images_at_once
 from rapid_inr.inr.coords import pixel_affine, pixel_edges
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
+BATCH_IMAGES = 256  # that `decode_each` decodes at once, at most; large ones are fewer
+
 
 @dataclass(frozen=True, eq=False)
 class Fetched:
@@ -131,14 +133,8 @@ def stored_size(store: PackedStore | Fetched) -> tuple[float, float]:
     return tuple(store.sizes.float().mean(0).tolist())
 
 
-def decode_each(
-    store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None, batch_size: int = 256
-) -> Iterator[Tensor]:
-    """Decode the images in order, the first `limit` or all, uint8 [height, width, 3] on the CPU.
-
-    Args:
-        batch_size: images decoded at once, at most; large ones are fewer.
-    """
+def decode_each(store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None) -> Iterator[Tensor]:
+    """Decode the images in order, the first `limit` or all, uint8 [height, width, 3] on the CPU."""
     ids = torch.arange(min(len(store), limit or len(store)))
     if size is not None or store.header.size is not None:
         runs = (ids,)
@@ -148,6 +144,6 @@ def decode_each(
     for run in runs:
         height, width = size or store.size_of(int(run[0]))
         stored = (height, width) if size is None else stored_size(store)
-        for batch in run.split(min(batch_size, images_at_once(height * width))):
+        for batch in run.split(min(BATCH_IMAGES, images_at_once(height * width))):
             images = decode(store, batch, size=(height, width), supersample=samples_a_pixel(stored, (height, width)))
             yield from images.permute(0, 2, 3, 1).cpu()

@@ -113,52 +113,41 @@ class PackedStore:
     def __post_init__(self) -> None:
         spec, quantize = self.header.spec, self.header.quantize
         n = len(self.ends)
-        if n == 0:
-            raise UserError("the store is empty, expected at least one image")
-        scales_shape = quantize.scales_shape(n, spec)
-        self._check_presence("scales", expected=quantize.is_integer)
-        self._check_presence("end_scales", expected=quantize.ends_bits == 8)
+        require(n > 0, "the store", "empty", "at least one image")
+        n_scales, n_layers, columns = quantize.scales_shape(n, spec)
+        mixed, whole = self.header.size is None, quantize.is_integer
+        # shape, dtypes, and whether the header asks for it, forbids it, or says nothing (None)
         expected = {
-            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,)),
-            "scales": ((scales_shape[0], scales_shape[1] * scales_shape[2]), (quantize.scales_dtype,)),
-            "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,)),
-            "sizes": ((n, 2), (torch.int32,)),
-            "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64)),
-            "source_ids": ((n,), (torch.int32, torch.int64)),
-            "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,)),
+            "scales": ((n_scales, n_layers * columns), (quantize.scales_dtype,), whole),
+            "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,), quantize.ends_bits == 8),
+            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,), True),
+            "sizes": ((n, 2), (torch.int32,), mixed),
+            "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64), None),
+            "source_ids": ((n,), (torch.int32, torch.int64), None),
+            "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,), None if whole else False),
         }
-        for name, (shape, dtypes) in expected.items():
-            self._check(name, shape, dtypes)
+        for name, (shape, dtypes, needed) in expected.items():
+            self._check(name, shape, dtypes, needed=needed)
+        row = packed_bytes(spec.n_hidden_weights, quantize.bits) if whole else spec.n_hidden_weights
+        codes_shape = (n, row)
         if self.masks is not None:
-            require(quantize.is_integer, "masks", "a tensor", f"None at {quantize.bits} bits")
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
-        self._check("codes", self._codes_shape(), (CODE_DTYPES[quantize.bits],))
-        if (self.header.size is None) != (self.sizes is not None):
-            raise UserError("exactly one of header.size and sizes must be given")
+            codes_shape = (int(self.starts[-1]),)
+        self._check("codes", codes_shape, (CODE_DTYPES[quantize.bits],), needed=True)
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
 
-    def _check_presence(self, name: str, *, expected: bool) -> None:
-        value, other = ("None", "a tensor") if expected else ("a tensor", "None")
-        require((getattr(self, name) is not None) == expected, name, value, f"{other} by the header")
-
-    def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
+    def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], *, needed: bool | None) -> None:
         tensor = getattr(self, name)
         if tensor is None:
+            require(not needed, name, None, "a tensor by the header")
             return
+        require(needed is not False, name, "a tensor", "None by the header")
         if tuple(tensor.shape) != shape:
             raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         require(tensor.dtype in dtypes, name, tensor.dtype, " or ".join(map(str, dtypes)))
         if tensor.device != self.device:
             raise UserError(f"{name} is on {tensor.device}, ends on {self.device}")
-
-    def _codes_shape(self) -> tuple[int, ...]:
-        spec, quantize = self.header.spec, self.header.quantize
-        if self.starts is not None:
-            return (int(self.starts[-1]),)
-        if not quantize.is_integer:
-            return (len(self), spec.n_hidden_weights)
-        return (len(self), packed_bytes(spec.n_hidden_weights, quantize.bits))
 
     def __len__(self) -> int:
         return len(self.ends)
