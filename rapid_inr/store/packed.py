@@ -115,34 +115,34 @@ class PackedStore:
         n = len(self.ends)
         require(n > 0, "the store", "empty", "at least one image")
         n_scales, n_layers, columns = quantize.scales_shape(n, spec)
-        mixed, whole = self.header.size is None, quantize.is_integer
+        whole = quantize.is_integer
         # shape, dtypes, and whether the header asks for it, forbids it, or says nothing (None)
         expected = {
+            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,), True),
             "scales": ((n_scales, n_layers * columns), (quantize.scales_dtype,), whole),
             "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,), quantize.ends_bits == 8),
-            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,), True),
-            "sizes": ((n, 2), (torch.int32,), mixed),
+            "sizes": ((n, 2), (torch.int32,), self.header.size is None),
             "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64), None),
             "source_ids": ((n,), (torch.int32, torch.int64), None),
             "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,), None if whole else False),
         }
-        for name, (shape, dtypes, needed) in expected.items():
-            self._check(name, shape, dtypes, needed=needed)
-        row = packed_bytes(spec.n_hidden_weights, quantize.bits) if whole else spec.n_hidden_weights
-        codes_shape = (n, row)
+        for name, (_, _, needed) in expected.items():
+            there, kinds = getattr(self, name) is not None, ("None", "a tensor")
+            require(needed in (None, there), name, kinds[there], f"{kinds[not there]} by the header")
+        for name, (shape, dtypes, _) in expected.items():
+            self._check(name, shape, dtypes)
+        codes_shape = (n, packed_bytes(spec.n_hidden_weights, quantize.bits) if whole else spec.n_hidden_weights)
         if self.masks is not None:
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
             codes_shape = (int(self.starts[-1]),)
-        self._check("codes", codes_shape, (CODE_DTYPES[quantize.bits],), needed=True)
+        self._check("codes", codes_shape, (CODE_DTYPES[quantize.bits],))
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
 
-    def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], *, needed: bool | None) -> None:
+    def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
         tensor = getattr(self, name)
         if tensor is None:
-            require(not needed, name, None, "a tensor by the header")
             return
-        require(needed is not False, name, "a tensor", "None by the header")
         if tuple(tensor.shape) != shape:
             raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         require(tensor.dtype in dtypes, name, tensor.dtype, " or ".join(map(str, dtypes)))
