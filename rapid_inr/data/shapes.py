@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,16 +19,6 @@ from rapid_inr.errors import require
 TEXTURES = ("mottled", "striped")
 MAX_CLASSES = len(OUTLINES) * len(TEXTURES)
 _SPLIT_CODE = {"train": 0, "test": 1}
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What all images of a source share."""
-
-    height: int
-    width: int
-    classes: int
-    seed: int
 
 
 def shapes(
@@ -63,12 +52,12 @@ def shapes(
     }
     for name, (value, ok, expected) in checks.items():
         require(ok, f"dataset.{name}", value, expected)
-    scene = _Scene(int(sides[0]), int(sides[1]), classes, seed)
     counts = {key: n for key, n in (("train", count), ("test", test_count)) if split in (key, "all")}
     n_train = counts.get("train", 0)
 
-    def place(image_id: int) -> tuple[str, int]:
-        return ("train", image_id) if image_id < n_train else ("test", image_id - n_train)
+    def render(image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        split, index = ("train", image_id) if image_id < n_train else ("test", image_id - n_train)
+        return _render(int(sides[0]), int(sides[1]), classes, seed, split, index)
 
     return of_splits(
         "shapes",
@@ -76,8 +65,8 @@ def shapes(
         counts,
         labels=np.concatenate([np.arange(n) % classes for n in counts.values()]),
         class_names=_class_names(classes),
-        read=lambda image_id: _render(scene, *place(image_id))[0],
-        read_mask=lambda image_id: _render(scene, *place(image_id))[1],
+        read=lambda image_id: render(image_id)[0],
+        read_mask=lambda image_id: render(image_id)[1],
         offset=count if split == "test" else 0,
     )
 
@@ -89,13 +78,13 @@ def _class_names(classes: int) -> tuple[str, ...]:
     return tuple(f"{TEXTURES[label // len(kinds)]} {kinds[label % len(kinds)]}" for label in range(classes))
 
 
-def _render(scene: _Scene, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _render(height: int, width: int, classes: int, seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Return image uint8 [height, width, 3] and mask uint8 [height, width] of one scene."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([scene.seed, _SPLIT_CODE[split], index])))
-    label = index % scene.classes
-    texture = label // len(OUTLINES) if scene.classes > len(OUTLINES) else int(rng.integers(len(TEXTURES)))
-    rows, columns = _pixel_grid(scene.height, scene.width)
-    noise = _pink_noise(rng, scene.height, scene.width)  # [4, height, width]
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _SPLIT_CODE[split], index])))
+    label = index % classes
+    texture = label // len(OUTLINES) if classes > len(OUTLINES) else int(rng.integers(len(TEXTURES)))
+    rows, columns = _pixel_grid(height, width)
+    noise = _pink_noise(rng, height, width)  # [4, height, width]
 
     image = _background(rng, rows, columns, noise)
     cover = _shape_cover(rng, rows, columns, label % len(OUTLINES))

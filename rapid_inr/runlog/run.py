@@ -33,7 +33,8 @@ from filelock import FileLock
 
 from rapid_inr.errors import UserError, require
 from rapid_inr.files import atomic
-from rapid_inr.runlog.liveness import Heartbeat, lives, this_process
+from rapid_inr.runlog.liveness import Heartbeat, this_process
+from rapid_inr.runlog.records import read_json, status_of
 from rapid_inr.runlog.wandb_mirror import WandbMirror
 
 TRACK_MODES = ("offline", "online", "off")
@@ -194,10 +195,8 @@ class Run:
         return self
 
     def _require_not_running(self) -> None:
-        path = self.folder / "record.json"
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            running = before["status"] == "running" and lives(before["process"], touched=path.stat().st_mtime)
+            running = status_of(self.folder, read_json(self.folder / "record.json")) == "running"
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return  # there is none, or it was torn by a kill
         if running:

@@ -186,12 +186,11 @@ class PackedStore:
         ids = ids.to(self.device)
         source_ids = torch.arange(len(self), dtype=torch.int32) if self.source_ids is None else self.source_ids
         tensors = self.tensors() | {"source_ids": source_ids.to(self.device)}
-        taken = {name: tensor[ids] for name, tensor in tensors.items() if name not in ("codes", "masks", "scales")}
-        own_scales = self.scales is not None and self.header.quantize.granularity != "dataset"
-        taken["scales"] = self.scales[ids] if own_scales else self.scales
-        taken["masks"] = None if self.masks is None else self.masks[ids]
-        taken["codes"] = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
-        return replace(self, **taken)
+        if self.header.quantize.granularity == "dataset":
+            tensors.pop("scales", None)  # shared by all images
+        taken = {name: tensor[ids] for name, tensor in tensors.items() if name != "codes"}
+        codes = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
+        return replace(self, codes=codes, **taken)
 
     def of_split(self, split: str) -> PackedStore:
         """Return the store of the images of one split of the source.
