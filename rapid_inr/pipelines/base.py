@@ -148,7 +148,7 @@ class BatchPipeline:
         return {"epoch": epoch, "batch": batch, **self._decided()}
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the epoch and the batch that a state names, to go on from with ``epoch(epoch, start=batch)``.
+        """Return the epoch and the batch that a state names, to continue at with ``epoch(epoch, start=batch)``.
 
         The number of processes, and what gives the images, may be another.
 

@@ -17,7 +17,7 @@ from rapid_inr.augment.warp import Geometry
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files, wrong_size
+from rapid_inr.pipelines.dataloader import OnFaults, fail_on, readable_files, wrong_size
 
 RECIPES = ("tuned", "published")
 Moves = tuple[np.ndarray, np.ndarray]  # of all images, on the host: boxes int32 [N, 4], flips int32 [N]
@@ -119,7 +119,7 @@ def dali_pipeline(
     threads: int,
     prefetch: int = 2,
     recipe: str = "tuned",
-    on_faults: Faults = fail_on,
+    on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
     """Let DALI decode image files.
@@ -165,7 +165,7 @@ class _Reader:
 
     def __init__(
         self, paths: list[Path], *, image_size: tuple[int, int], device: torch.device, threads: int, depth: int, max_batch: int,
-        may_fuse: bool, on_faults: Faults,
+        may_fuse: bool, on_faults: OnFaults,
     ) -> None:  # fmt: skip
         self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
         self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}

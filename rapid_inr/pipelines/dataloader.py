@@ -28,7 +28,7 @@ WATCH_S = 2.0  # between two looks at whether a worker is still needed
 
 # Images of a batch, uint8 [b, height, width, 3]; positions in the batch of those that could be read; what was wrong with others.
 Read = tuple[Tensor, Tensor, tuple[str, ...]]
-Faults = Callable[[Sequence[str]], None]  # what is done about files that could not be read: raise, or note them
+OnFaults = Callable[[Sequence[str]], None]  # what is done about files that could not be read: raise, or note them
 
 
 def read_sized(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -109,7 +109,7 @@ def loader_pipeline(
     device: torch.device | str,
     workers: int,
     prefetch: int = 2,
-    on_faults: Faults = fail_on,
+    on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
     """Read batches in worker processes; normalise and augment them on the device, as every pipeline does.

@@ -14,7 +14,7 @@ from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, read_sized, readable_files
+from rapid_inr.pipelines.dataloader import OnFaults, fail_on, read_sized, readable_files
 
 
 def require_nvjpeg(device: torch.device) -> None:
@@ -31,7 +31,7 @@ def nvjpeg_pipeline(
     *,
     image_size: tuple[int, int],
     device: torch.device | str,
-    on_faults: Faults = fail_on,
+    on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
     """Read all files into the host's memory, and decode each batch of them on the GPU.
@@ -58,7 +58,7 @@ def nvjpeg_pipeline(
 class _Reader:
     """Holds the bytes of files and decodes batches of them; what is wrong with a file is told in the batch that it is in."""
 
-    def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: Faults) -> None:
+    def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: OnFaults) -> None:
         self._paths, self._image_size, self._device, self._on_faults = paths, image_size, device, on_faults
         self._files = [_bytes_of(path, image_size) for path in paths]  # or what is wrong
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
