@@ -14,10 +14,11 @@ from experiments.benchmarks.decode import benchmark_decode
 from experiments.benchmarks.pipelines import benchmark_pipelines
 from experiments.reporting.columns import DECODE_FIGURES, decode_rows
 from experiments.reporting.records import markdown_table
-from experiments.setup.build import build_device, build_fit, build_source, build_spec, first_image
+from experiments.setup.build import build_device, build_fit, build_source, build_spec
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
 from rapid_inr.data import load_all
+from rapid_inr.data.reading import first_image
 from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import fit
 from rapid_inr.runlog.run import Run
@@ -26,7 +27,7 @@ from rapid_inr.runlog.run import Run
 def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time fitting the images of ``cfg.dataset``, loaded beforehand."""
     source, device, config = build_source(cfg), build_device(cfg), build_fit(cfg)
-    spec = build_spec(cfg, image_size=first_image(cfg, source).shape[:2])
+    spec = build_spec(cfg, image_size=first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2])
     loaded = load_all(source, on_corrupt=cfg.dataset.on_corrupt)
     fit(loaded.images[:16], loaded.ids[:16], spec, config, device=device)  # warm up
     seconds = []

@@ -1,11 +1,12 @@
-"""`python -m experiments.decode`: a packed file becomes pictures."""
+"""`python -m experiments.decode`: a packed file becomes pictures, or several become a sheet that compares them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, ListConfig
 from PIL import Image
 
 from experiments.setup.build import build_device
@@ -16,9 +17,67 @@ from rapid_inr.plots.figures import contact_sheet, save_png
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.store.decode import decode_each
 from rapid_inr.store.format import read_store
+from rapid_inr.store.packed import PackedStore, image_bytes
 
-SHEET_IMAGES = 48
-PICTURE = re.compile(r"(train|test)_\d{5,}\.png")
+SHEET_IMAGES, COMPARED_IMAGES = 48, 4
+PICTURE = re.compile(r"(train|test|all)_\d{5,}\.png")
+
+
+def run_decode(cfg: DictConfig) -> None:
+    if cfg.limit is not None and cfg.limit < 1:
+        raise UserError(f"limit is {cfg.limit}, expected at least 1")
+    if isinstance(cfg.store, ListConfig):
+        compare_stores(cfg)
+    else:
+        decode_store(cfg)
+
+
+def decode_store(cfg: DictConfig) -> None:
+    """Write a picture for each image of a store, and a sheet of the first."""
+    size, store = read_size(cfg), open_store(cfg, cfg.store)
+    n_images = min(len(store), cfg.limit or len(store))
+    out, names = Path(cfg.out), [f"{store.name_of(i)}.png" for i in range(n_images)]
+    require_no_other_pictures(out, names, overwrite=cfg.overwrite)
+    with start_run(cfg, "decode") as run:
+        shown = []
+        with progress_bar("decode", n_images, unit="images") as bar:
+            for i, image in enumerate(decode_each(store, size=size, limit=n_images)):
+                save_png(out / names[i], Image.fromarray(image.numpy()))
+                if i < SHEET_IMAGES:
+                    shown.append(image.numpy())
+                bar.advance(1)
+        captions = [Path(name).stem for name in names[: len(shown)]]
+        title = f"{Path(cfg.store).name}: {n_images} of {len(store)} images"
+        contact_sheet(out / "contact_sheet.png", shown, captions, title=title)
+        run.metrics |= {"images": n_images}
+    print(f"{out}: {n_images:,} pictures and contact_sheet.png; run in {run.folder}")
+
+
+def compare_stores(cfg: DictConfig) -> None:
+    """Write a sheet of the first images that all stores hold, once from each store."""
+    size, stores = read_size(cfg), {Path(path).name: open_store(cfg, path) for path in cfg.store}
+    if len(stores) < len(cfg.store) or not stores:
+        raise UserError(f"store is {list(cfg.store)}, expected one or more files of different names")
+    places = [{store.name_of(i): i for i in range(len(store))} for store in stores.values()]
+    names = [name for name in places[0] if all(name in others for others in places)][: cfg.limit or COMPARED_IMAGES]
+    if not names:
+        raise UserError(f"no image is in all of {', '.join(stores)}; name stores of the same dataset")
+    out = Path(cfg.out)
+    require_no_other_pictures(out, ["comparison.png"], overwrite=cfg.overwrite)
+    with start_run(cfg, "decode") as run:
+        shown, captions = [], []
+        for name in names:
+            for (file, store), at in zip(stores.items(), places, strict=True):
+                one = store.take(torch.tensor([at[name]]))
+                shown.append(next(decode_each(one, size=size)).numpy())
+                captions.append(f"{name}  {Path(file).stem}, {image_bytes(one):,.0f} bytes")
+        contact_sheet(out / "comparison.png", shown, captions, title=f"{len(names)} images as {', '.join(stores)} hold them")
+        run.metrics |= {"images": len(names), "stores": len(stores)}
+    print(f"{out / 'comparison.png'}: {len(names):,} images of {len(stores)} stores; run in {run.folder}")
+
+
+def open_store(cfg: DictConfig, path: str) -> PackedStore:
+    return read_store(path, device=build_device(cfg), max_pixels=cfg.max_pixels)
 
 
 def read_size(cfg: DictConfig) -> tuple[int, int] | None:
@@ -43,30 +102,6 @@ def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -
     others = sorted({path.name for path in out.iterdir() if PICTURE.fullmatch(path.name)} - set(names))
     if others:
         raise FileExistsError(f"{out} holds {len(others)} pictures of another decode, such as {others[0]}; remove them first")
-
-
-def run_decode(cfg: DictConfig) -> None:
-    if cfg.limit is not None and cfg.limit < 1:
-        raise UserError(f"limit is {cfg.limit}, expected at least 1")
-    size = read_size(cfg)
-    store = read_store(cfg.store, device=build_device(cfg))
-    n_images = min(len(store), cfg.limit or len(store))
-    out, names = Path(cfg.out), [f"{store.name_of(i)}.png" for i in range(n_images)]
-    require_no_other_pictures(out, names, overwrite=cfg.overwrite)
-    with start_run(cfg, "decode") as run:
-        shown = []
-        with progress_bar("decode", n_images, unit="images") as bar:
-            for i, image in enumerate(decode_each(store, size=size, limit=n_images)):
-                save_png(out / names[i], Image.fromarray(image.numpy()))
-                if i < SHEET_IMAGES:
-                    shown.append(image.numpy())
-                bar.advance(1)
-        captions = [Path(name).stem for name in names[: len(shown)]]
-        contact_sheet(
-            out / "contact_sheet.png", shown, captions, title=f"{Path(cfg.store).name}: {n_images} of {len(store)} images"
-        )
-        run.metrics |= {"images": n_images}
-    print(f"{out}: {n_images:,} pictures and contact_sheet.png; run in {run.folder}")
 
 
 if __name__ == "__main__":

@@ -9,25 +9,19 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import say_store
-from experiments.encoding.encode_job import (
-    EncodePlan,
-    encode_dataset,
-    make_shards,
-    metrics_of,
-    open_folder,
-    plan_encode,
-    warn_beforehand,
-)
+from experiments.encoding.encode_job import EncodePlan, encode_dataset, make_shards, may_replace, open_folder, plan_encode
 from experiments.encoding.jobs import Job, build_job, waiting
+from experiments.encoding.merging import metrics_of
+from experiments.encoding.warn import warn_beforehand
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written, start_run
-from rapid_inr.store.merge import survey
+from rapid_inr.store.merge import take_survey
 from rapid_inr.store.shards import ShardFolder
 
 
 def run_encode(cfg: DictConfig) -> None:
     out, job = Path(cfg.out), build_job(cfg)
-    require_file_can_be_written(out, overwrite=cfg.overwrite)
+    require_file_can_be_written(out, overwrite=may_replace(cfg, out))
     plan = plan_encode(cfg)
     with waiting(job) as wait:
         folder = open_in_turn(cfg, plan, job, wait)
@@ -60,17 +54,19 @@ def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[],
 def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job, wait: Callable[[], None]) -> None:
     out = Path(cfg.out)
     with start_run(cfg, "encode") as run:
-        encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_shards=cfg.keep_shards)
+        encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_shards=True)
+    if not cfg.keep_shards:
+        folder.clear()  # once the run has ended: until then they show that it did not
     say_store(out, run)
 
 
 def encode_share(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job) -> None:
     own = job.shards(folder.plan.n_shards)
     with start_run(cfg, "encode") as run:
-        warn_beforehand(cfg, plan, run)
+        warn_beforehand(cfg, run, source=plan.source, config=plan.config, image_size=plan.image_size)
         make_shards(cfg, plan, folder, job=job)
-        parts = list(folder.read(own))
-        run.metrics |= {"images": 0} if not any(map(len, parts)) else metrics_of(folder.plan, survey(folder.plan, parts))
+        shards = list(folder.read(own))
+        run.metrics |= metrics_of(folder.plan, take_survey(folder.plan, shards)) if any(map(len, shards)) else {"images": 0}
     print(
         f"shard {cfg.shard}: {len(own)} of {folder.plan.n_shards} shards, {run.metrics['images']:,} images, in {folder.path}; "
         f"when all are there: python -m experiments.merge out={cfg.out}"

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from experiments.setup.cli import main
 from rapid_inr.evaluation.metrics import rates
 from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import bytes_by_part, PackedStore
+from rapid_inr.store.packed import PackedStore, bytes_by_part
 
 
 def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:

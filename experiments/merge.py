@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import say_store
-from experiments.encoding.encode_job import merge_shards, shards_beside
+from experiments.encoding.encode_job import may_replace, shards_beside
+from experiments.encoding.merging import merge_shards
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written, start_run
 from rapid_inr.store.shards import open_shards
@@ -16,10 +18,13 @@ from rapid_inr.store.shards import open_shards
 def run_merge(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     folder = open_shards(shards_beside(out))
-    require_file_can_be_written(out, overwrite=cfg.overwrite)
+    require_file_can_be_written(out, overwrite=may_replace(cfg, out))
     folder.require_complete()
     with start_run(cfg, "merge") as run:
-        merge_shards(folder, run, out=out, keep_shards=cfg.keep_shards)
+        merge_shards(folder, run, out=out)
+        os.replace(folder.whole_file, out)
+    if not cfg.keep_shards:
+        folder.clear()
     say_store(out, run)
 
 

@@ -1,6 +1,9 @@
+import errno
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rapid_inr.files import atomic
 
@@ -22,3 +25,19 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):
         temporary.write_text(str(1 / 0) if temporary.write_text("half") else "")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_file_has_the_mode_of_any_new_file_whoever_writes_it(tmp_path):
+    (tmp_path / "plain").touch()
+    with atomic(tmp_path / "weights.safetensors") as temporary:
+        save_file({"w": torch.zeros(2)}, temporary)
+    with atomic(tmp_path / "private") as temporary:
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.txt"), atomic(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,8 @@ SSIM_IMAGES = 256
 
 def as_decoded(source: ImageSource, store: PackedStore, *, size: tuple[int, int] | None = None) -> ImageSource:
     """Return a source whose images are what a store of them decodes to, all of one size if it is given."""
-    held = source.ids.tolist() if store.source_ids is None else store.source_ids.tolist()
-    places = {image_id: place for place, image_id in enumerate(held)}
+    stored_ids = source.ids.tolist() if store.source_ids is None else store.source_ids.tolist()
+    places = {image_id: place for place, image_id in enumerate(stored_ids)}
 
     def read(image_id: int) -> np.ndarray:
         if image_id not in places:
@@ -37,20 +37,20 @@ def mean_ssim(source: ImageSource, store: PackedStore, *, device: torch.device) 
     """Return the mean SSIM of what a store decodes to, on an even sample of its images: of all it would take longer than fits."""
     places = np.unique(np.linspace(0, len(store) - 1, min(SSIM_IMAGES, len(store))).round().astype(int))
     sample = store.take(torch.from_numpy(places)).to(device)
-    found = likeness(sample.source_ids.tolist(), as_decoded(source, sample).read, source.read)
-    return {"ssim": found["ssim"]} if "ssim" in found else {}
+    means = likeness(sample.source_ids.tolist(), as_decoded(source, sample).read, source.read)
+    return {"ssim": means["ssim"]} if "ssim" in means else {}
 
 
 def likeness(ids: Iterable[int], decoded: Callable[[int], np.ndarray], original: Callable[[int], np.ndarray]) -> dict[str, float]:
     """Return the means of ``psnr_db`` and ``ssim`` over images that can be read; SSIM where none is smaller than its window."""
-    found: dict[str, list[float]] = {"psnr_db": [], "ssim": []}
+    values: dict[str, list[float]] = {"psnr_db": [], "ssim": []}
     for image_id in ids:
         try:
             pair = [torch.from_numpy(read(image_id))[None] for read in (decoded, original)]
         except CorruptImage:
             continue
-        found["psnr_db"].append(psnr_db(*pair).item())
+        values["psnr_db"].append(psnr_db(*pair).item())
         if min(pair[0].shape[1:3]) >= SSIM_WINDOW:
-            found["ssim"].append(ssim(*pair).item())
-    n_images = len(found["psnr_db"])
-    return {name: sum(values) / n_images for name, values in found.items() if values and len(values) == n_images}
+            values["ssim"].append(ssim(*pair).item())
+    n_images = len(values["psnr_db"])
+    return {name: sum(column) / n_images for name, column in values.items() if column and len(column) == n_images}

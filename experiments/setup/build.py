@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,7 +16,7 @@ from rapid_inr.compress.qat import RefineConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import open_source
 from rapid_inr.data.codecs import CodecConfig
-from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.inr.siren import default_omega
@@ -49,18 +48,9 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
         raise UserError(f"dataset=... is required, one of: {', '.join(choices)}")
     options = plain(cfg.dataset)
     options.pop("on_corrupt")
+    if split is None and options["split"] == "test" and options["limit"] is not None and options.get("test_limit") is None:
+        raise UserError("dataset.limit counts training images, of which dataset.split=test has none; set dataset.test_limit")
     return open_source(**options | ({"split": split} if split else {}))
-
-
-def first_image(cfg: DictConfig, source: ImageSource) -> np.ndarray:
-    """Read the first image, or the first that can be read where ``dataset.on_corrupt`` is skip."""
-    for image_id in source.ids.tolist():
-        try:
-            return source.read(image_id)
-        except CorruptImage:
-            if cfg.dataset.on_corrupt != "skip":
-                raise
-    raise UserError(f"{source.name}: none of {len(source)} images could be read")
 
 
 def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:

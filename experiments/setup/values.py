@@ -27,9 +27,9 @@ GROUPS = {
 PIPELINES = Literal["resident", "ram", "inr", "dataloader", "dali", "dali_published", "nvjpeg"]
 SIDES = int | tuple[int, int] | None
 TYPES = {
-    "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | None, "out": str | None,
+    "seed": int, "device": str, "overwrite": bool, "run_dir": str, "track.mode": str, "store": str | list[str] | None, "out": str | None,
     "size": SIDES, "limit": int | None, "autocast": bool | Literal["auto"], "suite": str, "repeats": int, "root": str,
-    "update": str | None, "shard_images": int, "shard": str | int, "keep_shards": bool,
+    "update": str | None, "shard_images": int | None, "shard": str | int, "keep_shards": bool,
     "scale": str, "only": list[str] | None, "list": bool, "point": str | None,
     "trials": int | None, "trial": int | None, "at_once": int,
     "inr.omega": float | None, "pipeline.name": PIPELINES, "pipeline.workers": int, "pipeline.prefetch": int,
@@ -37,7 +37,7 @@ TYPES = {
     "decoded": str | None, "stores": list[str], "image": int, "bytes": float | None, "arms": list[str], "workers": int,
     "baseline": str | None, "gpu_memory_gb": float | None, "encoded": str, "fed": str | None, "images": int, "card_gb": float,
     "reserve_gb": float,
-    "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.size": SIDES,
+    "dataset.name": str, "dataset.root": str | None, "dataset.split": str, "dataset.limit": int | None, "dataset.test_limit": int | None, "dataset.max_pixels": int, "dataset.size": SIDES,
     "dataset.resize": str, "dataset.exclude": str | list[int] | None, "dataset.download": bool, "dataset.on_corrupt": str,
     "dataset.seed": int, "dataset.count": int, "dataset.test_count": int, "dataset.classes": int, "dataset.test_split": str,
     "codec.qualities": list[float], "codec.subsamplings": list[str],

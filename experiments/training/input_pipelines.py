@@ -19,7 +19,7 @@ from experiments.training.test_set import load_labelled
 from rapid_inr.data import ImageSource, Loaded
 from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
-from rapid_inr.data.source import CorruptImage
+from rapid_inr.data.source import CorruptImage, keep
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rates, rgb_pct
 from rapid_inr.pipelines.batches import require_fits
@@ -177,6 +177,7 @@ def _files_of(export: Export, source: ImageSource) -> tuple[list[Path], Tensor]:
     """Return the files of a source's images, in its order, and their labels."""
     split = export.splits["train"]
     at = {image_id: position for position, image_id in enumerate(split.ids)}
+    source = keep(source, ~np.isin(source.ids, split.skipped))
     missing = [image_id for image_id in source.ids.tolist() if image_id not in at]
     if missing:
         raise UserError(

@@ -38,7 +38,7 @@ def dataset_facts(cfg: DictConfig) -> dict[str, Any]:
 
 def _excluded(exclude: str | list[int]) -> list[int]:
     ids = json.loads(Path(exclude).read_text(encoding="utf-8")) if isinstance(exclude, str) else exclude
-    return sorted(ids["index"] if isinstance(ids, dict) else ids)
+    return sorted(ids["index"] if isinstance(ids, dict) else ids, key=str)
 
 
 def digest(values: list[Any]) -> str:
@@ -117,15 +117,20 @@ def missing_images(store: PackedStore, source: ImageSource, *, on_corrupt: str, 
     """Return the ids of the images of a source, opened as this split, that could be in a store and are not."""
     if split not in dict(store.header.splits):
         return source.ids.tolist()
-    missing = source.ids[~np.isin(source.ids, _ids_in_split(store, split))].tolist()
+    skipped = np.array(store.header.skipped, dtype=np.int64) - _first_id(store, split)
+    missing = source.ids[~np.isin(source.ids, [*_ids_in_split(store, split), *skipped])].tolist()
     return [image_id for image_id in missing if on_corrupt == "fail" or _is_readable(source, image_id)]
 
 
 def _ids_in_split(store: PackedStore, split: str) -> np.ndarray:
     """Return the ids of a store's images as a split counts them; a store counts through all of its splits."""
     held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
+    return held - _first_id(store, split)
+
+
+def _first_id(store: PackedStore, split: str) -> int:
     names = [name for name, _ in store.header.splits]
-    return held - sum(count for _, count in store.header.splits[: names.index(split)])
+    return sum(count for _, count in store.header.splits[: names.index(split)])
 
 
 def _is_readable(source: ImageSource, image_id: int) -> bool:

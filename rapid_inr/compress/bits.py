@@ -1,4 +1,4 @@
-"""Pack integers into bytes, least significant bit first, a row padded to whole bytes; kernels/unpack/torch.py has the way back."""
+"""Pack integers into bytes, least significant bit first, a row padded to whole bytes; kernels/unpack has the way back."""
 
 from __future__ import annotations
 

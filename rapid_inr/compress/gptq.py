@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from kernels.spec import OUT_FEATURES, SirenSpec, n_ends, weight_sections
-from rapid_inr.compress.quantize import MAX_END, QuantizeConfig, Quantized, dequantize, quantize, split_rows
+from rapid_inr.compress.quantize import MAX_END, QuantizeConfig, Quantized, dequantize, quantize
 from rapid_inr.inr.coords import pixel_coords
+from rapid_inr.inr.layout import split_rows
 from rapid_inr.memory import gpu_budget_bytes
 
 MAX_WEIGHTS = 2500  # of a network: its Hessian then takes 25 MB, and 0.4 s at 32 px on one core
@@ -48,7 +49,7 @@ def gptq(
     Args:
         rows: float32 [B, S] on the CPU, finite, where training has ended.
         height, width: of the images.
-        masks: bool [B or 1, K], true where a hidden weight is kept; the others are zero, and stay so.
+        masks: bool [B, K], true where a hidden weight is kept; the others are zero, and stay so.
         scales: as for `quantize`.
         device: where to work.
 
@@ -63,20 +64,20 @@ def gptq(
     order, coords = _order(spec).to(device), pixel_coords(height, width).to(device)
     ones = replace(nearest, codes=torch.ones_like(nearest.codes), ends=torch.ones_like(nearest.ends))
     steps = dequantize(ones, spec).to(device)  # [B, S], what a code of one is worth; 1 where ends are floating
-    kept = None if masks is None else masks.flip(1).expand(len(rows), -1)
-    batch, found, sound = _images_per_batch(spec, device), [], []
+    kept = None if masks is None else masks.flip(1)
+    batch, codes, sound = _images_per_batch(spec, device), [], []
     for start in range(0, len(rows), batch):
-        part = slice(start, start + batch)
-        some, some_kept = rows[part].to(device), None if kept is None else kept[part].to(device)
-        factors, ok = _factors(some, spec, coords, order, some_kept)
-        found.append(_round_in_turn(some[:, order], factors, steps[part][:, order], config, n_ends=n_ends(spec)).cpu())
+        chunk = slice(start, start + batch)
+        chunk_rows, chunk_kept = rows[chunk].to(device), None if kept is None else kept[chunk].to(device)
+        factors, ok = _factors(chunk_rows, spec, coords, order, chunk_kept)
+        codes.append(_round_in_turn(chunk_rows[:, order], factors, steps[chunk][:, order], config, n_ends=n_ends(spec)).cpu())
         sound.append(ok.cpu())
-    return _or_nearest(torch.cat(found), torch.cat(sound), nearest)
+    return _or_nearest(torch.cat(codes), torch.cat(sound), nearest)
 
 
-def _or_nearest(found: Tensor, sound: Tensor, nearest: Quantized) -> Quantized:
-    """Return the codes [B, S] that were found, and the nearest in rows that are not `sound` or do not fit their types."""
-    ends, codes = found.split([nearest.ends.shape[1], nearest.codes.shape[1]], 1)
+def _or_nearest(rounded: Tensor, sound: Tensor, nearest: Quantized) -> Quantized:
+    """Return the codes of `rounded`, [B, S], and the nearest in rows that are not `sound` or do not fit their types."""
+    ends, codes = rounded.split([nearest.ends.shape[1], nearest.codes.shape[1]], 1)
     ends, codes = ends.to(nearest.ends.dtype), codes.flip(1)
     sound = (sound & codes.isfinite().all(1) & ends.isfinite().all(1))[:, None]
     codes = torch.where(sound, codes, nearest.codes).to(torch.int8)
@@ -99,19 +100,19 @@ def hessian(rows: Tensor, spec: SirenSpec, coords: Tensor) -> Tensor:
     """
     spans = _spans(spec)
     blocks: dict[tuple[int, int], Tensor] = {}
-    for some in coords.split(PIXELS_AT_ONCE):
-        inputs, slopes = _derivatives(rows, spec, some)
+    for chunk in coords.split(PIXELS_AT_ONCE):
+        inputs, slopes = _derivatives(rows, spec, chunk)
         for i in range(len(spans)):
             for j in range(i + 1):
                 block = _products(inputs[i][:, None], inputs[j][:, None]) @ _products(slopes[i], slopes[j]).mT
                 blocks[i, j] = blocks[i, j].add_(block) if (i, j) in blocks else block  # [B, I_i I_j, O_i O_j]
-    found = rows.new_empty(len(rows), spec.n_weights, spec.n_weights)
+    matrix = rows.new_empty(len(rows), spec.n_weights, spec.n_weights)
     for (i, j), block in blocks.items():
         (in_i, out_i), (in_j, out_j) = spec.fans[i], spec.fans[j]
         block = block.unflatten(2, (out_i, out_j)).unflatten(1, (in_i + 1, in_j + 1)).transpose(2, 3)  # [B, I_i, O_i, I_j, O_j]
-        found[:, spans[i], spans[j]] = block.flatten(3).flatten(1, 2)
-        found[:, spans[j], spans[i]] = found[:, spans[i], spans[j]].mT
-    return found.div_(OUT_FEATURES * len(coords))
+        matrix[:, spans[i], spans[j]] = block.flatten(3).flatten(1, 2)
+        matrix[:, spans[j], spans[i]] = matrix[:, spans[i], spans[j]].mT
+    return matrix.div_(OUT_FEATURES * len(coords))
 
 
 def _spans(spec: SirenSpec) -> list[slice]:
@@ -137,10 +138,10 @@ def _derivatives(rows: Tensor, spec: SirenSpec, coords: Tensor) -> tuple[list[Te
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
     """Return the products of each of m with each of n, summed over channels, [B, m n, P], of [B, C, m, P] and [B, C, n, P]."""
-    found = a[:, 0, :, None] * b[:, 0, None]
+    products = a[:, 0, :, None] * b[:, 0, None]
     for channel in range(1, a.shape[1]):
-        found.addcmul_(a[:, channel, :, None], b[:, channel, None])
-    return found.flatten(1, 2)
+        products.addcmul_(a[:, channel, :, None], b[:, channel, None])
+    return products.flatten(1, 2)
 
 
 def _order(spec: SirenSpec) -> Tensor:
@@ -150,7 +151,7 @@ def _order(spec: SirenSpec) -> Tensor:
 
 
 def _factors(rows: Tensor, spec: SirenSpec, coords: Tensor, order: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return R [B, S, S] of each row, its weights in `order`, and whether it could be found, bool [B].
+    """Return R [B, S, S] of each row, its weights in `order`, and whether it exists in float32, bool [B].
 
     On a CPU rows are taken one by one: so the sums of none depend on its batch, and what is at work stays in a cache.
     """
@@ -158,15 +159,15 @@ def _factors(rows: Tensor, spec: SirenSpec, coords: Tensor, order: Tensor, kept:
     sound = torch.empty(len(rows), dtype=torch.bool, device=rows.device)
     at_once = 1 if rows.device.type == "cpu" else len(rows)
     for start in range(0, len(rows), at_once):
-        part = slice(start, start + at_once)
-        damped = hessian(rows[part], spec, coords).index_select(1, order).index_select(2, order)
+        chunk = slice(start, start + at_once)
+        damped = hessian(rows[chunk], spec, coords).index_select(1, order).index_select(2, order)
         if kept is not None:  # what stays zero can make up for nothing
-            free = torch.nn.functional.pad(kept[part].to(damped.dtype), (n_ends(spec), 0), value=1.0)
+            free = torch.nn.functional.pad(kept[chunk].to(damped.dtype), (n_ends(spec), 0), value=1.0)
             damped.mul_(free[:, :, None]).mul_(free[:, None])
         diagonal = damped.diagonal(dim1=1, dim2=2)
         diagonal.add_(DAMPING * diagonal.mean(1, keepdim=True))
-        factors[part], info = torch.linalg.cholesky_ex(damped, upper=True)
-        sound[part] = info == 0
+        factors[chunk], info = torch.linalg.cholesky_ex(damped, upper=True)
+        sound[chunk] = info == 0
     return factors, sound
 
 

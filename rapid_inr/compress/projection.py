@@ -19,15 +19,8 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from kernels.unpack.torch import unpack_ends
-from rapid_inr.compress.quantize import (
-    QuantizeConfig,
-    choose_scales,
-    hidden_matrices,
-    join_rows,
-    quantize_ends,
-    split_rows,
-    storable_scales,
-)
+from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, storable_scales
+from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Projection:
     """A map from rows [B, S] to the nearest that may be stored.
 
     Args:
-        masks: bool [B, (depth - 1) H^2] or [1, ...], true where a hidden weight is kept; None keeps all.
+        masks: bool [B, (depth - 1) H^2], true where a hidden weight is kept; None keeps all.
         quantize: how hidden weights are rounded; None or a floating kind rounds nothing.
         log_scales: float32 [B, D-1, columns or 1], learned, or [1, D-1, 1], shared and kept; empty where nothing is rounded.
     """
@@ -70,7 +63,7 @@ class Projection:
 
     def select(self, which: Tensor | slice) -> Projection:
         """Return the projection of some of the rows."""
-        masks = self.masks if self.masks is None or len(self.masks) == 1 else self.masks[which]
+        masks = None if self.masks is None else self.masks[which]
         return replace(self, masks=masks, log_scales=self.log_scales if self.shares_scales else self.log_scales[which])
 
     @property

@@ -11,14 +11,15 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
 from rapid_inr.compress.gptq import MAX_WEIGHTS, gptq
 from rapid_inr.compress.projection import Projection
-from rapid_inr.compress.prune import PruneConfig, PruneResult, prune, prune_ratios
-from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize, split_rows
+from rapid_inr.compress.prune import MAX_LR_SCALE, PruneConfig, PruneResult, prune, prune_ratios
+from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize
 from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
+from rapid_inr.inr.layout import split_rows, unquantized
 from rapid_inr.runlog.progress import Report, stage
 
 
-@dataclass(frozen=True)
+@dataclass
 class RefineConfig:
     """How quantized rows are trained before they are stored.
 
@@ -36,12 +37,15 @@ class RefineConfig:
     betas: tuple[float, float] = (0.9, 0.95)
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise UserError(f"refine.steps is {self.steps}, expected at least 0")
-        if not (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)):
-            raise UserError(f"refine.betas is {self.betas}, expected two numbers in [0, 1)")
-        if not self.lr_scale > 0:  # nor what is not a number
-            raise UserError(f"refine.lr_scale is {self.lr_scale}, expected positive")
+        self.betas = tuple(self.betas)
+        checks = {
+            "steps": (self.steps >= 0, "at least 0"),
+            "lr_scale": (0 < self.lr_scale <= MAX_LR_SCALE, f"in (0, {MAX_LR_SCALE}]"),
+            "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
+        }
+        for name, (ok, expected) in checks.items():
+            if not ok:
+                raise UserError(f"refine.{name} is {getattr(self, name)}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -82,36 +86,18 @@ def refine(
     batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
     trained = []
     for start in range(0, len(rows), batch):
-        part = slice(start, start + batch)
-        before = projection.select(part)
-        there = replace(before, log_scales=before.log_scales.clone()).to(device)
-        found = optimise(
-            rows[part].to(device), images[part].to(device), spec, config, projection=there, on_progress=on_progress
+        chunk = slice(start, start + batch)
+        before = projection.select(chunk)
+        constraint = replace(before, log_scales=before.log_scales.clone()).to(device)
+        result = optimise(
+            rows[chunk].to(device), images[chunk].to(device), spec, config, constraint=constraint, on_progress=on_progress
         ).cpu()
-        scales = there.log_scales.cpu()
-        sound = found.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
-        trained.append(torch.where(sound[:, None], found, before.forward(rows[part])))
+        scales = constraint.log_scales.cpu()
+        sound = result.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
+        trained.append(torch.where(sound[:, None], result, before.forward(rows[chunk])))
         if not before.shares_scales:
             before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
     return torch.cat(trained)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What all images of a dataset share, decided before the first of them is encoded (`rapid_inr.compress.calibrate`).
-
-    Args:
-        mask: bool [1, K], under which every image is fitted; None: an image keeps all weights or has a mask of its own.
-        scales: float32 [1, D-1, 1], for ``granularity=dataset``; None: every image has its own.
-        hidden_bytes: what codes and mask of an image may take on average, for ``prune.rule=budget``.
-    """
-
-    mask: Tensor | None = None
-    scales: Tensor | None = None
-    hidden_bytes: float | None = None
-
-
-NOTHING_SHARED = Calibration()
 
 
 def planned_steps(
@@ -119,10 +105,9 @@ def planned_steps(
     prune_config: PruneConfig,
     quantize_config: QuantizeConfig,
     refine_config: RefineConfig,
-    calibration: Calibration,
 ) -> tuple[int, int, int]:
     """Return the optimiser steps that an image takes at most to be fitted, pruned, and trained through the quantization."""
-    rounds = len(prune_ratios(prune_config)) if calibration.mask is None else 0
+    rounds = len(prune_ratios(prune_config))
     refining = refine_config.steps if quantize_config.is_integer else 0
     return fit_config.steps, rounds * prune_config.finetune_steps, refining
 
@@ -158,26 +143,25 @@ def compress(
     quantize_config: QuantizeConfig,
     refine_config: RefineConfig,
     device: torch.device,
-    calibration: Calibration = NOTHING_SHARED,
+    shared_scales: Tensor | None = None,
     on_progress: Report | None = None,
 ) -> Compressed:
     """Prune, quantize and refine fitted images of one size, as the three configs say.
 
     Args:
-        result: of images that were fitted under ``calibration.mask``, if there is one.
-        calibration: of the dataset; with ``granularity=dataset`` and no scales in it, these images choose them.
+        shared_scales: float32 [1, D-1, 1], of the dataset (`calibrate`); None lets these images choose their own.
         on_progress: called now and then with the work done since, in images: all stages of this function together are one each.
 
     Raises:
         ValueError: see `require_roundable`.
     """
     require_roundable(spec, quantize_config, refine_config)
-    _, pruning, refining = planned_steps(fit_config, prune_config, quantize_config, refine_config, calibration)
-    share, bits = pruning / max(1, pruning + refining), quantize_config.bits
+    _, pruning, refining = planned_steps(fit_config, prune_config, quantize_config, refine_config)
+    share = pruning / max(1, pruning + refining)
     with stage(on_progress, worth=share * len(images), share=share) as report:
-        pruned = _prune(result, images, spec, fit_config, prune_config, device, calibration, report, bits=bits)
+        pruned = _prune(result, images, spec, fit_config, prune_config, device, report)
     masks = None if bool(pruned.masks.all()) else pruned.masks
-    rows, scales = fold_biases(pruned.rows, spec), calibration.scales
+    rows, scales = fold_biases(pruned.rows, spec), shared_scales
     if quantize_config.is_integer and refine_config.steps > 0:
         projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
         config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
@@ -210,7 +194,7 @@ def finetune(
     device: torch.device,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Train rows under masks, bool [B or 1, K], as after each round of pruning; other arguments as for `refine`."""
+    """Train rows under masks, bool [B, K], as after each round of pruning; other arguments as for `refine`."""
     projection = Projection.of(rows, spec, masks=masks)
     if config.finetune_steps == 0:
         return projection.forward(rows)
@@ -225,14 +209,8 @@ def _prune(
     fit_config: FitConfig,
     config: PruneConfig,
     device: torch.device,
-    calibration: Calibration,
     on_progress: Report | None,
-    *,
-    bits: int,
 ) -> PruneResult:
-    if calibration.mask is not None:
-        return PruneResult(result.weights, calibration.mask.expand(len(images), -1), result.psnr_db)
-
     def train(rows: Tensor, masks: Tensor, places: Tensor) -> Tensor:
         a_round = len(images) / len(prune_ratios(config))  # whatever images still take part in it
         with stage(on_progress, worth=a_round, share=a_round / len(places)) as report:
@@ -245,7 +223,5 @@ def _prune(
         config,
         n_layers=spec.depth - 1,
         refine=train,
-        measure=lambda rows, places: measure_psnr(Quantized(*split_rows(rows, spec)), images[places], spec, device=device),
-        bits=bits,
-        hidden_bytes=None if calibration.hidden_bytes is None else int(calibration.hidden_bytes * len(images)),
+        measure=lambda rows, places: measure_psnr(unquantized(rows.to(device), spec), images[places], spec),
     )

@@ -9,15 +9,17 @@ not known. What each choice costs was measured: docs/compression.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.rows import CODE_DTYPES, PackedRows
-from kernels.spec import Section, SirenSpec, end_sections, weight_sections
+from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
+from kernels.spec import SirenSpec, end_sections, n_ends
 from kernels.unpack.torch import unpack_ends
 from rapid_inr.errors import UserError
+from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
 
 END_DTYPES = {8: torch.int8, 16: torch.float16, 32: torch.float32}
 GRANULARITIES = ("column", "tensor", "dataset")
@@ -27,7 +29,7 @@ ROUNDINGS = ("nearest", "gptq")
 CLIPS = torch.linspace(0.3, 1.0, 36)  # of the largest weight: ranges that `mse` tries
 
 
-@dataclass(frozen=True)
+@dataclass
 class QuantizeConfig:
     """How weights are stored.
 
@@ -70,6 +72,11 @@ class QuantizeConfig:
         return self.bits <= 8
 
     @property
+    def shares_scales(self) -> bool:
+        """Whether all images have the same scales."""
+        return self.is_integer and self.granularity == "dataset"
+
+    @property
     def max_code(self) -> int:
         """The largest code, and minus the smallest: symmetric, so -2^(bits-1) is never written."""
         return 2 ** (self.bits - 1) - 1
@@ -107,16 +114,6 @@ class Quantized:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def select(self, which: slice) -> Quantized:
-        """Return some of the rows; shared scales stay shared."""
-        shared = self.scales is None or len(self.scales) == 1
-        return Quantized(
-            self.codes[which],
-            self.ends[which],
-            self.scales if shared else self.scales[which],
-            None if self.end_scales is None else self.end_scales[which],
-        )
-
     def packed(self, device: torch.device | None = None) -> PackedRows:
         """Return the rows as a decode reads them, a byte a code, on a device."""
         codes = self.codes.view(torch.uint8) if self.codes.dtype == torch.int8 else self.codes
@@ -125,46 +122,12 @@ class Quantized:
         return PackedRows(*(None if tensor is None else tensor.to(device).contiguous() for tensor in tensors), bits=bits)
 
 
-def split_rows(rows: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
-    """Split flat rows [B, S] into hidden weights [B, (depth - 1) H^2] and the ends, in the order of `end_sections`."""
-    sections = weight_sections(spec)
-
-    def part(name: str) -> Tensor:
-        return rows[:, sections[name].start : sections[name].stop]
-
-    last = spec.depth
-    hidden = [part(f"weight_{i}") for i in range(1, last)]
-    biases = [part(f"bias_{i}") for i in range(last)]
-    codes = torch.cat(hidden, 1) if hidden else rows.new_empty(len(rows), 0)
-    return codes, torch.cat([part("weight_0"), *biases, part(f"weight_{last}"), part(f"bias_{last}")], 1)
-
-
-def join_rows(hidden: Tensor, ends: Tensor, spec: SirenSpec) -> Tensor:
-    """Undo `split_rows`."""
-    rows = ends.new_empty(len(ends), spec.n_weights)
-    sections, parts = weight_sections(spec), end_sections(spec)
-
-    def put(name: str, values: Tensor) -> None:
-        rows[:, sections[name].start : sections[name].stop] = values
-
-    biases = _section(ends, parts["biases"]).unbind(1)
-    for i, bias in enumerate(biases):
-        put(f"bias_{i}", bias)
-    for i, layer in enumerate(hidden.unflatten(1, (spec.depth - 1, -1)).unbind(1) if spec.depth > 1 else (), start=1):
-        put(f"weight_{i}", layer)
-    put("weight_0", ends[:, parts["first_weight"].start : parts["first_weight"].stop])
-    put(f"weight_{spec.depth}", ends[:, parts["last_weight"].start : parts["last_weight"].stop])
-    put(f"bias_{spec.depth}", ends[:, parts["last_bias"].start : parts["last_bias"].stop])
-    return rows
-
-
-def _section(ends: Tensor, section: Section) -> Tensor:
-    return ends[:, section.start : section.stop].unflatten(1, section.shape)
-
-
-def hidden_matrices(hidden: Tensor, spec: SirenSpec) -> Tensor:
-    """View hidden weights or codes [B, (depth - 1) H^2] as [B, D-1, fan_in, fan_out]."""
-    return hidden.reshape(len(hidden), spec.depth - 1, spec.hidden, spec.hidden)
+def dense_row_bytes(spec: SirenSpec, config: QuantizeConfig) -> int:
+    """Return what an image takes where nothing is pruned: codes, ends and its own scales."""
+    codes = packed_bytes(spec.n_hidden_weights, config.bits) if config.is_integer else spec.n_hidden_weights * config.bits // 8
+    own_scales = math.prod(config.scales_shape(1, spec)[1:]) if config.is_integer and not config.shares_scales else 0
+    end_scales = len(end_sections(spec)) if config.ends_bits == 8 else 0
+    return codes + n_ends(spec) * config.ends_bits // 8 + (own_scales + end_scales) * config.scales_dtype.itemsize
 
 
 def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: Tensor | None = None) -> Quantized:

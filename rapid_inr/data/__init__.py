@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rapid_inr.data.cifar import cifar10, cifar100
 from rapid_inr.data.download import DownloadFailed
 from rapid_inr.data.flowers import flowers102
 from rapid_inr.data.folder import flat, image_folder, mini_imagenet
+from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.data.reading import Chunk, Loaded, load_all, read_chunks
 from rapid_inr.data.shapes import shapes as generated_shapes  # the name itself is the module
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
@@ -41,7 +43,8 @@ _FROM_FILES = {
     "flat": flat,
 }
 READERS = {"shapes": generated_shapes, **_FROM_FILES}
-_COMMON = ("root", "split", "download")  # arguments of a reader that have a place of their own in `open_source`
+_WITHOUT_IMAGE_FILES = ("cifar10", "cifar100")
+_COMMON = ("root", "split", "download", "max_pixels")  # arguments of a reader that have a place of their own in `open_source`
 
 
 def open_source(
@@ -50,28 +53,32 @@ def open_source(
     root: str | Path | None = None,
     split: str = "train",
     limit: int | None = None,
+    test_limit: int | None = None,
     size: int | None = None,
     resize: str = "stretch",
-    exclude: str | Path | Iterable[int] | None = None,
+    exclude: str | Path | Iterable[int | str] | None = None,
     download: bool = False,
+    max_pixels: int = MAX_PIXELS,
     **options: object,
 ) -> ImageSource:
-    """Open a source by name, leave out the excluded images, keep the first `limit` of the others, resize them.
+    """Open a source by name, leave out the excluded images, keep `limit` of the others, resize them.
 
     Args:
         name: one of `READERS`.
         root: folder of the data, by default ``data/<name>``; shapes are generated and need none.
         split: train, test, or all (train, then test).
-        limit: number of images to keep, at most.
+        limit: number of training images to keep, at most, drawn evenly from all classes; of images without a split, too.
+        test_limit: of test images, likewise.
         size: side of the square that images are resized to; shapes are made in it, for them also (height, width).
         resize: ``"stretch"`` or ``"crop"``.
-        exclude: ids in the order of ``split="all"``, or a JSON file that holds a list of them or a record with that list as
-            ``"index"``; those of the other split are ignored.
+        exclude: names such as ``train_00008``, ids in the order of ``split="all"``, or a JSON file that holds a list of them or
+            a record with that list as ``"index"``; those of the other split are ignored.
         download: fetch the data where it is missing and has an official address.
+        max_pixels: most that an image file may have; one with more counts as corrupt.
         options: what else the reader takes.
 
     Raises:
-        ValueError: if an argument is unknown or out of range; the message lists the choices.
+        UserError: if an argument is unknown or out of range; the message lists the choices.
         DatasetMissing: if the data is not there.
         CorruptImage: if a file of the dataset is not what it should be.
         DownloadFailed: if a download was asked for and failed.
@@ -84,10 +91,14 @@ def open_source(
         source = generated_shapes(split, **options if size is None else {**options, "size": size})
     else:
         folder = Path("data", name) if root is None else Path(root)
+        if max_pixels < 1:
+            raise UserError(f"dataset.max_pixels is {max_pixels}, expected at least 1")
+        if name not in _WITHOUT_IMAGE_FILES:
+            options["max_pixels"] = max_pixels
         source = _FROM_FILES[name](folder, split, download=download, **options)
     if exclude is not None:
         source = exclude_ids(source, _own_ids(source, split, exclude))
-    source = source if limit is None else limit_to(source, limit)
+    source = limit_to(source, limit, n_test=test_limit)
     return source if size is None or name == "shapes" else resize_to(source, size, resize)
 
 
@@ -110,10 +121,17 @@ def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int
         ids = ids.get("index") if isinstance(ids, dict) else ids
         if not isinstance(ids, list):
             raise UserError(f'exclude: {where} holds neither a list of ids nor a record with one as "index"')
-    ids = list(ids)
-    for image_id in ids:
-        if not isinstance(image_id, int) or isinstance(image_id, bool) or image_id < 0:
-            raise UserError(f"{where}: {image_id!r} is not an id, expected an integer of at least 0")
+    ids = [_id_of(value, source, where) for value in ids]
     if split == "all":
         return ids
     return [image_id - source.offset for image_id in ids if 0 <= image_id - source.offset < source.n_opened]
+
+
+def _id_of(value: int | str, source: ImageSource, where: str) -> int:
+    """Return an id in the order of ``split="all"``, whether it is given as such or as a name, for instance ``test_00042``."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    name = re.fullmatch(r"(train|test|all)_(\d+)", value) if isinstance(value, str) else None
+    if name is None:
+        raise UserError(f"{where}: {value!r} is not an id, expected an integer of at least 0, or a name such as train_00008")
+    return int(name[2]) + (dict(source.splits).get("train", source.offset) if name[1] == "test" else 0)

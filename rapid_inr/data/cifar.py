@@ -94,8 +94,8 @@ def _open(layout: _Layout, root: Path, split: str, download: bool) -> ImageSourc
     wanted = {key: files for key, files in layout.files.items() if split in (key, "all")}
     folder = _locate(layout, root, [file for files in wanted.values() for file in files], download)
     class_names = _class_names(layout, folder)
-    parts = {key: [_records(layout, folder / file, len(class_names)) for file in files] for key, files in wanted.items()}
-    batches = [batch for part in parts.values() for batch in part]
+    batches_of = {key: [_records(layout, folder / file, len(class_names)) for file in files] for key, files in wanted.items()}
+    batches = [batch for files in batches_of.values() for batch in files]
     # the first id of each batch, to find the batch of an id
     firsts = list(itertools.accumulate((len(batch) for batch in batches[:-1]), initial=0))
 
@@ -107,12 +107,13 @@ def _open(layout: _Layout, root: Path, split: str, download: bool) -> ImageSourc
     return of_splits(
         layout.name,
         split,
-        {key: sum(map(len, part)) for key, part in parts.items()},
+        {key: sum(map(len, files)) for key, files in batches_of.items()},
         labels=np.concatenate([batch[:, layout.label_bytes - 1] for batch in batches]),
         class_names=class_names,
         read=read,
         offset=sum(_n_records(layout, folder / file) for file in layout.files["train"]) if split == "test" else 0,
         one_size=True,
+        files=tuple(folder / file for files in wanted.values() for file in files),
     )
 
 

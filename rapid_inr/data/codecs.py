@@ -40,7 +40,7 @@ class CodecUnavailable(UserError):
     """The library that a codec needs is not there; the message names both."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class CodecConfig:
     """A codec and the points of its curve: every quality with every chroma subsampling.
 
@@ -59,6 +59,7 @@ class CodecConfig:
     subsamplings: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        self.qualities, self.subsamplings = tuple(self.qualities), tuple(self.subsamplings)
         if self.name not in LIBRARIES:
             raise UserError(f"codec.name is {self.name!r}, expected one of {', '.join(LIBRARIES)}")
         low, high = QUALITY_RANGES.get(self.name, (0, 100))
@@ -219,7 +220,7 @@ def measure_curve(
     settings = [{"quality": q, "subsampling": s} for s in config.subsamplings for q in config.qualities]
     tallies, skipped = [_Tally() for _ in settings], []
     for chunk in read_chunks(source, CHUNK_IMAGES, on_corrupt=on_corrupt):
-        skipped += chunk.skipped
+        skipped += chunk.skipped.values()
         for image in chunk.images:
             for tally, setting in zip(tallies, settings, strict=True):
                 tally.add(image, config, **setting)

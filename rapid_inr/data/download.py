@@ -1,26 +1,24 @@
-"""Downloading a file once: resumed where it stopped, checked, and only then given its name."""
+"""Download a file, check it, and only then give it its name."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
 import os
+import shutil
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import wrap_file
 
 from rapid_inr.errors import UserError
+from rapid_inr.files import atomic
 
-_BLOCK_BYTES = 1 << 20
 _TIMEOUT_S = 60
-_ATTEMPTS = 5
 
 
 class DownloadFailed(UserError):
@@ -28,72 +26,32 @@ class DownloadFailed(UserError):
 
 
 def fetch(url: str, path: Path, md5: str) -> Path:
-    """Download `url` to `path`, unless it is there already with the right checksum.
-
-    A broken transfer is taken up again where it stopped, a few times now and at the next call, from ``<path>.part``.
+    """Download `url` to `path`, unless a file with the right checksum is there already.
 
     Args:
         md5: hexadecimal MD5 of the file, as its publisher states it.
 
     Raises:
-        DownloadFailed: if the transfer keeps breaking off, or what arrived has another checksum.
+        DownloadFailed: if the transfer breaks off, or what arrived has another checksum; nothing is kept of it.
     """
     if path.is_file() and _md5_of(path) == md5:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(path.name, total=None)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                if _transfer(url, part, lambda done, total: progress.update(task, completed=done, total=total)):
-                    break
-                reason = "the connection was closed too early"
-            except urllib.error.HTTPError as error:
-                error.close()
-                raise DownloadFailed(f"{url}: {error}") from error
-            except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-                reason = str(error)
-            if attempt == _ATTEMPTS:
-                raise DownloadFailed(f"{url}: {reason}; what has arrived is kept in {part}: run the same command to go on")
-    actual = _md5_of(part)
-    if actual != md5:
-        part.unlink()
-        raise DownloadFailed(f"{url}: MD5 is {actual}, expected {md5}; what arrived was thrown away")
-    os.replace(part, path)
+    with atomic(path) as temporary:
+        try:
+            _transfer(url, temporary)
+        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
+            raise DownloadFailed(f"{url}: {error}; run the same command again, or put the file at {path} yourself") from error
+        actual = _md5_of(temporary)
+        if actual != md5:
+            raise DownloadFailed(f"{url}: MD5 is {actual}, expected {md5}; run the same command again")
     return path
 
 
-def _transfer(url: str, part: Path, report: Callable[[int, int | None], None]) -> bool:
-    """Append what is missing to `part`, reporting bytes (done, in all); return whether all of it has arrived."""
-    start = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        # 416: the part is as long as the file or longer, which its checksum will tell
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
-            raise
-        error.close()
-        return True
-    with response:
-        # a server that knows no ranges, or answers with another one, sends bytes that do not belong at `start`
-        resumes = response.status == http.HTTPStatus.PARTIAL_CONTENT
-        if resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            part.unlink()
-            return False
-        start = start if resumes else 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
-        done = start
-        with open(part, "ab" if resumes else "wb") as file:
-            # sized reads end early, without an error, when the connection is lost: hence the comparison below
-            while block := response.read(_BLOCK_BYTES):
-                file.write(block)
-                done += len(block)
-                report(done, total)
-    return total is None or done == total
+def _transfer(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, path.open("wb") as file:
+        n_bytes = int(response.headers.get("Content-Length", 0))
+        with wrap_file(response, n_bytes, description=url.rpartition("/")[2], console=Console(stderr=True)) as body:
+            shutil.copyfileobj(body, file)
 
 
 def _md5_of(path: Path) -> str:

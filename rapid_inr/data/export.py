@@ -1,6 +1,6 @@
 """A dataset written once as image files, so that everything that reads files sees the same images.
 
-FOLDER/settings.json                what decides the files, written first: a second start goes on where the first ended
+FOLDER/settings.json                what decides the files, written first: a second start continues where the first ended
 FOLDER/train/CLASS/train_00000.jpg  one file an image, each whole or not there
 FOLDER/index.json                   what lies where, written last: a folder with an index is complete
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ from rapid_inr.files import atomic
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
-_SAVE = {"jpeg": {"optimizer": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
+_SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
 _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
+TORN_AFTER_S = 3600  # that a temporary file has not been written to
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
 
@@ -37,11 +39,12 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class ExportedSplit:
-    """The files of a split, relative to the folder, with each image's id in its source and its class."""
+    """The files of a split, relative to the folder, with each image's id in its source and its class, and the ids left out."""
 
     files: tuple[str, ...]
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    skipped: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def export_images(
     _claim(folder, settings, overwrite=overwrite)
     moments, splits, sizes, n_bytes = ChannelMoments(), {}, set(), 0
     for split, source in sources.items():
-        folders, files, ids, labels = _class_folders(source), [], [], []
+        folders, files, ids, labels, skipped = _class_folders(source), [], [], [], {}
         for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
             for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
                 file = f"{split}/{folders[label]}/{source.name_of(image_id)}{FORMATS[settings['format']]}"
@@ -147,9 +150,10 @@ def export_images(
             ids += chunk.ids.tolist()
             labels += chunk.labels.tolist()
             on_progress(len(chunk.ids) + len(chunk.skipped))
-            for message in chunk.skipped:
+            skipped |= chunk.skipped
+            for message in chunk.skipped.values():
                 on_skipped(message)
-        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels))
+        splits[split] = ExportedSplit(tuple(files), tuple(ids), tuple(labels), tuple(skipped))
     mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
     export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
@@ -169,13 +173,14 @@ def _class_folders(source: ImageSource) -> list[str]:
 
 def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found is not None and found != settings and overwrite:
+    existing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if existing is not None and existing != settings and overwrite:
         _remove(folder)
-    elif found is not None:
-        for key in sorted(found.keys() | settings.keys()):
-            if found.get(key) != settings.get(key):
-                raise ExportError(f"{folder} holds an export with {key}={found.get(key)}, this is {key}={settings.get(key)}")
+    elif existing is not None:
+        for key in sorted(existing.keys() | settings.keys()):
+            if existing.get(key) != settings.get(key):
+                raise ExportError(f"{folder} holds an export with {key}={existing.get(key)}, this is {key}={settings.get(key)}")
+        _remove_torn(folder)
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
@@ -190,6 +195,13 @@ def _remove(folder: Path) -> None:
     for path in sorted({path.parent for path in files} | {path.parents[1] for path in files}, reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove what writers that were killed have left; what is younger may be another process's."""
+    for path in folder.glob("*/*/.*"):
+        if time.time() - path.stat().st_mtime > TORN_AFTER_S and re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:
@@ -219,7 +231,7 @@ def read_export(folder: Path | str) -> Export:
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         splits = {
-            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels")))
+            name: ExportedSplit(*(tuple(split[key]) for key in ("files", "ids", "labels", "skipped")))
             for name, split in index["splits"].items()
         }
         return Export(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rapid_inr.data.pixels import read_image
-from rapid_inr.data.source import ImageSource, of_splits
+from rapid_inr.data.pixels import MAX_PIXELS, read_image
+from rapid_inr.data.source import NOTHING_PASSED_OVER, ImageSource, PassedOver, of_splits
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".jp2", ".j2k", ".jpx", ".bmp", ".dib", ".gif"),
+        *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
+    )
+)  # of the formats for pictures that Pillow reads
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,24 @@ class LabelledFiles:
 
 def image_paths(folder: Path) -> list[Path]:
     """Return the image files directly in a folder, sorted by name; hidden files and other suffixes are left out."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
-    return sorted((path for path in found if path.is_file()), key=lambda path: path.name)
+    return sorted((path for path in _visible_files(folder) if _is_image(path)), key=lambda path: path.name)
+
+
+def passed_over(folder: Path) -> PassedOver:
+    """Return the files in a folder that `image_paths` leaves out, and the images in its sub-folders; hidden ones don't count."""
+    deeper = (path for child in class_folders(folder) for path in child.rglob("*") if _is_image(path) and path.is_file())
+    return PassedOver(
+        in_subfolders=tuple(sorted(deeper)),
+        not_images=tuple(sorted(path for path in _visible_files(folder) if not _is_image(path))),
+    )
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -42,12 +64,16 @@ def from_files(
     train: LabelledFiles | None,
     test: LabelledFiles | None,
     class_names: tuple[str, ...],
+    max_pixels: int = MAX_PIXELS,
+    left_out: PassedOver = NOTHING_PASSED_OVER,
 ) -> ImageSource:
     """Make the source of one split, or of both, from lists of files.
 
     Args:
         train: what ``split="train"`` holds; may be None for ``split="test"``, whose `offset` then is 0.
         test: what ``split="test"`` holds; may be None for ``split="train"``.
+        max_pixels: see `read_image`.
+        left_out: what the folders hold besides.
     """
     wanted = {key: files for key, files in (("train", train), ("test", test)) if split in (key, "all") and files is not None}
     paths = [path for files in wanted.values() for path in files.paths]
@@ -58,7 +84,8 @@ def from_files(
         {key: len(files) for key, files in wanted.items()},
         labels=labels,
         class_names=class_names,
-        read=lambda image_id: read_image(paths[image_id]),
+        read=lambda image_id: read_image(paths[image_id], max_pixels=max_pixels),
         file_of=paths.__getitem__,
         offset=len(train) if split == "test" and train is not None else 0,
+        passed_over=left_out,
     )

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.checks import require
 from rapid_inr.data.download import extract, fetch
 from rapid_inr.data.files import LabelledFiles, from_files
+from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
+from rapid_inr.errors import UserError
 
 N_CLASSES = 102
 _URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
@@ -18,7 +19,9 @@ _MD5 = {"imagelabels.mat": "e0620be6f572b9609742df49c70aed4d", "setid.mat": "a53
 _TEST_KEYS = {"paper": "valid", "official": "tstid"}
 
 
-def flowers102(root: str | Path, split: str, *, test_split: str = "paper", download: bool = False) -> ImageSource:
+def flowers102(
+    root: str | Path, split: str, *, test_split: str = "paper", download: bool = False, max_pixels: int = MAX_PIXELS
+) -> ImageSource:
     """Open Oxford 102 Flowers: photographs of 102 classes, of mixed sizes.
 
     Args:
@@ -31,7 +34,8 @@ def flowers102(root: str | Path, split: str, *, test_split: str = "paper", downl
         CorruptImage: if a ``.mat`` file cannot be read, or does not hold what it should.
     """
     require_split(split)
-    require(test_split in _TEST_KEYS, "test_split", repr(test_split), "one of " + ", ".join(_TEST_KEYS))
+    if test_split not in _TEST_KEYS:
+        raise UserError(f"test_split is {test_split!r}, expected one of {', '.join(_TEST_KEYS)}")
     root = Path(root)
     if download:
         _download(root)
@@ -55,7 +59,9 @@ def flowers102(root: str | Path, split: str, *, test_split: str = "paper", downl
         if absent and split in (key, "all"):
             raise _missing(root, absent[0])
     class_names = tuple(f"flower_{i:03d}" for i in range(1, N_CLASSES + 1))
-    return from_files("flowers102", split, train=files["train"], test=files["test"], class_names=class_names)
+    return from_files(
+        "flowers102", split, train=files["train"], test=files["test"], class_names=class_names, max_pixels=max_pixels
+    )
 
 
 def _download(root: Path) -> None:

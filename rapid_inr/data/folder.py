@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from rapid_inr.data.files import IMAGE_SUFFIXES, LabelledFiles, class_folders, from_files, image_paths
-from rapid_inr.data.pixels import read_image
-from rapid_inr.data.source import DatasetMissing, ImageSource, of_splits, require_split
+from rapid_inr.data.files import IMAGE_SUFFIXES, LabelledFiles, class_folders, from_files, image_paths, passed_over
+from rapid_inr.data.pixels import MAX_PIXELS, read_image
+from rapid_inr.data.source import NOTHING_PASSED_OVER, DatasetMissing, ImageSource, PassedOver, of_splits, require_split
 from rapid_inr.errors import UserError
 
 # Mini-ImageNet as the paper splits it: of the 600 images of each class, 420 to train and 120 to test
@@ -15,14 +15,15 @@ MINI_TRAIN = 420
 MINI_TEST = 120
 
 
-def image_folder(root: str | Path, split: str, *, download: bool = False) -> ImageSource:
+def image_folder(root: str | Path, split: str, *, download: bool = False, max_pixels: int = MAX_PIXELS) -> ImageSource:
     """Open labelled images laid out as ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*``, where there is no val).
 
-    Classes are numbered in the order of their folders' names. A folder may be absent where only the other is asked for.
+    Classes are numbered in the order of train's folders; val may lack some. A folder may be absent where only the other is asked
+    for, and is not looked at where only train is.
 
     Raises:
         DatasetMissing: if a folder that the split needs does not exist.
-        ValueError: if the classes of the two folders differ, or a class has no image.
+        UserError: if val has a class that train lacks, or a class of train has no image.
     """
     require_split(split)
     root = Path(root)
@@ -33,30 +34,44 @@ def image_folder(root: str | Path, split: str, *, download: bool = False) -> Ima
             looked = f"{root / 'val'} and {root / 'test'}" if key == "test" else str(folder)
             layout = "train/CLASS/*, val/CLASS/*"
             raise DatasetMissing(f"image folder not found: looked for {looked}; {_no_download(layout, download)}")
-    classes = {key: [path.name for path in class_folders(folder)] for key, folder in folders.items() if folder.is_dir()}
-    if len(classes) == 2 and classes["train"] != classes["test"]:
-        train, test = (set(classes[key]) for key in ("train", "test"))
-        difference = f"only in train: {_some(train - test)}; only in {validation.name}: {_some(test - train)}"
-        raise UserError(f"{root}: classes differ; {difference}")
-    files = {key: _labelled(folders[key], names) for key, names in classes.items()}
-    class_names = tuple(next(iter(classes.values())))
-    return from_files("image_folder", split, train=files.get("train"), test=files.get("test"), class_names=class_names)
+    if split == "train":
+        del folders["test"]
+    present = {key: folder for key, folder in folders.items() if folder.is_dir()}
+    names = {key: [path.name for path in class_folders(folder)] for key, folder in present.items()}
+    class_names = names.get("train", names.get("test"))
+    unknown = set(names.get("test", ())) - set(class_names)
+    if unknown:
+        raise UserError(f"{validation}: has classes that {root / 'train'} lacks: {_some(unknown)}")
+    files = {key: _labelled(folder, class_names, needs_all=key == "train") for key, folder in present.items()}
+    asked = [folder for key, folder in present.items() if split in (key, "all")]
+    return from_files(
+        "image_folder", split, train=files.get("train"), test=files.get("test"), class_names=tuple(class_names),
+        max_pixels=max_pixels, left_out=sum(map(_passed_over, asked), NOTHING_PASSED_OVER),
+    )  # fmt: skip
 
 
-def _labelled(folder: Path, class_names: list[str]) -> LabelledFiles:
+def _labelled(folder: Path, class_names: list[str], *, needs_all: bool) -> LabelledFiles:
     if not class_names:
         raise UserError(f"{folder}: holds no class folder, expected one folder a class")
     files = LabelledFiles([], [])
     for label, name in enumerate(class_names):
-        paths = image_paths(folder / name)
-        if not paths:
+        paths = image_paths(folder / name) if (folder / name).is_dir() else []
+        if needs_all and not paths:
             raise UserError(f"{folder / name}: class {name!r} has no image ({_suffixes()})")
         files.paths.extend(paths)
         files.labels.extend([label] * len(paths))
     return files
 
 
-def mini_imagenet(root: str | Path, split: str, *, seed: int = 0, download: bool = False) -> ImageSource:
+def _passed_over(folder: Path) -> PassedOver:
+    """Return what a folder of class folders holds besides the images directly in these."""
+    beside = PassedOver(not_images=tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")))
+    return sum(map(passed_over, class_folders(folder)), beside)
+
+
+def mini_imagenet(
+    root: str | Path, split: str, *, seed: int = 0, download: bool = False, max_pixels: int = MAX_PIXELS
+) -> ImageSource:
     """Open Mini-ImageNet, one folder a class, in the paper's split: 420 images a class to train, 120 others to test.
 
     Which images those are follows from the seed and the names of class and file alone, so that a class keeps its split
@@ -64,7 +79,7 @@ def mini_imagenet(root: str | Path, split: str, *, seed: int = 0, download: bool
 
     Raises:
         DatasetMissing: if the folder does not exist or holds no class folder.
-        ValueError: if a class has fewer than 540 images.
+        UserError: if a class has fewer than 540 images.
     """
     require_split(split)
     root = Path(root)
@@ -81,17 +96,20 @@ def mini_imagenet(root: str | Path, split: str, *, seed: int = 0, download: bool
         for files, chosen in ((train, ranked[:MINI_TRAIN]), (test, ranked[MINI_TRAIN : MINI_TRAIN + MINI_TEST])):
             files.paths.extend(sorted(chosen, key=lambda path: path.name))
             files.labels.extend([label] * len(chosen))
-    return from_files("mini_imagenet", split, train=train, test=test, class_names=tuple(folder.name for folder in classes))
+    return from_files(
+        "mini_imagenet", split, train=train, test=test, class_names=tuple(folder.name for folder in classes),
+        max_pixels=max_pixels, left_out=_passed_over(root),
+    )  # fmt: skip
 
 
-def flat(root: str | Path, split: str, *, download: bool = False) -> ImageSource:
+def flat(root: str | Path, split: str, *, download: bool = False, max_pixels: int = MAX_PIXELS) -> ImageSource:
     """Open a folder of photographs, without labels.
 
     Such a folder has no split: train, test and all each mean the whole of it, and name the images after what was asked for.
 
     Raises:
         DatasetMissing: if the folder does not exist.
-        ValueError: if it holds no image.
+        UserError: if it holds no image.
     """
     require_split(split)
     root = Path(root)
@@ -101,8 +119,9 @@ def flat(root: str | Path, split: str, *, download: bool = False) -> ImageSource
     if not paths:
         raise UserError(f"{root}: holds no image ({_suffixes()})")
     return of_splits(
-        "flat", split, {split: len(paths)}, labels=None, read=lambda image_id: read_image(paths[image_id]),
-        file_of=paths.__getitem__,
+        "flat", split, {split: len(paths)}, labels=None,
+        read=lambda image_id: read_image(paths[image_id], max_pixels=max_pixels), file_of=paths.__getitem__,
+        passed_over=passed_over(root),
     )  # fmt: skip
 
 

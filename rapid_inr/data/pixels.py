@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
 
+MAX_PIXELS = 90_000_000  # 270 MB decoded; a file of half a megabyte may claim any number
 # what undoes each EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,7 +27,8 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     """Convert to 8-bit RGB, upright.
 
     Grey is repeated over the channels; 16-bit grey is scaled by 255 / 65535 and rounded (Pillow alone would clip it at 255);
-    what is transparent is laid over white; palette, CMYK and 1-bit images are converted; the EXIF orientation is applied.
+    what is transparent is laid over white; palette, CMYK and 1-bit images are converted, CMYK JPEGs as Adobe writes them; the
+    EXIF orientation is applied.
 
     Returns:
         uint8 [height, width, 3], contiguous.
@@ -49,14 +51,21 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image)
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image file as uint8 [height, width, 3]; of an animation, its first frame.
 
+    Args:
+        max_pixels: most that an image may have, which its header tells before it is decoded.
+
     Raises:
-        CorruptImage: if the file cannot be read, whatever the reason; names the path.
+        CorruptImage: if the file cannot be read, whatever the reason, or has more pixels; names the path.
     """
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, of which the check below takes the place
     try:
         with Image.open(path) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UserError(f"{width}x{height} pixels, expected at most {max_pixels:,}; dataset.max_pixels sets that")
             return to_rgb(image)
     except MemoryError:
         raise

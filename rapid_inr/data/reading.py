@@ -30,13 +30,13 @@ class Chunk:
         ids: int64 [n].
         images: n arrays, uint8 [height, width, 3], of any sizes.
         labels: int64 [n], or None.
-        skipped: one message for each image that was left out since the previous chunk.
+        skipped: a message for each image that was left out since the previous chunk, by its id.
     """
 
     ids: np.ndarray
     images: list[np.ndarray]
     labels: np.ndarray | None
-    skipped: tuple[str, ...]
+    skipped: dict[int, str]
 
 
 class Loaded(NamedTuple):
@@ -75,34 +75,35 @@ def read_chunks(
     require(max_images >= 1, "max_images", max_images, "at least 1")
     require(max_bytes >= 1, "max_bytes", max_bytes, "at least 1")
     require(workers is None or workers >= 1, "workers", workers, "at least 1")
-    require(on_corrupt in ON_CORRUPT, "on_corrupt", repr(on_corrupt), "one of " + ", ".join(ON_CORRUPT))
+    if on_corrupt not in ON_CORRUPT:
+        raise UserError(f"dataset.on_corrupt is {on_corrupt!r}, expected one of {', '.join(ON_CORRUPT)}")
     return _chunks(source, max_images, on_corrupt, max_bytes, workers or min(8, os.cpu_count() or 1))
 
 
 def _chunks(source: ImageSource, max_images: int, on_corrupt: str, max_bytes: int, workers: int) -> Iterator[Chunk]:
     positions: list[int] = []
     images: list[np.ndarray] = []
-    skipped: list[str] = []
+    skipped: dict[int, str] = {}
     n_bytes = 0
     for position, image in enumerate(_read_ahead(source, workers)):
         if isinstance(image, CorruptImage):
             if on_corrupt == "fail":
                 raise image
-            skipped.append(str(image))
+            skipped[int(source.ids[position])] = str(image)
             continue
         # a full chunk waits for the next image, so that the last one is not empty and carries the last messages
         if images and (len(images) == max_images or n_bytes + image.nbytes > max_bytes):
             yield _chunk(source, positions, images, skipped)
-            positions, images, skipped, n_bytes = [], [], [], 0
+            positions, images, skipped, n_bytes = [], [], {}, 0
         positions.append(position)
         images.append(image)
         n_bytes += image.nbytes
     yield _chunk(source, positions, images, skipped)
 
 
-def _chunk(source: ImageSource, positions: list[int], images: list[np.ndarray], skipped: list[str]) -> Chunk:
+def _chunk(source: ImageSource, positions: list[int], images: list[np.ndarray], skipped: dict[int, str]) -> Chunk:
     labels = None if source.labels is None else source.labels[positions]
-    return Chunk(source.ids[positions], images, labels, tuple(skipped))
+    return Chunk(source.ids[positions], images, labels, skipped)
 
 
 def _read_ahead(source: ImageSource, workers: int) -> Iterator[np.ndarray | CorruptImage]:
@@ -133,6 +134,22 @@ def _read_ahead(source: ImageSource, workers: int) -> Iterator[np.ndarray | Corr
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:
+    """Read the first image, or where `on_corrupt` is ``skip`` the first that can be read.
+
+    Raises:
+        CorruptImage: if it cannot be read, where `on_corrupt` is ``fail``.
+        UserError: if none can be read.
+    """
+    for image_id in source.ids.tolist():
+        try:
+            return source.read(image_id)
+        except CorruptImage:
+            if on_corrupt == "fail":
+                raise
+    raise UserError(f"{source.name}: none of {len(source)} images could be read")
+
+
 def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | None = None) -> Loaded:
     """Read a whole source, whose images must be of one size, into tensors on the CPU.
 
@@ -145,7 +162,8 @@ def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | No
     n = 0
     for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt, workers=workers):
         if not chunk.images:
-            raise UserError(f"{source.name}: none of {len(source)} images could be read; the first: {chunk.skipped[0]}")
+            reason = next(iter(chunk.skipped.values()))
+            raise UserError(f"{source.name}: none of {len(source)} images could be read; the first: {reason}")
         if n == 0:
             images = torch.empty((len(source), *chunk.images[0].shape), dtype=torch.uint8)  # [N, height, width, 3]
         for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
@@ -158,7 +176,7 @@ def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | No
         images[n : n + len(chunk.ids)] = torch.from_numpy(np.stack(chunk.images))
         n += len(chunk.ids)
         ids.extend(chunk.ids.tolist())
-        skipped.extend(chunk.skipped)
+        skipped.extend(chunk.skipped.values())
         if chunk.labels is not None:
             labels.extend(chunk.labels.tolist())
     label_tensor = None if source.labels is None else torch.tensor(labels, dtype=torch.int64)

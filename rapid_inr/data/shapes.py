@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.checks import require
 from rapid_inr.data.outlines import OUTLINES
 from rapid_inr.data.source import ImageSource, of_splits, require_split
+from rapid_inr.errors import UserError
 
 TEXTURES = ("mottled", "striped")
 MAX_CLASSES = len(OUTLINES) * len(TEXTURES)
@@ -53,12 +53,17 @@ def shapes(
         ValueError: if an argument is out of range.
     """
     require_split(split)
-    require(count >= 1, "count", count, "at least 1")
-    require(test_count >= 1, "test_count", test_count, "at least 1")
-    require(2 <= classes <= MAX_CLASSES, "classes", classes, f"in 2..{MAX_CLASSES}")
-    require(seed >= 0, "seed", seed, "at least 0")
     sides = (size, size) if isinstance(size, int) else tuple(size)
-    require(len(sides) == 2 and min(sides) >= 8, "size", size, "a side of at least 8, or (height, width)")
+    checks = {
+        "count": (count, count >= 1, "at least 1"),
+        "test_count": (test_count, test_count >= 1, "at least 1"),
+        "classes": (classes, 2 <= classes <= MAX_CLASSES, f"in 2..{MAX_CLASSES}"),
+        "seed": (seed, seed >= 0, "at least 0"),
+        "size": (size, len(sides) == 2 and min(sides) >= 8, "a side of at least 8, or (height, width)"),
+    }
+    for name, (value, ok, expected) in checks.items():
+        if not ok:
+            raise UserError(f"dataset.{name} is {value}, expected {expected}")
     scene = _Scene(int(sides[0]), int(sides[1]), classes, seed)
     counts = {key: n for key, n in (("train", count), ("test", test_count)) if split in (key, "all")}
     n_train = counts.get("train", 0)

@@ -6,8 +6,9 @@ rename none, so that an id names the same image in a store, a record and a pictu
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,40 @@ class CorruptImage(UserError):
     """A file could not be read as what its name says; the message names the file and the reason."""
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """Files in the folders of a dataset that are none of its images: hidden ones not counted.
+
+    Args:
+        in_subfolders: images deeper than the layout has them.
+        not_images: files with other suffixes.
+    """
+
+    in_subfolders: tuple[Path, ...] = ()
+    not_images: tuple[Path, ...] = ()
+
+    def __add__(self, other: PassedOver) -> PassedOver:
+        return PassedOver(self.in_subfolders + other.in_subfolders, self.not_images + other.not_images)
+
+    def message(self, *, n_images: int, unreadable: Sequence[str] = ()) -> str:
+        """Say what of a folder was left out: ``57 files: 3 unreadable (...), 2 in sub-folders (...), 4 not images (...)``.
+
+        Args:
+            n_images: images of the dataset, readable or not.
+            unreadable: one message each.
+
+        Returns:
+            One line that names the first of each kind; empty if nothing was left out.
+        """
+        kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "not images": self.not_images}
+        named = [f"{len(files)} {kind} (the first: {files[0]})" for kind, files in kinds.items() if files]
+        n_files = n_images + len(self.in_subfolders) + len(self.not_images)
+        return f"{n_files} files: {', '.join(named)}" if named else ""
+
+
+NOTHING_PASSED_OVER = PassedOver()
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSource:
     """Images that can be read one by one, in any order and from several threads.
@@ -44,9 +79,11 @@ class ImageSource:
         offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
         one_size: whether all images are sure to have the same size.
         file_of: id -> the file of an image; None where images have no file of their own.
+        files: those that hold all images, where they have no files of their own.
+        passed_over: what a folder holds besides these images.
 
     Raises:
-        ValueError: if the labels are not one an image, or a label has no class name.
+        UserError: if the labels are not one an image, or a label has no class name.
     """
 
     name: str
@@ -59,19 +96,17 @@ class ImageSource:
     offset: int = 0
     one_size: bool = False
     file_of: Callable[[int], Path] | None = None
+    files: tuple[Path, ...] = ()
+    passed_over: PassedOver = NOTHING_PASSED_OVER
 
     def __post_init__(self) -> None:
         if self.labels is None or len(self.ids) == 0:
             return
-        require(
-            len(self.labels) == len(self.ids),
-            f"{self.name}: number of labels",
-            len(self.labels),
-            f"{len(self.ids)}, one an image",
-        )
+        if len(self.labels) != len(self.ids):
+            raise UserError(f"{self.name}: there are {len(self.labels)} labels, expected {len(self.ids)}, one an image")
         low, high, n_classes = int(self.labels.min()), int(self.labels.max()), len(self.class_names)
-        expected = f"within [0, {n_classes - 1}], since {n_classes} classes have names"
-        require(low >= 0 and high < n_classes, f"{self.name}: labels", f"in [{low}, {high}]", expected)
+        if low < 0 or high >= n_classes:
+            raise UserError(f"{self.name}: labels are in [{low}, {high}], but there are names for {n_classes} classes")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,20 +116,50 @@ class ImageSource:
         """Number of images before any limit or exclusion."""
         return sum(count for _, count in self.splits)
 
+    def image_files(self) -> list[Path]:
+        """Return the file of each image, or those that hold all of them; empty where images are generated."""
+        return list(self.files) if self.file_of is None else [self.file_of(image_id) for image_id in self.ids.tolist()]
+
+    def stamps(self) -> np.ndarray:
+        """Return size in bytes and time of modification in ns of each of the `image_files`, int64 [n, 2]; -1 of a missing one."""
+        return np.array([_stamp(path) for path in self.image_files()], dtype=np.int64).reshape(-1, 2)
+
+    def digest(self) -> str:
+        """Return by what these images are known again: ids, labels, the first pixels, and each file's name, size and time.
+
+        No image but the first is read, so another picture of the same size and time of modification goes unnoticed.
+        """
+        digest = hashlib.sha256(self.ids.tobytes() + (b"" if self.labels is None else self.labels.tobytes()))
+        digest.update("\n".join(path.name for path in self.image_files()).encode(errors="surrogateescape"))
+        digest.update(self.stamps().tobytes())
+        try:
+            digest.update(self.read(int(self.ids[0])).tobytes())
+        except CorruptImage:
+            digest.update(b"unreadable")
+        return digest.hexdigest()[:16]
+
     def name_of(self, image_id: int) -> str:
         """Return split and index within the split, for instance ``"test_00042"``.
 
         Raises:
-            ValueError: if no image of the source as opened has this id.
+            UserError: if no image of the source as opened has this id.
         """
         return name_in_splits(self.splits, image_id)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
     """Return the split that an id falls into when ids count through the splits, and its index there: ``"test_00042"``.
 
     Raises:
-        ValueError: if the id lies beyond them.
+        UserError: if the id lies beyond them.
     """
     total = sum(count for _, count in splits)
     require(0 <= image_id < total, "image id", image_id, f"in 0..{total - 1}")
@@ -104,8 +169,9 @@ def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
 
 
 def require_split(split: str) -> None:
-    """Raise ValueError unless `split` is one of `SPLITS`."""
-    require(split in SPLITS, "split", repr(split), "one of " + ", ".join(SPLITS))
+    """Raise `UserError` unless `split` is one of `SPLITS`."""
+    if split not in SPLITS:
+        raise UserError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
 
 
 def of_splits(
@@ -120,6 +186,8 @@ def of_splits(
     offset: int = 0,
     one_size: bool = False,
     file_of: Callable[[int], Path] | None = None,
+    files: tuple[Path, ...] = (),
+    passed_over: PassedOver = NOTHING_PASSED_OVER,
 ) -> ImageSource:
     """Make a source of the splits in `counts`, with every image in it.
 
@@ -130,14 +198,17 @@ def of_splits(
         offset: number of images of the splits that come before those in `counts`.
 
     Raises:
-        ValueError: if there is no image at all.
+        UserError: if there is no image at all.
     """
     total = sum(counts.values())
     if total == 0:
         raise UserError(f"{name}: split {split} holds no image")
     labels = None if labels is None else np.asarray(labels, dtype=np.int64)
     ids = np.arange(total, dtype=np.int64)
-    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size, file_of)
+    return ImageSource(
+        name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size, file_of=file_of,
+        files=files, passed_over=passed_over,
+    )  # fmt: skip
 
 
 def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
@@ -146,21 +217,50 @@ def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
     return replace(source, ids=source.ids[kept], labels=labels)
 
 
-def limit(source: ImageSource, n: int) -> ImageSource:
-    """Keep the first `n` images, or all where there are fewer.
+def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed: int = 0) -> ImageSource:
+    """Keep `n` images drawn evenly from all classes, or all where there are fewer; they stay in the order of their ids.
+
+    The smaller of two limits keeps a part of what the larger keeps.
+
+    Args:
+        n: of every split but test; None keeps all.
+        n_test: of the split test, likewise.
+        seed: of the draw.
 
     Raises:
-        ValueError: if `n` is below 1.
+        UserError: if a limit is below 1.
     """
-    require(n >= 1, "limit", n, "at least 1")
-    return keep(source, slice(n))
+    for name, value in (("limit", n), ("test_limit", n_test)):
+        if value is not None and value < 1:
+            raise UserError(f"dataset.{name} is {value}, expected at least 1, or null")
+    kept, first = np.ones(len(source), dtype=bool), 0
+    for split, count in source.splits:
+        places = np.flatnonzero((source.ids >= first) & (source.ids < first + count))
+        most = n_test if split == "test" else n
+        if most is not None:
+            kept[places[_even_order(source, places, seed)[most:]]] = False
+        first += count
+    return source if kept.all() else keep(source, kept)
+
+
+def _even_order(source: ImageSource, places: np.ndarray, seed: int) -> np.ndarray:
+    """Return the order in which to take some images, so that any number of them is spread evenly over the classes."""
+    order = np.random.default_rng(seed).permutation(len(places))
+    if source.labels is None:
+        return order
+    labels = source.labels[places][order]
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], labels[by_class])  # where the class of each begins
+    turn = np.empty(len(order), dtype=np.int64)
+    turn[by_class] = np.arange(len(order)) - starts  # how many of its class come before it
+    return order[np.argsort(turn, kind="stable")]
 
 
 def exclude(source: ImageSource, ids: Iterable[int]) -> ImageSource:
     """Leave out the images with these ids.
 
     Raises:
-        ValueError: if an id is not of the source as opened, or if no image would be left.
+        UserError: if an id is not of the source as opened, or if no image would be left.
     """
     unwanted = np.unique(np.fromiter(ids, dtype=np.int64))
     for image_id in unwanted[(unwanted < 0) | (unwanted >= source.n_opened)]:
@@ -178,10 +278,12 @@ def resize(source: ImageSource, size: int, how: str = "stretch") -> ImageSource:
         how: ``"stretch"`` squeezes the whole image into the square, ``"crop"`` takes its centre square first.
 
     Raises:
-        ValueError: if `size` is below 1 or `how` is unknown.
+        UserError: if `size` is below 1 or `how` is unknown.
     """
-    require(isinstance(size, int) and size >= 1, "size", size, "an integer of at least 1")
-    require(how in RESIZES, "resize", repr(how), "one of " + ", ".join(RESIZES))
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"size is {size}, expected an integer of at least 1")
+    if how not in RESIZES:
+        raise UserError(f"resize is {how!r}, expected one of {', '.join(RESIZES)}")
     read, read_mask = source.read, source.read_mask
     return replace(
         source,

@@ -1,31 +1,25 @@
-"""Encode a dataset shard by shard, in memory or into files: every shard is a part of the store, and parts are merged."""
+"""Encode a dataset shard by shard, in memory or into files; the shards are then merged into a store."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec
 from rapid_inr.compress.calibrate import calibrate
-from rapid_inr.compress.prune import PruneConfig
-from rapid_inr.compress.qat import NOTHING_SHARED, Calibration, RefineConfig
-from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.data.source import CorruptImage, ImageSource, name_in_splits
-from rapid_inr.encoding.shard import DENSE, MEASURED, UNREFINED, Recipe, encode_shard
+from rapid_inr.data.reading import first_image
+from rapid_inr.data.source import ImageSource, name_in_splits
+from rapid_inr.encoding.config import EncodeConfig, default_shard_images
+from rapid_inr.encoding.shard import MEASURED, encode_shard
 from rapid_inr.errors import UserError
-from rapid_inr.inr.fit import FitConfig
 from rapid_inr.runlog.progress import Report, stage
 from rapid_inr.store.merge import Survey, merge
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import Shard, ShardFolder
-
-SHARD_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -55,13 +49,9 @@ class EncodeReport:
 
 def encode(
     source: ImageSource,
-    spec: SirenSpec,
-    fit_config: FitConfig,
-    quantize_config: QuantizeConfig,
+    config: EncodeConfig,
     *,
-    prune_config: PruneConfig = DENSE,
-    refine_config: RefineConfig = UNREFINED,
-    shard_images: int = SHARD_IMAGES,
+    shard_images: int | None = None,
     device: torch.device | str = "cpu",
     on_corrupt: str = "fail",
     made: dict[str, Any] | None = None,
@@ -79,63 +69,64 @@ def encode(
 
     Raises:
         CorruptImage: at an unreadable image, where `on_corrupt` is ``fail``.
-        ValueError: if no image could be read.
+        UserError: if no image could be read.
     """
-    recipe = Recipe(spec, fit_config, quantize_config, prune_config, refine_config)
-    plan = plan_store(source, recipe, shard_images=shard_images, made=made or {})
     options = {"device": torch.device(device), "on_corrupt": on_corrupt}
-    calibration = _calibrate(source, recipe, **options)
-    parts = [encode_shard(source, recipe, calibration, plan, number, **options) for number in range(plan.n_shards)]
-    merged = merge(plan, parts)
+    plan = plan_store(source, config, shard_images=shard_images, made=made or {}, **options)
+    scales = calibrate(source, config.spec, config.fit, config.quantize, **options)
+    shards = [encode_shard(source, config, scales, plan, number, **options) for number in range(plan.n_shards)]
+    merged = merge(plan, shards)
     return merged.store(), report_of(plan, merged.survey)
 
 
-def plan_store(source: ImageSource, recipe: Recipe, *, shard_images: int, made: dict[str, Any]) -> StorePlan:
-    """Return what all parts of a store share.
+def plan_store(
+    source: ImageSource,
+    config: EncodeConfig,
+    *,
+    shard_images: int | None,
+    made: dict[str, Any],
+    device: torch.device,
+    on_corrupt: str = "fail",
+) -> StorePlan:
+    """Return what all shards of a store share.
 
     Args:
-        shard_images: consecutive images of a shard. What a shard holds depends on this and the source, never on who encodes it.
+        shard_images: consecutive images of a shard; None for as many as take about a minute on `device`.
         made: JSON values on how the store is made, kept in its header.
 
     Raises:
-        ValueError: if `shard_images` is below 1.
+        CorruptImage: if the first image is unreadable, where `on_corrupt` is ``fail``.
+        UserError: if `shard_images` is below 1, or a class has a name that no store holds.
     """
+    if shard_images is None:
+        height, width = first_image(source, on_corrupt=on_corrupt).shape[:2]
+        shard_images = default_shard_images(config, n_pixels=height * width, device=device)
     if shard_images < 1:
-        raise UserError(f"shard_images is {shard_images}, expected at least 1")
+        raise UserError(f"shard_images is {shard_images}, expected at least 1, or null")
     return StorePlan(
-        recipe.spec, recipe.quantize, source.splits, source.class_names, len(source), shard_images, _digest(source), made
+        config.spec, config.quantize, source.splits, source.class_names, len(source), shard_images, source.digest(), made
     )
 
 
-def _digest(source: ImageSource) -> str:
-    """Tell one dataset from another of the same options, such as another folder, by what costs one image to read."""
-    found = hashlib.sha256(source.ids.tobytes() + (b"" if source.labels is None else source.labels.tobytes()))
-    try:
-        found.update(source.read(int(source.ids[0])).tobytes())
-    except CorruptImage:
-        found.update(b"unreadable")
-    return found.hexdigest()[:16]
-
-
-def calibrate_once(
-    source: ImageSource, recipe: Recipe, folder: ShardFolder, *, device: torch.device, on_corrupt: str = "fail"
-) -> Calibration:
-    """Return what all shards of a folder share: found by the first who comes, and kept with the shards for the others.
+def shared_scales(
+    source: ImageSource, config: EncodeConfig, folder: ShardFolder, *, device: torch.device, on_corrupt: str = "fail"
+) -> Tensor | None:
+    """Return the scales that all shards of a folder share, None if there are none; the first job chooses and keeps them there.
 
     Raises:
-        ValueError: see `calibrate`, like `CorruptImage`.
+        CorruptImage, UserError: see `calibrate`.
     """
-    shared = folder.shared(lambda: _tensors_of(_calibrate(source, recipe, device=device, on_corrupt=on_corrupt)))
-    calibration = replace(NOTHING_SHARED, **shared)
-    if calibration.hidden_bytes is not None:
-        calibration = replace(calibration, hidden_bytes=float(calibration.hidden_bytes))
-    return calibration
+
+    def choose() -> Tensor | None:
+        return calibrate(source, config.spec, config.fit, config.quantize, device=device, on_corrupt=on_corrupt)
+
+    return folder.shared_scales(choose) if config.quantize.shares_scales else None
 
 
 def encode_shards(
     source: ImageSource,
-    recipe: Recipe,
-    calibration: Calibration,
+    config: EncodeConfig,
+    scales: Tensor | None,
     folder: ShardFolder,
     numbers: Iterable[int],
     *,
@@ -144,10 +135,10 @@ def encode_shards(
     on_progress: Report | None = None,
     on_shard: Callable[[Shard], None] | None = None,
 ) -> None:
-    """Encode shards of a source, each into its file as it is finished; those that are there already are left as they are.
+    """Encode shards of a source, each into its file as it is finished; existing files are left as they are.
 
     Args:
-        calibration: of the whole dataset; see `calibrate_once`.
+        scales: of the whole dataset; see `shared_scales`.
         on_progress: called with the work done since the last call, in images.
         on_shard: called with what was just written.
 
@@ -156,29 +147,24 @@ def encode_shards(
     """
     for number in numbers:
         with stage(on_progress, worth=len(folder.plan.shard(number))) as report:
-            if folder.file(number).exists():  # since another job has made it
+            if folder.file(number).exists():  # another job has made it since
                 continue
             options = {"device": device, "on_corrupt": on_corrupt, "on_progress": report}
-            part = encode_shard(source, recipe, calibration, folder.plan, number, **options)
-            folder.write(part)
+            shard = encode_shard(source, config, scales, folder.plan, number, **options)
+            folder.write(shard)
             if on_shard is not None:
-                on_shard(part)
+                on_shard(shard)
 
 
-def _calibrate(source: ImageSource, recipe: Recipe, **options: Any) -> Calibration:
-    return calibrate(source, recipe.spec, recipe.fit, prune_config=recipe.prune, quantize_config=recipe.quantize, **options)
-
-
-def _tensors_of(calibration: Calibration) -> dict[str, Tensor]:
-    found = {name: value for name, value in vars(calibration).items() if value is not None}
-    return {name: value if torch.is_tensor(value) else torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
-
-
-def report_of(plan: StorePlan, found: Survey) -> EncodeReport:
-    """Return what became of the images of some parts."""
-    measured = {name: found.measured[name] for name in MEASURED if name != "converged"}
-    poor = found.ids[~found.measured["converged"]].tolist()
+def report_of(plan: StorePlan, survey: Survey) -> EncodeReport:
+    """Return what became of the images of some shards."""
+    measured = {name: survey.measured[name] for name in MEASURED if name != "converged"}
+    poor = survey.ids[~survey.measured["converged"]].tolist()
     unconverged = tuple(name_in_splits(plan.splits, image_id) for image_id in poor)
     return EncodeReport(
-        **measured, unconverged=unconverged, skipped=found.skipped, fit_s=found.fit_s, compress_s=found.compress_s
+        **measured,
+        unconverged=unconverged,
+        skipped=tuple(survey.skipped.values()),
+        fit_s=survey.fit_s,
+        compress_s=survey.compress_s,
     )

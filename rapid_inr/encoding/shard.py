@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec
-from rapid_inr.compress.prune import PruneConfig
-from rapid_inr.compress.qat import Calibration, Compressed, RefineConfig, compress, planned_steps, require_roundable
+from rapid_inr.compress.qat import Compressed, compress
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.reading import Chunk, read_chunks
 from rapid_inr.data.source import ImageSource, keep
-from rapid_inr.inr.fit import FitConfig, fit, measure_psnr
+from rapid_inr.encoding.config import EncodeConfig
+from rapid_inr.inr.fit import fit, measure_psnr
 from rapid_inr.runlog.progress import Report, stage
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import Shard
 
-DENSE, UNREFINED = PruneConfig(), RefineConfig()
 MEASURED = ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio", "converged")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How images are encoded: the same for every shard of a dataset.
-
-    Raises:
-        ValueError: see `require_roundable`.
-    """
-
-    spec: SirenSpec
-    fit: FitConfig
-    quantize: QuantizeConfig
-    prune: PruneConfig = DENSE
-    refine: RefineConfig = UNREFINED
-
-    def __post_init__(self) -> None:
-        require_roundable(self.spec, self.quantize, self.refine)
 
 
 def encode_shard(
     source: ImageSource,
-    recipe: Recipe,
-    calibration: Calibration,
+    config: EncodeConfig,
+    shared_scales: Tensor | None,
     plan: StorePlan,
     number: int,
     *,
@@ -58,22 +37,22 @@ def encode_shard(
     """Encode one shard of a source; arguments as for `encode_shards`."""
     places = plan.shard(number)
     shard = keep(source, slice(places.start, places.stop))
-    chunks, skipped, moments, fit_s, compress_s = [], [], (ChannelMoments(), ChannelMoments()), 0.0, 0.0
+    chunks, skipped, moments, fit_s, compress_s = [], {}, (ChannelMoments(), ChannelMoments()), 0.0, 0.0
     for chunk in read_chunks(shard, plan.shard_images, on_corrupt=on_corrupt):
-        skipped += chunk.skipped
+        skipped.update(chunk.skipped)
         if not chunk.images:
-            return _empty_shard(number, tuple(skipped))
+            return _empty_shard(number, skipped)
         _count(*moments, chunk, _train_ids(source))
-        encoded, seconds = _encode_chunk(chunk.images, chunk.ids, recipe, calibration, device, on_progress)
+        encoded, seconds = _encode_chunk(chunk.images, chunk.ids, config, shared_scales, device, on_progress)
         fit_s, compress_s = fit_s + seconds[0], compress_s + seconds[1]
         chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": _labels(chunk.labels, len(plan.class_names))})
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     ids, sizes, measured = columns.pop("ids"), columns.pop("sizes"), {name: columns.pop(name) for name in MEASURED}
-    rows = _packed(columns, plan.quantize, calibration)
-    return Shard(number, ids, sizes, rows, measured, *moments, tuple(skipped), fit_s, compress_s)
+    rows = _packed(columns, plan.quantize, shared_scales)
+    return Shard(number, ids, sizes, rows, measured, *moments, skipped, fit_s, compress_s)
 
 
-def _empty_shard(number: int, skipped: tuple[str, ...]) -> Shard:
+def _empty_shard(number: int, skipped: dict[int, str]) -> Shard:
     measured = {name: torch.empty(0, dtype=torch.float64) for name in MEASURED}
     measured |= {"attempts": torch.empty(0, dtype=torch.int64), "converged": torch.empty(0, dtype=torch.bool)}
     ids, sizes = torch.empty(0, dtype=torch.int64), torch.empty(0, 2, dtype=torch.int32)
@@ -104,8 +83,8 @@ def _labels(labels: np.ndarray | None, n_classes: int) -> Tensor | None:
 def _encode_chunk(
     images: list[np.ndarray],
     ids: np.ndarray,
-    recipe: Recipe,
-    calibration: Calibration,
+    config: EncodeConfig,
+    shared_scales: Tensor | None,
     device: torch.device,
     on_progress: Report | None,
 ) -> tuple[dict[str, Tensor], tuple[float, float]]:
@@ -113,50 +92,47 @@ def _encode_chunk(
     fit_s, compress_s = 0.0, 0.0
     sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
     columns: dict[str, Tensor] = {"sizes": torch.from_numpy(sizes)}
-    steps = planned_steps(recipe.fit, recipe.prune, recipe.quantize, recipe.refine, calibration)
-    share = steps[0] / sum(steps)
+    share = config.steps[0] / sum(config.steps)  # of the work, that of the fit
     for size in np.unique(sizes, axis=0):
         members = np.flatnonzero((sizes == size).all(1))
-        batch, its_ids = torch.from_numpy(np.stack([images[i] for i in members])), torch.from_numpy(ids[members])
+        batch, batch_ids = torch.from_numpy(np.stack([images[i] for i in members])), torch.from_numpy(ids[members])
         began = time.perf_counter()
         with stage(on_progress, worth=share * len(batch), share=share) as report:
-            result = fit(batch, its_ids, recipe.spec, recipe.fit, device=device, mask=calibration.mask, on_progress=report)
+            result = fit(batch, batch_ids, config.spec, config.fit, device=device, on_progress=report)
         fit_s += time.perf_counter() - began
         began = time.perf_counter()
         with stage(on_progress, worth=(1 - share) * len(batch), share=1 - share) as report:
             stored = compress(
-                result, batch, recipe.spec, recipe.fit, device=device, on_progress=report,
-                prune_config=recipe.prune, quantize_config=recipe.quantize, refine_config=recipe.refine, calibration=calibration,
+                result, batch, config.spec, config.fit, device=device, on_progress=report, shared_scales=shared_scales,
+                prune_config=config.prune, quantize_config=config.quantize, refine_config=config.refine,
             )  # fmt: skip
         compress_s += time.perf_counter() - began
-        found = _columns(stored, shared_scales=calibration.scales is not None) | {
-            "psnr_db": measure_psnr(stored.rows, batch, recipe.spec, device=device),
+        encoded = _columns(stored, with_scales=shared_scales is None) | {
+            "psnr_db": measure_psnr(stored.rows.packed(device), batch, config.spec),
             "fit_psnr_db": result.psnr_db,
             "attempts": result.attempts,
             "converged": result.converged,
         }
-        for name, values in found.items():
+        for name, values in encoded.items():
             columns.setdefault(name, values.new_empty((len(images), *values.shape[1:])))[torch.from_numpy(members)] = values
     return columns, (fit_s, compress_s)
 
 
-def _columns(stored: Compressed, *, shared_scales: bool) -> dict[str, Tensor]:
+def _columns(stored: Compressed, *, with_scales: bool) -> dict[str, Tensor]:
     """Return what is stored of each image, by name."""
     rows = stored.rows
     columns = {"codes": rows.codes, "ends": rows.ends, "masks": stored.masks, "prune_ratio": stored.ratio}
-    columns |= {"scales": None if shared_scales else rows.scales, "end_scales": rows.end_scales}
+    columns |= {"scales": rows.scales if with_scales else None, "end_scales": rows.end_scales}
     return {name: column for name, column in columns.items() if column is not None}
 
 
-def _packed(columns: dict[str, Tensor], config: QuantizeConfig, calibration: Calibration) -> dict[str, Tensor]:
+def _packed(columns: dict[str, Tensor], config: QuantizeConfig, shared_scales: Tensor | None) -> dict[str, Tensor]:
     """Pack the codes, and the masks where anything was pruned; which layout is the smallest, the whole store decides."""
     masks, codes = columns.pop("masks"), columns["codes"]
-    if calibration.scales is not None:
-        columns["scales"] = calibration.scales.flatten(1).to(config.scales_dtype)
+    if shared_scales is not None:
+        columns["scales"] = shared_scales.flatten(1).to(config.scales_dtype)
     if not config.is_integer:
         return columns
     if masks.all():
         return columns | {"codes": pack_codes(codes, config.bits)}
-    if calibration.mask is not None:
-        return columns | {"codes": pack_codes(codes[:, calibration.mask[0]], config.bits), "masks": pack_masks(calibration.mask)}
     return columns | {"codes": pack_codes(codes, config.bits, masks), "masks": pack_masks(masks)}

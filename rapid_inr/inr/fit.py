@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kernels.decode.op import decoder_for
+from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
-from rapid_inr.compress.projection import Projection
-from rapid_inr.compress.quantize import Quantized, split_rows
 from rapid_inr.errors import UserError
-from rapid_inr.evaluation.metrics import images_at_once, psnr_db
+from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
 from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
+from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
 
 ADAM_EPS = 1e-8
+MAX_LR = 10.0  # a thousand times the best
+MAX_SEED = 2**63 - 1
 DECAYS = ("cosine", "none")
 STARTS = {"even": even_start, "siren": initial_weights}
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
@@ -31,7 +34,7 @@ CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level ca
 FULL_STEP_PIXELS = 4096  # pixels of one pass when a step sees the whole image
 
 
-@dataclass(frozen=True)
+@dataclass
 class FitConfig:
     """How an INR is optimised.
 
@@ -65,25 +68,24 @@ class FitConfig:
     max_batch: int | None = None
 
     def __post_init__(self) -> None:
+        self.betas = tuple(self.betas)
         checks = {
-            "fit.steps": (self.steps, self.steps >= 1, "at least 1"),
-            "fit.start": (self.start, self.start in STARTS, f"one of {', '.join(STARTS)}"),
-            "fit.lr": (self.lr, self.lr is None or self.lr > 0, "positive, or null"),
-            "fit.decay": (self.decay, self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
-            "fit.betas": (self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
-            "fit.pixels_per_step": (
-                self.pixels_per_step,
-                self.pixels_per_step is None or self.pixels_per_step >= 1,
-                "at least 1, or null",
-            ),
-            "fit.full_from": (self.full_from, 0 <= self.full_from <= 1, "in [0, 1]"),
-            "fit.retries": (self.retries, self.retries >= 0, "at least 0"),
-            "fit.seed": (self.seed, self.seed >= 0, "at least 0"),
-            "fit.max_batch": (self.max_batch, self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
+            "steps": (self.steps >= 1, "at least 1"),
+            "start": (self.start in STARTS, f"one of {', '.join(STARTS)}"),
+            "lr": (self.lr is None or 0 < self.lr <= MAX_LR, f"in (0, {MAX_LR:g}], or null"),
+            "decay": (self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
+            "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
+            "pixels_per_step": (self.pixels_per_step is None or self.pixels_per_step >= 1, "at least 1, or null"),
+            "full_from": (0 <= self.full_from <= 1, "in [0, 1]"),
+            "min_psnr_db": (0 <= self.min_psnr_db <= MAX_PSNR_DB, f"in [0, {MAX_PSNR_DB:g}]"),
+            "retries": (self.retries >= 0, "at least 0"),
+            "max_batch": (self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
         }
-        for name, (value, ok, expected) in checks.items():
+        for name, (ok, expected) in checks.items():
             if not ok:
-                raise UserError(f"{name} is {value}, expected {expected}")
+                raise UserError(f"fit.{name} is {getattr(self, name)}, expected {expected}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"seed is {self.seed}, expected 0 to {MAX_SEED}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,6 @@ def fit(
     config: FitConfig,
     *,
     device: torch.device | str = "cpu",
-    mask: Tensor | None = None,
     on_progress: Report | None = None,
 ) -> FitResult:
     """Fit a SIREN to each image.
@@ -122,7 +123,6 @@ def fit(
     Args:
         images: uint8 [B, height, width, 3].
         ids: int64 [B], the index of each image in its source; with `config.seed` it decides the initial weights.
-        mask: bool [1, K], the hidden weights that the images may use; None allows all.
         on_progress: called now and then with the work done since, in images.
 
     Returns:
@@ -136,12 +136,12 @@ def fit(
     if ids.shape != images.shape[:1]:
         raise UserError(f"ids are {tuple(ids.shape)}, expected ({len(images)},)")
     device = torch.device(device)
-    result = _fit_attempt(images, ids, spec, config, device, 0, mask, on_progress)
+    result = _fit_attempt(images, ids, spec, config, device, 0, on_progress)
     for attempt in range(1, config.retries + 1):
         poor = (~result.converged).nonzero().flatten()
         if len(poor) == 0:
             break
-        again = _fit_attempt(images[poor], ids[poor], spec, config, device, attempt, mask, None)
+        again = _fit_attempt(images[poor], ids[poor], spec, config, device, attempt, None)
         result = _keep_better(result, poor, again)
     return result
 
@@ -163,7 +163,6 @@ def _fit_attempt(
     config: FitConfig,
     device: torch.device,
     attempt: int,
-    mask: Tensor | None,
     on_progress: Report | None,
 ) -> FitResult:
     batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
@@ -171,12 +170,11 @@ def _fit_attempt(
     for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
         start = STARTS[config.start](spec, some_ids.tolist(), seed=config.seed, attempt=attempt).to(device)
         some_images = some_images.to(device)
-        projection = Projection.of(start, spec, masks=None if mask is None else mask.to(device))
-        rows = optimise(start, some_images, spec, config, projection=projection, on_progress=on_progress)
+        rows = optimise(start, some_images, spec, config, on_progress=on_progress)
         finite.append(rows.isfinite().all(1, keepdim=True))
         rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
         weights.append(rows.cpu())
-        psnr.append(measure_psnr(Quantized(*split_rows(rows, spec)), some_images, spec))
+        psnr.append(measure_psnr(unquantized(rows, spec), some_images, spec))
     psnr = torch.cat(psnr)
     converged = (psnr >= config.min_psnr_db) & torch.cat(finite).flatten().cpu()
     return FitResult(torch.cat(weights), psnr, torch.ones(len(ids), dtype=torch.int64), converged)
@@ -192,13 +190,37 @@ def default_lr(spec: SirenSpec) -> float:
     return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3) * min(1.0, 32 / spec.hidden)
 
 
+class Constraint(Protocol):
+    """What rows must satisfy while they are trained, such as a mask or a quantization, and the gradient through it."""
+
+    log_scales: Tensor  # trained along with the rows, in place; empty where there are none
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the nearest rows [B, S] that satisfy it."""
+
+    def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the gradient at `forward(rows)` back to the rows and to `log_scales`."""
+
+
+class Unconstrained:
+    """The constraint that every row satisfies."""
+
+    log_scales = torch.empty(0)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, self.log_scales
+
+
 def optimise(
     rows: Tensor,
     images: Tensor,
     spec: SirenSpec,
     config: FitConfig,
     *,
-    projection: Projection | None = None,
+    constraint: Constraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
     """Run `config.steps` of Adam from `rows` and return the new rows.
@@ -206,10 +228,10 @@ def optimise(
     Args:
         rows: float32 [B, S], the weights to start from, on the device to work on.
         images: uint8 [B, height, width, 3] on the same device.
-        projection: of these rows, where they are trained under a mask or through a quantization; its scales are trained in place.
+        constraint: of these rows, where they are trained under a mask or through a quantization; its scales are trained in place.
 
     Returns:
-        float32 [B, S], projected.
+        float32 [B, S], which satisfy the constraint.
     """
     passes = _passes(images, config)
     n_pixels = max(target.shape[1] for _, target in passes)
@@ -217,25 +239,25 @@ def optimise(
     factors, rows = omega_factors(spec).to(rows.device), rows.clone()
     folded, grad, mean, square = (torch.zeros_like(rows) for _ in range(4))
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
-    projection = projection or Projection.of(rows, spec)
-    scale_mean, scale_square = (torch.zeros_like(projection.log_scales) for _ in range(2))
+    constraint = constraint or Unconstrained()
+    scale_mean, scale_square = (torch.zeros_like(constraint.log_scales) for _ in range(2))
     peak_lr = config.lr if config.lr is not None else default_lr(spec)
     first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
     for step in range(config.steps):
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
-        torch.mul(projection.forward(rows), factors, out=folded)
+        torch.mul(constraint.forward(rows), factors, out=folded)
         grad.zero_()
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
         decay = 1.0 if config.decay == "none" else 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        row_grad, scale_grad = projection.backward(rows, grad.mul_(factors))
+        row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
         adam = {"betas": config.betas, "step": step + 1}
         _adam_step(rows, row_grad, mean, square, lr=peak_lr * decay, **adam)
-        _adam_step(projection.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
+        _adam_step(constraint.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
         if on_progress is not None:
             on_progress(len(images) / config.steps)
-    return projection.forward(rows)
+    return constraint.forward(rows)
 
 
 def _passes(images: Tensor, config: FitConfig) -> list[tuple[Tensor, Tensor]]:
@@ -258,30 +280,33 @@ def _adam_step(
     rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
 
 
-def measure_psnr(rows: Quantized, images: Tensor, spec: SirenSpec, *, device: torch.device | None = None) -> Tensor:
-    """Return the PSNR of images as `decode` shows them on a device.
+def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
+    """Return the PSNR of images as `decode` shows them on the device of the rows.
 
     Args:
-        rows: of B images, as `quantize` returns them, or `Quantized(*split_rows(...))` for rows as they are fitted.
-        images: uint8 [B, height, width, 3], the originals.
-        device: where to decode; by default where the rows are.
+        rows: of B images; those of a fit are `unquantized` ones.
+        images: uint8 [B, height, width, 3], the originals, on any device.
 
     Returns:
         float64 [B] in dB on the CPU.
     """
-    device = device or rows.ends.device
     height, width = images.shape[1:3]
-    affine, decoder = pixel_affine(height, width).to(device), decoder_for(device, spec)
-    at_once, found = images_at_once(height * width), []
-    for start in range(0, len(rows), at_once):
-        part = slice(start, start + at_once)
-        originals = images[part].to(device)
+    affine, decoder = pixel_affine(height, width).to(rows.device), decoder_for(rows.device, spec)
+    psnr = []
+    for ids in torch.arange(len(rows)).split(images_at_once(height * width)):
         decoded = decoder(
-            rows.select(part).packed(device), torch.arange(len(originals), device=device), affine,
+            rows, ids.to(rows.device), affine,
             spec=spec, height=height, width=width, dtype=torch.uint8, channels_last=True,
         )  # fmt: skip
-        found.append(psnr_db(decoded.permute(0, 2, 3, 1), originals).cpu())
-    return torch.cat(found)
+        psnr.append(psnr_db(decoded.permute(0, 2, 3, 1), images[ids].to(rows.device)).cpu())
+    return torch.cat(psnr)
+
+
+def pixels_per_step(config: FitConfig, n_pixels: int) -> float:
+    """Return how many of the `n_pixels` of an image a step sees, on average."""
+    if config.pixels_per_step is None:
+        return n_pixels
+    return config.full_from * min(n_pixels, config.pixels_per_step) + (1 - config.full_from) * n_pixels
 
 
 def _lattice_pixels(config: FitConfig, n_pixels: int) -> int:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.rows import packed_bytes
-from kernels.unpack.torch import unpack_bits
 from rapid_inr.compress.bits import pack_bits
 
 PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile
@@ -22,15 +20,14 @@ def pack_codes(codes: Tensor, bits: int, masks: Tensor | None = None) -> Tensor:
 
     Args:
         codes: int8 [N, K], each in [-2^(bits-1), 2^(bits-1)).
-        masks: bool [N, K], or [1, K] for one mask for all, or None to write every code.
+        masks: bool [N, K], or None to write every code.
 
     Returns:
-        uint8 [N, bytes] where rows are of one length, or [total bytes], row after row, where each image has its own mask.
+        uint8 [N, bytes], or with masks [total bytes], row after row.
     """
     unsigned = codes.to(torch.int16) & (1 << bits) - 1
-    if masks is None or len(masks) == 1 != len(codes):
-        kept = unsigned if masks is None else unsigned[:, masks[0]]
-        return torch.cat([pack_bits(part, bits) for part in kept.split(PACK_ROWS)])
+    if masks is None:
+        return torch.cat([pack_bits(chunk, bits) for chunk in unsigned.split(PACK_ROWS)])
     rows = (pack_bits(code[mask][None], bits)[0] for code, mask in zip(unsigned, masks, strict=True))
     return torch.cat(list(rows))
 
@@ -45,14 +42,14 @@ def row_starts(masks: Tensor, bits: int) -> Tensor:
         int64 [N + 1].
     """
     ones = torch.tensor([bin(byte).count("1") for byte in range(256)], device=masks.device)
-    kept = torch.cat([ones[part.int()].sum(1) for part in masks.split(COUNT_ROWS)])  # [N]
+    kept = torch.cat([ones[chunk.int()].sum(1) for chunk in masks.split(COUNT_ROWS)])  # [N]
     ends = torch.div(kept * bits + 7, 8, rounding_mode="floor").cumsum(0)
     return torch.cat([ends.new_zeros(1), ends])
 
 
 def pack_masks(masks: Tensor) -> Tensor:
     """Pack bool [N, K] to uint8 [N, packed_bytes(K, 1)]."""
-    return torch.cat([pack_bits(part, 1) for part in masks.split(PACK_ROWS)])
+    return torch.cat([pack_bits(chunk, 1) for chunk in masks.split(PACK_ROWS)])
 
 
 def take_rows(packed: Tensor, starts: Tensor, ids: Tensor) -> Tensor:
@@ -63,7 +60,25 @@ def take_rows(packed: Tensor, starts: Tensor, ids: Tensor) -> Tensor:
     return packed[torch.arange(len(shift), device=packed.device) + shift]
 
 
-def row_bytes(n_codes: int, bits: int, shared_mask: Tensor | None = None) -> int:
-    """Return the bytes of a row where all rows are of one length; `shared_mask` is packed, [1, ...]."""
-    kept = n_codes if shared_mask is None else int(unpack_bits(shared_mask, 1, n_codes).sum())
-    return packed_bytes(kept, bits)
+def pad_rows(packed: Tensor, starts: Tensor) -> Tensor:
+    """Return packed rows of unequal length as uint8 [N, bytes of the longest], zeros behind the shorter."""
+    place = torch.arange(max(1, int(starts.diff().max())))
+    at = starts[:-1, None] + place
+    inside = at < starts[1:, None]
+    return torch.where(inside, packed[at.clamp(max=len(packed) - 1)], 0) if len(packed) else inside.to(torch.uint8)
+
+
+def has_lowest_code(rows: Tensor, bits: int) -> bool:
+    """Return whether packed rows, uint8 [N, bytes], hold the code -2^(bits-1), whose highest bit alone is set.
+
+    Every eighth code lies alike in a group of `bits` bytes, so eight comparisons of whole columns of groups find it.
+    """
+    groups = torch.nn.functional.pad(rows, (0, -rows.shape[1] % bits)).unflatten(1, (-1, bits))  # [N, groups, bits]
+    for first in range(0, 8 * bits, bits):  # the bit at which each of eight codes begins
+        byte, shift = divmod(first, 8)
+        code = groups[..., byte] >> shift
+        if shift + bits > 8:  # the code reaches into the next byte
+            code = code | groups[..., byte + 1] << (8 - shift)
+        if bool((code & (1 << bits) - 1 == 1 << bits - 1).any()):
+            return True
+    return False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import zlib
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,22 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.errors import UserError
+from rapid_inr.store.codes import has_lowest_code, pad_rows
 from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
-from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, write_tensors
+from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
+from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, read_slices, write_tensors
 
-VERSION = 3
+VERSION = 4
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
 MAX_SIDE = 1 << 16  # pixels: no format that images come from has more
+MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA = 256, 4096, 1e6  # far beyond any that was ever fitted; a reader's work grows with them
 LEAST_STD = 1 / 255  # one level, so that one can divide by it
-USUAL_ROUNDING = "nearest"  # not written, as in files from before there was another: how codes were found, no decode asks
+USUAL_ROUNDING = "nearest"  # not written: how codes were found, no decode asks
 NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
-
-
-class StoreFormatError(UserError):
-    """A file is not a store that this version can read; the message names the file and what is wrong with it."""
+QUANTIZE_TYPES = {"bits": int, "ends_bits": int, "granularity": str, "range": str, "rounding": str}
+CHECKED_ROWS = 1024  # whose codes are in memory at once
 
 
 def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False) -> int:
@@ -55,7 +56,7 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
         raw = {"version": VERSION, "family": FAMILY, "images": images, **_header_values(header), "crc32": checksums}
-        return {METADATA_KEY: _canonical(raw | {"header_crc32": header_crc32(raw)})}
+        return {METADATA_KEY: seal(raw)}
 
     write_tensors(path, tensors, describe)
 
@@ -67,17 +68,11 @@ def _header_values(header: StoreHeader) -> dict[str, Any]:
     return raw
 
 
-def header_crc32(raw: dict[str, Any]) -> int:
-    """Return the CRC-32 of the JSON of a header, of all but this number: keys sorted, ASCII, no spaces."""
-    return zlib.crc32(_canonical({key: value for key, value in raw.items() if key != "header_crc32"}).encode())
-
-
-def _canonical(raw: dict[str, Any]) -> str:
-    return json.dumps(raw, sort_keys=True, separators=(",", ":"))
-
-
-def read_store(path: Path | str, *, device: torch.device | str = "cpu") -> PackedStore:
+def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixels: int = MAX_PIXELS) -> PackedStore:
     """Read a store, checking all of it before it is used.
+
+    Args:
+        max_pixels: most that an image may have.
 
     Returns:
         The store on `device`; on the CPU its tensors are memory-mapped, and the check leaves no page of them in memory.
@@ -90,71 +85,74 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu") -> Packe
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no store at {path}; write one with: python -m experiments.encode dataset=... out={path}")
+    with path.open("rb"):  # the library would call a file that may not be read one that does not exist
+        pass
     try:
         with safe_open(path, framework="pt") as file:
-            raw = _parse_metadata(path, file.metadata())
+            raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     except SafetensorError as error:
-        raise StoreFormatError(f"{path} is not a whole safetensors file: {error}") from None
+        raise StoreFormatError(f"{path} is not a whole safetensors file: {brief(error)}") from None
+    if raw.get("family") != FAMILY:
+        raise StoreFormatError(f"{path} holds INRs of family {brief(raw.get('family'))}, this program reads {FAMILY!r}")
     _check_tensors(path, raw, tensors)
     try:
         store = PackedStore(_parse_header(raw), **tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreFormatError(f"{path} contradicts itself: {error}") from None
-    _check_values(path, store, images=raw.get("images"))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise StoreFormatError(f"{path} contradicts itself: {brief(error, most=200)}") from None
+    _check_values(path, store, images=raw.get("images"), max_pixels=max_pixels)
     return store.to(device)
-
-
-def _parse_metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
-    if not metadata or METADATA_KEY not in metadata:
-        raise StoreFormatError(f"{path} is a safetensors file without the metadata of a store ({METADATA_KEY!r})")
-    try:
-        raw = json.loads(metadata[METADATA_KEY])
-    except json.JSONDecodeError as error:
-        raise StoreFormatError(f"{path} has a header that is not JSON: {error}") from None
-    if not isinstance(raw, dict) or raw.get("version") != VERSION:
-        found = raw.get("version") if isinstance(raw, dict) else raw
-        raise StoreFormatError(f"{path} has format version {found!r}, this program reads {VERSION}")
-    if raw.get("header_crc32") != header_crc32(raw):
-        raise StoreFormatError(f"{path} is damaged: the checksum of its header does not match")
-    if raw.get("family") != FAMILY:
-        raise StoreFormatError(f"{path} holds INRs of family {raw.get('family')!r}, this program reads {FAMILY!r}")
-    return raw
 
 
 def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     missing = NEEDED - set(tensors)
     unknown = set(tensors) - set(TENSORS)
     if missing or unknown:
-        raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {sorted(unknown)}")
+        raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {brief(sorted(unknown))}")
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             raise StoreFormatError(f"{path}: {name} is {tensor.dtype}, which no store holds")
     checksums = raw.get("crc32")
     if not isinstance(checksums, dict) or set(checksums) != set(tensors):
         raise StoreFormatError(f"{path} lacks a checksum for each of its tensors {sorted(tensors)}")
-    found, finite = dict.fromkeys(tensors, 0), True
+    actual, fault = dict.fromkeys(tensors, 0), ""
     for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
-        found[name] = crc32(block, found[name])
-        finite = finite and (not block.is_floating_point() or bool(block.isfinite().all()))
-    for name, checksum in found.items():
+        actual[name] = crc32(block, actual[name])
+        fault = fault or _fault_of(name, block)
+    for name, checksum in actual.items():
         if checksum != checksums[name]:
             raise StoreFormatError(f"{path} is damaged: the checksum of {name} does not match")
-    if not finite:
-        raise StoreFormatError(f"{path}: a weight is not finite")
+    if fault:
+        raise StoreFormatError(f"{path}: {fault}")
+
+
+def _fault_of(name: str, block: Tensor) -> str:
+    """Return what is wrong with some values of a tensor; empty if nothing is."""
+    if block.is_floating_point() and not bool(block.isfinite().all()):
+        return "a weight is not finite"
+    if name in ("scales", "end_scales") and not bool((block > 0).all()):
+        return f"{name} has values that are not positive"
+    if name == "ends" and block.dtype == torch.int8 and bool((block == -128).any()):
+        return "ends has a code of -128, expected -127 to 127"
+    return ""
 
 
 def _parse_header(raw: dict[str, Any]) -> StoreHeader:
-    raw = raw | {"quantize": {"rounding": USUAL_ROUNDING} | raw["quantize"]}
+    spec = _typed(raw, "spec", depth=int, hidden=int, omega=float)
+    for name, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN), ("omega", MAX_OMEGA)):
+        if not 0 < spec[name] <= most:
+            raise UserError(f"spec.{name} is {brief(spec[name])}, expected above 0 and at most {most}")
+    quantize = _typed({"quantize": {"rounding": USUAL_ROUNDING} | raw["quantize"]}, "quantize", **QUANTIZE_TYPES)
     return StoreHeader(
-        spec=SirenSpec(**_typed(raw, "spec", depth=int, hidden=int, omega=float)),
-        quantize=QuantizeConfig(**_typed(raw, "quantize", bits=int, ends_bits=int, granularity=str, range=str, rounding=str)),
+        spec=SirenSpec(**spec | {"omega": float(spec["omega"])}),
+        quantize=QuantizeConfig(**quantize),
         size=None if raw["size"] is None else _numbers(raw, "size", int, length=2, low=1, high=MAX_SIDE),
         splits=_splits(raw["splits"]),
-        class_names=_class_names(raw["class_names"]),
+        class_names=_texts(raw, "class_names"),
         mean=_numbers(raw, "mean", float, length=3, low=0, high=1),
         std=_numbers(raw, "std", float, length=3, low=LEAST_STD, high=1),
         made=dict(raw["made"]),
+        skipped=_ids(raw, "skipped"),
     )
 
 
@@ -165,38 +163,49 @@ def _is(value: Any, kind: type) -> bool:
 def _typed(raw: dict[str, Any], name: str, **kinds: type) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not _is(raw[name][key], kind):
-            raise UserError(f"{name}.{key} is {raw[name][key]!r}, expected {kind.__name__}")
+            raise UserError(f"{name}.{key} is {brief(raw[name][key])}, expected {kind.__name__}")
     return raw[name]
 
 
 def _numbers(raw: dict[str, Any], name: str, kind: type, *, length: int, low: float, high: float) -> tuple[Any, ...]:
     values = raw[name]
     if len(values) != length or not all(_is(value, kind) and low <= value <= high for value in values):
-        raise UserError(f"{name} is {values}, expected {length} of type {kind.__name__} from {low:.3g} to {high}")
+        raise UserError(f"{name} is {brief(values)}, expected {length} of type {kind.__name__} from {low:.3g} to {high}")
     return tuple(map(kind, values))
 
 
 def _splits(values: list[Any]) -> tuple[tuple[str, int], ...]:
     for name, count in values:
-        if not (_is(name, str) and _is(count, int) and count >= 0):
-            raise UserError(f"splits are {values}, expected a name and a number of images each")
+        if not (_is(name, str) and _is(count, int) and 0 <= count < 1 << 31):
+            raise UserError(f"splits are {brief(values)}, expected a name and a number of images each")
     return tuple((name, count) for name, count in values)
 
 
-def _class_names(values: list[str]) -> tuple[str, ...]:
-    if not (isinstance(values, list) and all(_is(name, str) for name in values)):
-        raise UserError(f"class_names is {values!r}, expected a list of names")
+def _texts(raw: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = raw[name]
+    if not (isinstance(values, list) and all(_is(value, str) for value in values)):
+        raise UserError(f"{name} is {brief(values)}, expected a list of names")
     return tuple(values)
 
 
-def _check_values(path: Path, store: PackedStore, *, images: object) -> None:
+def _ids(raw: dict[str, Any], name: str) -> tuple[int, ...]:
+    values = raw[name]
+    if not (isinstance(values, list) and all(_is(value, int) and 0 <= value < 1 << 31 for value in values)):
+        raise UserError(f"{name} is {brief(values)}, expected a list of source ids")
+    return tuple(values)
+
+
+def _check_values(path: Path, store: PackedStore, *, images: object, max_pixels: int) -> None:
     def reject(what: str) -> None:
         raise StoreFormatError(f"{path}: {what}")
 
     if not _is(images, int) or images != len(store):
-        reject(f"the header counts {images} images, the tensors {len(store)}")
+        reject(f"the header counts {brief(images)} images, the tensors {len(store)}")
     if store.sizes is not None and not 1 <= int(store.sizes.min()) <= int(store.sizes.max()) <= MAX_SIDE:
         reject(f"an image has a side of no pixels, or of more than {MAX_SIDE}")
+    pixels = math.prod(store.header.size) if store.sizes is None else int(store.sizes.long().prod(1).max())
+    if pixels > max_pixels:
+        reject(f"an image has {pixels:,} pixels, expected at most {max_pixels:,}; max_pixels=N reads it all the same")
     if store.labels is not None and not 0 <= int(store.labels.min()) <= int(store.labels.max()) < len(store.header.class_names):
         reject(f"a label lies outside the {len(store.header.class_names)} classes")
     unused = -store.header.spec.n_hidden_weights % 8
@@ -205,8 +214,25 @@ def _check_values(path: Path, store: PackedStore, *, images: object) -> None:
     total = sum(count for _, count in store.header.splits)
     last = len(store) - 1
     if store.source_ids is not None:
-        if bool((store.source_ids.diff() <= 0).any()) or int(store.source_ids[0]) < 0:
+        ids = store.source_ids.long()  # differences of int32 wrap
+        if bool((ids.diff() <= 0).any()) or int(ids[0]) < 0:
             reject("source_ids do not increase")
-        last = int(store.source_ids[-1])
+        last = int(ids[-1])
     if last >= total:
         reject(f"image {last} lies beyond the {total} images of its splits")
+    _require_symmetric_codes(path, store)
+
+
+def _require_symmetric_codes(path: Path, store: PackedStore) -> None:
+    """Refuse the one code that the format never writes, -2^(bits-1): read from the file, so that no page stays in memory."""
+    quantize = store.header.quantize
+    if not quantize.is_integer or store.codes.numel() == 0:
+        return
+    starts = torch.arange(len(store) + 1) * store.codes.shape[1] if store.starts is None else store.starts
+    chunks = [starts[first : first + CHECKED_ROWS + 1] for first in range(0, len(store), CHECKED_ROWS)]
+    packed_chunks = read_slices(path, "codes", [(int(chunk[0]), int(chunk[-1])) for chunk in chunks])
+    for chunk, packed in zip(chunks, packed_chunks, strict=True):
+        rows = packed.reshape(len(chunk) - 1, -1) if store.starts is None else pad_rows(packed, chunk - chunk[0])
+        if has_lowest_code(rows, quantize.bits):
+            most = quantize.max_code
+            raise StoreFormatError(f"{path}: a code is {-most - 1}, expected {-most} to {most}")

@@ -1,4 +1,4 @@
-"""From parts to a store: every tensor of the whole comes part by part, so that memory does not grow with the images."""
+"""From shards to a store: every tensor of the whole comes shard by shard, so that memory does not grow with the images."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ REPACK_ROWS = 128  # unpacked at once: every code takes several integers meanwhi
 
 @dataclass(frozen=True)
 class Survey:
-    """What one walk through parts finds: a few bytes for each of N images, and the tensors that all images share.
+    """What one walk through shards finds: a few bytes for each of N images, and the tensors that all images share.
 
     Args:
         ids: int64 [N], of the images in their source.
         sizes: int32 [N, 2], (height, width).
         measured: [N] each, by name.
         shared: the tensors that have a single row for all images.
-        own_bytes: of codes and of masks, where each image has a mask of its own.
-        pruned: whether any has a mask of its own.
+        mask_layout_bytes: of codes and of masks, where each image has a mask.
+        pruned: whether any has one.
         moments: of the images of the train split, or of all where it contributed none.
-        skipped: one message for each image that could not be read.
-        fit_s: over all parts, like `compress_s`.
+        skipped: a message for each image that could not be read, by its id.
+        fit_s: over all shards, like `compress_s`.
     """
 
     ids: Tensor
     sizes: Tensor
     measured: dict[str, Tensor]
     shared: dict[str, Tensor]
-    own_bytes: tuple[int, int]
+    mask_layout_bytes: tuple[int, int]
     pruned: bool
     moments: ChannelMoments
-    skipped: tuple[str, ...]
+    skipped: dict[int, str]
     fit_s: float
     compress_s: float
 
@@ -69,96 +69,90 @@ class Merged:
         return PackedStore(self.header, **{name: blocks.whole() for name, blocks in self.tensors.items()})
 
     def write(self, path: Path) -> None:
-        """Write the file of the store, in place of any that is there; one part is in memory at a time."""
+        """Write the file of the store, in place of any that is there; one shard is in memory at a time."""
         write_blocks(path, self.header, len(self.survey.ids), self.tensors)
 
 
-def merge(plan: StorePlan, parts: Iterable[Shard]) -> Merged:
-    """Merge parts, in the smallest layout of the whole: a mask an image, or all codes with the pruned ones as zeros.
+def merge(plan: StorePlan, shards: Iterable[Shard]) -> Merged:
+    """Merge shards, in the smallest layout of the whole: a mask an image, or all codes with the pruned ones as zeros.
 
     Args:
-        parts: in the order of the images; walked through several times.
+        shards: in the order of the images; walked through several times.
 
     Raises:
         ValueError: if they hold no image, or contradict each other.
     """
-    found = survey(plan, parts)
-    n = len(found.ids)
+    survey = take_survey(plan, shards)
+    n = len(survey.ids)
     if n == 0:
-        raise UserError(f"none of {plan.images} images could be read; the first: {found.skipped[0]}")
-    one_size = bool((found.sizes == found.sizes[0]).all())
-    mean, std = found.moments.mean_std()
+        raise UserError(f"none of {plan.images} images could be read; the first: {next(iter(survey.skipped.values()))}")
+    one_size = bool((survey.sizes == survey.sizes[0]).all())
+    mean, std = survey.moments.mean_std()
     header = StoreHeader(
-        plan.spec, plan.quantize, tuple(found.sizes[0].tolist()) if one_size else None, plan.splits, plan.class_names, mean, std,
-        plan.made,
+        plan.spec, plan.quantize, tuple(survey.sizes[0].tolist()) if one_size else None, plan.splits, plan.class_names, mean, std,
+        plan.made, tuple(survey.skipped),
     )  # fmt: skip
-    tensors = _row_tensors(plan, parts, found)
+    tensors = _row_tensors(plan, shards, survey)
     if not one_size:
-        tensors["sizes"] = Blocks.of(found.sizes)
-    if not torch.equal(found.ids, torch.arange(n)):
-        tensors["source_ids"] = Blocks.of(found.ids.to(torch.int32))
-    return Merged(header, tensors, found)
+        tensors["sizes"] = Blocks.of(survey.sizes)
+    if not torch.equal(survey.ids, torch.arange(n)):
+        tensors["source_ids"] = Blocks.of(survey.ids.to(torch.int32))
+    return Merged(header, tensors, survey)
 
 
-def survey(plan: StorePlan, parts: Iterable[Shard]) -> Survey:
-    """Walk through parts once, in the order of the images.
+def take_survey(plan: StorePlan, shards: Iterable[Shard]) -> Survey:
+    """Walk through shards once, in the order of the images.
 
     Raises:
         ValueError: if they contradict each other.
     """
     columns: dict[str, list[Tensor]] = {}
     shared: dict[str, Tensor] = {}
-    skipped: list[str] = []
-    moments, others, seconds, own_bytes, pruned = ChannelMoments(), ChannelMoments(), [0.0, 0.0], [0, 0], False
-    for part in parts:
-        for name, column in (("ids", part.ids), ("sizes", part.sizes), *part.measured.items()):
+    skipped: dict[int, str] = {}
+    moments, others, seconds, mask_layout_bytes, pruned = ChannelMoments(), ChannelMoments(), [0.0, 0.0], [0, 0], False
+    for shard in shards:
+        for name, column in (("ids", shard.ids), ("sizes", shard.sizes), *shard.measured.items()):
             columns.setdefault(name, []).append(column.clone())  # what is mapped would hold its file open
-        skipped += part.skipped
-        moments.include(part.moments)
-        others.include(part.other_moments)
-        seconds = [seconds[0] + part.fit_s, seconds[1] + part.compress_s]
-        if len(part) == 0:
+        skipped |= shard.skipped
+        moments.include(shard.moments)
+        others.include(shard.other_moments)
+        seconds = [seconds[0] + shard.fit_s, seconds[1] + shard.compress_s]
+        if len(shard) == 0:
             continue
-        for name in _shared_names(plan, part):
-            if not torch.equal(shared.setdefault(name, part.rows[name].clone()), part.rows[name]):
-                raise UserError(f"{name} should be the same in all shards, and differs in shard {part.number:05d}")
-        masks = part.rows.get("masks")
-        pruned = pruned or (masks is not None and "masks" not in shared)
-        mask_bytes = len(part) * packed_bytes(plan.spec.n_hidden_weights, 1)
-        own_bytes = [own_bytes[0] + part.rows["codes"].nbytes, own_bytes[1] + mask_bytes]
+        if plan.quantize.shares_scales:
+            scales = shard.rows["scales"]
+            if not torch.equal(shared.setdefault("scales", scales.clone()), scales):
+                raise ValueError(f"scales should be the same in all shards, and differ in shard {shard.number:05d}")
+        pruned = pruned or "masks" in shard.rows
+        mask_bytes = len(shard) * packed_bytes(plan.spec.n_hidden_weights, 1)
+        mask_layout_bytes = [mask_layout_bytes[0] + shard.rows["codes"].nbytes, mask_layout_bytes[1] + mask_bytes]
     whole = {name: torch.cat(pieces) for name, pieces in columns.items()}
     return Survey(
-        whole.pop("ids"), whole.pop("sizes"), whole, shared, tuple(own_bytes), pruned,
-        moments if moments.n_pixels > 0 else others, tuple(skipped), *seconds,
+        whole.pop("ids"), whole.pop("sizes"), whole, shared, tuple(mask_layout_bytes), pruned,
+        moments if moments.n_pixels > 0 else others, skipped, *seconds,
     )  # fmt: skip
 
 
-def _shared_names(plan: StorePlan, part: Shard) -> list[str]:
-    """Return the tensors that have a single row for all images."""
-    shared = {"scales": plan.quantize.granularity == "dataset", "masks": part.rows["codes"].ndim == 2}
-    return [name for name in part.rows if shared.get(name, False)]
-
-
-def _row_tensors(plan: StorePlan, parts: Iterable[Shard], found: Survey) -> dict[str, Blocks]:
-    """Return the tensors that come from the rows of the parts, in the layout that takes the fewest bytes."""
-    n = len(found.ids)
+def _row_tensors(plan: StorePlan, shards: Iterable[Shard], survey: Survey) -> dict[str, Blocks]:
+    """Return the tensors that come from the rows of the shards, in the layout that takes the fewest bytes."""
+    n = len(survey.ids)
     dense_bytes = n * packed_bytes(plan.spec.n_hidden_weights, plan.quantize.bits)
-    own = found.pruned and sum(found.own_bytes) < dense_bytes
-    arrange = partial(_with_masks if own else _without_masks, plan=plan)
-    first = next(part for part in parts if len(part) > 0)
+    with_masks = survey.pruned and sum(survey.mask_layout_bytes) < dense_bytes
+    arrange = partial(_with_masks if with_masks else _without_masks, plan=plan)
+    first = next(shard for shard in shards if len(shard) > 0)
     tensors = {}
-    for name, piece in (arrange(first.rows) if found.pruned else first.rows).items():
-        if name in found.shared:
-            tensors[name] = Blocks.of(found.shared[name])
+    for name, piece in (arrange(first.rows) if survey.pruned else first.rows).items():
+        if name in survey.shared:
+            tensors[name] = Blocks.of(survey.shared[name])
             continue
-        shape = (found.own_bytes[0],) if own and name == "codes" else (n, *piece.shape[1:])
-        in_layout = arrange if found.pruned and name in ("codes", "masks") else dict  # no other tensor depends on it
-        tensors[name] = Blocks(piece.dtype, shape, partial(_pieces, name, parts, in_layout))
+        shape = (survey.mask_layout_bytes[0],) if with_masks and name == "codes" else (n, *piece.shape[1:])
+        in_layout = arrange if survey.pruned and name in ("codes", "masks") else dict  # no other tensor depends on it
+        tensors[name] = Blocks(piece.dtype, shape, partial(_pieces, name, shards, in_layout))
     return tensors
 
 
-def _pieces(name: str, parts: Iterable[Shard], arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Iterator[Tensor]:
-    return (arrange(part.rows)[name] for part in parts if len(part) > 0)
+def _pieces(name: str, shards: Iterable[Shard], arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Iterator[Tensor]:
+    return (arrange(shard.rows)[name] for shard in shards if len(shard) > 0)
 
 
 def _with_masks(rows: dict[str, Tensor], *, plan: StorePlan) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,9 +15,11 @@ from kernels.spec import SirenSpec, end_sections, n_ends
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import name_in_splits
 from rapid_inr.errors import UserError
-from rapid_inr.store.codes import row_bytes, row_starts, take_rows
+from rapid_inr.store.codes import row_starts, take_rows
+from rapid_inr.store.sealed import brief
 
 TENSORS = ("codes", "ends", "scales", "end_scales", "masks", "sizes", "labels", "source_ids")  # in the order of the file
+MAX_NAME = 255  # characters of a class
 FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
 
 
@@ -36,6 +40,10 @@ class StoreHeader:
         mean: per channel, of the original images in [0, 1].
         std: likewise.
         made: how the store was made, as JSON values: dataset, fit, seed. No times or paths, so equal work gives equal bytes.
+        skipped: source ids of the images that could not be read.
+
+    Raises:
+        UserError: see `require_plain_names`.
     """
 
     spec: SirenSpec
@@ -46,6 +54,34 @@ class StoreHeader:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     made: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_plain_names(self.splits, self.class_names)
+
+
+def require_plain_names(splits: Iterable[tuple[str, int]], class_names: Iterable[str]) -> None:
+    """Refuse names that are no plain ones: those of splits become the names of files.
+
+    Raises:
+        UserError: if a split is not 1 to 32 ASCII letters, digits, ``_`` and ``-``, a class is empty, longer than 255 characters,
+            not printable or has a slash, or a name is there twice.
+    """
+    split_names, class_names = [name for name, _ in splits], list(class_names)
+    for kind, names, is_plain in (("split", split_names, _is_plain_split), ("class", class_names, _is_plain_class)):
+        for name in names:
+            if not is_plain(name):
+                raise UserError(f"a {kind} is called {brief(name)}, which is no plain name; rename it and encode again")
+        if len(set(names)) < len(names):
+            raise UserError(f"a {kind} is there twice")
+
+
+def _is_plain_split(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name) is not None
+
+
+def _is_plain_class(name: str) -> bool:
+    return 0 < len(name) <= MAX_NAME and name.isprintable() and not {"/", "\\"} & set(name) and name not in (".", "..")
 
 
 @dataclass(frozen=True)
@@ -81,8 +117,8 @@ class PackedStore:
         if n == 0:
             raise UserError("the store is empty, expected at least one image")
         scales_shape = quantize.scales_shape(n, spec)
-        self._check_presence("scales", there=quantize.is_integer)
-        self._check_presence("end_scales", there=quantize.ends_bits == 8)
+        self._check_presence("scales", expected=quantize.is_integer)
+        self._check_presence("end_scales", expected=quantize.ends_bits == 8)
         expected = {
             "ends": ((n, n_ends(spec)), (quantize.ends_dtype,)),
             "scales": ((scales_shape[0], scales_shape[1] * scales_shape[2]), (quantize.scales_dtype,)),
@@ -90,11 +126,13 @@ class PackedStore:
             "sizes": ((n, 2), (torch.int32,)),
             "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64)),
             "source_ids": ((n,), (torch.int32, torch.int64)),
-            "masks": ((n if self.codes.ndim == 1 else 1, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,)),
+            "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,)),
         }
         for name, (shape, dtypes) in expected.items():
             self._check(name, shape, dtypes)
-        if self.codes.ndim == 1 and self.masks is not None:
+        if self.masks is not None:
+            if not quantize.is_integer:
+                raise UserError(f"masks is a tensor, expected None at {quantize.bits} bits")
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
         self._check("codes", self._codes_shape(), (CODE_DTYPES[quantize.bits],))
         if (self.header.size is None) != (self.sizes is not None):
@@ -102,10 +140,10 @@ class PackedStore:
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
 
-    def _check_presence(self, name: str, *, there: bool) -> None:
-        if (getattr(self, name) is not None) != there:
+    def _check_presence(self, name: str, *, expected: bool) -> None:
+        if (getattr(self, name) is not None) != expected:
             raise UserError(
-                f"{name} is {'None' if there else 'a tensor'}, expected {'a tensor' if there else 'None'} by the header"
+                f"{name} is {'None' if expected else 'a tensor'}, expected {'a tensor' if expected else 'None'} by the header"
             )
 
     def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
@@ -125,7 +163,7 @@ class PackedStore:
             return (int(self.starts[-1]),)
         if not quantize.is_integer:
             return (len(self), spec.n_hidden_weights)
-        return (len(self), row_bytes(spec.n_hidden_weights, quantize.bits, self.masks))
+        return (len(self), packed_bytes(spec.n_hidden_weights, quantize.bits))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -167,7 +205,7 @@ class PackedStore:
         taken = {name: tensor[ids] for name, tensor in tensors.items() if name not in ("codes", "masks", "scales")}
         own_scales = self.scales is not None and self.header.quantize.granularity != "dataset"
         taken["scales"] = self.scales[ids] if own_scales else self.scales
-        taken["masks"] = self.masks if self.starts is None else self.masks[ids]
+        taken["masks"] = None if self.masks is None else self.masks[ids]
         taken["codes"] = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
         return replace(self, **taken)
 
@@ -187,9 +225,8 @@ class PackedStore:
                 if len(ids) > 0:
                     return self.take(ids)
             first += count
-        raise UserError(
-            f"the store holds no image of split {split!r}, but of {', '.join(name for name, _ in self.header.splits)}"
-        )
+        others = ", ".join(name for name, _ in self.header.splits)
+        raise UserError(f"the store holds no image of split {split!r}, but of {others}")
 
     def to(self, device: torch.device | str) -> PackedStore:
         """Copy the store to a device, unless it is there.

@@ -1,4 +1,4 @@
-"""What decides a store: the plan that all its parts carry, so that those of another are never mixed with them."""
+"""What decides a store: the plan that all its shards carry, so that those of another are never mixed with them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.store.packed import require_plain_names
+from rapid_inr.store.sealed import brief
 
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What decides a store, and the same for all its parts: those of another plan are never mixed with them.
+    """What decides a store, and is the same for all its shards.
 
     Args:
         spec: of every SIREN.
@@ -22,8 +24,11 @@ class StorePlan:
         class_names: empty without labels.
         images: to be encoded, readable or not.
         shard_images: consecutive images of a shard; the last may have fewer.
-        digest: of the ids, labels and first pixels of the source.
+        digest: of the source; see `ImageSource.digest`.
         made: how the store is made, as JSON values; see `StoreHeader`.
+
+    Raises:
+        UserError: see `require_plain_names`.
     """
 
     spec: SirenSpec
@@ -34,6 +39,9 @@ class StorePlan:
     shard_images: int
     digest: str
     made: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_plain_names(self.splits, self.class_names)
 
     @property
     def n_shards(self) -> int:
@@ -61,5 +69,7 @@ def plan_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """Name the first key in which two plans differ and both its values; empty where they are the same."""
     for key in (*here, *there):
         if there.get(key) != here.get(key):
-            return f"{key} is {there.get(key)} there, {here.get(key)} here"
+            if key == "digest":
+                return "the images, or their files' names, sizes or times of modification, have changed since"
+            return f"{key} is {brief(there.get(key))} there, {brief(here.get(key))} here"
     return ""

@@ -1,12 +1,11 @@
-"""The parts of a store that is being made: a shard of the images each, in a file that is whole or not there."""
+"""The shards of a store that is being made: some of the images each, in a file that is whole or not there."""
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,13 +19,14 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.errors import UserError
-from rapid_inr.store.format import StoreFormatError
 from rapid_inr.store.plan import StorePlan, plan_difference
+from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
 from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
 
-METADATA_KEY = "rapid_inr_part"
-VERSION = 2
+METADATA_KEY = "rapid_inr_shard"
+VERSION = 3
 SHARED = "shared"  # the stem of the file of what all shards share
+REMEDY = "; remove it and encode again"
 NAMED = 8  # missing shards that a message names
 
 
@@ -43,7 +43,7 @@ class Shard:
         measured: what was measured of each image, [n], by name.
         moments: of the channels of the images of the train split.
         other_moments: of those of the others.
-        skipped: one message for each image that could not be read.
+        skipped: a message for each image that could not be read, by its id.
         fit_s: see `EncodeReport`, like `compress_s`.
     """
 
@@ -54,7 +54,7 @@ class Shard:
     measured: dict[str, Tensor]
     moments: ChannelMoments
     other_moments: ChannelMoments
-    skipped: tuple[str, ...]
+    skipped: dict[int, str]
     fit_s: float
     compress_s: float
 
@@ -64,17 +64,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """The files of the parts of one store."""
+    """The files of the shards of one store."""
 
     path: Path
     plan: StorePlan
 
     def file(self, number: int) -> Path:
-        return self.path / f"{number:05d}.part"
+        return self.path / f"{number:05d}.shard"
 
     @property
     def shared_file(self) -> Path:
-        return self.path / f"{SHARED}.part"
+        return self.path / f"{SHARED}.shard"
 
     @property
     def whole_file(self) -> Path:
@@ -82,27 +82,27 @@ class ShardFolder:
         return self.path / "whole.inr"
 
     def present(self) -> list[int]:
-        """Return the numbers of the parts that are there, in order.
+        """Return the numbers of the shards that are there, in order.
 
         Raises:
-            ValueError: if a part is of another plan; the message names the first key in which it differs.
-            StoreFormatError: if a part cannot be read.
+            ValueError: if a shard is of another plan; the message names the first key in which it differs.
+            StoreFormatError: if a shard cannot be read.
         """
-        there = []
+        own = []
         for path in self._files():
             with suppress(FileNotFoundError):  # another job has just removed it
                 self._require_own(path)
-                there.append(path)
-        return sorted(int(path.stem) for path in there if path.stem != SHARED)
+                own.append(path)
+        return sorted(int(path.stem) for path in own if path.stem != SHARED)
 
     def _files(self) -> list[Path]:
-        return [*self.path.glob("[0-9]*.part"), *self.path.glob(f"{SHARED}.part")]
+        return [*self.path.glob("[0-9]*.shard"), *self.path.glob(f"{SHARED}.shard")]
 
     def _require_own(self, path: Path) -> None:
         difference = plan_difference(read_header(path)["plan"], self.plan.values())
         if difference:
-            way_out = "choose another out=, or overwrite=true to start anew"
-            raise UserError(f"{self.path} holds shards of another encoding ({difference}); {way_out}")
+            remedy = "choose another out=, or overwrite=true to start again"
+            raise UserError(f"{self.path} holds shards of another encoding ({difference}); {remedy}")
 
     def discard_others(self) -> int:
         """Remove the files that are of another plan or cannot be read, and return how many these were."""
@@ -112,7 +112,7 @@ class ShardFolder:
                 self._require_own(path)
             except FileNotFoundError:
                 continue
-            except (ValueError, StoreFormatError):
+            except UserError:
                 path.unlink(missing_ok=True)
                 n_removed += 1
         return n_removed
@@ -121,7 +121,7 @@ class ShardFolder:
         return sorted(set(range(self.plan.n_shards)) - set(self.present()))
 
     def require_complete(self) -> None:
-        """Raise unless every part is there and sound.
+        """Raise unless every shard is there and sound.
 
         Raises:
             ValueError: if some are missing, or of another plan.
@@ -135,57 +135,54 @@ class ShardFolder:
                 "the encode command that began it makes those that are missing"
             )
         if self.shared_file.exists():
-            _require_sound(self.shared_file)
+            _read_sound(self.shared_file)
         last = -1
         for number in range(self.plan.n_shards):
-            _require_sound(self.file(number))
+            _read_sound(self.file(number))
             last = self._require_images(number, last=last)
 
     def _require_images(self, number: int, *, last: int) -> int:
-        """Raise unless a part holds images of its shard, behind `last`; return the last of them."""
-        part, places = _read(self.file(number)), self.plan.shard(number)
-        ids = [last, *part.ids.tolist()]
+        """Raise unless a shard holds images of its shard, behind `last`; return the last of them."""
+        shard, places = _read(self.file(number)), self.plan.shard(number)
+        ids = [last, *shard.ids.tolist()]
         # where images were excluded an id lies behind its place, never before it
-        misplaced = len(part) > len(places) or (len(part) > 0 and ids[1] < places.start)
-        if part.number != number or misplaced or any(b <= a for a, b in pairwise(ids)):
-            raise StoreFormatError(f"{self.file(number)} does not hold the images of its shard; remove it and encode again")
+        misplaced = len(shard) > len(places) or (len(shard) > 0 and ids[1] < places.start)
+        if shard.number != number or misplaced or any(b <= a for a, b in pairwise(ids)):
+            raise StoreFormatError(f"{self.file(number)} does not hold the images of its shard{REMEDY}")
         return ids[-1]
 
-    def write(self, part: Shard) -> None:
-        """Write the file of a part, atomically."""
-        tensors = {"ids": part.ids, "sizes": part.sizes}
-        tensors |= {f"rows.{name}": tensor for name, tensor in part.rows.items()}
-        tensors |= {f"measured.{name}": tensor for name, tensor in part.measured.items()}
-        sums = {name: getattr(part, name) for name in ("moments", "other_moments")}
-        facts = {
-            "number": part.number, "skipped": part.skipped, "fit_s": part.fit_s, "compress_s": part.compress_s,
+    def write(self, shard: Shard) -> None:
+        """Write the file of a shard, atomically."""
+        tensors = {"ids": shard.ids, "sizes": shard.sizes}
+        tensors |= {f"rows.{name}": tensor for name, tensor in shard.rows.items()}
+        tensors |= {f"measured.{name}": tensor for name, tensor in shard.measured.items()}
+        sums = {name: getattr(shard, name) for name in ("moments", "other_moments")}
+        values = {
+            "number": shard.number, "skipped": list(shard.skipped.items()), "fit_s": shard.fit_s, "compress_s": shard.compress_s,
             **{name: [of.n_pixels, of.total.tolist(), of.squares.tolist()] for name, of in sums.items()},
         }  # fmt: skip
-        self._write(self.file(part.number), tensors, facts)
+        self._write(self.file(shard.number), tensors, values)
 
-    def _write(self, path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        facts = {"version": VERSION, "plan": self.plan.values(), "store": asdict(self.plan), **facts}
+    def _write(self, path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         blocks = {name: Blocks.of(tensor) for name, tensor in tensors.items()}
-        write_tensors(path, blocks, lambda checksums: {METADATA_KEY: json.dumps(facts | {"crc32": checksums})})
+        layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
+        values = {"version": VERSION, "plan": self.plan.values(), "store": asdict(self.plan), "layout": layout, **values}
+        write_tensors(path, blocks, lambda checksums: {METADATA_KEY: seal(values | {"crc32": checksums})})
 
-    def shared(self, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the tensors that all shards share: those of the first job that has made any, whoever asks."""
+    def shared_scales(self, choose: Callable[[], Tensor]) -> Tensor:
+        """Return the scales that all shards share: those that the first job has chosen, whoever asks."""
         path = self.shared_file
         if not path.exists():
-            tensors = make()
-            if not tensors:
-                return {}
             own = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            self._write(own, tensors, {})
+            self._write(own, {"scales": choose()}, {})
             with suppress(FileExistsError):  # on a GPU the last bits of another job's may differ, so that only one may count
                 os.link(own, path)
             own.unlink()
-        _require_sound(path)
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+        _, tensors = _read_sound(path)
+        return tensors["scales"].clone()
 
     def read(self, numbers: Iterable[int]) -> Iterator[Shard]:
-        """Yield parts, one at a time, their tensors memory-mapped."""
+        """Yield shards, one at a time, their tensors memory-mapped."""
         for number in numbers:
             yield _read(self.file(number))
 
@@ -193,8 +190,8 @@ class ShardFolder:
         return self.read(range(self.plan.n_shards))
 
     def clear(self) -> None:
-        """Remove the parts, what a writer that was killed has left, and the folder if nothing else is in it."""
-        torn = (*self.path.glob(".*.part.*"), *self.path.glob(f".{self.whole_file.name}.*"))
+        """Remove the shards, what a writer that was killed has left, and the folder if nothing else is in it."""
+        torn = (*self.path.glob(".*.shard.*"), *self.path.glob(f".{self.whole_file.name}.*"))
         for path in (*self._files(), self.whole_file, *torn):
             path.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
@@ -202,13 +199,13 @@ class ShardFolder:
 
 
 def open_shards(path: Path) -> ShardFolder:
-    """Open a folder of parts as the plan in its first one says.
+    """Open a folder of shards as the plan in its first one says.
 
     Raises:
         FileNotFoundError: if there is none.
         StoreFormatError: if it cannot be read.
     """
-    first = min(path.glob("[0-9]*.part"), default=None)
+    first = min(path.glob("[0-9]*.shard"), default=None)
     if first is None:
         raise FileNotFoundError(f"no shards in {path}; python -m experiments.encode makes them")
     raw = read_header(first)["store"]
@@ -218,36 +215,49 @@ def open_shards(path: Path) -> ShardFolder:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Return the facts in the file of a part.
+    """Return the values in the file of a shard.
 
     Raises:
-        StoreFormatError: if it is not a part that this version can read.
+        FileNotFoundError: if there is none.
+        StoreFormatError: if it is not a shard that this version can read.
     """
+    with _named(path), safe_open(path, framework="pt") as file:
+        return unseal(path, file.metadata(), METADATA_KEY, version=VERSION, remedy=REMEDY)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Raise what the library says of a damaged file as an error that names it."""
     try:
-        with safe_open(path, framework="pt") as file:
-            raw = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        yield
     except SafetensorError as error:
-        raise StoreFormatError(f"{path} is damaged ({error}); remove it and encode again") from None
-    if raw.get("version") != VERSION:
-        raise StoreFormatError(f"{path} is no part of a store of version {VERSION}; remove it and encode again")
-    return raw
+        raise StoreFormatError(f"{path} is damaged ({brief(error)}){REMEDY}") from None
 
 
-def _require_sound(path: Path) -> None:
-    checksums = read_header(path)["crc32"]
-    with safe_open(path, framework="pt") as file:
-        dtypes = {name: file.get_tensor(name).dtype for name in checksums}
-    found = dict.fromkeys(checksums, 0)
-    for name, block in read_flat(path, dtypes):
-        found[name] = crc32(block, found[name])
-    if found != checksums:
-        raise StoreFormatError(f"{path} is damaged: a checksum does not match; remove it and encode again")
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the values and the tensors of a file, which are those that its values tell of."""
+    with _named(path), safe_open(path, framework="pt") as file:
+        raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION, remedy=REMEDY)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
+    if raw["layout"] != layout:
+        raise StoreFormatError(f"{path} is damaged: its tensors are not those of its header{REMEDY}")
+    return raw, tensors
+
+
+def _read_sound(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Do the same, having checked every byte of the tensors."""
+    raw, tensors = _open(path)
+    actual = dict.fromkeys(raw["crc32"], 0)
+    for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
+        actual[name] = crc32(block, actual[name])
+    if actual != raw["crc32"]:
+        raise StoreFormatError(f"{path} is damaged: a checksum does not match{REMEDY}")
+    return raw, tensors
 
 
 def _read(path: Path) -> Shard:
-    raw = read_header(path)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in raw["crc32"]}
+    raw, tensors = _open(path)
 
     def moments(name: str) -> ChannelMoments:
         n_pixels, *sums = raw[name]
@@ -258,5 +268,5 @@ def _read(path: Path) -> Shard:
 
     return Shard(
         raw["number"], tensors["ids"], tensors["sizes"], under("rows."), under("measured."),
-        moments("moments"), moments("other_moments"), tuple(raw["skipped"]), raw["fit_s"], raw["compress_s"],
+        moments("moments"), moments("other_moments"), dict(raw["skipped"]), raw["fit_s"], raw["compress_s"],
     )  # fmt: skip

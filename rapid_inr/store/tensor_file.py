@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
 # In the order of the file: aligned to their size, as the library's own writer lays them.
@@ -80,16 +79,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
         for name in order:
             written = sum(file.write(_bytes(block)) for block in tensors[name].read())
             if written != tensors[name].nbytes:
-                raise UserError(f"{name} came in {written} bytes, expected {tensors[name].nbytes}")
+                raise ValueError(f"{name} came in {written} bytes, expected {tensors[name].nbytes}")
         file.flush()
         os.fsync(file.fileno())  # hours of fitting must outlive a power cut
 
 
 def _crc32_of(blocks: Blocks) -> int:
-    found = 0
+    checksum = 0
     for block in blocks.read():
-        found = crc32(block, found)
-    return found
+        checksum = crc32(block, checksum)
+    return checksum
 
 
 def read_flat(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
@@ -107,3 +106,15 @@ def read_flat(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[s
                 buffer = bytearray(min(READ_BYTES, end - start))
                 file.readinto(buffer)
                 yield name, torch.frombuffer(buffer, dtype=dtype)
+
+
+def read_slices(path: Path, name: str, bounds: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
+    """Yield bytes of a tensor, uint8 [stop - start] for each (start, stop); it leaves no page of the file in this process."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin = 8 + length + json.loads(file.read(length))[name]["data_offsets"][0]
+        for start, stop in bounds:
+            file.seek(begin + start)
+            buffer = bytearray(stop - start)
+            file.readinto(buffer)
+            yield torch.frombuffer(buffer, dtype=torch.uint8) if buffer else torch.empty(0, dtype=torch.uint8)

@@ -5,8 +5,8 @@ import torch
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
-from rapid_inr.compress.quantize import split_rows
 from rapid_inr.inr.coords import pixel_coords
+from rapid_inr.inr.layout import split_rows
 from rapid_inr.inr.siren import initial_weights, layer_views, siren
 
 

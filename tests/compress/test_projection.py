@@ -3,7 +3,8 @@ import torch
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.projection import Projection
-from rapid_inr.compress.quantize import QuantizeConfig, dequantize, quantize, split_rows
+from rapid_inr.compress.quantize import QuantizeConfig, dequantize, quantize
+from rapid_inr.inr.layout import split_rows
 
 SPEC = SirenSpec(3, 6, 15.0)
 
@@ -19,7 +20,7 @@ def masks_of(n=4):
 @pytest.mark.parametrize("granularity", ["column", "tensor", "dataset"])
 @pytest.mark.parametrize("range_", ["max", "mse"])
 @pytest.mark.parametrize("ends_bits", [8, 16])
-@pytest.mark.parametrize("masks", [None, masks_of(), masks_of(1)])
+@pytest.mark.parametrize("masks", [None, masks_of()])
 def test_forward_is_what_storing_with_its_scales_leaves(granularity, range_, masks, ends_bits):
     config = QuantizeConfig(4, ends_bits, granularity, range_)
     projection = Projection.of(rows_of(), SPEC, masks=masks, quantize=config)
@@ -27,7 +28,7 @@ def test_forward_is_what_storing_with_its_scales_leaves(granularity, range_, mas
     again = dequantize(quantize(there, SPEC, config, scales=projection.scales()), SPEC)
     assert torch.equal(there, again)
     if masks is not None:
-        assert (split_rows(there, SPEC)[0][~masks.expand(4, -1)] == 0).all()
+        assert (split_rows(there, SPEC)[0][~masks] == 0).all()
 
 
 def test_without_rounding_only_the_mask_acts():
@@ -76,9 +77,6 @@ def test_selecting_rows_selects_their_masks_and_scales():
     projection = Projection.of(rows_of(), SPEC, masks=masks_of(), quantize=QuantizeConfig(4))
     some = projection.select(torch.tensor([2, 0]))
     assert torch.equal(some.forward(rows_of()[[2, 0]]), projection.forward(rows_of())[[2, 0]])
-    shared = Projection.of(rows_of(), SPEC, masks=masks_of(1), quantize=QuantizeConfig(4)).select(slice(1, 3))
-    assert len(shared.masks) == 1
-    assert shared.forward(rows_of()[1:3]).shape == (2, SPEC.n_weights)
 
 
 def test_the_gradient_passes_straight_through_the_rounding_of_ends():

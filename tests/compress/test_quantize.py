@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec, end_sections, n_ends
-from rapid_inr.compress.quantize import QuantizeConfig, Quantized, dequantize, hidden_matrices, join_rows, quantize, split_rows
+from rapid_inr.compress.quantize import QuantizeConfig, Quantized, dequantize, quantize
+from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
 
 SPECS = [SirenSpec(1, 4, 30.0), SirenSpec(2, 3, 30.0), SirenSpec(4, 7, 15.0)]
 

@@ -28,7 +28,7 @@ needs_astc = pytest.mark.skipif(importlib.util.find_spec("astc_encoder") is None
 
 
 def shapes(count=3, size=32):
-    return open_source("shapes", limit=count, size=size)
+    return open_source("shapes", count=count, size=size)
 
 
 def config(name, qualities=None, subsamplings=None):
@@ -49,8 +49,8 @@ def test_the_bytes_of_one_image_are_those_of_the_file_that_pillow_writes():
 
 def test_the_psnr_of_a_dataset_is_the_mean_over_its_images():
     (point,), _ = measure_curve(shapes(2), config("jpeg", (30.0,)))
-    (first,), _ = measure_curve(open_source("shapes", limit=1), config("jpeg", (30.0,)))
-    (second,), _ = measure_curve(open_source("shapes", limit=1, exclude=[0]), config("jpeg", (30.0,)))
+    (first,), _ = measure_curve(open_source("shapes", count=1), config("jpeg", (30.0,)))
+    (second,), _ = measure_curve(open_source("shapes", count=2, exclude=[0]), config("jpeg", (30.0,)))
     assert point.n_bytes == first.n_bytes + second.n_bytes
     assert first.psnr_db != second.psnr_db
     assert point.psnr_db == pytest.approx((first.psnr_db + second.psnr_db) / 2)

@@ -1,10 +1,12 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from rapid_inr.data.folder import flat, image_folder, mini_imagenet
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import CorruptImage, DatasetMissing
+from rapid_inr.errors import UserError
 
 
 def reds(source):
@@ -80,16 +82,49 @@ def test_a_missing_folder_is_named(tmp_path):
         image_folder(tmp_path, "test", download=True)
 
 
-def test_classes_that_differ_are_named(root, write_image):
+def test_val_may_lack_a_class_of_train(root):
+    shutil.rmtree(root / "val" / "ant")
+    source = image_folder(root, "test")
+    assert (source.labels.tolist(), source.class_names) == ([1], ("ant", "cat"))
+
+
+def test_a_class_that_train_lacks_matters_where_val_is_read(root):
     (root / "val" / "cat").rename(root / "val" / "dog")
-    with pytest.raises(ValueError, match="only in train: cat; only in val: dog"):
+    assert len(image_folder(root, "train")) == 5
+    for split in ("test", "all"):
+        with pytest.raises(UserError, match=r"val: has classes that .*train lacks: dog"):
+            image_folder(root, split)
+
+
+def test_a_class_of_train_without_images_is_named(root):
+    (root / "train" / "ant" / "10.bmp").rename(root / "keep.bmp")
+    for path in (root / "train" / "cat").glob("*.*"):
+        path.rename(root / path.name)
+    with pytest.raises(UserError, match="train/cat: class 'cat' has no image"):
         image_folder(root, "train")
 
 
-def test_a_class_without_images_is_named(root):
-    (root / "val" / "cat" / "x.png").unlink()
-    with pytest.raises(ValueError, match="val/cat: class 'cat' has no image"):
-        image_folder(root, "test")
+@pytest.mark.parametrize("suffix", [".avif", ".jp2", ".jfif", ".JPE", ".tga"])
+def test_all_pictures_that_pillow_reads_are_read(root, suffix):
+    Image.init()
+    if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
+        pytest.skip(f"this Pillow cannot write {suffix}")
+    Image.new("RGB", (16, 16), "red").save(root / "train" / "cat" / f"c{suffix}")
+    assert len(image_folder(root, "train")) == 6
+    assert image_folder(root, "train").read(5)[8, 8, 0] > 250
+
+
+def test_what_is_passed_over_is_counted_and_named(root, write_image):
+    write_image(root / "train" / "cat" / "more" / "deep" / "1.png")
+    left = image_folder(root, "train").passed_over
+    assert [path.name for path in left.in_subfolders] == ["1.png"]
+    assert [path.name for path in left.not_images] == ["README.md", "Thumbs.db", "notes.txt"]
+    message = left.message(n_images=5, unreadable=["a.png: broken"])
+    assert message.startswith("9 files: 1 unreadable (the first: a.png: broken), 1 in sub-folders (the first: ")
+    assert "3 not images (the first: " in message
+    assert "\n" not in message
+    assert not image_folder(root, "test").passed_over.message(n_images=2)
+    assert [path.name for path in flat(root / "train" / "cat", "all").passed_over.in_subfolders] == ["1.png"]
 
 
 def test_a_folder_without_classes_is_refused(tmp_path):
@@ -106,7 +141,7 @@ def test_a_corrupt_file_is_named_and_can_be_skipped(root):
     (chunk,) = read_chunks(source, 8, on_corrupt="skip")
     assert chunk.ids.tolist() == [0, 2, 3, 4]
     assert chunk.labels.tolist() == [0, 0, 1, 1]
-    assert "10.bmp" in chunk.skipped[0]
+    assert "10.bmp" in chunk.skipped[1]
 
 
 @pytest.mark.parametrize("reader", [image_folder, mini_imagenet, flat])
@@ -126,7 +161,7 @@ def make_mini(folder, **classes):
 def files_of(monkeypatch, source):
     """Names of the files in the order of the ids, told by what is handed to the decoder."""
     seen = []
-    monkeypatch.setattr("rapid_inr.data.files.read_image", lambda path: seen.append(path.name))
+    monkeypatch.setattr("rapid_inr.data.files.read_image", lambda path, max_pixels: seen.append(path.name))
     for i in source.ids:
         source.read(i)
     return seen

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from rapid_inr.data import READERS, DatasetMissing, load_all, open_source
+from rapid_inr.data import READERS, CorruptImage, DatasetMissing, load_all, open_source
+from rapid_inr.errors import UserError
 
 
 def pixels(source):
@@ -24,10 +25,34 @@ def test_excluded_ids_count_through_train_then_test(tiny_cifar10, tmp_path, spli
     assert source.ids.tolist() == [row - (10 if split == "test" else 0) for row in rows]
 
 
-def test_the_limit_counts_what_the_exclusion_leaves(tiny_cifar10):
-    source = open_source("cifar10", root=tiny_cifar10[0], split="test", exclude=[10, 12], limit=2)
-    assert source.ids.tolist() == [1, 3]
-    assert source.labels.tolist() == [8, 6]
+@pytest.mark.parametrize(("split", "kept"), [("train", [0, 1, 2, 3, 4, 5, 6, 7, 9]), ("test", [0, 1, 3])])
+def test_images_are_excluded_by_the_names_that_are_printed(tiny_cifar10, split, kept):
+    source = open_source("cifar10", root=tiny_cifar10[0], split=split, exclude=["train_00008", "test_00002"])
+    assert source.ids.tolist() == kept
+    whole = open_source("cifar10", root=tiny_cifar10[0], split="all", exclude=["train_00008", "test_00002"])
+    assert whole.ids.tolist() == [*range(8), 9, 10, 11, 13]
+    assert whole.name_of(11) == "test_00001"
+
+
+def test_limits_count_what_the_exclusion_leaves(tiny_cifar10):
+    options = {"root": tiny_cifar10[0], "exclude": [10, 12], "limit": 3, "test_limit": 2}
+    assert open_source("cifar10", split="test", **options).ids.tolist() == [1, 3]
+    assert len(open_source("cifar10", split="train", **options)) == 3
+    assert len(open_source("cifar10", split="all", **options)) == 5
+
+
+@pytest.mark.parametrize("name", ["limit", "test_limit", "max_pixels"])
+def test_a_number_below_one_is_refused(tmp_path, write_image, name):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(UserError, match=f"dataset.{name} is 0, expected at least 1"):
+        open_source("flat", root=tmp_path, **{name: 0})
+
+
+def test_an_image_of_too_many_pixels_is_named_before_it_is_decoded(tmp_path, write_image):
+    write_image(tmp_path / "a.png", size=(20, 10))
+    with pytest.raises(CorruptImage, match=r"a\.png: .*20x10 pixels, expected at most 199; dataset\.max_pixels"):
+        open_source("flat", root=tmp_path, max_pixels=199).read(0)
+    assert open_source("flat", root=tmp_path, max_pixels=200).read(0).shape == (10, 20, 3)
 
 
 def test_images_are_resized_when_asked(tiny_cifar10):

@@ -100,6 +100,19 @@ def test_a_cmyk_jpeg_is_not_inverted(tmp_path):
     np.testing.assert_allclose(pixels.mean(axis=(0, 1)), [255, 0, 0], atol=4)
 
 
+def test_a_cmyk_jpeg_without_adobes_marker_is_read_as_with_it(tmp_path):
+    # no standard for files says which of 0 and 255 is no ink; browsers, like Pillow, take Adobe's way for both
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    path = tmp_path / "image.jpg"
+    image.save(path, quality=95)
+    data, expected = path.read_bytes(), read_image(path)
+    marker = data.index(b"\xff\xee")
+    length = int.from_bytes(data[marker + 2 : marker + 4], "big")
+    path.write_bytes(data[:marker] + data[marker + 2 + length :])
+    assert b"Adobe" not in path.read_bytes()
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
 UPRIGHT = {
     1: lambda a: a,
     2: np.fliplr,

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,9 +32,9 @@ def ten():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 3], r"test source: labels is in \[0, 3\], expected within \[0, 2\], since 3 classes have names"),
-        ([-1, 0], r"labels is in \[-1, 0\]"),
-        ([0], "number of labels is 1, expected 2, one an image"),
+        ([0, 3], r"test source: labels are in \[0, 3\], but there are names for 3 classes"),
+        ([-1, 0], r"labels are in \[-1, 0\]"),
+        ([0], "there are 1 labels, expected 2, one an image"),
     ],
 )
 def test_labels_without_a_class_or_an_image_are_refused_before_any_work(labels, message):
@@ -50,22 +52,63 @@ def test_an_id_outside_the_source_has_no_name(ten, image_id):
         ten.name_of(image_id)
 
 
-def test_a_name_survives_limit_and_exclusion(ten):
-    kept = limit(exclude(ten, [0, 7]), 6)
-    assert kept.name_of(int(kept.ids[-1])) == "test_00000"
-
-
-def test_excluding_then_limiting_keeps_ids_labels_and_pixels_together(ten):
-    kept = limit(exclude(ten, [7, 0, 2]), 6)
-    assert kept.ids.tolist() == [1, 3, 4, 5, 6, 8]
-    assert kept.labels.tolist() == [1, 0, 1, 2, 0, 2]
+def test_excluding_then_limiting_keeps_ids_names_labels_and_pixels_together(ten):
+    kept = limit(exclude(ten, [7, 0, 2]), 3, n_test=2)
+    assert len(kept) == 5
+    assert kept.labels.tolist() == (kept.ids % 3).tolist()
     assert [int(kept.read(i)[0, 0, 0]) for i in kept.ids] == kept.ids.tolist()
-    assert len(kept) == 6
+    assert kept.ids.tolist() == sorted(kept.ids.tolist())
+    assert not {0, 2, 7} & set(kept.ids.tolist())
+    assert [kept.name_of(i)[:5] for i in kept.ids] == ["train"] * 3 + ["test_"] * 2
     assert kept.splits == ten.splits
 
 
+@pytest.mark.parametrize("n", [1, 7, 30, 32, 60])
+def test_a_limit_takes_as_many_of_every_class_as_it_can(n):
+    labels = np.repeat([0, 1, 2], [30, 10, 40])  # in the order of their classes, as folders are
+    source = of_splits("test source", "train", {"train": 80}, labels=labels, class_names="abc", read=lambda i: None)
+    counts = np.bincount(limit(source, n).labels, minlength=3)
+    assert counts.sum() == n
+    short = counts == [30, 10, 40]  # all there are
+    assert np.ptp(counts[~short]) <= 1
+    assert counts.max() - counts.min() <= 1 or short.any()
+
+
+def test_a_smaller_limit_keeps_a_part_of_what_a_larger_keeps(ten):
+    assert set(limit(ten, 2).ids.tolist()) < set(limit(ten, 4).ids.tolist())
+
+
+def test_the_limits_of_train_and_test_are_apart(ten):
+    assert sum(limit(ten, 2).ids < 6) == 2
+    assert sum(limit(ten, 2).ids >= 6) == 4
+    assert sum(limit(ten, None, n_test=1).ids >= 6) == 1
+
+
 def test_a_limit_above_the_number_of_images_keeps_all(ten):
-    assert len(limit(ten, 11)) == 10
+    assert limit(ten, 11) is ten
+
+
+def test_images_without_labels_are_limited_evenly_along_the_folder():
+    source = of_splits("test source", "train", {"train": 1000}, labels=None, read=lambda i: None)
+    assert 400 < limit(source, 100).ids.mean() < 600
+
+
+def test_a_digest_tells_apart_what_a_store_would_hold(tmp_path):
+    def of_files():
+        paths = [tmp_path / f"{i}.png" for i in range(3)]
+        return of_splits(
+            "test source", "train", {"train": 3}, labels=None,
+            read=lambda i: np.zeros((2, 2, 3), np.uint8), file_of=paths.__getitem__,
+        )  # fmt: skip
+
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(b"picture")
+    before = of_files().digest()
+    assert of_files().digest() == before
+    assert exclude(of_files(), [1]).digest() != before
+    (tmp_path / "2.png").write_bytes(b"another")  # of the same size
+    os.utime(tmp_path / "2.png", ns=(0, 1))
+    assert of_files().digest() != before
 
 
 def test_a_limit_of_zero_is_refused(ten):

@@ -1,4 +1,5 @@
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -6,20 +7,22 @@ import pytest
 import torch
 
 import rapid_inr.encoding.shard
-from kernels.spec import SirenSpec
+from kernels.spec import SirenSpec, end_sections
 from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.prune import PruneConfig
-from rapid_inr.compress.qat import NOTHING_SHARED, RefineConfig, compress
+from rapid_inr.compress.qat import RefineConfig, compress
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.encoding.encode import encode, encode_shards, plan_store
-from rapid_inr.encoding.shard import Recipe, encode_shard
+from rapid_inr.encoding.config import EncodeConfig, default_shard_images
+from rapid_inr.encoding.encode import encode_shards, plan_store
+from rapid_inr.encoding.shard import encode_shard
+from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import psnr_db
 from rapid_inr.inr.fit import FitConfig, FitResult
 from rapid_inr.store.decode import decode, decode_each
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.shards import ShardFolder
-from tests.images import smooth_images
+from tests.images import encode, smooth_images
 from tests.tolerances import DECODE_PSNR_DB
 
 SPEC = SirenSpec(depth=2, hidden=8, omega=10.0)
@@ -124,6 +127,7 @@ def test_a_corrupt_image_is_fatal_or_skipped_by_choice():
     store, report = encode(source, SPEC, quick, QuantizeConfig(), on_corrupt="skip")
     assert report.skipped == ("img_1.jpg: truncated",)
     assert store.source_ids.tolist() == [0, 2, 3]
+    assert store.header.skipped == (1,)
     assert [store.name_of(i) for i in range(3)] == ["train_00000", "train_00002", "train_00003"]
 
 
@@ -261,12 +265,46 @@ def test_a_single_sine_layer_has_nothing_to_prune_or_to_round():
 )
 def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tmp_path, prune_config, largest):
     source, told = source_of(mixed_images()), []
-    recipe = Recipe(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
-    folder = ShardFolder(tmp_path, plan_store(source, recipe, shard_images=3, made={}))
-    folder.write(encode_shard(source, recipe, NOTHING_SHARED, folder.plan, 1, device=torch.device("cpu")))
-    encode_shards(source, recipe, NOTHING_SHARED, folder, [0, 1], device=torch.device("cpu"), on_progress=told.append)
+    config = EncodeConfig(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
+    cpu = torch.device("cpu")
+    folder = ShardFolder(tmp_path, plan_store(source, config, shard_images=3, made={}, device=cpu))
+    folder.write(encode_shard(source, config, None, folder.plan, 1, device=cpu))
+    encode_shards(source, config, None, folder, [0, 1], device=cpu, on_progress=told.append)
     assert sum(told) == pytest.approx(5)
     assert min(told) > -1e-9
     assert sum(told[: 2 * 20]) == pytest.approx(3 * 0.25, rel=0.5)  # of 20 steps of fitting among 80
     assert max(told[:-1]) <= 3 * largest
     assert told[-1] == pytest.approx(2)  # the shard that was there
+
+
+@pytest.mark.parametrize(
+    ("side", "steps", "device", "images"), [(32, 200, "cpu", 1024), (256, 2000, "cpu", 1), (256, 2000, "cuda", 178)]
+)
+def test_a_shard_takes_about_a_minute_whatever_the_size_of_its_images(side, steps, device, images):
+    config = EncodeConfig(
+        SirenSpec(6, 44, 30.0) if side > 32 else SirenSpec(3, 16, 15.0), FitConfig(steps=steps), QuantizeConfig()
+    )
+    assert default_shard_images(config, n_pixels=side * side, device=torch.device(device)) == images
+
+
+def test_images_that_are_ranked_in_their_shard_have_shards_of_one_length():
+    config = EncodeConfig(SirenSpec(6, 44, 30.0), FitConfig(steps=2000), QuantizeConfig(), PruneConfig(rule="ceiling_first"))
+    assert default_shard_images(config, n_pixels=65536, device=torch.device("cpu")) == 1024
+
+
+def test_a_class_whose_name_no_store_holds_is_refused_before_any_image_is_fitted():
+    source = source_of(smooth_images(2, 8, 8), [0, 1], classes=("a", "b\x1b[31m"))
+    with pytest.raises(UserError, match=r"a class is called 'b.x1b.31m', which is no plain name"):
+        encode(source, SPEC, FIT, QuantizeConfig())
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9)])
+def test_decay_rates_out_of_range_are_refused(betas):
+    with pytest.raises(UserError, match=r"refine\.betas is"):
+        RefineConfig(betas=betas)
+
+
+def test_stored_biases_lie_within_a_quarter_turn():
+    store, _ = encode(source_of(smooth_images(2, 8, 8)), SPEC, FIT, QuantizeConfig(32, 32))
+    section = end_sections(SPEC)["biases"]
+    assert store.ends[:, section.start : section.stop].abs().max() <= math.pi / (2 * SPEC.omega) + 1e-6

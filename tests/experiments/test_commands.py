@@ -52,14 +52,6 @@ def test_a_rule_that_lets_nothing_be_pruned_is_named_and_distributions_are_kept(
     assert (tmp_path / "run" / "distributions.png").is_file()
 
 
-def test_a_budget_that_is_too_small_is_one_line_before_any_work(command, tmp_path):
-    code, _, err = command("encode", *TINY, "prune=budget", "prune.budget_bytes=5000", "out=a.inr", "run_dir=run")
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "prune.budget_bytes is 5,000, but 9 images take at least" in err
-    assert not (tmp_path / "a.inr").exists()
-
-
 def test_equal_commands_give_equal_bytes(command, tmp_path):
     command("encode", *TINY, "out=a.inr")
     command("encode", *TINY, "out=b.inr", "fit.max_batch=2")

@@ -1,10 +1,16 @@
 """`experiments.decode` as a user runs it."""
 
+import json
 import os
 
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from rapid_inr.store.format import METADATA_KEY, write_store
+from rapid_inr.store.sealed import seal
 from tests.experiments.commands import TINY
+from tests.store.stores import small_store
 
 
 def test_decode_writes_pictures_named_by_split_and_index(command, tmp_path):
@@ -37,3 +43,24 @@ def test_pictures_of_two_decodes_are_never_mixed(command, tmp_path):
     assert (tmp_path / "pictures" / "mine.png").read_text() == "precious"
     code, _, err = command("decode", "store=a.inr", "out=a.inr", "track=off")
     assert (code, "a.inr is a file" in err) == (2, True)
+
+
+def test_several_stores_are_compared_on_one_sheet(command, tmp_path):
+    for name, bits in (("a", 8), ("b", 4)):
+        command("encode", *TINY, f"quantize.bits={bits}", f"out={name}.inr")
+    code, out, _ = command("decode", "store=[a.inr,b.inr]", "out=pictures", "limit=3", "track=off")
+    assert (code, "3 images of 2 stores" in out) == (0, True)
+    assert os.listdir(tmp_path / "pictures") == ["comparison.png"]
+    command("encode", *TINY, "dataset.split=test", "out=c.inr")
+    code, _, err = command("decode", "store=[a.inr,c.inr]", "out=others", "track=off")
+    assert (code, "no image is in all of a.inr, c.inr" in err) == (2, True)
+
+
+def test_a_store_never_writes_outside_of_the_folder(command, tmp_path):
+    write_store(tmp_path / "a.inr", small_store(3))
+    with safe_open(tmp_path / "a.inr", framework="pt") as file:
+        raw = json.loads(file.metadata()[METADATA_KEY]) | {"splits": [["../escaped", 6]]}
+    save_file(load_file(tmp_path / "a.inr"), tmp_path / "a.inr", {METADATA_KEY: seal(raw)})
+    code, _, err = command("decode", "store=a.inr", "out=pictures", "track=off")
+    assert (code, "a split is called '../escaped', which is no plain name" in err, err.count("\n")) == (2, True, 1)
+    assert os.listdir(tmp_path) == ["a.inr"]

@@ -1,6 +1,7 @@
 """Encoding in shards: interrupted and continued, shared among jobs, merged; the file is the same in every case."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -8,10 +9,13 @@ import subprocess
 
 import pytest
 import torch
+from PIL import Image
 
-from experiments.encoding import encode_job as encoding
+from experiments.encoding import encode_job, merging
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.store.decode import decode_each
+from rapid_inr.store.format import read_store
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import ShardFolder
 from tests.experiments.commands import SHAPES, SMOKE, TINY
@@ -26,19 +30,19 @@ def whole(command, tmp_path):
     return (tmp_path / "whole.inr").read_bytes()
 
 
-def parts_of(folder):
+def shards_of(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def interrupted_after(monkeypatch, n_parts):
+def interrupted_after(monkeypatch, n_shards):
     """Let a command write some parts and interrupt it at the next, as Ctrl-C would."""
     written, write = [], ShardFolder.write
 
-    def write_some(folder, part):
-        if len(written) == n_parts:
+    def write_some(folder, shard):
+        if len(written) == n_shards:
             raise KeyboardInterrupt
-        written.append(part.number)
-        write(folder, part)
+        written.append(shard.number)
+        write(folder, shard)
 
     monkeypatch.setattr(ShardFolder, "write", write_some)
 
@@ -51,7 +55,7 @@ def test_what_is_interrupted_continues_to_the_same_bytes(command, tmp_path, monk
     assert json.loads((tmp_path / "first" / "record.json").read_text())["status"] == "interrupted"
     assert not (tmp_path / "a.inr").exists()
     code, _, err = command("encode", *SHARDED, "out=a.inr", "run_dir=second")
-    assert (code, "resuming: 3 of 5 shards are there" in err) == (0, True)
+    assert (code, "resuming: 3 of 5 shards exist" in err) == (0, True)
     assert (tmp_path / "a.inr").read_bytes() == whole
     assert not (tmp_path / "a.inr.shards").exists()
     assert json.loads((tmp_path / "second" / "record.json").read_text())["metrics"]["images"] == 9
@@ -60,7 +64,7 @@ def test_what_is_interrupted_continues_to_the_same_bytes(command, tmp_path, monk
 
 def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, whole):
     process = program("experiments.encode", *SHARDED, "out=a.inr")
-    first = tmp_path / "a.inr.shards" / "00000.part"
+    first = tmp_path / "a.inr.shards" / "00000.shard"
     while not first.exists():
         try:
             process.wait(timeout=0.01)
@@ -69,18 +73,18 @@ def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, 
         pytest.fail(f"it ended before it was killed: {process.stderr.read()}")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    parts = tmp_path / "a.inr.shards"
-    kept = len(list(parts.glob("[0-9]*.part")))  # none if it was killed after its end, when it needs overwrite=true
+    shards = tmp_path / "a.inr.shards"
+    kept = len(list(shards.glob("[0-9]*.shard")))  # none if it was killed after its end, when it needs overwrite=true
     code, _, err = command("encode", *SHARDED, "out=a.inr", "overwrite=true")
     assert code == 0
-    assert (f"resuming: {kept} of 5 shards are there" in err) == (kept > 0)
+    assert (f"resuming: {kept} of 5 shards exist" in err) == (kept > 0)
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
 def test_jobs_make_their_own_shards_and_merge_makes_the_store(command, tmp_path, whole):
     code, out, _ = command("encode", *SHARDED, "shard=2/3", "out=a.inr", "run_dir=two")
     assert (code, "shard 2/3: 2 of 5 shards, 3 images" in out) == (0, True)
-    assert parts_of(tmp_path / "a.inr.shards") == ["00001.part", "00004.part"]
+    assert shards_of(tmp_path / "a.inr.shards") == ["00001.shard", "00004.shard"]
     assert json.loads((tmp_path / "two" / "record.json").read_text())["metrics"]["images"] == 3
     code, _, err = command("merge", "out=a.inr")
     assert (code, "lacks 3 of 5 shards (00000, 00002, 00003)" in err) == (2, True)
@@ -90,9 +94,9 @@ def test_jobs_make_their_own_shards_and_merge_makes_the_store(command, tmp_path,
     assert (code, "a.inr: 9 images" in out) == (0, True)
     assert (tmp_path / "a.inr").read_bytes() == whole
     assert json.loads((tmp_path / "merged" / "record.json").read_text())["metrics"]["psnr_db"] > 10
-    assert len(parts_of(tmp_path / "a.inr.shards")) == 5
-    assert command("merge", "out=a.inr")[0] == 2
-    assert command("merge", "out=a.inr", "overwrite=true")[0] == 0
+    assert len(shards_of(tmp_path / "a.inr.shards")) == 5
+    assert command("merge", "out=a.inr")[0] == 0  # to the same bytes
+    assert (tmp_path / "a.inr").read_bytes() == whole
     assert not (tmp_path / "a.inr.shards").exists()
 
 
@@ -111,7 +115,7 @@ def test_a_floor_that_no_image_reaches_ends_after_the_first_shard_and_is_named_a
     code, out, err = command("encode", *options)
     assert (code, out) == (2, "")
     assert "error: prune.floor_db is 99, but the best of the first 2 images has" in err.splitlines()[-1]
-    assert parts_of(tmp_path / "a.inr.shards") == ["00000.part"]
+    assert shards_of(tmp_path / "a.inr.shards") == ["00000.shard"]
     for shard in ("1/2", "2/2"):
         assert command("encode", *options, f"shard={shard}")[0] == 0
     code, _, err = command("merge", "out=a.inr", "run_dir=merged")
@@ -123,8 +127,8 @@ def test_the_bar_of_a_job_counts_the_shards_of_all(command, tmp_path, monkeypatc
     assert "3/9" in command("encode", *SHARDED, "shard=2/3", "out=a.inr")[2]
     write = ShardFolder.write
 
-    def write_two(folder, part):  # while this job makes its shards, another makes shard 2
-        write(folder, part)
+    def write_two(folder, shard):  # while this job makes its shards, another makes shard 2
+        write(folder, shard)
         folder.file(2).write_bytes(folder.file(1).read_bytes())
 
     monkeypatch.setattr(ShardFolder, "write", write_two)
@@ -147,39 +151,97 @@ def test_shards_of_another_encoding_are_refused_or_replaced(command, tmp_path, w
 
 def test_a_damaged_shard_is_replaced_and_the_others_are_used(command, tmp_path, whole):
     assert command("encode", *SHARDED, "shard=1/2", "out=a.inr")[0] == 0
-    parts = tmp_path / "a.inr.shards"
-    (parts / "00002.part").write_bytes(b"torn")
+    shards = tmp_path / "a.inr.shards"
+    (shards / "00002.shard").write_bytes(b"torn")
     assert command("encode", *SHARDED, "out=a.inr")[0] == 2
     code, _, err = command("encode", *SHARDED, "out=a.inr", "overwrite=true")
     assert (code, "removed 1 file of another encoding, or damaged, from a.inr.shards" in err) == (0, True)
-    assert "resuming: 2 of 5 shards are there" in err
+    assert "resuming: 2 of 5 shards exist" in err
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
-def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_path, monkeypatch, whole):
-    def fail(*_, **__):
-        raise OSError("disk full")
+def fail(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
+
+def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_path, monkeypatch, whole):
     for number in (1, 2):
         assert command("encode", *SHARDED, f"shard={number}/2", "out=a.inr")[0] == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(encoding, "read_store", fail)
-        (tmp_path / "a.inr").write_text("what was there")
-        assert command("merge", "out=a.inr", "overwrite=true")[0] == 2
-    assert (tmp_path / "a.inr").read_text() == "what was there"
-    with monkeypatch.context() as patch:
-        patch.setattr(encoding, "write_images_csv", fail)
-        assert command("merge", "out=a.inr", "overwrite=true")[0] == 2
-    assert len(list((tmp_path / "a.inr.shards").glob("*.part"))) == 5
+    (tmp_path / "a.inr").write_text("what was there")
+    for step in ("read_store", "write_images_csv"):
+        with monkeypatch.context() as patch:
+            patch.setattr(merging, step, fail)
+            assert command("merge", "out=a.inr", "overwrite=true")[0] == 2
+        assert (tmp_path / "a.inr").read_text() == "what was there"
+    assert len(list((tmp_path / "a.inr.shards").glob("*.shard"))) == 5
     assert command("merge", "out=a.inr", "overwrite=true")[0] == 0
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
-def test_a_store_above_its_budget_is_named(command, monkeypatch):
-    monkeypatch.setattr("rapid_inr.compress.calibrate.HEADER_BYTES", -5000)  # as if it had been reckoned wrongly
-    code, _, err = command("encode", *TINY, "prune=budget", "prune.budget_bytes=1", "prune.finetune_steps=1", "out=a.inr")
-    assert (code, "warning [over_budget]: the store takes" in err) == (0, True)
-    assert "bytes, prune.budget_bytes is 1" in err
+@pytest.mark.parametrize("step", ["write_sheet", "mean_ssim", "require_unchanged"])
+def test_an_error_after_the_last_shard_leaves_no_store_and_the_same_command_ends_the_run(
+    command, tmp_path, monkeypatch, whole, step
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(encode_job, step, fail)
+        assert command("encode", *SHARDED, "out=a.inr")[0] == 2
+    assert not (tmp_path / "a.inr").exists()
+    code, _, err = command("encode", *SHARDED, "out=a.inr")
+    assert (code, "resuming: 5 of 5 shards exist" in err) == (0, True)
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+@pytest.mark.parametrize("verb", ["encode", "merge"])
+def test_a_run_that_ended_after_its_store_was_written_is_ended_by_the_same_command(command, tmp_path, monkeypatch, whole, verb):
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardFolder, "clear", fail)
+        assert command("encode", *SHARDED, "out=a.inr", "run_dir=first")[0] == 2
+    assert (tmp_path / "a.inr").read_bytes() == whole  # and the shards are there still
+    assert command(verb, *(SHARDED if verb == "encode" else ()), "out=a.inr", "run_dir=second")[0] == 0
+    assert json.loads((tmp_path / "second" / "record.json").read_text())["metrics"]["images"] == 9
+    assert not (tmp_path / "a.inr.shards").exists()
+    code, _, err = command("encode", *SHARDED, "out=a.inr")
+    assert (code, "a.inr exists; overwrite=true replaces it" in err) == (2, True)
+
+
+PHOTOS = ("dataset=image_folder", "dataset.root=photos", *SMOKE, "inr=2x8", "shard_images=2", "out=a.inr")
+
+
+def test_an_image_that_was_replaced_since_is_never_stored_from_its_old_shard(command, tmp_path, photos):
+    photos()
+    assert command("encode", *PHOTOS, "shard=1/2")[0] == 0
+    Image.new("RGB", (12, 12), "red").save(tmp_path / "photos" / "train" / "light" / "4.png")  # the last
+    code, _, err = command("encode", *PHOTOS)
+    assert (code, "have changed since); choose another out=, or overwrite=true" in err) == (2, True)
+    assert command("encode", *PHOTOS, "overwrite=true")[0] == 0
+    image = list(decode_each(read_store(tmp_path / "a.inr")))[9]
+    assert (image.double().mean((0, 1)) - torch.tensor([255.0, 0, 0])).abs().max() < 40
+
+
+def test_an_image_that_changes_its_size_meanwhile_is_named(command, tmp_path, photos, monkeypatch):
+    photos()
+    path, write = tmp_path / "photos" / "train" / "dark" / "1.png", ShardFolder.write
+
+    def change_and_write(folder, shard):
+        Image.new("RGB", (7, 9)).save(path)
+        write(folder, shard)
+
+    monkeypatch.setattr(ShardFolder, "write", change_and_write)
+    code, _, err = command("encode", *PHOTOS)
+    assert code == 2
+    assert "1 files have changed since this encoding began, the first: photos/train/dark/1.png" in err
+
+
+def test_files_that_are_left_out_are_counted_in_one_warning(command, tmp_path, photos):
+    photos()
+    (tmp_path / "photos" / "train" / "dark" / "0.png").write_text("no picture")
+    (tmp_path / "photos" / "train" / "dark" / "more").mkdir()
+    (tmp_path / "photos" / "train" / "dark" / "1.png").rename(tmp_path / "photos" / "train" / "dark" / "more" / "1.png")
+    (tmp_path / "photos" / "train" / "notes.txt").touch()
+    code, _, err = command("encode", *PHOTOS, "dataset.on_corrupt=skip", "run_dir=r")
+    assert code == 0
+    assert "[files_left_out]: 11 files: 1 unreadable (the first: photos/train/dark/0.png" in err
+    assert "1 in sub-folders (the first: photos/train/dark/more/1.png), 1 not images (the first: photos/train/notes.txt)" in err
 
 
 def test_the_number_of_images_in_a_shard_changes_no_byte(command, tmp_path, whole):
@@ -190,9 +252,9 @@ def test_the_number_of_images_in_a_shard_changes_no_byte(command, tmp_path, whol
 def test_what_all_images_share_is_decided_once(command, tmp_path):
     shared = (*SHARDED, "quantize.granularity=dataset", "out=a.inr")
     assert command("encode", *shared, "shard=1/2")[0] == 0
-    before = (tmp_path / "a.inr.shards" / "shared.part").read_bytes()
+    before = (tmp_path / "a.inr.shards" / "shared.shard").read_bytes()
     assert command("encode", *shared, "shard=2/2")[0] == 0
-    assert (tmp_path / "a.inr.shards" / "shared.part").read_bytes() == before
+    assert (tmp_path / "a.inr.shards" / "shared.shard").read_bytes() == before
     assert command("merge", "out=a.inr")[0] == 0
 
 
@@ -257,7 +319,7 @@ def test_a_job_of_a_multirun_that_fails_lets_the_others_go_on(command, tmp_path)
 
 def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_path, whole):
     foreign = ShardFolder(tmp_path / "a.inr.shards", StorePlan(SirenSpec(1, 1, 1.0), QuantizeConfig(), (), (), 9, 2, "beef"))
-    foreign.shared(lambda: {"scales": torch.ones(1)})  # for the first process to remove
+    foreign.shared_scales(lambda: torch.ones(1))  # for the first process to remove
     options = (*SHARDED, "out=a.inr", "overwrite=true")
     process = program("torch.distributed.run", "--nproc-per-node=2", "-m", "experiments.encode", *options)
     out, err = process.communicate()
@@ -278,3 +340,18 @@ def test_the_table_of_images_names_their_files(command, photos, tmp_path):
     assert (rows[1]["image"], rows[1]["file"]) == ("train_00002", "photos/train/dark/2.png")
     assert command("encode", *SHAPES, *SMOKE, "inr=2x8", "out=b.inr", "run_dir=s")[0] == 0
     assert "file" not in (tmp_path / "s" / "images.csv").read_text().splitlines()[0]
+
+
+def test_images_that_an_encoding_or_an_export_skipped_are_left_out_by_the_training(command, tmp_path, photos):
+    photos()
+    (tmp_path / "photos" / "train" / "light" / "1.png").write_text("no picture")
+    photos_of = ("dataset=image_folder", "dataset.root=photos", *SMOKE)
+    assert command("encode", *photos_of, "dataset.on_corrupt=skip", "inr=2x8", "out=a.inr")[0] == 0
+    assert command("export", *photos_of, "dataset.on_corrupt=skip", "format=png", "out=E")[0] == 0
+    train = ("train", *photos_of, "optimizer.batch_size=4")
+    for number, pipeline in enumerate(
+        (("pipeline=inr", "store=a.inr"), ("pipeline=dataloader", "pipeline.workers=0", "files=E"))
+    ):
+        code, _, err = command(*train, *pipeline, f"run_dir=r{number}")
+        assert code == 0, err
+        assert json.loads((tmp_path / f"r{number}" / "record.json").read_text())["metrics"]["images"] == 9

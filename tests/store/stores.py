@@ -16,15 +16,14 @@ SPEC = SirenSpec(depth=2, hidden=5, omega=15.0)
 
 
 def small_store(
-    n: int = 4, *, spec: SirenSpec = SPEC, config: QuantizeConfig | None = None, mixed: bool = False, masks: str | None = None
+    n: int = 4, *, spec: SirenSpec = SPEC, config: QuantizeConfig | None = None, mixed: bool = False, masks: bool = False
 ) -> PackedStore:
-    """Return n random images of 6x4, or of two sizes, in three classes; with `masks` "own" or "shared", half of the weights."""
+    """Return n random images of 6x4, or of two sizes, in three classes; with `masks`, half of the weights each."""
     config = config or QuantizeConfig()
     rows = quantize(initial_weights(spec, range(n), seed=0), spec, config)
     kept = None
-    if masks is not None:
-        shape = (n if masks == "own" else 1, spec.n_hidden_weights)
-        kept = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    if masks:
+        kept = torch.rand((n, spec.n_hidden_weights), generator=torch.Generator().manual_seed(0)) < 0.5
     codes = pack_codes(rows.codes, config.bits, kept) if config.is_integer else rows.codes
     header = StoreHeader(
         spec=spec,

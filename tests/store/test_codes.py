@@ -3,7 +3,7 @@ import torch
 
 from kernels.rows import packed_bytes
 from kernels.unpack.torch import gather_codes
-from rapid_inr.store.codes import pack_codes, pack_masks, row_bytes, row_starts
+from rapid_inr.store.codes import has_lowest_code, pack_codes, pack_masks, pad_rows, row_starts
 
 IDS = torch.tensor([4, 0, 0, 2])
 
@@ -17,7 +17,7 @@ def codes_of(bits, n=5, k=29, seed=0):
 def test_dense_rows_are_read_back(bits):
     codes = codes_of(bits)
     packed = pack_codes(codes, bits)
-    assert packed.shape == (5, packed_bytes(29, bits)) == (5, row_bytes(29, bits))
+    assert packed.shape == (5, packed_bytes(29, bits))
     assert torch.equal(gather_codes(packed, IDS, bits=bits, n_codes=29), codes[IDS])
 
 
@@ -48,15 +48,21 @@ def test_rows_that_keep_nothing_are_zero():
     assert not found.any()
 
 
-@pytest.mark.parametrize("bits", [2, 3, 5, 8])
-def test_rows_with_one_mask_for_all_are_of_one_length(bits):
-    codes, mask = codes_of(bits), torch.rand(1, 29, generator=torch.Generator().manual_seed(2)) < 0.6
-    packed, packed_mask = pack_codes(codes, bits, mask), pack_masks(mask)
-    assert packed.shape == (5, row_bytes(29, bits, packed_mask)) == (5, packed_bytes(int(mask.sum()), bits))
-    there = gather_codes(packed, IDS, bits=bits, n_codes=29, masks=packed_mask)
-    assert torch.equal(there, torch.where(mask, codes, 0)[IDS])
-
-
 def test_eight_bit_rows_are_the_bytes_of_int8():
     codes = codes_of(8)
     assert torch.equal(pack_codes(codes, 8).view(torch.int8), codes)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_the_lowest_code_is_noticed_wherever_it_lies(bits):
+    lowest = -(1 << bits - 1)
+    others = codes_of(bits, n=3).clamp(min=lowest + 1)
+    assert not has_lowest_code(pack_codes(others, bits), bits)
+    masks = torch.rand(3, 29, generator=torch.Generator().manual_seed(1)) < 0.5
+    starts = row_starts(pack_masks(masks), bits)
+    assert not has_lowest_code(pad_rows(pack_codes(others, bits, masks), starts), bits)
+    for place in range(29):
+        codes = others.clone()
+        codes[1, place] = lowest
+        assert has_lowest_code(pack_codes(codes, bits), bits)
+        assert has_lowest_code(pad_rows(pack_codes(codes, bits, masks), starts), bits) == bool(masks[1, place])

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import math
@@ -7,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kernels.unpack.torch import gather_codes, unpack_bits
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store import tensor_file
-from rapid_inr.store.format import METADATA_KEY, StoreFormatError, header_crc32, read_store, write_store
+from rapid_inr.store.codes import pack_codes
+from rapid_inr.store.format import METADATA_KEY, StoreFormatError, read_store, write_store
+from rapid_inr.store.sealed import checksum_of
 from tests.store.stores import small_store, with_tensors
 
 
@@ -38,7 +42,7 @@ def test_what_is_written_is_read_back(tmp_path, config, mixed):
 def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "1f895d3e955460e80d49784e590ca6c0c45f494a6cac11593556ab38bc824aa5"
+    assert digest == "b1447b6e68a83c7d0918d4590f59f7c9b1d8fdad7901612e0038e82295b4c91f"
 
 
 def test_a_header_names_the_rounding_where_it_is_not_the_usual_one(tmp_path):
@@ -64,10 +68,10 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def full_disk(*arguments):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tensor_file.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match=rf"No space left on device: .{path}"):
         write_store(path, small_store(4), overwrite=True)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.inr"]
@@ -136,7 +140,7 @@ def edited(path, change):
     write_store(path, small_store(3), overwrite=True)
     raw = json.loads(store_format_metadata(path))
     change(raw)
-    raw["header_crc32"] = header_crc32(raw)
+    raw["header_crc32"] = checksum_of(raw)
     save_file(load_file(path), path, {METADATA_KEY: json.dumps(raw)})
 
 
@@ -190,17 +194,49 @@ def store_format_metadata(path):
         (lambda raw: raw.pop("crc32"), "lacks a checksum"),
         (lambda raw: raw["crc32"].pop("codes"), "lacks a checksum"),
         (lambda raw: raw["crc32"].update(codes=1), "checksum of codes"),
+        (lambda raw: raw["spec"].update(depth=10**9), "spec.depth is 1000000000, expected above 0 and at most 256"),
+        (lambda raw: raw["spec"].update(hidden=10**9), "spec.hidden is 1000000000, expected"),
+        (lambda raw: raw["spec"].update(omega=10**400), "spec.omega is 1000.*, expected"),
+        (lambda raw: raw["spec"].update(omega=2**65), "spec.omega is 36893488147419103232, expected"),
+        (lambda raw: raw["spec"].update(omega=math.nan), "spec.omega is nan, expected"),
+        (
+            lambda raw: raw.update(size=[16_000, 16_000]),
+            "an image has 256,000,000 pixels, expected at most 90,000,000; max_pixels",
+        ),
+        (lambda raw: raw.update(splits=[["../../../x", 6]]), "a split is called '../../../x', which is no plain name"),
+        (lambda raw: raw.update(splits=[["/tmp/x", 6]]), "a split is called"),
+        (lambda raw: raw.update(splits=[["train\n", 6]]), "a split is called"),
+        (lambda raw: raw.update(splits=[["", 6]]), "a split is called"),
+        (lambda raw: raw.update(splits=[["t" * 300, 6]]), "a split is called"),
+        (lambda raw: raw.update(splits=[["train", 3], ["train", 3]]), "a split is there twice"),
+        (lambda raw: raw.update(class_names=["a\0", "b", "c"]), "a class is called 'a.x00'"),
+        (lambda raw: raw.update(class_names=["\x1b[2J", "b", "c"]), "a class is called"),
+        (lambda raw: raw.update(class_names=["a/b", "b", "c"]), "a class is called"),
+        (lambda raw: raw.update(class_names=["..", "b", "c"]), "a class is called"),
+        (lambda raw: raw.update(class_names=["a" * 300, "b", "c"]), "a class is called"),
+        (lambda raw: raw.update(class_names=["a", "a", "c"]), "a class is there twice"),
+        (lambda raw: raw.update(skipped=[0.5]), "skipped is .*, expected a list of source ids"),
+        (lambda raw: raw.update(family=["x" * 10**6]), "holds INRs of family"),
     ],
 )
 def test_each_way_for_a_header_to_be_wrong_is_refused(tmp_path, change, message):
     edited(tmp_path / "a.inr", change)
-    with pytest.raises(StoreFormatError, match=message):
+    with pytest.raises(StoreFormatError, match=message) as raised:
         read_store(tmp_path / "a.inr")
+    assert str(tmp_path / "a.inr") in str(raised.value)
+    assert len(str(raised.value)) < len(str(tmp_path)) + 250
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
-    [(None, "without the metadata"), ({METADATA_KEY: "{"}, "not JSON"), ({METADATA_KEY: "[1]"}, "version")],
+    [
+        (None, "without the metadata"),
+        ({METADATA_KEY: "{"}, "not JSON"),
+        ({METADATA_KEY: "[1]"}, "version"),
+        ({METADATA_KEY: "[" * 10**6}, "not JSON"),
+        ({METADATA_KEY: '{"version": ' + "9" * 5000 + "}"}, "not JSON"),
+        ({METADATA_KEY: '{"a": [' + "[1]," * 2_000_000 + "0]}"}, "has a header of 8,0.* characters, expected at most"),
+    ],
 )
 def test_a_safetensors_file_that_is_no_store_is_refused(tmp_path, metadata, message):
     save_file({"codes": torch.zeros(1)}, tmp_path / "a.inr", metadata)
@@ -208,9 +244,17 @@ def test_a_safetensors_file_that_is_no_store_is_refused(tmp_path, metadata, mess
         read_store(tmp_path / "a.inr")
 
 
+WRAPPING = torch.tensor([0, 2**31 - 1, -2], dtype=torch.int32)  # the last difference is 2^31 - 1 in 32 bits
+
+
 def test_source_ids_must_increase_and_stay_inside_the_splits(tmp_path):
-    for ids, message in (([0, 2, 2], "do not increase"), ([-1, 0, 1], "do not increase"), ([0, 1, 6], "beyond the 6")):
-        write_store(tmp_path / "a.inr", with_tensors(small_store(3), source_ids=torch.tensor(ids)), overwrite=True)
+    for ids, message in (
+        ([0, 2, 2], "do not increase"),
+        ([-1, 0, 1], "do not increase"),
+        ([0, 1, 6], "beyond the 6"),
+        (WRAPPING, "do not increase"),
+    ):
+        write_store(tmp_path / "a.inr", with_tensors(small_store(3), source_ids=torch.as_tensor(ids)), overwrite=True)
         with pytest.raises(StoreFormatError, match=message):
             read_store(tmp_path / "a.inr")
 
@@ -226,10 +270,49 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, name):
         read_store(tmp_path / "a.inr")
 
 
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"scales": lambda s: s.scales * 0}, "scales has values that are not positive"),
+        ({"end_scales": lambda s: -s.end_scales}, "end_scales has values that are not positive"),
+        ({"ends": lambda s: torch.full_like(s.ends, -128)}, "ends has a code of -128"),
+    ],
+)
+def test_scales_and_codes_that_the_format_forbids_are_refused(tmp_path, tensors, message):
+    store = small_store(3, config=QuantizeConfig(ends_bits=8))
+    write_store(tmp_path / "a.inr", with_tensors(store, **{name: make(store) for name, make in tensors.items()}))
+    with pytest.raises(StoreFormatError, match=message):
+        read_store(tmp_path / "a.inr")
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_one_code_that_is_never_written_is_refused(tmp_path, bits, masked):
+    store = small_store(1200, config=QuantizeConfig(bits), masks=masked)
+    codes = gather_codes(
+        store.codes, torch.arange(1200), bits=bits, n_codes=25, masks=store.masks, starts=store.starts
+    ).clone()  # fmt: skip
+    kept = None if store.masks is None else unpack_bits(store.masks, 1, 25).bool()
+    place = 0 if kept is None else int(kept[1100].nonzero()[0])
+    codes[1100, place] = -(2 ** (bits - 1))
+    write_store(tmp_path / "a.inr", with_tensors(store, codes=pack_codes(codes, bits, kept)))
+    with pytest.raises(StoreFormatError, match=f"a code is {-(2 ** (bits - 1))}, expected"):
+        read_store(tmp_path / "a.inr")
+    codes[1100, place] += 1
+    write_store(tmp_path / "a.inr", with_tensors(store, codes=pack_codes(codes, bits, kept)), overwrite=True)
+    assert torch.equal(read_store(tmp_path / "a.inr").codes, pack_codes(codes, bits, kept))
+
+
+def test_an_image_of_many_pixels_is_read_where_that_is_allowed(tmp_path):
+    edited(tmp_path / "a.inr", lambda raw: raw.update(size=[16_000, 16_000]))
+    assert read_store(tmp_path / "a.inr", max_pixels=16_000**2).header.size == (16_000, 16_000)
+
+
 def test_a_mask_with_bits_behind_its_last_weight_is_refused(tmp_path):
-    store = small_store(3, masks="shared")
-    masks = store.masks.clone()
+    store = small_store(3, masks=True)
+    masks, first = store.masks.clone(), int(store.starts[1])
     masks[0, -1] |= 128  # 25 weights take 4 bytes, of which the last uses one bit
-    write_store(tmp_path / "a.inr", with_tensors(store, masks=masks))
+    codes = torch.cat([store.codes[:first], store.codes[:1], store.codes[first:]])  # one more, as the mask says
+    write_store(tmp_path / "a.inr", with_tensors(store, masks=masks, codes=codes))
     with pytest.raises(StoreFormatError, match="behind its last weight"):
         read_store(tmp_path / "a.inr")

@@ -1,4 +1,4 @@
-"""Parts are merged to the store that encoding all images at once would give."""
+"""Shards are merged to the store that encoding all images at once would give."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from kernels.unpack.torch import gather_codes
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.encoding.encode import calibrate_once, encode, encode_shards, plan_store
-from rapid_inr.encoding.shard import Recipe
+from rapid_inr.encoding.config import EncodeConfig
+from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.store import merge as merging
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.merge import merge
 from rapid_inr.store.shards import ShardFolder
-from tests.images import smooth_images
+from tests.images import encode, smooth_images
 
 SPEC = SirenSpec(depth=2, hidden=8, omega=10.0)
 FIT = FitConfig(steps=12, pixels_per_step=64)
@@ -46,15 +46,14 @@ def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
     """Return the bytes of a store that is encoded as one shard in memory, and of one that is merged from the files of many."""
     whole, report = encode(source, SPEC, FIT, config, prune_config=prune_config, on_corrupt="skip")
     write_store(tmp_path / "whole.inr", whole)
-    recipe = Recipe(SPEC, FIT, config, prune_config)
-    folder = ShardFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=shard_images, made={}))
-    options = {"device": torch.device("cpu"), "on_corrupt": "skip"}
-    calibration = calibrate_once(source, recipe, folder, **options)
-    encode_shards(source, recipe, calibration, folder, range(folder.plan.n_shards), **options)
+    encode_config, options = EncodeConfig(SPEC, FIT, config, prune_config), {"device": torch.device("cpu"), "on_corrupt": "skip"}
+    folder = ShardFolder(tmp_path / "shards", plan_store(source, encode_config, shard_images=shard_images, made={}, **options))
+    scales = shared_scales(source, encode_config, folder, **options)
+    encode_shards(source, encode_config, scales, folder, range(folder.plan.n_shards), **options)
     merged = merge(folder.plan, folder)
     merged.write(tmp_path / "merged.inr")
     assert torch.equal(merged.survey.measured["psnr_db"], report.psnr_db)
-    assert merged.survey.skipped == report.skipped
+    assert tuple(merged.survey.skipped.values()) == report.skipped
     return whole, (tmp_path / "whole.inr").read_bytes(), (tmp_path / "merged.inr").read_bytes()
 
 
@@ -83,19 +82,12 @@ def test_where_masks_do_not_pay_for_the_whole_the_pruned_codes_are_zeros(tmp_pat
     assert whole == merged
 
 
-def test_a_shared_mask_stays_one(tmp_path):
-    prune_config = PruneConfig(rule="fixed", mask="shared", max_ratio=0.5, step=0.5, finetune_steps=1, sample_images=2)
-    source = source_of(smooth_images(5, 8, 8))
-    store, whole, merged = whole_and_merged(tmp_path, source, QuantizeConfig(), prune_config)
-    assert store.masks.shape == (1, 8)
-    assert whole == merged
-
-
 def test_shards_of_different_sizes_and_shards_that_cannot_be_read_are_merged(tmp_path):
     images = [*smooth_images(2, 8, 8), *smooth_images(2, 8, 8), *smooth_images(3, 6, 9)]
     store, whole, merged = whole_and_merged(tmp_path, source_of(images, corrupt={2, 3, 5}), QuantizeConfig(), PruneConfig())
     assert store.sizes.tolist() == [[8, 8], [8, 8], [6, 9], [6, 9]]
     assert store.source_ids.tolist() == [0, 1, 4, 6]
+    assert store.header.skipped == (2, 3, 5)
     assert whole == merged
     assert len(read_store(tmp_path / "merged.inr")) == 4
 
@@ -133,11 +125,11 @@ def test_nothing_readable_is_no_store():
 
 
 def test_shards_that_disagree_on_what_they_share_are_refused(tmp_path):
-    source, recipe = source_of(smooth_images(2, 8, 8)), Recipe(SPEC, FIT, QuantizeConfig(8, 16, "dataset"))
-    folder = ShardFolder(tmp_path / "parts", plan_store(source, recipe, shard_images=1, made={}))
-    calibration = calibrate_once(source, recipe, folder, device=torch.device("cpu"))
-    encode_shards(source, recipe, calibration, folder, [0, 1], device=torch.device("cpu"))
-    first, second = (replace(part, rows={k: v.clone() for k, v in part.rows.items()}) for part in folder)
+    source, config = source_of(smooth_images(2, 8, 8)), EncodeConfig(SPEC, FIT, QuantizeConfig(8, 16, "dataset"))
+    options = {"device": torch.device("cpu")}
+    folder = ShardFolder(tmp_path / "shards", plan_store(source, config, shard_images=1, made={}, **options))
+    encode_shards(source, config, shared_scales(source, config, folder, **options), folder, [0, 1], **options)
+    first, second = (replace(shard, rows={k: v.clone() for k, v in shard.rows.items()}) for shard in folder)
     second.rows["scales"] *= 2
-    with pytest.raises(ValueError, match="scales should be the same in all shards, and differs in shard 00001"):
+    with pytest.raises(ValueError, match="scales should be the same in all shards, and differ in shard 00001"):
         merge(folder.plan, [first, second])

@@ -6,7 +6,7 @@ import torch
 from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.format import read_store, write_store
-from rapid_inr.store.packed import bytes_by_part, PackedStore, StoreTooLarge
+from rapid_inr.store.packed import PackedStore, StoreTooLarge, bytes_by_part
 from tests.store.stores import small_store
 
 
@@ -63,7 +63,7 @@ def test_pixels_are_counted_over_mixed_sizes():
         ("scales", torch.zeros(4, 5), "scales is torch.float32"),
         ("end_scales", torch.zeros(4, 4, dtype=torch.float16), "end_scales is a tensor, expected None"),
         ("masks", torch.zeros(2, 4, dtype=torch.uint8), "masks has shape"),
-        ("masks", torch.zeros(1, 4, dtype=torch.uint8), "codes has shape"),
+        ("masks", torch.zeros(1, 4, dtype=torch.uint8), r"masks has shape \(1, 4\), expected \(4, 4\)"),
         ("labels", torch.zeros(4), "labels is torch.float32"),
         ("sizes", torch.ones(4, 2, dtype=torch.int32), "exactly one"),
         ("source_ids", torch.zeros(3, dtype=torch.int32), "source_ids has shape"),
@@ -113,13 +113,13 @@ def test_scales_of_a_dataset_and_eight_bit_ends_are_counted_and_taken():
 
 
 def test_a_store_hands_out_its_own_tensors():
-    store = small_store(4, masks="own", config=QuantizeConfig(5, 8))
+    store = small_store(4, masks=True, config=QuantizeConfig(5, 8))
     for name, tensor in store.rows.tensors().items():
         assert tensor is getattr(store, name)
     assert store.rows.bits == 5
 
 
-@pytest.mark.parametrize("masks", [None, "own", "shared"])
+@pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("bits", [2, 5, 8])
 def test_taking_images_takes_their_rows(masks, bits):
     store, ids = small_store(6, config=QuantizeConfig(bits), masks=masks), torch.tensor([1, 2, 5])
@@ -131,13 +131,12 @@ def test_taking_images_takes_their_rows(masks, bits):
     assert taken.source_ids.tolist() == [1, 2, 5]
 
 
-@pytest.mark.parametrize("masks", ["own", "shared"])
-def test_a_store_with_masks_is_read_back_and_counted(tmp_path, masks):
-    store = small_store(6, config=QuantizeConfig(4), masks=masks)
+def test_a_store_with_masks_is_read_back_and_counted(tmp_path):
+    store = small_store(6, config=QuantizeConfig(4), masks=True)
     file_bytes = write_store(tmp_path / "a.inr", store)
     again = read_store(tmp_path / "a.inr")
     found, expected = (gather_hidden(s.rows, torch.arange(6), s.header.spec, torch.float32) for s in (again, store))
     assert torch.equal(found, expected)
     parts = bytes_by_part(store, file_bytes=file_bytes)
-    assert parts["masks"] == 4 * (6 if masks == "own" else 1)
+    assert parts["masks"] == 4 * 6
     assert sum(parts.values()) == file_bytes

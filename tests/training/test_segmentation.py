@@ -10,7 +10,6 @@ from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.shapes import shapes
-from rapid_inr.encoding.encode import encode
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.models.unet import UNetConfig, build_unet
 from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
@@ -26,6 +25,7 @@ AUGMENTS = {
     "crop": AugmentConfig(crop_padding=0, scale=(0.3, 1.0)),
     "turn": AugmentConfig(crop_padding=2, rotation_degrees=45, padding="zero"),
 }
+from tests.images import encode
 
 
 def drawn_masks(n_images: int, size: tuple[int, int]) -> torch.Tensor:
@@ -34,6 +34,7 @@ def drawn_masks(n_images: int, size: tuple[int, int]) -> torch.Tensor:
     rows, columns = np.mgrid[: size[0], : size[1]]
     waves = [np.sin(rows / rng.uniform(2, 4) + 6 * rng.random()) + np.cos(columns / rng.uniform(2, 4)) for _ in range(n_images)]
     return torch.from_numpy(np.digitize(np.stack(waves), (-0.5, 0.7)).astype(np.uint8))
+from tests.images import encode
 
 
 def painted(masks: torch.Tensor, **options):
@@ -41,6 +42,7 @@ def painted(masks: torch.Tensor, **options):
     images = (100 * masks)[..., None].expand(*masks.shape, 3).contiguous()
     stats = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     return resident_pipeline(images, masks, device="cpu", **stats, **options)
+from tests.images import encode
 
 
 @pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS)
@@ -55,6 +57,7 @@ def test_a_mask_moves_with_its_image(augment, size):
             assert (agree > 0.85).all()  # at the borders of classes an image is a mixture, where a mask is one of two
             if augment.scale is None and not augment.rotation_degrees:
                 assert torch.equal(shown, masks)
+from tests.images import encode
 
 
 def test_a_mask_is_where_its_inr_is_evaluated():
@@ -68,12 +71,14 @@ def test_a_mask_is_where_its_inr_is_evaluated():
     for (decoded, a), (raw, b) in zip(masked_batches(from_inr, 2), masked_batches(from_raw, 2), strict=True):
         assert torch.equal(a, b)
         assert torch.corrcoef(torch.stack([decoded.flatten(), raw.flatten()]))[0, 1] > 0.8
+from tests.images import encode
 
 
 def test_without_augmentation_the_masks_are_as_they_are_and_in_order():
     masks = drawn_masks(7, (9, 8))
     found = torch.cat([batch for _, batch in masked_batches(painted(masks, batch_size=3), 0)])
     assert torch.equal(found, masks.long())
+from tests.images import encode
 
 
 def test_a_network_that_shows_what_it_sees_has_100_percent_and_one_that_sees_one_class_its_share():
@@ -91,9 +96,11 @@ def test_a_network_that_shows_what_it_sees_has_100_percent_and_one_that_sees_one
     assert evaluate(Reader(), pipeline, n_classes=3, autocast=False) == 100
     share = 100 * (masks == 0).double().mean().item() / 3
     assert evaluate(Constant(), pipeline, n_classes=3, autocast=False) == pytest.approx(share)
+from tests.images import encode
 
 
 CONFIG = OptimizerConfig(epochs=4, batch_size=6, lr=0.05)
+from tests.images import encode
 
 
 def trained(config=CONFIG, *, seed=0, **options):
@@ -103,6 +110,7 @@ def trained(config=CONFIG, *, seed=0, **options):
     clean = painted(masks, batch_size=10)
     run = {"clean": clean, "n_classes": 3, "device": "cpu", "autocast": False} | options
     return train_segmentation(model, pipeline, config, **run), model
+from tests.images import encode
 
 
 def test_a_network_learns_to_segment_and_says_so_each_epoch():
@@ -113,12 +121,14 @@ def test_a_network_learns_to_segment_and_says_so_each_epoch():
     assert reports[-1].miou_pct > 80 > reports[0].miou_pct
     assert reports[-1].loss < reports[0].loss
     assert reports[-1].decoded_miou_pct is None
+from tests.images import encode
 
 
 def test_the_same_seed_gives_the_same_training():
     (a, _), (b, _), (other, _) = trained(), trained(), trained(seed=1)
     assert [report.loss for report in a] == [report.loss for report in b]
     assert a[0].loss != other[0].loss
+from tests.images import encode
 
 
 def test_decoded_images_are_judged_too_and_the_summary_is_of_the_last_epoch():
@@ -128,6 +138,7 @@ def test_decoded_images_are_judged_too_and_the_summary_is_of_the_last_epoch():
     assert found["decoded_miou_pct"] == reports[-1].decoded_miou_pct
     assert found["miou_pct"] == reports[-1].miou_pct != found["decoded_miou_pct"]
     assert found["epochs"] == 4
+from tests.images import encode
 
 
 def test_the_rate_goes_on_from_epoch_to_epoch(monkeypatch):
@@ -143,11 +154,13 @@ def test_the_rate_goes_on_from_epoch_to_epoch(monkeypatch):
     monkeypatch.setattr(segmentation, "rate_factor", recorded)
     trained()
     assert list(dict.fromkeys(asked)) == [(step, 16) for step in range(16)]  # 4 epochs of 4 batches
+from tests.images import encode
 
 
 def test_a_training_that_diverges_is_named():
     with pytest.raises(TrainingDiverged, match=r"the training loss is (nan|inf) in epoch \d; a lower optimizer.lr may help"):
         trained(replace(CONFIG, lr=1e30))
+from tests.images import encode
 
 
 @pytest.mark.parametrize(
@@ -165,6 +178,7 @@ def test_what_cannot_be_trained_is_refused(options, message):
         message = r"masks are \(8, 16\), the images \(16, 16\)"
     with pytest.raises(ValueError, match=message):
         trained(**options)
+from tests.images import encode
 
 
 def test_a_mixture_of_images_is_refused():

@@ -1,0 +1,61 @@
+"""From shards to a store, with its table and metrics in the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from experiments.encoding.artifacts import write_distributions, write_images_csv
+from experiments.encoding.warn import warn_failures, warn_unpruned
+from rapid_inr.data.source import ImageSource
+from rapid_inr.encoding.encode import EncodeReport, report_of
+from rapid_inr.evaluation.metrics import rates
+from rapid_inr.runlog.run import Run, peak_memory_mb
+from rapid_inr.store.format import read_store
+from rapid_inr.store.merge import Survey, merge
+from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.plan import StorePlan
+from rapid_inr.store.shards import ShardFolder
+
+NO_LIMIT = 1 << 62  # pixels of an image that has been encoded already
+
+
+def merge_shards(
+    folder: ShardFolder, run: Run, *, out: Path, source: ImageSource | None = None
+) -> tuple[PackedStore, EncodeReport]:
+    """Write the store of a complete folder to ``folder.whole_file``, read it again, and enter table and metrics in the run.
+
+    Args:
+        out: what the store will be called.
+        source: of the images, where it is at hand: their files are then named in the table.
+    """
+    merged = merge(folder.plan, folder)
+    merged.write(folder.whole_file)
+    store, report = read_store(folder.whole_file, max_pixels=NO_LIMIT), report_of(folder.plan, merged.survey)
+    warn_failures(run, report, folder.plan)
+    warn_unpruned(run, report, folder.plan)
+    write_images_csv(run.folder / "images.csv", store, report, source=source)
+    write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
+    run.metrics |= rates(store_bytes=folder.whole_file.stat().st_size, n_pixels=store.n_pixels)
+    run.metrics |= metrics_of(folder.plan, merged.survey) | {"device_bytes": store.nbytes}
+    return store, report
+
+
+def metrics_of(plan: StorePlan, survey: Survey) -> dict[str, float]:
+    """Return what was measured of some images, as a run keeps it."""
+    report, n = report_of(plan, survey), len(survey.ids)
+    return {
+        "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
+        "min_psnr_db": report.psnr_db.min().item(), **_spread("psnr_db", report.psnr_db),
+        **_spread("prune_ratio", report.prune_ratio), "omega": plan.spec.omega, "fit_s": report.fit_s,
+        "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,
+        "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / n, "unconverged": len(report.unconverged),
+        "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(), "peak_memory_mb": peak_memory_mb(),
+    }  # fmt: skip
+
+
+def _spread(name: str, values: Tensor) -> dict[str, float]:
+    """Return the 5%, 50% and 95% quantiles over images, as ``NAME_p05`` and so on."""
+    levels = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
+    return {f"{name}_{suffix}": values.quantile(level).item() for suffix, level in levels.items()}
