@@ -20,14 +20,15 @@ from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
 from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
 from rapid_inr.inr.layout import unquantized
+from rapid_inr.inr.optimizers import Adam, Soap
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
 
-ADAM_EPS = 1e-8
 MAX_LR = 10.0  # a thousand times the best
 MAX_SEED = 2**63 - 1
 DECAYS = ("cosine", "none")
+OPTIMIZERS = ("adam", "soap")
 STARTS = {"even": even_start, "siren": initial_weights}
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
@@ -41,9 +42,10 @@ class FitConfig:
     Args:
         steps: optimiser steps.
         start: what the weights are drawn from: ``even``: our `even_start`; ``siren``: Sitzmann's `initial_weights`.
-        lr: peak learning rate of Adam; null is `default_lr` of the shape.
+        optimizer: ``adam``; or ``soap``, which fits better in the same steps and pays where a step sees many pixels.
+        lr: peak learning rate; null is `default_lr` of the shape.
         decay: ``cosine``: by half a wave of it to 0; ``none``: the rate stays, as in COIN's recipe.
-        betas: Adam's decay rates.
+        betas: the optimizer's decay rates.
         pixels_per_step: about how many pixels of an image a step sees before `full_from`; null is all of them, always.
         full_from: fraction of the steps after which every step sees all pixels, in [0, 1].
         min_psnr_db: an image that ends below has not converged.
@@ -57,6 +59,7 @@ class FitConfig:
 
     steps: int = 200
     start: str = "even"
+    optimizer: str = "adam"
     lr: float | None = None
     decay: str = "cosine"
     betas: tuple[float, float] = (0.8, 0.8)
@@ -72,6 +75,7 @@ class FitConfig:
         checks = {
             "steps": (self.steps >= 1, "at least 1"),
             "start": (self.start in STARTS, f"one of {', '.join(STARTS)}"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "lr": (self.lr is None or 0 < self.lr <= MAX_LR, f"in (0, {MAX_LR:g}], or null"),
             "decay": (self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
             "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
@@ -195,8 +199,8 @@ class Constraint(Protocol):
 
     log_scales: Tensor  # trained along with the rows, in place; empty where there are none
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the nearest rows [B, S] that satisfy it."""
+    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
+        """Return the nearest rows [B, S] that satisfy it when the share `done` of the steps is done."""
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Take the gradient at `forward(rows)` back to the rows and to `log_scales`."""
@@ -207,7 +211,7 @@ class Unconstrained:
 
     log_scales = torch.empty(0)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
         return rows
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +227,7 @@ def optimise(
     constraint: Constraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Run `config.steps` of Adam from `rows` and return the new rows.
+    """Run `config.steps` of its optimizer from `rows` and return the new rows.
 
     Args:
         rows: float32 [B, S], the weights to start from, on the device to work on.
@@ -237,24 +241,24 @@ def optimise(
     n_pixels = max(target.shape[1] for _, target in passes)
     workspace = GradientWorkspace(spec, n_images=len(images), n_pixels=n_pixels, device=rows.device)
     factors, rows = omega_factors(spec).to(rows.device), rows.clone()
-    folded, grad, mean, square = (torch.zeros_like(rows) for _ in range(4))
+    folded, grad = torch.zeros_like(rows), torch.zeros_like(rows)
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
     constraint = constraint or Unconstrained()
-    scale_mean, scale_square = (torch.zeros_like(constraint.log_scales) for _ in range(2))
+    optimizer = Soap(rows, config.betas, spec) if config.optimizer == "soap" else Adam(rows, config.betas)
+    scale_optimizer = Adam(constraint.log_scales, config.betas)
     peak_lr = config.lr if config.lr is not None else default_lr(spec)
     first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
     for step in range(config.steps):
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
-        torch.mul(constraint.forward(rows), factors, out=folded)
+        torch.mul(constraint.forward(rows, step / config.steps), factors, out=folded)
         grad.zero_()
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
         decay = 1.0 if config.decay == "none" else 0.5 * (1 + math.cos(math.pi * step / config.steps))
         row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
-        adam = {"betas": config.betas, "step": step + 1}
-        _adam_step(rows, row_grad, mean, square, lr=peak_lr * decay, **adam)
-        _adam_step(constraint.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
+        optimizer.step(rows, row_grad, peak_lr * decay)
+        scale_optimizer.step(constraint.log_scales, scale_grad, SCALE_LR * decay)
         if on_progress is not None:
             on_progress(len(images) / config.steps)
     return constraint.forward(rows)
@@ -267,17 +271,6 @@ def _passes(images: Tensor, config: FitConfig) -> list[tuple[Tensor, Tensor]]:
     lattices = pixel_lattices(height, width, _lattice_pixels(config, height * width))
     places = [lattice.to(images.device) for lattice in lattices]
     return [(coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in places]
-
-
-def _adam_step(
-    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, *, lr: float, betas: tuple[float, float], step: int
-) -> None:
-    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place."""
-    beta_1, beta_2 = betas
-    mean.lerp_(grad, 1 - beta_1)
-    square.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
-    root = square.sqrt().mul_(1 / math.sqrt(1 - beta_2**step)).add_(ADAM_EPS)
-    rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
 
 
 def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
