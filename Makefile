@@ -1,5 +1,7 @@
 # make demo   the whole path on generated images, in minutes
 # make test   style and the whole test suite
+# make test-triton VERSION=3.9.0   the kernels' tests, and what their compilation takes, with another Triton
+# make reproduce PRESET=cpu [ONLY="accuracy memory"]   the experiments of a preset, one after the other; what finished is skipped
 # make gpu    what needs a GPU: the paper's claims on all of CIFAR-10, speeds, the tests; what fails is named and the rest goes on
 # All first make .venv and install into it what pyproject.toml asks for, in the versions of constraints.txt.
 
@@ -10,7 +12,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed
 
-.PHONY: demo test gpu install clean
+.PHONY: demo test test-triton reproduce gpu install clean
 .DELETE_ON_ERROR:
 
 demo: install
@@ -19,17 +21,42 @@ demo: install
 test: install
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	@# a process a core with one thread each: most tests are too small to gain from two
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto
 
-# In the order of what tells most, and a seed of each arm before the others: it may be stopped at any time and started again.
-SWEEP := .venv/bin/python -m experiments.sweep scale=paper
+VERSION ?= 3.9.0
+test-triton: install
+	$(PIP) install --quiet --no-deps --target .venv/triton-$(VERSION) triton==$(VERSION)
+	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m pytest tests/kernels
+	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m kernels.tools.offline
+
+# The paper's claims first; a failure does not stop the others, and their list ends the whole.
+EXPERIMENTS := accuracy memory memory_houses memory_flowers102 memory_mini_imagenet speedup_cifar10 speedup_houses end_to_end \
+  baseline_jpeg augmentation architecture_curves architecture pruning_ratio pruning_max_drop pruning_floor pruning \
+  quantization_fitted quantization_trained quantization_scales quantization_ends quantization \
+  rate_distortion_codecs rate_distortion_kodak rate_distortion_cifar10 rate_distortion_photos rate_accuracy \
+  scaling scaling_224 segmentation single_image fourth_dataset failures_of_encoding failures_of_training failures_of_speed
+PRESET ?= cpu
+ONLY ?= $(EXPERIMENTS)
+PYTHON_M ?= .venv/bin/python -m
+reproduce: install
+	@failed=; for name in $(ONLY); do \
+	  config=configs/experiment/$$name; \
+	  if [ ! -f $$config/paper.yaml ]; then echo "error: ONLY=$$name, expected of $(EXPERIMENTS)"; failed="$$failed $$name"; continue; fi; \
+	  if [ ! -f $$config/$(PRESET).yaml ]; then echo "$$name has no preset $(PRESET)"; continue; fi; \
+	  command=$$(sed -n 's/^command: //p' $$config/paper.yaml); \
+	  echo "== $$name/$(PRESET)"; \
+	  $(PYTHON_M) experiments.$$command -m experiment=$$name/$(PRESET) || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
+# In the order of what tells most, and one seed before the others: it may be stopped at any time and started again.
 gpu: install
-	-$(SWEEP) experiment=accuracy 'only=[*-0]'
-	-$(SWEEP) experiment=speedup 'only=[cifar10-*]'
-	-$(SWEEP) experiment=accuracy
-	-$(SWEEP) experiment=memory 'only=[cifar10-*]'
+	-.venv/bin/python -m experiments.train -m experiment=accuracy/paper seed=0
+	-.venv/bin/python -m experiments.benchmark -m experiment=speedup_cifar10/paper
+	-.venv/bin/python -m experiments.train -m experiment=accuracy/paper
+	-.venv/bin/python -m experiments.encode -m experiment=memory/paper
 	-.venv/bin/python -m experiments.benchmark suite=decode decode.offline=false run_dir=runs/benchmark-decode-gpu overwrite=true
-	-.venv/bin/python -m experiments.benchmark suite=fit dataset=cifar10 dataset.root=data/cifar10 run_dir=runs/benchmark-fit-gpu overwrite=true
+	-.venv/bin/python -m experiments.benchmark suite=fit dataset=cifar10 run_dir=runs/benchmark-fit-gpu overwrite=true
 	-.venv/bin/python -m experiments.report root=runs
 	.venv/bin/python -m pytest
 

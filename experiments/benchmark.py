@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 
 from experiments.benchmarks.decode import benchmark_decode
 from experiments.benchmarks.pipelines import benchmark_pipelines
-from experiments.reporting.columns import DECODE_FIGURES, decode_rows
-from experiments.reporting.records import markdown_table
+from experiments.reporting.markdown import decode_table
 from experiments.setup.build import build_device, build_fit, build_source, build_spec
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
@@ -56,7 +55,7 @@ def run_benchmark(cfg: DictConfig) -> None:
     with start_run(cfg, "benchmark") as run:
         run.metrics |= SUITES[cfg.suite](cfg, run)
     if "rows" in run.metrics:
-        print(markdown_table(decode_rows([{"metrics": run.metrics}]), DECODE_FIGURES))
+        print(decode_table(run.metrics["rows"]))
     for name, value in run.metrics.items():
         if isinstance(value, list | dict):
             continue

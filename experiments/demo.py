@@ -2,42 +2,74 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
+from experiments.setup.build import build_device
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
-from experiments.training.baseline import hold_against
-from experiments.training.input_pipelines import inr_arm, resident_arm
-from experiments.training.session import draw_curves, prepare_training, train_arm, warn_skipped
-from experiments.training.test_set import load_test_set, require_match
+from experiments.training.baseline import log_gap
+from experiments.training.eval_sets import load_test_set, require_match
+from experiments.training.inputs import inr_input, resident_input
+from experiments.training.session import Training, draw_curves, prepare_training, run_training, warn_skipped
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
+from rapid_inr.training.state import EpochReport
 
 
 def run_demo(cfg: DictConfig) -> None:
     plan, test = plan_encode(cfg, split="train"), load_test_set(cfg)
     require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
-    resident = resident_arm(cfg)  # before encoding, which is wasted on images that cannot be trained from
+    resident = resident_input(cfg)  # before encoding, which is wasted on images that cannot be trained from
     with start_run(cfg, "demo") as run:
         warn_skipped(run, test.loaded.skipped)
         out = run.folder / "train.inr"
         store = encode_dataset(cfg, plan, open_folder(cfg, plan, out=out), run, out=out)
-        arms = [resident, inr_arm(cfg, store)]
-        reports = {arm.name: train_arm(cfg, run, prepare_training(cfg, arm, test)) for arm in arms}
+        trainings = [prepare_training(cfg, data, test) for data in (resident, inr_input(cfg, store))]
+        reports = run_trainings(cfg, run, trainings)
+        task = trainings[0].task
         for name, epochs in reports.items():
-            run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs).items()}
-        hold_against(run, run.metrics["inr_top1_pct"], run.metrics["resident_top1_pct"])
+            run.metrics |= {f"{name}_{metric}": value for metric, value in summary(epochs, task.metric).items()}
+        log_gap(run, run.metrics["inr_top1_pct"], run.metrics["resident_top1_pct"], title=task.title)
         raw_bytes = 3 * store.n_pixels
-        draw_curves(run, reports, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR")
+        draw_curves(run, reports, title=f"ResNet-18 on {cfg.dataset.name}, raw and INR", task=task)
     Console().print(demo_table(run, raw_bytes=raw_bytes))
     print(f"pictures: {run.folder}/contact_sheet.png, {run.folder}/curves.png\nrecord:   {run.folder}/record.json")
 
 
+def run_trainings(cfg: DictConfig, run: Run, trainings: Sequence[Training]) -> dict[str, list[EpochReport]]:
+    """Run two trainings: on a CPU side by side, a core each, which batches so small use better than two; on a GPU in turn."""
+    if build_device(cfg).type == "cuda":
+        return {training.name: run_training(cfg, run, training) for training in trainings}
+    reports, errors, n_threads = {}, [], torch.get_num_threads()
+
+    def train_second() -> None:
+        try:
+            reports[trainings[1].name] = run_training(cfg, run, trainings[1])
+        except Exception as error:
+            errors.append(error)
+
+    torch.set_num_threads(1)  # of threads that begin from now on, too
+    second = threading.Thread(target=train_second, daemon=True)  # which ends with the program where Ctrl-C ends it
+    try:
+        second.start()
+        reports[trainings[0].name] = run_training(cfg, run, trainings[0])
+        second.join()
+    finally:
+        torch.set_num_threads(n_threads)
+    if errors:
+        raise errors[0]
+    return {training.name: reports[training.name] for training in trainings}
+
+
 def demo_table(run: Run, *, raw_bytes: int) -> Table:
-    """Return the demo's table: what each arm stores and how well and how fast it trains."""
+    """Return the demo's table: what each of both stores and how well and how fast it trains."""
     m = run.metrics
     table = Table(title=f"{m['images']:,} images, raw and as INRs")
     for heading in ("", "stored bytes", "% of RGB", "PSNR (dB)", "top-1 (%)", "images/s in training"):

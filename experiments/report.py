@@ -1,55 +1,200 @@
-"""`python -m experiments.report`: one HTML page with all tables, figures and sheets, from the records of runs, offline."""
+"""`python -m experiments.report`: one HTML page with claims, tables, figures, curves and sheets, from records, offline."""
 
 from __future__ import annotations
 
+import base64
+import math
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import pandas as pd
 from omegaconf import DictConfig
+from PIL import Image
 
-from experiments.planning import experiment_names
-from experiments.reporting.claims import read_paper
-from experiments.reporting.measured import experiments_below
-from experiments.reporting.records import finished_records
-from experiments.reporting.report_sections import (
-    claims_section,
-    experiment_section,
-    machines_section,
-    other_runs_section,
-    paper_section,
-    pictures_section,
-    searches_section,
-    whole_page,
-)
-from experiments.reporting.table_files import made_tables
-from experiments.search_tables import searches_below
+from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
+from experiments.reporting.cells import ABSENT, Link, number
+from experiments.reporting.claims import PaperNumber, paper_table, read_paper
+from experiments.reporting.curves import curves
+from experiments.reporting.formats import cell_text
+from experiments.reporting.markdown import NUMBER
+from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
+from experiments.reporting.runs import read_and_warn
+from experiments.reporting.search_table import read_search, search_table
+from experiments.reporting.tables import MadeTable, made_tables, unfinished
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
+from rapid_inr.plots.overlay import overlaid_curves
+
+TEMPLATE = Path(__file__).parent / "reporting" / "report.html"
+VERSIONS = ("python", "torch", "triton", "numpy")
+DRAWN_AGAIN = "curves.png"  # the report draws curves from the epochs on record
+TRAINED = ("top1_pct", "miou_pct", "loss")
+LONG = 40  # letters from which on a cell may break into lines
+Grid = dict[str, Any]
+
+
+def grid(table: pd.DataFrame, out: Path) -> Grid:
+    """Return a table as the template takes it: columns with their kind, and cells as texts or links from the page."""
+    rows = [[_cell(value, out) for value in row] for row in table.to_numpy()]
+    kinds = []
+    for cells in zip(*rows, strict=True):
+        plain = [cell["text"] for cell in cells if not cell["links"]]
+        number_column = len(plain) == len(cells) and all(NUMBER.fullmatch(text) for text in plain)
+        kinds.append("number" if number_column else "long" if max(map(len, plain), default=0) > LONG else "")
+    return {"columns": list(zip(table.columns, kinds, strict=False)), "rows": rows}
+
+
+def _cell(value: Any, out: Path) -> dict[str, Any]:
+    links = value if isinstance(value, tuple) and value and isinstance(value[0], Link) else ()
+    hrefs = [{"text": link.text, "href": quote(Path(os.path.relpath(link.path, out.parent)).as_posix())} for link in links]
+    return {"text": cell_text(value), "links": hrefs}  # quoted, so that no name of a folder becomes a scheme such as javascript:
+
+
+def picture(path: Path, caption: str) -> dict[str, Any]:
+    """Return a PNG as the template takes it."""
+    with Image.open(path) as image:
+        width, height = image.size
+    return {"data": base64.b64encode(path.read_bytes()).decode("ascii"), "width": width, "height": height, "caption": caption}
+
+
+def drawn(draw: Callable[[Path], None], caption: str) -> dict[str, Any] | None:
+    """Return what a function draws, None without matplotlib."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            draw(Path(folder) / "picture.png")
+        except ImportError as error:
+            print(f"warning [no_picture]: {error}", file=sys.stderr)
+            return None
+        return picture(Path(folder) / "picture.png", caption)
+
+
+def card(claimed: PaperNumber, tables: Sequence[MadeTable]) -> dict[str, str]:
+    """Return what the paper claims, the best of ours, and in how many rows ours is within it."""
+    rows = [(claim, made.preset) for made in tables for claim in made.claims if claim.number == claimed]
+    rows = [(claim, preset) for claim, preset in rows if math.isfinite(claim.ours.mean)]
+    title, paper = claimed.says[0].upper() + claimed.says[1:], f"The paper: {claimed.text}."
+    if not rows:
+        return {"title": title, "number": ABSENT, "line": f"{paper} Not measured yet.", "verdict": ""}
+    less_is_better = claimed.at_most is not None
+    best, preset = (min if less_is_better else max)(rows, key=lambda row: row[0].ours.mean)
+    within = sum(claim.within is True for claim, _ in rows)
+    verdict = "no" if within == 0 else "yes" if within == len(rows) or not less_is_better else "some"
+    where = ", ".join(f"{label} {value}" for label, value in best.labels.items() if isinstance(value, str))
+    line = f"{paper} Within it: {within} of {len(rows)} rows. The best: {where}, at preset {preset}."
+    unit = claimed.unit if claimed.unit in ("%", "x") else f" {claimed.unit}"
+    return {"title": title, "number": f"{number(best.ours.mean, 2)}{unit}", "line": line, "verdict": verdict}
+
+
+def experiment_section(name: str, runs: pd.DataFrame, tables: Sequence[MadeTable], cfg: DictConfig) -> dict[str, Any]:
+    """Return an experiment's tables with their figures, curves of its trainings, and pictures of its runs."""
+    parts, out = [], Path(cfg.out)
+    for made in tables:
+        shown = drawn(made.draw, f"{made.title}. {made.note}") if made.draws() else None
+        claims = grid(made.claims_frame, out) if made.claims else None
+        parts.append({"title": made.title, "note": made.note, "rows": grid(made.rows, out), "claims": claims, "picture": shown})
+    own = runs[(runs.experiment == name) & (runs.status == "finished")]
+    pictures = [_curves(some, f"{name}, preset {preset}: training") for preset, some in own.groupby("preset")]
+    return {
+        "title": name.replace("_", " ").capitalize(), "tables": parts, "pictures": [shown for shown in pictures if shown],
+        "sheets": sheets(own, limit=cfg.sheets), "unfinished": unfinished(runs, name), "commands": list(own.command.dropna()),
+    }  # fmt: skip
+
+
+def own_runs_section(runs: pd.DataFrame, cfg: DictConfig) -> dict[str, Any]:
+    """Return the tables of the runs that belong to no experiment, and the pictures that were asked for by name."""
+    own, out = runs_of_their_own(runs), Path(cfg.out)
+    made = {title: make(own) for title, make in RUN_TABLES.values()}
+    parts = [{"title": title, "note": "", "rows": grid(rows, out)} for title, rows in made.items() if len(rows)]
+    curves_of_all = _curves(own, "Trainings that belong to no experiment") if len(own) else None
+    asked = [picture(Path(path), Path(path).name) for path in cfg.pictures]
+    return {
+        "title": "Other runs",
+        "tables": parts,
+        "pictures": [curves_of_all, *asked] if curves_of_all else asked,
+        "sheets": sheets(own, limit=cfg.sheets),
+    }
+
+
+def _curves(runs: pd.DataFrame, title: str) -> dict[str, Any] | None:
+    """Return the curves of trainings: a line for each combination of labels, or for each run that has none."""
+    labels = [name for name in runs if name.startswith("cfg.labels.") and name not in ("cfg.labels.seed", "cfg.labels.role")]
+    told = runs[labels].apply(lambda row: ", ".join(map(str, row.dropna())), axis=1) if labels else pd.Series("", runs.index)
+    panels = curves(dict(list(runs.groupby(told.where(told != "", runs.run), sort=False))), TRAINED)
+    return drawn(lambda path: overlaid_curves(path, panels, x_label="epoch", title=title), title) if panels else None
+
+
+def sheets(runs: pd.DataFrame, *, limit: int) -> list[dict[str, Any]]:
+    """Return the pictures in the folders of some runs, those of `limit` runs at most."""
+    found = [sorted(Path(path).parent.glob("*.png")) for path in runs.path]
+    kept = [[path for path in paths if path.name != DRAWN_AGAIN] for paths in found]
+    some = [paths for paths in kept if paths][:limit]
+    return [picture(path, f"{path.parent.name}: {path.stem.replace('_', ' ')}") for paths in some for path in paths]
+
+
+def counted(values: Sequence[tuple[Any, ...]], headings: Sequence[str]) -> pd.DataFrame:
+    """Return how often each of some tuples is there, the most frequent first."""
+    rows = [(*value, f"{count:,}") for value, count in Counter(values).most_common()]
+    return pd.DataFrame(rows, columns=[*headings, "runs"], dtype=object)
+
+
+def facts_of(done: pd.DataFrame, out: Path) -> dict[str, Grid]:
+    """Return what the runs ran on, of which code they are, and what they warned of."""
+    versions = [f"version.{name}" for name in VERSIONS]
+    places = list(done.reindex(columns=["machine", *versions]).itertuples(index=False, name=None))
+    states = zip(done.commit, done.dirty, strict=True)
+    commits = [(str(commit or "unknown")[:12], "changed" if dirty else "as committed") for commit, dirty in states]
+    warned = [(warning.get("name"), warning.get("message")) for some in done.warnings for warning in some]
+    first = dict(reversed(warned))  # the message of the first of each name
+    return {
+        "machines": grid(counted(places, ["machine", *VERSIONS]), out),
+        "commits": grid(counted(commits, ["commit", "code"]), out),
+        "warnings": grid(counted([(name, first[name]) for name, _ in warned], ["warning", "the first of them"]), out),
+    }
+
+
+def searches_section(cfg: DictConfig) -> dict[str, Any]:
+    """Return the best trials of each search."""
+    made = [search_table(path.parent) for path in sorted(Path(cfg.root).rglob("search.json"))]
+    parts = [{"title": caption.replace("*", ""), "note": "", "rows": grid(table, Path(cfg.out))} for caption, table in made]
+    return {"title": "Searches", "tables": parts}
 
 
 def run_report(cfg: DictConfig) -> None:
-    root, out = Path(cfg.root), Path(cfg.out)
-    require_file_can_be_written(out, overwrite=True)  # of the same records it is the same page
-    records = finished_records(root)
-    if not records:
-        raise UserError(f"no record of a finished run below {root}; root=... names a folder of runs")
-    names = experiments_below(root) or [name for name in experiment_names() if root.resolve().name == name]
-    made = {name: made_tables(name, root) for name in names}
-    paper, sheets_shown = read_paper(), cfg.sheets
-    sections = [
-        claims_section(paper, [table for tables in made.values() for table in tables]),
-        *(experiment_section(name, tables, out=out, sheets_shown=sheets_shown) for name, tables in made.items()),
-        searches_section(searches_below(root), out=out),
-        other_runs_section(root, out=out, sheets_shown=sheets_shown),
-        pictures_section([Path(path) for path in cfg.pictures]),
-        paper_section(paper),
-        machines_section(records),
-    ]
-    text = whole_page([section for section in sections if section is not None], records, root=root)
+    try:
+        from jinja2 import Environment
+    except ImportError:
+        raise UserError("the report needs Jinja2: pip install jinja2") from None
+    out = Path(cfg.out)
+    require_file_can_be_written(out, overwrite=True)  # the same records make the same page
+    runs, paper = read_and_warn(cfg.root), read_paper()
+    done = runs[runs.status == "finished"]
+    searched = {read_search(path.parent)["name"] for path in Path(cfg.root).rglob("search.json")}
+    tables = {name: made_tables(runs, name) for name in sorted(set(runs.experiment.dropna()) - searched)}
+    all_tables = [made for some in tables.values() for made in some]
+    sections = [experiment_section(name, runs, some, cfg) for name, some in tables.items()]
+    sections += [section for section in (searches_section(cfg), own_runs_section(runs, cfg)) if section["tables"]]
+    days = f"{min(done.started.dropna(), default='')[:10]} to {max(done.started.dropna(), default='')[:10]}"
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
+        title="Rapid-INR: results",
+        style=TEMPLATE.with_suffix(".css").read_text(encoding="utf-8"),
+        lead=f"Made from {len(done):,} finished runs below {cfg.root}, {days}. {ABSENT} stands where there is no record.",
+        cards=[card(claimed, all_tables) for claimed in paper.values() if claimed.is_claim],
+        sections=sections,
+        paper=grid(paper_table(paper), out),
+        **facts_of(done, out),
+    )
     with atomic(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"{out}: {len(records):,} records, {len(text) / 1e6:.1f} MB, nothing in it comes from elsewhere")
+    print(f"{out}: {len(done):,} finished runs, {len(text) / 1e6:.1f} MB; the page loads nothing from elsewhere")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
-"""`python -m experiments.tables`: tables from the records of runs, offline: those of the README, and those of experiments."""
+"""`python -m experiments.tables`: the tables of experiments and of single runs, from records, offline."""
 
 from __future__ import annotations
 
-import os
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+import pandas as pd
+from omegaconf import DictConfig
 
-from experiments.planning import experiment_names, search_names
-from experiments.reporting.columns import TABLES, Record
-from experiments.reporting.grids import as_markdown
-from experiments.reporting.measured import experiments_below
-from experiments.reporting.records import markdown_table, read_records, replace_block
-from experiments.reporting.table_files import made_tables, markdown_of, write_tables
-from experiments.reporting.table_grids import short_claims_grid
-from experiments.search_tables import markdown_of_search
+from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
+from experiments.reporting.cells import ABSENT
+from experiments.reporting.claims import read_paper
+from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
+from experiments.reporting.markdown import markdown_table, replace_block
+from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
+from experiments.reporting.runs import read_and_warn
+from experiments.reporting.search_table import read_search, search_table
+from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
@@ -24,81 +27,112 @@ from rapid_inr.files import atomic
 BLOCK = re.compile(r"<!-- (results|experiment|claims|search):([\w-]+) -->")
 
 
-def read_runs(root: Path, verb: str, *, linked_from: Path) -> list[Record]:
-    """Read the finished runs of a verb, each with its configuration and a link to its record from a folder.
-
-    The points of an experiment are left out: they have tables of their own.
-    """
-    runs = []
-    for record in read_records(root, verb=verb):
-        folder = root / record["run"]
-        if (folder / "point.json").is_file():
-            continue
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        link = Path(os.path.relpath(folder / "record.json", linked_from)).as_posix()
-        runs.append(record | {"config": config, "link": link})
-    return runs
-
-
-def table_of(name: str, root: Path, *, linked_from: Path) -> str:
-    """Return one of the README's tables as Markdown, for the runs below a folder, for a text in the folder `linked_from`."""
-    table = TABLES[name]
-    return markdown_table(table.rows(read_runs(root, table.verb, linked_from=linked_from)), table.columns)
-
-
-def tables(root: Path, *, linked_from: Path) -> dict[str, str]:
-    """Return all of them, by name."""
-    return {name: table_of(name, root, linked_from=linked_from) for name in TABLES}
-
-
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
-    """Return a Markdown text with its blocks made anew from the runs below a folder.
+    """Return a Markdown text with its marked blocks made from the runs below a folder.
 
-    A block ``results:NAME`` is a table of runs, ``experiment:NAME`` the tables of an experiment, ``claims:NAME`` of these the
-    paper's claims alone, in few columns, and ``search:NAME`` what a search has come to.
+    A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
+    ``claims:NAME`` of these the paper's claims alone, in few columns, and ``search:NAME`` the best trials of a search.
 
     Raises:
-        ValueError: if it has none, or one of a name that there is not.
+        UserError: if it has none, or one whose name is unknown.
     """
     blocks = BLOCK.findall(text)
     if not blocks:
         raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims or search")
+    runs = read_and_warn(root)
     for kind, name in blocks:
-        known = list(TABLES) if kind == "results" else search_names() if kind == "search" else experiment_names()
+        known = {"results": list(RUN_TABLES), "search": [name]}.get(kind, [*TABLES, *runs.experiment.dropna()])
         if name not in known:
-            raise UserError(f"the text has a block {kind}:{name}, expected of {', '.join(known)}")
-        if kind == "results":
-            content = table_of(name, root, linked_from=linked_from)
-        elif kind == "search":
-            content = markdown_of_search(name, root, linked_from=linked_from)
+            raise UserError(f"the text has a block {kind}:{name}, expected one of {', '.join(dict.fromkeys(known))}")
+        if kind == "search":
+            content = search_markdown(root, name, linked_from=linked_from)
+        elif kind == "results":
+            content = to_markdown(RUN_TABLES[name][1](runs_of_their_own(runs)), linked_from=linked_from)
         elif kind == "claims":
-            content = as_markdown(short_claims_grid(made_tables(name, root), linked_from=linked_from))
+            content = to_markdown(short_claims(made_tables(runs, name), name), linked_from=linked_from)
         else:
-            content = markdown_of(made_tables(name, root), linked_from=linked_from)
+            content = experiment_markdown(runs, name, linked_from=linked_from)
         text = replace_block(text, f"{kind}:{name}", content)
     return text
 
 
+def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
+    """Return the best trials of a search, a table for each folder that it was run in."""
+    folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
+    made = [search_table(folder, linked_from=linked_from) for folder in folders]
+    texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]
+    return "\n\n".join(texts) or "No search yet."
+
+
+def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, preset: str | None = None) -> str:
+    """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
+    parts = []
+    tables = made_tables(runs, name, preset=preset)
+    for at in dict.fromkeys(made.preset for made in tables):
+        parts += [made.markdown(linked_from=linked_from) for made in tables if made.preset == at]
+        parts += ["\n".join(f"    {command}" for command in commands_of(name, at))]
+    parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
+    return "\n\n".join(filter(None, parts)) or "Not measured yet."
+
+
+def short_claims(tables: Sequence[MadeTable], name: str) -> pd.DataFrame:
+    """Return the paper's numbers beside ours in few columns; a claim that was not measured has one row with dashes."""
+    held = [(claim, made) for made in tables for claim in made.claims]
+    rows = [claim.short(f"preset {made.preset}, {', '.join(claim.machines(made.runs))}") for claim, made in held]
+    paper, told = read_paper(), {claim.number.key for claim, _ in held}
+    for key in dict.fromkeys(claim.key for one in TABLES[name] for claim in one.claims):
+        if key not in told:
+            rows.append({"claim": paper[key].says, "measured on": ABSENT, "paper": paper[key].text})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def write_table(made: MadeTable, out: Path) -> Path:
+    """Write a table below a folder as ``EXPERIMENT/PRESET/TABLE.md``, .csv, .tex, .json and .png; return the folder.
+
+    Without matplotlib the picture is left out, without Jinja2 the LaTeX; a line on stderr says so.
+    """
+    folder = out / made.experiment / made.preset
+    texts = {"": made.rows} | ({"_claims": made.claims_frame} if made.claims else {})
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / f"{made.name}.md") as path:
+        path.write_text(made.markdown(linked_from=folder) + "\n", encoding="utf-8")
+    for end, frame in texts.items():
+        for kind, form in {"csv": to_csv, "json": to_json, "tex": to_latex}.items():
+            try:
+                text = form(frame)
+            except ImportError as error:
+                print(f"warning [no_{kind}]: {error}", file=sys.stderr)
+                continue
+            with atomic(folder / f"{made.name}{end}.{kind}") as path:
+                path.write_text(text, encoding="utf-8")
+    if made.draws():
+        try:
+            made.draw(folder / f"{made.name}.png")
+        except ImportError as error:
+            print(f"warning [no_picture]: {error}", file=sys.stderr)
+    return folder
+
+
 def run_tables(cfg: DictConfig) -> None:
-    root, update = Path(cfg.root), cfg["update"]  # cfg.update is a method
-    if update is not None:
-        path = Path(update)
-        text = filled(path.read_text(encoding="utf-8"), root, linked_from=path.parent)
+    if cfg["update"] is not None:  # cfg.update is a method
+        path = Path(cfg["update"])
+        text = filled(path.read_text(encoding="utf-8"), Path(cfg.root), linked_from=path.parent)
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"{path}: {len(BLOCK.findall(text))} tables brought up to date")
         return
-    asked = cfg.get("experiment")
-    names = experiments_below(root) if asked is None else [asked.name]
-    made = {name: made_tables(name, root, scale=None if cfg.scale == "all" else cfg.scale) for name in names}
-    if asked is None:
-        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables(root, linked_from=Path()).items()))
-    for some in made.values():
-        print(f"\n{markdown_of(some, linked_from=Path())}")
+    runs = read_and_warn(cfg.root)
+    names = [cfg.name] if cfg.name else sorted(set(runs.experiment.dropna()))
+    if cfg.name is None:
+        own = {title: make(runs_of_their_own(runs)) for title, make in RUN_TABLES.values()}
+        print("\n\n".join(f"**{title}**\n\n{to_markdown(rows, linked_from=Path())}" for title, rows in own.items() if len(rows)))
+    for name in names:
+        print(f"\n# {name}\n\n{experiment_markdown(runs, name, linked_from=Path(), preset=cfg.preset)}")
     if cfg.out is not None:
         require_folder_can_be_written(Path(cfg.out))
-        for folder in (folder for some in made.values() for folder in write_tables(some, Path(cfg.out))):
-            print(f"\ntables, figures and the numbers behind them are in {folder}")
+        made = [one for name in names for one in made_tables(runs, name, preset=cfg.preset)]
+        for folder in dict.fromkeys(write_table(one, Path(cfg.out)) for one in made):
+            print(f"\ntables and figures are in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m experiments.train`: ResNet-18 from any of the pipelines; `torchrun -m experiments.train` on several processes."""
+"""`python -m experiments.train`: a network from any input pipeline; `torchrun -m experiments.train` on several processes."""
 
 from __future__ import annotations
 
@@ -7,37 +7,55 @@ from omegaconf import DictConfig
 from experiments.setup.cli import main
 from experiments.setup.distributed import init_distributed
 from experiments.setup.run_folder import start_run
-from experiments.training.baseline import hold_against, read_baseline
-from experiments.training.input_pipelines import require_inputs
-from experiments.training.session import decoded_pipeline, draw_curves, open_arm_or_say, prepare_training, train_arm, warn_skipped
-from experiments.training.test_set import load_test_set, require_match
+from experiments.training.baseline import log_gap, read_baseline
+from experiments.training.eval_sets import decoded_pipeline, load_test_set, require_match
+from experiments.training.inputs import open_input_in_run, require_runnable
+from experiments.training.session import (
+    Training,
+    build_task,
+    draw_curves,
+    draw_masks,
+    prepare_training,
+    run_training,
+    warn_skipped,
+)
+from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
 
 
 def run_train(cfg: DictConfig) -> None:
-    require_inputs(cfg)
+    require_runnable(cfg)
     with init_distributed(cfg):
-        train_together(cfg)
+        train_one(cfg)
 
 
-def train_together(cfg: DictConfig) -> None:
-    baseline_pct = read_baseline(cfg, verb="train", metric="top1_pct")
+def train_one(cfg: DictConfig) -> None:
     test = load_test_set(cfg)
-    arm = open_arm_or_say(cfg, "train")
-    require_match(test, class_names=arm.class_names, image_size=arm.image_size)
-    training = prepare_training(cfg, arm, test, decoded=decoded_pipeline(cfg, arm), resume=cfg.resume)
+    baseline_pct = read_baseline(cfg, build_task(cfg, n_classes=len(test.class_names)))
+    data = open_input_in_run(cfg)
+    require_match(test, class_names=data.class_names, image_size=data.image_size)
+    decoded, decoded_metrics = decoded_pipeline(cfg, data)
+    training = prepare_training(cfg, data, test, decoded=decoded, resume=cfg.resume)
     with start_run(cfg, "train") as run:
-        warn_skipped(run, test.loaded.skipped)
-        run.metrics |= arm.metrics | {"images": len(arm.pipeline)}
-        reports = train_arm(cfg, run, training)
-        run.metrics |= summary(reports)
-        hold_against(run, run.metrics["top1_pct"], baseline_pct)
-        draw_curves(run, {arm.name: reports}, title=f"{cfg.dataset.name}, {arm.name}")
-    m = run.metrics
-    more = f" ({m['decoded_top1_pct']:.2f}% on decoded images)" if "decoded_top1_pct" in m else ""
+        warn_skipped(run, (*test.loaded.skipped, *data.skipped))
+        run.metrics |= data.metrics | decoded_metrics | {"images": len(data.pipeline), "classes": training.task.n_classes}
+        reports = run_training(cfg, run, training)
+        warn_skipped(run, () if data.faults is None else tuple(data.faults.messages))
+        run.metrics |= summary(reports, training.task.metric)
+        log_gap(run, run.metrics[training.task.metric], baseline_pct, title=training.task.title)
+        draw_curves(run, {data.name: reports}, title=f"{cfg.dataset.name}, {data.name}", task=training.task)
+        if cfg.task == "segmentation":
+            draw_masks(run, cfg, training, test)
+    print_result(run, training)
+
+
+def print_result(run: Run, training: Training) -> None:
+    m, metric, title = run.metrics, training.task.metric, training.task.title
+    decoded = f" ({m[f'decoded_{metric}']:.2f}% on decoded images)" if f"decoded_{metric}" in m else ""
+    origin = f"; images from {m.get('store') or m['files']}" if "store" in m or "files" in m else ""
     print(
-        f"{arm.name}: top-1 {m['top1_pct']:.2f}%{more} after {m['epochs']} epochs, {m['images_per_s']:,.0f} images/s, "
-        f"{m['epoch_s']:.1f} s an epoch, {m['device_bytes']:,} bytes on the device; run in {run.folder}"
+        f"{training.name}: {title} {m[metric]:.2f}%{decoded} after {m['epochs']} epochs, {m['images_per_s']:,.0f} images/s, "
+        f"{m['epoch_s']:.1f} s an epoch, {m['device_bytes']:,} bytes on the device{origin}; run in {run.folder}"
     )
 
 

@@ -1,1 +1,1 @@
-"""Triton kernels for small SIRENs, each beside its torch twin; this package knows tensors only."""
+"""Triton kernels for small SIRENs, a CPU backend, and the formula that both are tested against; tensors in, tensors out."""

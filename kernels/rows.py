@@ -26,16 +26,15 @@ class PackedRows:
 
     Args:
         codes: hidden weights, row-major [layer, in, out]. At 2 to 8 bits uint8, in two's complement from the least significant
-            bit of the first byte, a row padded to whole bytes: [N, bytes], or [total bytes] where each row has its own mask. At
+            bit of the first byte, a row padded to whole bytes: [N, bytes], or [total bytes] with masks. At
             16 and 32 bits [N, K] of that floating type.
         ends: int8, float16 or float32 [N, E], laid out by `end_sections`.
         scales: float16 or float32 [N, (D - 1) C] or [1, (D - 1) C], shared by all rows; C = H, one a column, or 1, one a layer. A
             hidden weight is code * scale. None where codes are floating.
         end_scales: float16 or float32 [N, 4], one for each of the `end_sections`: an end is code * scale. Only with int8 ends.
         bits: of a code.
-        masks: uint8 [N, bytes], or [1, bytes] for one that all share: a bit a hidden weight, 1 where its code is written; the
-            others are 0. None: all are written.
-        starts: int64 [N + 1], where each row of `codes` begins and the last ends, where each has its own mask.
+        masks: uint8 [N, bytes], a bit a hidden weight: 1 where its code is written; the others are 0. None: all are written.
+        starts: int64 [N + 1], where each row of `codes` begins and the last ends. Only with masks.
     """
 
     codes: Tensor
@@ -91,29 +90,28 @@ def check_rows(rows: PackedRows, spec: SirenSpec) -> None:
 
 
 def _check_masks(rows: PackedRows, spec: SirenSpec) -> None:
-    own = rows.starts is not None
-    if rows.masks is None:
-        require(not own, "starts", "a tensor", "None without masks")
+    require(
+        (rows.masks is None) == (rows.starts is None),
+        "masks, starts",
+        f"{_kind(rows.masks)}, {_kind(rows.starts)}",
+        "both or neither",
+    )
+    if rows.masks is None or rows.starts is None:
         return
     require(rows.codes.dtype == torch.uint8, "masks", "a tensor", "None with floating codes")
     require(rows.masks.dtype == torch.uint8, "masks.dtype", rows.masks.dtype, torch.uint8)
-    _require_shape("masks", rows.masks, [(len(rows) if own else 1, packed_bytes(spec.n_hidden_weights, 1))])
-    if rows.starts is not None:
-        require(rows.starts.dtype == torch.int64, "starts.dtype", rows.starts.dtype, torch.int64)
-        _require_shape("starts", rows.starts, [(len(rows) + 1,)])
+    _require_shape("masks", rows.masks, [(len(rows), packed_bytes(spec.n_hidden_weights, 1))])
+    require(rows.starts.dtype == torch.int64, "starts.dtype", rows.starts.dtype, torch.int64)
+    _require_shape("starts", rows.starts, [(len(rows) + 1,)])
 
 
 def _check_codes(rows: PackedRows, spec: SirenSpec) -> None:
     shape = tuple(rows.codes.shape)
-    if rows.starts is not None:
-        require(len(shape) == 1, "codes.shape", shape, "[total bytes] with starts")
+    if rows.masks is not None:
+        require(len(shape) == 1, "codes.shape", shape, "[total bytes] with masks")
         return
-    most = packed_bytes(spec.n_hidden_weights, rows.bits) if rows.codes.dtype == torch.uint8 else spec.n_hidden_weights
-    if rows.masks is None:
-        require(shape == (len(rows), most), "codes.shape", shape, f"{(len(rows), most)} for {spec} at {rows.bits} bits")
-        return
-    ok = len(shape) == 2 and shape[0] == len(rows) and shape[1] <= most  # how many are kept, a GPU would have to be asked
-    require(ok, "codes.shape", shape, f"[{len(rows)}, at most {most}] with a shared mask")
+    columns = packed_bytes(spec.n_hidden_weights, rows.bits) if rows.codes.dtype == torch.uint8 else spec.n_hidden_weights
+    require(shape == (len(rows), columns), "codes.shape", shape, f"{(len(rows), columns)} for {spec} at {rows.bits} bits")
 
 
 def _check_scales(rows: PackedRows, spec: SirenSpec) -> None:

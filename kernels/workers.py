@@ -1,7 +1,7 @@
 """Threads that each run whole torch operations, one core an operation.
 
-Where an operation itself is cut over threads, every pass ends with all of them waiting for the slowest: on two cores of a busy
-machine that costs more than the second core brings. Hence a single item goes to a thread of this kind, too.
+Where an operation itself is cut over threads, every pass ends with all of them waiting for the slowest. On two cores of a busy
+machine that costs more than the second core brings. That is why a single item goes to such a thread, too.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     """Return threads whose operations take one core; a forked process, where its parent's are not, makes its own.
 
-    `torch.set_num_threads` holds for the thread that calls it and for those not yet born: hence all are started here, and the
-    caller's number is set again after them.
+    `torch.set_num_threads` holds for the thread that calls it and for threads that start later. So all are started here, and
+    then the caller's number is set again.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_take_one_core)
     everyone = Barrier(threads + 1)

@@ -1,24 +1,24 @@
 """Every tolerance of the suite, with its reason and the largest error measured; the same on every machine."""
 
-# RGB in [0, 1] of the kernel against the float64 twin. Activations and float weights enter tl.dot as float16, off by 2^-12
+# RGB in [0, 1] of the kernel against the reference. Activations and float weights enter tl.dot as float16, off by 2^-12
 # relative; a layer's errors add up over the width and pass on through the depth. Measured over the tests' sizes: 1.5e-3
 # (products are summed in float32, so a GPU adds only the hardware sine's 5e-6).
 KERNEL_RGB = 2e-3
 
 # Mean difference in 8-bit levels, over the pixels of a decode, from the formula in float64: one value in a hundred lies so near
-# the edge of rounding that KERNEL_RGB takes it across. Measured with kernel and twin: 0.007.
+# the edge of rounding that KERNEL_RGB takes it across. Measured with both backends: 0.007.
 DECODE_MEAN_LEVELS = 0.02
 
 # PSNR, in dB, of an 8-bit crop through the map against the same crop of the decoded image: the coordinates differ by rounding.
-# Measured with the twin: equal; one level in one value of an image of 90 would be 67 dB.
+# Measured with the CPU backend: equal; one level in one value of an image of 90 would be 67 dB.
 CROP_PSNR_DB = 60.0
 
 # PSNR, in dB, of a scaled or turned 8-bit decode against the decoded image resampled bilinearly,
-# 48x64. Measured with the twin: 54.9 enlarged, 62.9 shrunk (2x2 samples), 56.0 turned.
+# 48x64. Measured with the CPU backend: 54.9 enlarged, 62.9 shrunk (2x2 samples), 56.0 turned.
 RESAMPLED_PSNR_DB = 50.0
 
-# PSNR, in dB, of a decode by kernel or twin against that of the formula in float64, for images of at most 36 dB: KERNEL_RGB is
-# noise far below such an error. Measured: 0.020 with the kernel at 35 dB, 0.000 with the twin.
+# PSNR, in dB, of a decode by either backend against that of the formula in float64, for images of at most 36 dB: KERNEL_RGB is
+# noise far below such an error. Measured: 0.020 with the kernel at 35 dB, 0.000 with the CPU backend.
 DECODE_PSNR_DB = 0.05
 
 # Rows and PSNR after 30 steps of Adam from starts that differ by rounding alone (1e-6 relative), as sums in another order do on a
@@ -26,15 +26,15 @@ DECODE_PSNR_DB = 0.05
 REFIT_ROWS = 2e-4
 REFIT_PSNR_DB = 0.02
 
-# RGB of the float32 twin, its sine torch's, against the float64 one: rounding to 6e-8, amplified by omega. Measured: 9.3e-6 at
+# RGB of the CPU backend with torch's sine against the reference: rounding to 6e-8, amplified by omega. Measured: 9.3e-6 at
 # 10x32, 8.6e-6 below a depth of 6.
-TWIN_RGB = 1.2e-5
+TORCH_RGB = 1.2e-5
 
 # The same with its own sine, which is off by 1e-5: errors pass on through the depth. Measured: 2.8e-5 at 3x16,
 # 6.9e-5 at 12x64; a step of 8 bits is 4e-3.
-FAST_TWIN_RGB = 1e-4
+FAST_TORCH_RGB = 1e-4
 
-# RGB of the float64 twin, written as float32, against the formula in plain Python: half an ulp of 1 is 3.0e-8.
+# RGB of the reference in float64, written as float32, against the formula in plain Python: half an ulp of 1 is 3.0e-8.
 # Measured: 3.0e-8.
 FORMULA_RGB = 4e-8
 

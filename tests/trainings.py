@@ -7,12 +7,15 @@ import torch
 from torch import nn
 
 from rapid_inr.models.resnet import BackboneConfig, build_backbone
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import Batch
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.training.loop import EvalSets, train
 from rapid_inr.training.schedule import OptimizerConfig
 from rapid_inr.training.state import EpochReport
+from rapid_inr.training.tasks import classification
+
+THREE = classification(3)
 
 
 def stripes(n_images: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +43,8 @@ def small_model(seed: int = 0) -> nn.Module:
 
 def train_small(model: nn.Module, config: OptimizerConfig, *, feed=None, autocast: bool = False, **options) -> list[EpochReport]:
     eval_sets = options.pop("eval_sets", None) or EvalSets(clean())
-    return train(model, pipeline() if feed is None else feed, eval_sets, config, device="cpu", autocast=autocast, **options)
+    where = {"task": THREE, "device": "cpu", "autocast": autocast}
+    return train(model, pipeline() if feed is None else feed, eval_sets, config, **where, **options)
 
 
 @dataclass
@@ -57,6 +61,9 @@ class Fixed:
     def n_batches(self) -> int:
         return len(self.batches)
 
+    def warm_up(self) -> None:
+        pass
+
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         self.asked.append(epoch)
         yield from self.batches[start:]
@@ -66,5 +73,5 @@ def one_batch(images: torch.Tensor, labels: list[int]) -> Fixed:
     return Fixed([Batch(images, torch.tensor(labels), torch.arange(len(labels)))])
 
 
-def report(epoch: int, *, epoch_s: float, top1: float = 50.0) -> EpochReport:
-    return EpochReport(epoch=epoch, loss=2.0 - epoch, top1_pct=top1, epoch_s=epoch_s, images_per_s=100 / epoch_s)
+def report(epoch: int, *, epoch_s: float, top1: float = 50.0, **scores: float) -> EpochReport:
+    return EpochReport(epoch, loss=2.0 - epoch, epoch_s=epoch_s, images_per_s=100 / epoch_s, scores={"top1_pct": top1} | scores)

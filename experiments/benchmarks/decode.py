@@ -19,13 +19,15 @@ from torch import Tensor
 from experiments.benchmarks.offline_table import print_offline_table
 from experiments.benchmarks.rivals import bmm_chain, nvjpeg_decoder
 from experiments.setup.build import build_device, build_quantize
+from kernels.decode import decode_siren
 from kernels.decode.io import MAX_HIDDEN
 from kernels.decode.launch import padded_width
-from kernels.decode.torch import decode_siren_torch
+from kernels.reference import decode_reference
 from kernels.rows import PackedRows
 from kernels.spec import OUT_FEATURES, SirenSpec
 from kernels.tools.bounds import Ceilings, Work, count_work, time_bounds
 from kernels.tools.ceilings import measure_ceilings, timed_s
+from kernels.unpack.torch import unpack_layers
 from rapid_inr.compress.quantize import quantize
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import psnr_db, to_8bit
@@ -35,7 +37,7 @@ from rapid_inr.runlog.named_warnings import decode_below_roofline, decodes_in_us
 from rapid_inr.runlog.run import Run, write_csv
 
 # RGB in [0, 1] that a backend may be off the float64 decode, before rounding: those of tests/tolerances.py, which has the reasons
-TOLERANCE_RGB = {"kernel": 2e-3, "twin": 1e-4, "bmm chain": 1e-4}
+TOLERANCE_RGB = {"kernel": 2e-3, "torch": 1e-4, "bmm chain": 1e-4}
 TARGET_DB = 35.0  # of the image that the PSNR loss is stated for
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**22}  # of a batch whose size is not given
 CHECKED_PIXELS = 2**16  # of a batch that are held to the float64 decode
@@ -99,21 +101,22 @@ def make_case(cfg: DictConfig, size: tuple[int, int, int], batch: int | None, de
 def backends(case: Case) -> dict[str, Decode]:
     """Return what decodes on the device of a case, by name."""
 
-    def of(decode: Callable[..., Tensor]) -> Decode:
+    def by(backend: str) -> Decode:
         def call(case: Case, *, ids: Tensor, side: int, **options: Any) -> Tensor:
-            return decode(case.rows, ids, affine_on(side, ids.device), spec=case.spec, height=side, width=side, **options)
+            affine = affine_on(side, ids.device)
+            return decode_siren(
+                case.rows, ids, affine, spec=case.spec, height=side, width=side, backend=backend, **options
+            )  # fmt: skip
 
         return call
 
     def chain(case: Case, *, ids: Tensor, side: int, dtype: torch.dtype, round_8bit: bool = True) -> Tensor:
         return bmm_chain(case.rows, ids, spec=case.spec, side=side, dtype=dtype, round_8bit=round_8bit)
 
-    found: dict[str, Decode] = {"twin": of(decode_siren_torch), "bmm chain": chain}
+    decoders: dict[str, Decode] = {"torch": by("torch"), "bmm chain": chain}
     if case.rows.device.type == "cuda" and case.spec.hidden <= MAX_HIDDEN:
-        from kernels.decode.triton import decode_siren  # not at the top: triton exists for Linux only
-
-        found = {"kernel": of(decode_siren)} | found
-    return found
+        decoders = {"kernel": by("kernel")} | decoders
+    return decoders
 
 
 def check(case: Case, decoders: Mapping[str, Decode]) -> dict[str, dict[str, float]]:
@@ -125,9 +128,8 @@ def check(case: Case, decoders: Mapping[str, Decode]) -> dict[str, dict[str, flo
     count = max(1, min(case.batch, CHECKED_PIXELS // case.side**2))
     places = torch.linspace(0, case.batch - 1, count, dtype=torch.float64).round().long().to(case.rows.device)
     options = {"side": case.side, "dtype": torch.float32, "round_8bit": False}
-    at_once = {"spec": case.spec, "height": case.side, "width": case.side, "dtype": torch.float32, "round_8bit": False}
-    affine = affine_on(case.side, places.device)
-    exact = decode_siren_torch(case.rows, places, affine, **at_once, compute_dtype=torch.float64)
+    layers, affine = unpack_layers(case.rows, places, case.spec, torch.float64), affine_on(case.side, places.device)
+    exact = decode_reference(layers, affine, omega=case.spec.omega, height=case.side, width=case.side).float()
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0)).to(exact.device)
     target = exact + noise * 10 ** (-TARGET_DB / 20)
     least = (exact - target).double().square().mean()
@@ -183,7 +185,7 @@ def time_case(case: Case, ceilings: Ceilings, *, repeats: int) -> list[dict[str,
         for name, decode in decoders.items()
     }
     if device.type == "cuda":
-        images = decode_siren_bytes(case)
+        images = decoders["torch"](case, ids=case.ids, side=case.side, dtype=torch.uint8)
         jpegs = nvjpeg_decoder(images, n_bytes=case.row_bytes)
         if jpegs is not None:
             calls["nvjpeg"] = jpegs
@@ -198,12 +200,6 @@ def time_case(case: Case, ceilings: Ceilings, *, repeats: int) -> list[dict[str,
             row |= {"binding": bounds.binding, "call_us": 1e3 * overhead[name]["ms"], **quality[name]}
         rows.append(row)
     return rows
-
-
-def decode_siren_bytes(case: Case) -> Tensor:
-    """Return the images of a case, uint8 [B, 3, side, side]."""
-    affine = affine_on(case.side, case.rows.device)
-    return decode_siren_torch(case.rows, case.ids, affine, spec=case.spec, height=case.side, width=case.side, dtype=torch.uint8)
 
 
 def benchmark_decode(cfg: DictConfig, run: Run) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from kernels.rows import PackedRows
-from kernels.spec import SirenSpec, end_sections
-from kernels.unpack.torch import gather_hidden, unpack_ends
+from kernels.spec import SirenSpec
+from kernels.unpack.torch import unpack_layers
 from rapid_inr.inr.coords import pixel_coords
 
 QUALITIES = range(1, 96, 2)
@@ -31,13 +31,11 @@ def bmm_chain(
     Returns:
         [B, 3, side, side] of `dtype`, unscaled bytes if that is uint8, else in [0, 1].
     """
-    end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
-    ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, torch.float32)
-    part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
+    *sine_layers, (last_weight, last_bias) = unpack_layers(rows, ids, spec, torch.float32)
     h = coords_on(side, ids.device).expand(len(ids), -1, -1)
-    for i, weight in enumerate([part["first_weight"], *gather_hidden(rows, ids, spec, torch.float32).unbind(1)]):
-        h = torch.sin(spec.omega * (torch.bmm(h, weight) + part["biases"][:, i, None]))
-    rgb = (torch.bmm(h, part["last_weight"]) + part["last_bias"][:, None]).clamp(0, 1)
+    for weight, bias in sine_layers:
+        h = torch.sin(spec.omega * (torch.bmm(h, weight) + bias[:, None]))
+    rgb = (torch.bmm(h, last_weight) + last_bias[:, None]).clamp(0, 1)
     if round_8bit:
         rgb = rgb.mul(255).round() if dtype == torch.uint8 else rgb.mul(255).round().div(255)
     return rgb.to(dtype).mT.reshape(len(ids), 3, side, side)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.grids import ABSENT, Grid, Head
+from experiments.reporting.cells import ABSENT, Link, Measured, number
 from rapid_inr.errors import UserError
 
 PAPER = Path(__file__).parent / "paper"
@@ -19,6 +20,7 @@ MARKS = {
     "code": "the authors' repository",
     "calc": "arithmetic on those",
 }
+VERDICTS = {True: "yes", False: "no", None: ABSENT}
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class PaperNumber:
         """Return it as it is printed, ``ABSENT`` where it is not known."""
         if self.value is None:
             return ABSENT
-        number = self.value if isinstance(self.value, str) else f"{self.value:,.10g}"
+        value = self.value if isinstance(self.value, str) else f"{self.value:,.10g}"
         unit = self.unit if self.unit in ("%", "x") else f" {self.unit}"
-        return f"{self.reading} {number}{unit}".strip()
+        return f"{self.reading} {value}{unit}".strip()
 
     @property
     def is_claim(self) -> bool:
@@ -77,24 +79,92 @@ def read_paper(folder: Path = PAPER) -> dict[str, PaperNumber]:
 
 
 def _number(key: str, entry: Mapping[str, Any], path: Path) -> PaperNumber:
-    known = {field.name for field in fields(PaperNumber)}
+    known = {name.name for name in fields(PaperNumber)}
     if unknown := entry.keys() - known:
         raise UserError(f"{path}: {key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(known - {'key'}))}")
-    number = PaperNumber(**{**entry, "key": key, "known": tuple(entry.get("known", ()))})
-    if number.value is not None and not (number.where and number.known):
+    read = PaperNumber(**{**entry, "key": key, "known": tuple(entry.get("known", ()))})
+    if read.value is not None and not (read.where and read.known):
         raise UserError(f"{path}: {key} has a value, and so it needs where and known")
-    if stray := set(number.known) - MARKS.keys():
+    if stray := set(read.known) - MARKS.keys():
         raise UserError(f"{path}: {key} is known by {', '.join(sorted(stray))}, expected of {', '.join(MARKS)}")
-    return number
+    return read
 
 
-def paper_grid(numbers: Mapping[str, PaperNumber]) -> Grid:
+def paper_table(numbers: Mapping[str, PaperNumber]) -> pd.DataFrame:
     """Return a table of the paper's numbers, each with its source."""
-    heads = [Head("what"), Head("the paper's", right=True), Head("where it stands"), Head("how it is known"), Head("key")]
-    return Grid(
-        heads,
+    return pd.DataFrame(
         [
-            [n.says, n.text, n.where or ABSENT, ", ".join(MARKS[mark] for mark in n.known) or "not known", f"`{n.key}`"]
+            {
+                "what": n.says, "the paper's": n.text, "where it stands": n.where or ABSENT,
+                "how it is known": ", ".join(MARKS[mark] for mark in n.known) or "not known", "key": n.key,
+            }
             for n in numbers.values()
-        ],
-    )
+        ]
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A number of the paper that a table measures: its key, our column, and the labels of the rows that it is about.
+
+    Args:
+        not_at: presets too small to judge it by.
+    """
+
+    key: str
+    column: str
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    not_at: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A number of the paper beside ours in one row of a table."""
+
+    number: PaperNumber
+    column: str
+    labels: Mapping[str, str]
+    ours: Measured
+    records: tuple[Link, ...]
+
+    @property
+    def within(self) -> bool | None:
+        return self.number.holds(self.ours.mean)
+
+    def long(self) -> dict[str, Any]:
+        """Return it as a row with a column a label."""
+        delta = self.number.delta(self.ours.mean)
+        return {
+            "claim": self.number.says, **self.labels, **self._numbers,
+            "delta": None if delta is None else number(delta, self.ours.digits, sign="+"),
+            "within the claim?": VERDICTS[self.within], "records": self.records,
+        }  # fmt: skip
+
+    def machines(self, runs: pd.DataFrame) -> list[str]:
+        """Return the devices that the row was measured on."""
+        return list(runs[runs.path.isin([link.path for link in self.records])].machine.unique())
+
+    def short(self, place: str) -> dict[str, Any]:
+        """Return it as a row with one column that says where it was measured."""
+        labels = ", ".join(label for label in self.labels.values() if isinstance(label, str))
+        return {
+            "claim": self.number.says, "measured on": f"{labels}; {place}", **self._numbers,
+            "within the claim?": VERDICTS[self.within], "records": self.records,
+        }  # fmt: skip
+
+    @property
+    def _numbers(self) -> dict[str, str]:
+        o = self.ours
+        spread = "" if o.std is None else f" ± {number(o.std, o.digits)}"
+        return {"paper": self.number.text, "ours, mean ± std (n)": f"{number(o.mean, o.digits)}{spread} ({o.n})"}
+
+
+def held_claims(claims: Sequence[Claim], rows: pd.DataFrame, paper: Mapping[str, PaperNumber], *, preset: str) -> list[ClaimRow]:
+    """Return the paper's numbers beside ours, for each row that a claim is about and that has a value in its column."""
+    held = []
+    for claim in claims:
+        for row in rows.to_dict("records") if preset not in claim.not_at else ():
+            if row[claim.column] is not None and all(row.get(label) in values for label, values in claim.where.items()):
+                labels = {name: value for name, value in row.items() if not isinstance(value, Measured | tuple | None)}
+                held.append(ClaimRow(paper[claim.key], claim.column, labels, row[claim.column], row["records"]))
+    return held

@@ -1,4 +1,4 @@
-"""From configuration to the objects it describes; below this file nobody has heard of Hydra."""
+"""From a configuration to the objects it describes; below this file nothing knows of Hydra."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.setup.cli import CONFIGS
+from experiments.setup.schema import build
 from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.qat import RefineConfig
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.data import open_source
+from rapid_inr.data import READERS, open_source
 from rapid_inr.data.codecs import CodecConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
@@ -26,6 +26,7 @@ from rapid_inr.training.schedule import OptimizerConfig
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
@@ -43,12 +44,10 @@ def build_device(cfg: DictConfig) -> torch.device:
 
 def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
     """Open ``cfg.dataset``, or another split of it."""
-    if "name" not in (cfg.get("dataset") or {}):
-        choices = sorted(path.stem for path in (CONFIGS / "dataset").glob("*.yaml"))
-        raise UserError(f"dataset=... is required, one of: {', '.join(choices)}")
-    options = plain(cfg.dataset)
-    options.pop("on_corrupt")
-    if split is None and options["split"] == "test" and options["limit"] is not None and options.get("test_limit") is None:
+    if OmegaConf.is_missing(cfg.dataset, "name"):
+        raise UserError(f"dataset=... is required, one of: {', '.join(sorted(READERS))}")
+    options = {key: value for key, value in plain(cfg.dataset).items() if value is not None and key != "on_corrupt"}
+    if split is None and options.get("split") == "test" and "limit" in options and "test_limit" not in options:
         raise UserError("dataset.limit counts training images, of which dataset.split=test has none; set dataset.test_limit")
     return open_source(**options | ({"split": split} if split else {}))
 
@@ -60,43 +59,40 @@ def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
 
 
 def build_fit(cfg: DictConfig) -> FitConfig:
-    options = plain(cfg.fit)
-    return FitConfig(**options | {"betas": tuple(options["betas"]), "seed": cfg.seed})
+    return build(cfg.fit, FitConfig)
 
 
 def build_prune(cfg: DictConfig) -> PruneConfig:
-    return PruneConfig(**plain(cfg.prune))
+    return build(cfg.prune, PruneConfig)
 
 
 def build_refine(cfg: DictConfig) -> RefineConfig:
-    options = plain(cfg.refine)
-    return RefineConfig(**options | {"betas": tuple(options["betas"])})
+    return build(cfg.refine, RefineConfig)
 
 
 def build_quantize(cfg: DictConfig) -> QuantizeConfig:
-    return QuantizeConfig(**plain(cfg.quantize))
+    return build(cfg.quantize, QuantizeConfig)
 
 
 def build_codec(cfg: DictConfig) -> CodecConfig:
-    options = plain(cfg.codec)
-    return CodecConfig(options["name"], tuple(options["qualities"]), tuple(options["subsamplings"]))
+    return build(cfg.codec, CodecConfig)
 
 
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:
-    config = AugmentConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain(cfg.augment).items()})
+    config = build(cfg.augment, AugmentConfig)
     return config if config.changes_anything else None
 
 
 def build_backbone_config(cfg: DictConfig) -> BackboneConfig:
-    return BackboneConfig(**plain(cfg.backbone))
+    return build(cfg.backbone, BackboneConfig)
 
 
 def build_unet_config(cfg: DictConfig) -> UNetConfig:
-    return UNetConfig(**plain(cfg.unet))
+    return build(cfg.unet, UNetConfig)
 
 
 def build_optimizer(cfg: DictConfig) -> OptimizerConfig:
-    return OptimizerConfig(**plain(cfg.optimizer))
+    return build(cfg.optimizer, OptimizerConfig)
 
 
 def build_autocast(cfg: DictConfig) -> bool:

@@ -1,72 +1,96 @@
-"""The entry of every command: Hydra composes the configuration, its values are checked, and errors of use take one line."""
+"""The entry of every command: Hydra composes its configuration, whose values are checked before any work."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 
 import hydra
 from hydra import compose
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from experiments.setup.command_line import (
+    CONFIGS,
+    choices_of,
+    explained,
+    is_multirun,
+    offer_inr_shapes,
+    require_experiment_of,
+    require_known,
+    with_quoted_paths,
+)
+from experiments.setup.distributed import require_alone
 from experiments.setup.errors import errors_in_one_line
-from experiments.setup.processes import require_alone
-from experiments.setup.values import check_values
+from experiments.setup.run_folder import experiment_of, folder_of, run_name
+from experiments.setup.schema import build, register, unknown_keys
+from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+register()
+for resolver in (experiment_of, folder_of, run_name, choices_of):
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
 def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     """Run `task` with the configuration of `verb` and the command line's overrides.
 
-    An error of use ends the program with one line on stderr and exit code 2; anything else is a bug and shows its traceback.
+    A user error ends the program with one line on stderr and exit code 2; a bug shows its traceback. With ``-m`` each job
+    records its own failure, and the program ends with their list and exit code 1.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and this place alone words the message
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and the message is worded here alone
 
     def job(cfg: DictConfig) -> None:
-        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-        # in here, or Hydra adds a line of its own; a multirun is Hydra's to go on with, and that line says which job it was
-        with nullcontext() if multirun else errors_in_one_line():
-            require_alone(verb, several_jobs=multirun)
-            check_values(cfg)
-            task(cfg)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            run_job(cfg, verb, lambda cfg: _checked(cfg, verb), task)
+            return
+        with errors_in_one_line():  # in here, or Hydra adds a line of its own
+            require_alone(verb, multirun=False)
+            require_choices()
+            run_once(_checked(cfg, verb), task)
 
     with errors_in_one_line():
+        sys.argv[1:] = with_quoted_paths(sys.argv[1:])
+        require_alone(verb, multirun=is_multirun(sys.argv[1:]))
+        require_experiment_of(verb, sys.argv[1:])
         offer_inr_shapes(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explained(error, verb) from error
+        finally:
+            failed = report_failures()
+    if failed:
+        sys.exit(1)
 
 
 def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration of a command as its command line would make it, inside of another command.
+    """Return the configuration of a command as its command line would make it, inside another command.
 
     Raises:
-        ValueError: at a value of the wrong type.
-        HydraException: at an override that the command does not have.
+        UserError: at an unknown key or a wrong value.
     """
     if verb == "common" or not (CONFIGS / f"{verb}.yaml").is_file():
         raise UserError(f"verb is {verb!r}, expected a command with a file in configs")
     offer_inr_shapes(overrides)
-    cfg = compose(verb, overrides=list(overrides))
-    check_values(cfg)
+    try:
+        return _checked(compose(verb, overrides=with_quoted_paths(overrides)), verb)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, verb) from error
+
+
+def _checked(cfg: DictConfig, verb: str) -> DictConfig:
+    """Return a configuration whose keys are known and whose values are in range; what is required may still be missing."""
+    require_known(cfg, verb, list(unknown_keys(cfg)))
+    for key in cfg:
+        group = None if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) else cfg[key]
+        if isinstance(group, DictConfig) and OmegaConf.get_type(group) is not dict and not OmegaConf.missing_keys(group):
+            build(group)
+    kind = OmegaConf.get_type(cfg)
+    if kind is not dict:
+        kind(**{key: value for key, value in OmegaConf.to_container(cfg).items() if key in kind.__dataclass_fields__})
     return cfg
-
-
-def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Let ``inr=DEPTHxWIDTH`` name any shape, not only those with a file in configs/inr."""
-    for argument in arguments:
-        for choice in argument.removeprefix("inr=").split(",") if argument.startswith("inr=") else ():
-            if (CONFIGS / "inr" / f"{choice}.yaml").exists():
-                continue
-            shape = re.fullmatch(r"(\d+)x(\d+)", choice)
-            if shape is None:
-                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
-            node = {"depth": int(shape[1]), "hidden": int(shape[2]), "omega": None}
-            ConfigStore.instance().store(group="inr", name=choice, node=node)

@@ -1,4 +1,4 @@
-"""Join the processes that torchrun has started, which train one network together."""
+"""The processes that torchrun has started: how many there are, which of them this is, and how they train one network together."""
 
 from __future__ import annotations
 
@@ -13,14 +13,50 @@ from omegaconf import DictConfig
 from torch import distributed
 
 from experiments.setup.build import build_device
-from experiments.setup.processes import is_main_process, world_size
+from rapid_inr.errors import UserError
+
+SHARED = ("encode", "train")  # commands of which the processes of a torchrun each do a part
+
+
+def world_size() -> int:
+    """Return how many processes torchrun has started, 1 where this one is alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Return the number of this process among them, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def ranks() -> dict[str, int]:
+    """Return both as the keyword arguments that pipelines take."""
+    return {"rank": rank(), "world_size": world_size()}
+
+
+def is_main_process() -> bool:
+    """Return whether this process is the one that keeps the run and prints."""
+    return rank() == 0
+
+
+def require_alone(verb: str, *, multirun: bool) -> None:
+    """Refuse what the processes of a torchrun cannot share.
+
+    Raises:
+        UserError: if there are several, and `verb` is for one, or each job of a multirun would need them all.
+    """
+    if world_size() == 1:
+        return
+    if verb not in SHARED:
+        raise UserError(f"{verb} is run by one process, not by {world_size()}; start it without torchrun")
+    if multirun:
+        raise UserError("torchrun runs one job, not the several of a multirun (-m); start it once for each")
 
 
 @contextlib.contextmanager
 def init_distributed(cfg: DictConfig) -> Iterator[None]:
-    """Join the processes that torchrun has started, if it has, each on a GPU of its own where there are GPUs.
+    """Join the other processes of a torchrun, if there are any, each on a GPU of its own where there are GPUs.
 
-    Only the first keeps its run: the others write theirs where it is deleted, and print nothing but errors.
+    Only the main process keeps its run: the others write theirs into a folder that is deleted, and print nothing.
     """
     if world_size() == 1:
         yield
@@ -40,5 +76,5 @@ def init_distributed(cfg: DictConfig) -> Iterator[None]:
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
             yield
     finally:
-        gc.collect()  # networks that share gradients hold the group, in cycles; one that outlives it can abort the process's end
+        gc.collect()  # networks that share gradients hold the group in cycles; one that outlives it can abort the process's end
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Errors of use, such as a value out of range, a file that is not there or a memory too small: one line and exit code 2."""
+"""User errors, such as a value out of range, a missing file or too little memory: one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,25 +15,20 @@ from yaml import YAMLError
 
 from rapid_inr.errors import UserError
 
-
-class PointsNotFinished(UserError):
-    """Some points of a sweep failed, or waited for one that did; the message names them."""
-
-
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 ABOUT_FILES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 ABOUT_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 # What the user can mend: values and files, a full or forbidden disk, too little memory. Anything else is a bug.
 USER_ERRORS = (UserError, OSError, *OUT_OF_MEMORY, YAMLError, HydraException, OmegaConfBaseException)
-TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where an error of use comes from
+TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where a user error comes from
 
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """End the program with one line on stderr and exit code 2 at an error of use; let anything else, a bug, through."""
+    """End the program with one line on stderr and exit code 2 at a user error; let a bug through."""
     try:
         yield
-    except BrokenPipeError:  # who read the output, such as `head`, has had enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries to write the rest as it ends
         sys.exit(0)
     except USER_ERRORS as error:
@@ -47,14 +42,14 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def is_bug(error: BaseException) -> bool:
-    """Return whether an exception is no user's mistake, an OSError that is about neither a file nor a disk among them."""
-    if isinstance(error, OSError):
+    """Return whether an exception is not a user's mistake; an OSError about neither a file nor a disk is a bug too."""
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both
         return not isinstance(error, ABOUT_FILES) and error.errno not in ABOUT_DISKS
     return not isinstance(error, USER_ERRORS)
 
 
 def one_line(error: BaseException) -> str:
-    """Return what is told of an error of use."""
+    """Return the message of a user error as one line."""
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... is required; --help shows how"
     text = str(error) or type(error).__name__

@@ -1,34 +1,124 @@
-"""The folder of a run, and whether an output can be written, before any work."""
+"""The folder of a run: its name, whether it holds the run already, and whether an output can be written."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import shlex
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments.setup.build import build_device
+from experiments.setup.schema import schema
+from rapid_inr.errors import UserError
+from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.liveness import lives
 from rapid_inr.runlog.run import Run
+
+# Keys of a configuration that change no result: where things lie, how the run is told of, what tables call it.
+CHANGE_NOTHING = (
+    "overwrite", "track", "folder", "run_dir", "stores_dir", "out", "dataset.root", "dataset.download", "experiment_name",
+    "preset", "command", "labels", "resume", "baseline",
+)  # fmt: skip
+# Overrides that give a run no other name, besides those of Hydra itself.
+NOT_IN_NAMES = ("experiment", "device", "track", "track.mode", "overwrite", "folder", "run_dir", "stores_dir", "dataset.root")
+LONGEST_NAME = 120
+
+
+def _hydra(root: DictConfig) -> DictConfig | None:
+    """Return Hydra's part of a configuration, which Hydra takes out of that of a job; None outside Hydra."""
+    if "hydra" in root:
+        return root.hydra
+    return None if HydraConfig.instance().cfg is None else HydraConfig.get()
+
+
+def experiment_of(part: str, *, _root_: DictConfig) -> str | None:
+    """Return the ``name`` or the ``preset`` in ``experiment=NAME/PRESET``, or None where there is none."""
+    hydra = _hydra(_root_)
+    choice = None if hydra is None else hydra.runtime.choices.get("experiment")
+    return None if choice is None else choice.split("/")[0 if part == "name" else -1]
+
+
+def folder_of(*, _root_: DictConfig) -> str:
+    """Return where in runs/ a run lies: NAME/PRESET of an experiment, or the command."""
+    hydra = _hydra(_root_)
+    return "" if hydra is None else hydra.runtime.choices.get("experiment") or hydra.job.config_name
+
+
+def run_name(now: str, *, _root_: DictConfig) -> str:
+    """Return the name of a run's folder: the time, or in an experiment what the sweep varies and what is overridden.
+
+    A job of a sweep has the same name when it is run by itself. Jobs without an experiment have their number behind the time.
+    """
+    hydra = HydraConfig.get()
+    if _root_.experiment_name is None:
+        return f"{now}-{hydra.job.num}" if hydra.mode == RunMode.MULTIRUN else now
+    given = dict(override.lstrip("+~").partition("=")[::2] for override in hydra.overrides.task)
+    varied = {}
+    for key in hydra.sweeper.get("params") or {}:
+        value = given.pop(key, None)
+        varied[key] = value if value is not None else hydra.runtime.choices.get(key, OmegaConf.select(_root_, key))
+    extra = sorted(f"{key}={value}" for key, value in given.items() if key not in NOT_IN_NAMES and not key.startswith("hydra"))
+    text = "-".join([*map(str, varied.values()), *extra]) or "run"
+    name = re.sub(r"[^A-Za-z0-9.=+_-]+", "_", text)
+    if name == text and len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"  # what was replaced may tell two runs apart
+
+
+def state_of(cfg: DictConfig) -> str:
+    """Return what the run's folder holds: ``nothing``, a run that is ``running``, ``finished``, ``broken``, or ``changed``.
+
+    A run is changed where its configuration differs from `cfg` in a key that decides a result, and broken where it did not come
+    to its end or cannot be read.
+    """
+    folder = Path(cfg.run_dir)
+    if not (folder / "record.json").is_file():
+        return "nothing"
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        status, process = record["status"], record.get("process")
+        before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        if status == "running" and process and lives(process, touched=(folder / "record.json").stat().st_mtime):
+            return "running"
+        if _difference(before, cfg) is not None:
+            return "changed"
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, YAMLError, OmegaConfBaseException):
+        return "broken"  # torn by a kill or a full disk
+    return "finished" if status == "finished" else "broken"
+
+
+def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
+    kind = OmegaConf.get_type(cfg)
+    defaults = {} if kind is dict else flatten(OmegaConf.to_container(schema(kind)))
+    now = OmegaConf.to_container(cfg, resolve=True)
+    return first_difference(before, now, ignored=CHANGE_NOTHING, defaults=defaults)
 
 
 def start_run(cfg: DictConfig, verb: str) -> Run:
     """Open the folder of this run, with its resolved configuration and the command that repeats it.
 
-    A job of a multirun has the folder `run_dir` with its number behind, since jobs may start in the same microsecond, and its
-    command is that of the one job.
+    Raises:
+        UserError: if another process is running it.
+        FileExistsError: if the folder holds another run, which only ``overwrite=true`` or an experiment replaces.
     """
     OmegaConf.resolve(cfg)
-    hydra = HydraConfig.get()
-    command = f"python -m experiments.{verb} {shlex.join(hydra.overrides.task)}".strip()
-    several = hydra.mode == RunMode.MULTIRUN
-    run_dir = f"{cfg.run_dir}-{hydra.job.num}" if several else cfg.run_dir
+    hydra, state = HydraConfig.get(), state_of(cfg)
+    if state == "running":
+        raise UserError(f"{cfg.run_dir} is being run by another process")
     run = Run(
-        run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
-        command=command, track=cfg.track.mode, overwrite=cfg.overwrite,
-        group=Path(cfg.run_dir).name if several else None,
+        cfg.run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
+        command=f"python -m experiments.{verb} {shlex.join(hydra.overrides.task)}".strip(), track=cfg.track.mode,
+        overwrite=cfg.overwrite or cfg.experiment_name is not None or state == "broken",
+        group=None if cfg.experiment_name is None and hydra.mode != RunMode.MULTIRUN else Path(cfg.folder).as_posix(),
     )  # fmt: skip
     run.metrics["device"] = build_device(cfg).type
     return run

@@ -1,4 +1,4 @@
-"""The earlier run that an accuracy is held against, by ``baseline=RUN``: of the same training, but for what feeds the network."""
+"""The earlier run that a score is compared with, by ``baseline=RUN``: the same training from another input pipeline."""
 
 from __future__ import annotations
 
@@ -7,52 +7,54 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.reporting.records import read_record
 from experiments.setup.build import plain
 from experiments.training.provenance import dataset_facts
 from rapid_inr.errors import UserError
+from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.named_warnings import accuracy_below_baseline
+from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
+from rapid_inr.training.tasks import Task
 
-COMPARED = ("augment", "backbone", "optimizer", "unet")  # groups that must be the same
+NETWORKS = {"top1_pct": "backbone", "miou_pct": "unet"}  # the group of the network that a metric is of
 
 
-def read_baseline(cfg: DictConfig, *, verb: str, metric: str) -> float | None:
-    """Return what the run that ``baseline`` names has reached; None where none is named.
+def read_baseline(cfg: DictConfig, task: Task) -> float | None:
+    """Return the score of the run that ``baseline`` names; None where none is named.
 
     Raises:
         FileNotFoundError: if there is no run.
-        ValueError: if it is of another command, did not finish, or was trained in another way; the message names the difference.
+        UserError: if it is no finished training of this task, or was trained in another way; the message names the difference.
     """
     if cfg.baseline is None:
         return None
     folder = Path(cfg.baseline)
     if not (folder / "record.json").is_file():
-        raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.{verb}")
-    record = read_record(folder / "record.json")
-    if record["verb"] != verb or record["status"] != "finished" or metric not in record["metrics"]:
-        raise UserError(f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a finished one of {verb}")
-    _require_same_training(OmegaConf.load(folder / "config.yaml"), cfg, folder)
-    return record["metrics"][metric]
+        raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.train")
+    record = read_json(folder / "record.json")
+    if record["status"] != "finished" or task.metric not in record["metrics"]:
+        raise UserError(
+            f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a training with {task.metric}"
+        )
+    before, now = (_decisive(config, task) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
+    key = first_difference(before, now)
+    if key is not None:
+        then, today = flatten(before).get(key), flatten(now).get(key)
+        raise UserError(f"baseline {folder} was trained with {key}={then}, this is {key}={today}")
+    return record["metrics"][task.metric]
 
 
-def _require_same_training(before: DictConfig, cfg: DictConfig, folder: Path) -> None:
-    then, now = _decisive(before), _decisive(cfg)
-    for key in sorted(then.keys() | now.keys()):
-        if then.get(key) != now.get(key):
-            raise UserError(f"baseline {folder} was trained with {key}={then.get(key)}, this is {key}={now.get(key)}")
+def _decisive(cfg: DictConfig, task: Task) -> dict[str, Any]:
+    """Return what decides a training; the input pipeline and the seed may differ."""
+    return {"dataset": dataset_facts(cfg)} | {
+        group: plain(cfg[group]) for group in ("augment", "optimizer", NETWORKS[task.metric])
+    }
 
 
-def _decisive(cfg: DictConfig) -> dict[str, Any]:
-    """Return what decides a training, what feeds the network and the seed excepted, by dotted names."""
-    groups = {"dataset": dataset_facts(cfg)} | {group: plain(cfg[group]) for group in COMPARED if group in cfg}
-    return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-
-
-def hold_against(run: Run, mark_pct: float, baseline_pct: float | None, *, what: str = "top-1") -> None:
-    """Enter in the run what was lost against a baseline, and say so where it is too much."""
+def log_gap(run: Run, score_pct: float, baseline_pct: float | None, *, title: str) -> None:
+    """Enter in the run how far a score is under its baseline, and warn where it is too far."""
     if baseline_pct is None:
         return
-    run.metrics |= {"baseline_pct": baseline_pct, "lost_points": baseline_pct - mark_pct}
-    for warning in accuracy_below_baseline(mark_pct, baseline_pct=baseline_pct, what=what):
+    run.metrics |= {"baseline_pct": baseline_pct, "lost_points": baseline_pct - score_pct}
+    for warning in accuracy_below_baseline(score_pct, baseline_pct=baseline_pct, what=title):
         run.warn(*warning)

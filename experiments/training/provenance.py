@@ -1,4 +1,4 @@
-"""What a store says about how it was made, and whether its images are those of the dataset that is trained."""
+"""How a store or an export was made, and whether its images are those of the dataset that is trained."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from experiments.setup.build import plain
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.errors import UserError
+from rapid_inr.runlog.differences import first_difference
 from rapid_inr.store.packed import PackedStore
 
-NOWHERE = ("root", "download", "on_corrupt")  # keys of a dataset that say nothing about its images
-CHOSEN = ("split", "limit", "exclude", "test_count")  # keys that choose among images, which ids tell exactly
+NOT_ABOUT_IMAGES = ("root", "download", "on_corrupt")  # keys of a dataset
+CHOOSING = ("split", "limit", "test_limit", "exclude", "test_count")  # keys that choose among images, whose ids tell more
 
 
 def how_made(cfg: DictConfig) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def how_made(cfg: DictConfig) -> dict[str, Any]:
 
 def dataset_facts(cfg: DictConfig) -> dict[str, Any]:
     """Return what decides the images of a dataset, as JSON values."""
-    dataset = {key: value for key, value in plain(cfg.dataset).items() if key not in NOWHERE}
+    dataset = {key: value for key, value in plain(cfg.dataset).items() if key not in NOT_ABOUT_IMAGES}
     if dataset.get("exclude") is not None:
         dataset["exclude"] = digest(_excluded(dataset["exclude"]))
     return {key: value for key, value in dataset.items() if value is not None}
@@ -41,23 +42,23 @@ def _excluded(exclude: str | list[int]) -> list[int]:
     return sorted(ids["index"] if isinstance(ids, dict) else ids, key=str)
 
 
-def digest(values: list[Any]) -> str:
-    """Return by what a long list of JSON values is known again."""
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+def digest(values: Any) -> str:
+    """Return a short name for JSON values, the same for equal ones."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def require_made_from(store: PackedStore, cfg: DictConfig) -> None:
     """Refuse a store of another dataset, or of the same one split or prepared in another way.
 
-    A store that has images in their own sizes can be decoded at ``dataset.size``, which stretches them as resizing would.
+    A store of images in their own sizes can be decoded at ``dataset.size``, which stretches them as resizing would.
 
     Raises:
-        ValueError: at the first key in which they differ; the message names both values.
+        UserError: at the first key in which they differ; the message names both values.
     """
     made = store.header.made.get("dataset")
     if not isinstance(made, dict):
         raise UserError("the store does not say which dataset it was made from; encode it with experiments.encode")
-    asked, ignored = dataset_facts(cfg), set(CHOSEN)
+    asked, ignored = dataset_facts(cfg), set(CHOOSING)
     if asked.get("size") is None:
         ignored.add("resize")  # nothing was resized, unless the sizes differ, which is found below
     elif made.get("size") is None and asked.get("resize") == "stretch":
@@ -69,39 +70,41 @@ def require_exported_from(export: Export, cfg: DictConfig) -> None:
     """Refuse files of another dataset, or of the same one split or prepared in another way.
 
     Raises:
-        ValueError: at the first key in which they differ; the message names both values.
+        UserError: at the first key in which they differ; the message names both values.
     """
     asked = dataset_facts(cfg)
-    ignored = {*CHOSEN, *(() if asked.get("size") else ("resize",))}
+    ignored = {*CHOOSING, *(() if asked.get("size") else ("resize",))}
     _require_same(export.settings.get("dataset", {}), asked, ignored=ignored, what=f"the files in {export.folder} were made")
 
 
 def _require_same(made: dict[str, Any], asked: dict[str, Any], *, ignored: set[str], what: str) -> None:
-    for key in sorted((set(made) | set(asked)) - ignored, key=lambda key: (key != "name", key)):
-        there, here = made.get(key), asked.get(key)
-        if _sides(there) != _sides(here):
-            raise UserError(f"{what} with dataset.{key}={there}, this is dataset.{key}={here}")
+    differs = made.get("name") != asked.get("name")  # which explains any other difference
+    key = "name" if differs else first_difference(_with_sides(made), _with_sides(asked), ignored=ignored)
+    if key is not None:
+        raise UserError(f"{what} with dataset.{key}={made.get(key)}, this is dataset.{key}={asked.get(key)}")
 
 
-def _sides(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
+def _with_sides(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts about a dataset with its size as [height, width]."""
+    size = facts.get("size")
+    return facts | ({"size": [size, size]} if isinstance(size, int) else {})
 
 
 def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: str = "train") -> PackedStore:
     """Return the images of a store that are in a source, opened as the one split that is named.
 
     Raises:
-        ValueError: if some are not in the store, though they can be read, or their labels or classes are others.
+        UserError: if some are not in the store, though they can be read, or their labels or classes are others.
     """
-    named = "training" if split == "train" else split
+    split_name = "training" if split == "train" else split
     store = store.of_split(split)
     n_made = dict(store.header.splits)[split]
     if n_made != source.n_opened:
-        raise UserError(f"the store was made from {n_made} {named} images, dataset={source.name} has {source.n_opened}")
+        raise UserError(f"the store was made from {n_made} {split_name} images, dataset={source.name} has {source.n_opened}")
     missing = missing_images(store, source, on_corrupt=on_corrupt, split=split)
     if missing:
         raise UserError(
-            f"the store lacks {len(missing)} of the {len(source)} {named} images, the first {source.name_of(missing[0])}; "
+            f"the store lacks {len(missing)} of the {len(source)} {split_name} images, the first {source.name_of(missing[0])}; "
             "set dataset.limit and dataset.exclude as when it was encoded"
         )
     held = _ids_in_split(store, split)

@@ -1,14 +1,14 @@
-"""Training an arm as configured, and what it leaves in the run."""
+"""One training, as configured: prepare it, run it, and leave weights, checkpoints and curves in the run."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
@@ -20,44 +20,31 @@ from experiments.setup.build import (
     build_backbone_config,
     build_device,
     build_optimizer,
-    build_source,
+    build_unet_config,
+    plain,
 )
-from experiments.setup.processes import is_main_process, place
-from experiments.setup.run_folder import start_run
-from experiments.training.input_pipelines import Arm, decode_size, open_arm, pipeline_dtype
-from experiments.training.provenance import dataset_facts, digest, missing_images, require_made_from, rows_of
-from experiments.training.test_set import TestSet
+from experiments.setup.distributed import is_main_process
+from experiments.training.eval_sets import TestSet, split_validation, test_pipeline, with_masks
+from experiments.training.inputs import TrainingInput
+from experiments.training.provenance import dataset_facts, digest
+from experiments.training.sources import is_segmentation
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
-from rapid_inr.pipelines.batches import DeviceTooSmall
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
-from rapid_inr.plots.figures import TOP1, training_curves
-from rapid_inr.runlog.named_warnings import STORE_DOES_NOT_FIT
+from rapid_inr.models.unet import build_unet, require_halvable
+from rapid_inr.pipelines.base import BatchPipeline
+from rapid_inr.plots.figures import training_curves
+from rapid_inr.plots.masks import mask_sheet
+from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run
-from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import StoreTooLarge
 from rapid_inr.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from rapid_inr.training.loop import EvalSets, best_epoch, require_classes, train
-from rapid_inr.training.schedule import OptimizerConfig
+from rapid_inr.training.loop import EvalSets, best_epoch, train
 from rapid_inr.training.state import EpochReport, Learner
+from rapid_inr.training.tasks import Task, classification, require_classes, segmentation
 
-TEST_BATCH, TEST_PIXELS = 1024, {"cpu": 2**18, "cuda": 2**23}  # images that are judged at once, at most, and their pixels
-_STREAM = 3  # keeps the choice of held-out images apart from the other draws of the same seed
-
-
-def open_arm_or_say(cfg: DictConfig, verb: str) -> Arm:
-    """Open the arm that ``pipeline`` names; of a store that the GPU has no memory for, leave a run that says so by its name."""
-    try:
-        return open_arm(cfg)
-    except (DeviceTooSmall, StoreTooLarge) as error:
-        if cfg.pipeline.name == "inr":
-            with start_run(cfg, verb) as run:
-                run.warn(STORE_DOES_NOT_FIT, str(error))
-                raise
-        raise
+SHEET_IMAGES = 12
+BAR_S = 0.1  # between two updates of the progress bar, which would otherwise slow down small steps
 
 
 @dataclass(frozen=True)
@@ -66,183 +53,173 @@ class Training:
 
     Args:
         pipeline: of the images that are trained on.
-        facts: by which its checkpoints are known.
-        checkpoint: to go on from, and the file that it was read from.
+        identity: by which its checkpoints are recognised.
+        checkpoint: to resume from, and the file that it was read from.
     """
 
-    arm: Arm
+    name: str
+    task: Task
     model: nn.Module
     pipeline: BatchPipeline
     eval_sets: EvalSets
-    facts: dict[str, Any]
+    identity: dict[str, Any]
     checkpoint: tuple[Checkpoint, Path] | None = None
 
 
+def build_task(cfg: DictConfig, *, n_classes: int) -> Task:
+    """Return the task that ``task`` names, for images of so many classes; masks have the background too."""
+    return segmentation(n_classes + 1) if is_segmentation(cfg) else classification(n_classes)
+
+
 def prepare_training(
-    cfg: DictConfig, arm: Arm, test: TestSet, *, decoded: BatchPipeline | None = None, resume: str | None = None
+    cfg: DictConfig, data: TrainingInput, test: TestSet, *, decoded: BatchPipeline | None = None, resume: str | None = None
 ) -> Training:
-    """Get a fresh backbone ready to be trained from an arm, before there is a run.
+    """Get a new network ready to be trained, before there is a run.
 
     Args:
         test: the clean test images.
         decoded: the test images as INRs, to be tested on too.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to resume from.
 
     Raises:
-        ValueError: if labels, batch size or ``optimizer.validation_split`` do not fit the images.
+        UserError: if labels, batch size, ``task`` or ``optimizer.validation_split`` do not fit the images.
         CheckpointError, FileNotFoundError: if `resume` is no checkpoint of this training.
     """
-    optimizer = build_optimizer(cfg)
-    model = build_backbone(build_backbone_config(cfg), n_classes=len(arm.class_names), image_size=arm.image_size, seed=cfg.seed)
-    require_classes(arm.pipeline.labels, len(arm.class_names))
-    pipeline, validation = split_validation(arm.pipeline, optimizer.validation_split, seed=cfg.seed)
-    known = facts(cfg, arm, optimizer)
-    checkpoint = None if resume is None else (read_checkpoint(resume, training=known), Path(resume))
-    return Training(arm, model, pipeline, EvalSets(clean_pipeline(cfg, arm, test), decoded, validation), known, checkpoint)
+    if is_segmentation(cfg) and data.name == "dali_published":
+        raise UserError("pipeline=dali_published moves a batch as one, and masks each by itself; expected another pipeline")
+    task = build_task(cfg, n_classes=len(data.class_names))
+    model = _build_model(cfg, task, image_size=data.image_size)
+    whole = with_masks(data.pipeline, cfg, split="train")
+    require_classes(whole.labels, task.n_classes)
+    pipeline, validation = split_validation(whole, cfg.optimizer.validation_split, seed=cfg.seed)
+    identity = _identity(cfg, data)
+    checkpoint = None if resume is None else (read_checkpoint(resume, training=identity), Path(resume))
+    eval_sets = EvalSets(test_pipeline(cfg, data, test), decoded, validation)
+    return Training(data.name, task, model, pipeline, eval_sets, identity, checkpoint)
 
 
-def train_arm(cfg: DictConfig, run: Run, training: Training) -> list[EpochReport]:
-    """Train what was prepared; epochs and weights go to the run."""
-    arm, optimizer = training.arm, build_optimizer(cfg)
-    warn_skipped(run, arm.skipped)
-    checkpoint, reports = None, []
-    if training.checkpoint is not None:
-        checkpoint, path = training.checkpoint
-        reports = [EpochReport(**report) for report in checkpoint.reports]
-        bring_best(run, arm.name, path, validation=training.eval_sets.validation is not None)
-    with progress_bar(f"train {arm.name}", optimizer.epochs, unit="epochs") as bar:
-        bar.advance(len(reports))
+def _build_model(cfg: DictConfig, task: Task, *, image_size: tuple[int, int]) -> nn.Module:
+    if is_segmentation(cfg):
+        require_halvable(build_unet_config(cfg), image_size)
+        return build_unet(build_unet_config(cfg), n_classes=task.n_classes, seed=cfg.seed)
+    return build_backbone(build_backbone_config(cfg), n_classes=task.n_classes, image_size=image_size, seed=cfg.seed)
+
+
+def _identity(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
+    """Return by what a checkpoint is recognised as one of this training, under dotted names."""
+    optimizer = asdict(build_optimizer(cfg))
+    del optimizer["compile"], optimizer["graph"]  # the same weights, computed faster
+    backbone, augment = build_backbone_config(cfg), build_augment(cfg)
+    network = {"stem": backbone.resolved_stem(data.image_size), "width": backbone.width}
+    return flatten({
+        **({"unet": plain(cfg.unet)} if is_segmentation(cfg) else {"backbone": network}),
+        "classes": len(data.class_names), "class_names": digest(list(data.class_names)), "pipeline": data.name,
+        "images": len(data.pipeline), "labels": digest(data.pipeline.labels.tolist()), "image_size": list(data.image_size),
+        "seed": cfg.seed, "autocast": build_autocast(cfg), "augment": None if augment is None else asdict(augment),
+        "optimizer": optimizer, "dataset": dataset_facts(cfg), "made": data.made,
+    })  # fmt: skip
+
+
+def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochReport]:
+    """Train what was prepared; reports, weights and checkpoints of each epoch go to the run.
+
+    The network is left with the weights that were tested.
+    """
+    optimizer, task, reports, learners = build_optimizer(cfg), training.task, [], []
+    per_epoch = training.pipeline.n_batches * training.pipeline.batch_size
+    checkpoint = _restored(run, training, reports)
+    with progress_bar(
+        f"train {training.name}", optimizer.epochs * per_epoch, unit="images", done=per_epoch * len(reports)
+    ) as bar:
 
         def on_epoch(report: EpochReport, learner: Learner) -> None:
-            told = {name: value for name, value in asdict(report).items() if value is not None}
-            run.log(arm=arm.name, **told)
-            bar.advance(1)
-            bar.note(f"{report.images_per_s:,.0f} images/s · loss {report.loss:.3f} · top-1 {report.top1_pct:.1f}%")
+            run.log(pipeline=training.name, **report.values())
             reports.append(report)
+            learners[:] = [learner]
+            score = report.scores[task.metric]
+            bar.note(f"epoch {len(reports)}/{optimizer.epochs} · loss {report.loss:.3f} · {task.title} {score:.1f}%")
             if is_main_process():
-                keep(run, arm.name, reports, learner, training=training.facts)
+                save_epoch(run, training, reports, learner)
 
         train(
-            training.model, training.pipeline, training.eval_sets, optimizer, device=build_device(cfg),
-            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch,
+            training.model, training.pipeline, training.eval_sets, optimizer, task=task, device=build_device(cfg),
+            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch, on_batch=_throttled(bar.advance),
         )  # fmt: skip
-    if arm.faults is not None:
-        warn_skipped(run, tuple(arm.faults.messages))
+    training.model.load_state_dict(learners[0].weights())
     return reports
 
 
-def facts(cfg: DictConfig, arm: Arm, optimizer: OptimizerConfig) -> dict[str, Any]:
-    """Return by what a checkpoint is known to be of this training."""
-    backbone = build_backbone_config(cfg)
-    decided = asdict(optimizer)
-    del decided["compile"], decided["graph"]  # the same weights, computed faster
-    augment = build_augment(cfg)
-    return {
-        "backbone.stem": backbone.resolved_stem(arm.image_size), "backbone.width": backbone.width,
-        "classes": len(arm.class_names), "class_names": digest(list(arm.class_names)), "pipeline": arm.name,
-        "images": len(arm.pipeline), "labels": digest(arm.pipeline.labels.tolist()), "image_size": list(arm.image_size),
-        "seed": cfg.seed, "autocast": build_autocast(cfg), "augment": None if augment is None else asdict(augment),
-        **{f"optimizer.{key}": value for key, value in decided.items()},
-        **_by_path("dataset", dataset_facts(cfg)), **_by_path("made", arm.made),
-    }  # fmt: skip
+def _throttled(advance: Callable[[int], None]) -> Callable[[int], None]:
+    waiting, last = 0, time.perf_counter()
+
+    def on_batch(n_images: int) -> None:
+        nonlocal waiting, last
+        waiting += n_images
+        if time.perf_counter() - last > BAR_S:
+            advance(waiting)
+            waiting, last = 0, time.perf_counter()
+
+    return on_batch
 
 
-def _by_path(name: str, value: Any) -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted names, so that a difference is told by the first of them."""
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {path: leaf for key, below in value.items() for path, leaf in _by_path(f"{name}.{key}", below).items()}
+def _restored(run: Run, training: Training, reports: list[EpochReport]) -> Checkpoint | None:
+    """Return the checkpoint to resume from; log the epochs before its last one, which the training itself reports."""
+    if training.checkpoint is None:
+        return None
+    checkpoint, path = training.checkpoint
+    if training.eval_sets.validation is not None and is_main_process():
+        bring_best(run, training.name, path)
+    for values in checkpoint.reports[:-1]:
+        reports.append(EpochReport.of(values))
+        run.log(pipeline=training.name, **values)
+    return checkpoint
 
 
-def bring_best(run: Run, name: str, resume: Path, *, validation: bool) -> None:
+def bring_best(run: Run, name: str, resume: Path) -> None:
     """Copy the weights of the best epoch so far from beside a checkpoint, since no later epoch may be better."""
     best = f"{name}_best.safetensors"
-    if not validation or not is_main_process():
-        return
     if not resume.with_name(best).is_file():
         run.warn("no_best", f"{best} is not beside {resume}: it will be there once an epoch is better than those before")
-        return
-    with atomic(run.folder / best) as path:
-        shutil.copyfile(resume.with_name(best), path)
+    elif resume.with_name(best).resolve() != (run.folder / best).resolve():
+        with atomic(run.folder / best) as path:
+            shutil.copyfile(resume.with_name(best), path)
 
 
-def keep(run: Run, name: str, reports: list[EpochReport], learner: Learner, *, training: Mapping[str, Any]) -> None:
-    """Write the weights so far, those of the best epoch if this is it, and last what can be gone on from."""
-    names = [name] if reports[-1].val_top1_pct is None or best_epoch(reports) is not reports[-1] else [name, f"{name}_best"]
+def save_epoch(run: Run, training: Training, reports: list[EpochReport], learner: Learner) -> None:
+    """Write the weights so far, those of the best epoch if this is it, and last the checkpoint."""
+    name, files = training.name, [training.name]
+    if training.eval_sets.validation is not None and best_epoch(reports, training.task.metric) is reports[-1]:
+        files.append(f"{name}_best")
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in learner.weights().items()}
-    for file in names:
+    for file in files:
         with atomic(run.folder / f"{file}.safetensors") as path:
             save_file(weights, path)
-    checkpoint: Checkpoint = learner.checkpoint(reports)
-    write_checkpoint(run.folder / f"{name}_last.safetensors", checkpoint, training=training)
+    write_checkpoint(run.folder / f"{name}_last.safetensors", learner.checkpoint(reports), training=training.identity)
 
 
-def test_batch(image_size: tuple[int, int], device: torch.device) -> int:
-    """Return how many images of (height, width) to judge at once."""
-    return max(1, min(TEST_BATCH, TEST_PIXELS[device.type] // (image_size[0] * image_size[1])))
-
-
-def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple[BatchPipeline, BatchPipeline | None]:
-    """Return the pipeline of the images that are trained on, and that of those held out, as they are and in order."""
-    if share == 0:
-        return pipeline, None
-    count = max(1, round(share * len(pipeline)))
-    if len(pipeline) - count < pipeline.batch_size:
-        raise UserError(
-            f"optimizer.validation_split is {share:g}, which leaves {len(pipeline) - count} of {len(pipeline)} images, fewer than "
-            f"optimizer.batch_size={pipeline.batch_size}"
-        )
-    order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
-    validation = replace(
-        pipeline,
-        subset=order[:count].sort().values,
-        seed=None,
-        augment=None,
-        batch_size=test_batch(pipeline.image_size, pipeline.device),
-    )
-    return replace(pipeline, subset=order[count:].sort().values), validation
-
-
-def clean_pipeline(cfg: DictConfig, arm: Arm, test: TestSet) -> BatchPipeline:
-    """Return the clean test images, normalised as the arm's are."""
-    device = build_device(cfg)
-    return resident_pipeline(
-        test.loaded.images, test.loaded.labels, mean=arm.mean, std=arm.std, device=device,
-        batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place(),
-    )  # fmt: skip
-
-
-def decoded_pipeline(cfg: DictConfig, arm: Arm) -> BatchPipeline | None:
-    """Return the test images as INRs, normalised as the arm's are; None where no store holds them.
-
-    They are those of ``test_store``, which must then hold all of them, or of ``store`` where that does.
-    """
-    if cfg.test_store is None and cfg.store is None:
-        return None
-    store, source = read_store(cfg.test_store or cfg.store), build_source(cfg, split="test")
-    chosen = {"on_corrupt": cfg.dataset.on_corrupt, "split": "test"}
-    if cfg.test_store is None and missing_images(store, source, **chosen):
-        return None
-    require_made_from(store, cfg)
-    store = rows_of(store, source, **chosen)
-    store = replace(store, header=replace(store.header, mean=arm.mean, std=arm.std))  # those of a test store are of test images
-    if decode_size(cfg, store) != tuple(arm.image_size):
-        raise UserError(f"the decoded test images are {decode_size(cfg, store)}, the training images {tuple(arm.image_size)}")
-    device = build_device(cfg)
-    return inr_pipeline(
-        store.to(device), size=arm.image_size, batch_size=test_batch(arm.image_size, device), dtype=pipeline_dtype(cfg), **place()
-    )
-
-
-def warn_skipped(run: Run, skipped: tuple[str, ...]) -> None:
+def warn_skipped(run: Run, skipped: Sequence[str]) -> None:
     for message in skipped:
         run.warn("image_skipped", message)
 
 
-def draw_curves(run: Run, reports: Mapping[str, Sequence[Any]], *, title: str, judged: tuple[str, str] = TOP1) -> None:
-    """Draw the epochs of each arm into the run, or note that the drawing library is not installed."""
-    curves = {name: [asdict(report) for report in epochs] for name, epochs in reports.items()}
+def draw_curves(run: Run, reports: Mapping[str, Sequence[EpochReport]], *, title: str, task: Task) -> None:
+    """Draw the epochs of each training into the run, or note that the drawing library is not installed."""
+    curves = {name: [report.values() for report in epochs] for name, epochs in reports.items()}
+    label = f"{task.title} on clean test images (%)"
     try:
-        training_curves(run.picture("curves.png"), curves, title=title, judged=judged)
+        training_curves(run.picture("curves.png"), curves, title=title, judged=(task.metric, label))
     except ImportError as error:
         run.warn("no_curves", str(error))
+
+
+@torch.no_grad()
+def draw_masks(run: Run, cfg: DictConfig, training: Training, test: TestSet) -> None:
+    """Draw the masks that the network finds in the first clean test images."""
+    clean, model = training.eval_sets.test, training.model.eval()
+    images, masks = next(iter(clean.epoch(0)))
+    images = images[:SHEET_IMAGES]
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=build_autocast(cfg)):
+        predicted = model(images).argmax(1).cpu().numpy()
+    true, names = masks[: len(images)].cpu().numpy(), [test.class_names[i] for i in test.loaded.labels[: len(images)]]
+    shown = test.loaded.images[: len(images)].numpy()
+    mask_sheet(run.picture("masks.png"), shown, true, predicted, names, title=f"{cfg.dataset.name}, from {training.name}")

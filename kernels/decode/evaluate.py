@@ -15,11 +15,11 @@ def _sin(x, EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr):
 
 
 @triton.jit
-def _bend(c, edge, OUTSIDE: tl.constexpr):
+def _bend(c, edge, PADDING: tl.constexpr):
     """Bring coordinates back between -edge and edge: clamped, or folded about both as often as it takes."""
-    if OUTSIDE == "clamp":
+    if PADDING == "border":
         c = tl.minimum(tl.maximum(c, -edge), edge)
-    elif OUTSIDE == "reflect":
+    elif PADDING == "reflection":
         turns = (c + edge) / tl.where(edge > 0, 2 * edge, 1.0)  # a single pixel has both edges in its centre
         half = (turns * 0.5 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
         c = tl.where(tl.abs(c) <= edge, c, tl.abs(turns - 2 * half) * (2 * edge) - edge)
@@ -27,16 +27,16 @@ def _bend(c, edge, OUTSIDE: tl.constexpr):
 
 
 @triton.jit
-def map_pixels(i, j, affine_ptr, edges_ptr, OUTSIDE: tl.constexpr):
+def map_pixels(i, j, affine_ptr, edges_ptr, PADDING: tl.constexpr):
     """Return the coordinates of places in the output, and whether they show the image."""
     y = tl.load(affine_ptr) * i + tl.load(affine_ptr + 1) * j + tl.load(affine_ptr + 2)
     x = tl.load(affine_ptr + 3) * i + tl.load(affine_ptr + 4) * j + tl.load(affine_ptr + 5)
     inside = tl.full(y.shape, True, tl.int1)
-    if OUTSIDE == "zero":
+    if PADDING == "zeros":
         inside = (tl.abs(y) <= 1) & (tl.abs(x) <= 1)
-    elif OUTSIDE != "extend":
-        y = _bend(y, tl.load(edges_ptr), OUTSIDE)
-        x = _bend(x, tl.load(edges_ptr + 1), OUTSIDE)
+    elif PADDING != "none":
+        y = _bend(y, tl.load(edges_ptr), PADDING)
+        x = _bend(x, tl.load(edges_ptr + 1), PADDING)
     return y, x, inside
 
 
@@ -72,8 +72,8 @@ def _gain_and_bias(n, layer, ends_ptr, scales_ptr, bias_gain, omega, HIDDEN: tl.
 @triton.jit
 def _last_weight(last_ptr, k, rgb, HIDDEN: tl.constexpr):
     c = tl.arange(0, 4)
-    there = (k < HIDDEN)[:, None] & rgb[None, :]
-    return tl.load(last_ptr + k[:, None] * 3 + c[None, :], mask=there, other=0.0).to(tl.float16)
+    mask = (k < HIDDEN)[:, None] & rgb[None, :]
+    return tl.load(last_ptr + k[:, None] * 3 + c[None, :], mask=mask, other=0.0).to(tl.float16)
 
 
 @triton.jit
@@ -117,7 +117,7 @@ def evaluate(
         h = _sin(z * gain + bias, EXACT_SINE, POLYNOMIAL_EVERY)
 
     last_ptr, c = ends_ptr + (2 + DEPTH) * HIDDEN, tl.arange(0, 4)
-    rgb = (c < 3) & known
+    rgb = c < tl.where(known, 3, 0)  # `(c < 3) & known` is int32 in Triton 3.9's interpreter, and no mask
     value = tl.dot(h.to(tl.float16), _last_weight(last_ptr, n, rgb, HIDDEN))
     if REST > 0:
         value = tl.dot(h_m.to(tl.float16), _last_weight(last_ptr, m, rgb, HIDDEN), acc=value)

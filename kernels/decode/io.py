@@ -13,7 +13,7 @@ from kernels.checks import require
 from kernels.rows import PackedRows, require_contiguous
 from kernels.spec import OUT_FEATURES
 
-MAX_HIDDEN = 64  # the widest SIREN whose activations the kernel keeps in registers; the torch twin takes any
+MAX_HIDDEN = 64  # the widest SIREN whose activations the kernel keeps in registers; torch takes any
 MAX_INT32 = 2**31 - 1
 MAX_WIDTH = 2**22
 IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)

@@ -30,15 +30,23 @@ class LaunchConfig:
     polynomial_every: int = 0
 
 
-# by the width the kernel computes with; what no GPU has measured is as large as registers allow (python -m kernels.tools.offline)
+# By the width that the kernel computes with. What was not measured is as large as registers allow; see kernels.tools.offline.
 UNMEASURED = {16: LaunchConfig(256), 32: LaunchConfig(128), 48: LaunchConfig(64), 64: LaunchConfig(64)}
-MEASURED = {  # by compute capability; on 9 widths 16 and 32 are winners of kernels.tools.tune, 48 was measured alone, 64 is unmeasured
+BY_CAPABILITY = {
+    # widths 16 and 32 won in kernels.tools.tune, 48 was measured alone, 64 is unmeasured
     9: {
         16: LaunchConfig(256, num_warps=2, polynomial_every=8),
         32: LaunchConfig(256, num_warps=4, polynomial_every=8),
         48: LaunchConfig(128, num_warps=4),
         64: LaunchConfig(64),
-    }
+    },
+    # unmeasured: with four warps Triton 3.8 and 3.9 take tcgen05 and spill at widths 28 to 44; with two they take mma.sync
+    10: {
+        16: LaunchConfig(256, num_warps=2),
+        32: LaunchConfig(128, num_warps=2),
+        48: LaunchConfig(64, num_warps=2),
+        64: LaunchConfig(64),
+    },
 }
 
 
@@ -60,7 +68,7 @@ def launch_config(spec: SirenSpec, n_pixels: int, *, capability: int) -> LaunchC
     Args:
         capability: major compute capability of the GPU.
     """
-    config = MEASURED.get(capability, UNMEASURED)[padded_width(spec)]
+    config = BY_CAPABILITY.get(capability, UNMEASURED)[padded_width(spec)]
     return replace(config, block=min(config.block, max(MIN_BLOCK, _next_power_of_2(n_pixels))))
 
 
@@ -107,7 +115,7 @@ def kernel_constants(
         "CODES_BY_IMAGE": kind.by_image,
         "SCALES": kind.scales,
         "END_SCALES": kind.int8_ends,
-        "OUTSIDE": sampling.outside,
+        "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,

@@ -1,43 +1,28 @@
-"""Which backend decodes, and how a compiled program calls it: as the operator `rapid_inr::decode_siren`.
+"""The decode of a batch of packed rows: its one public call, which backend does the work, and its operator for torch.compile.
 
-Eager calls go straight to the backend: an operator's dispatch adds to every call, and nothing is gained by it there. In a region
-that torch.compile traces, the operator keeps the tracer out of the backend, whose result it knows by its shape alone.
+The formula is that of kernels/reference.py. Then values are rounded to 8 bits and normalised per channel.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from kernels.decode.io import MAX_HIDDEN, ImageFormat
+from kernels.checks import require
+from kernels.decode.io import MAX_HIDDEN, ImageFormat, check_batch
+from kernels.decode.sampling import Sampling
 from kernels.decode.torch import decode_siren_torch
-from kernels.rows import PackedRows
+from kernels.rows import PackedRows, check_rows
 from kernels.spec import SirenSpec
 
-
-def decoder_for(device: torch.device, spec: SirenSpec) -> Callable[..., Tensor]:
-    """Return what decodes rows of `spec` on a device, of the signature of `decode_siren`.
-
-    That is the kernel on a CUDA device, and its torch twin elsewhere and for SIRENs wider than the kernel takes; in a region that
-    torch.compile traces, an operator that calls them.
-
-    Raises:
-        ImportError: on a CUDA device without triton.
-    """
-    return decode_by_operator if torch.compiler.is_compiling() else _backend(device, spec)
+BACKENDS = ("auto", "kernel", "torch")
 
 
-def _backend(device: torch.device, spec: SirenSpec) -> Callable[..., Tensor]:
-    if device.type != "cuda" or spec.hidden > MAX_HIDDEN:
-        return decode_siren_torch
-    from kernels.decode.triton import decode_siren  # not at the top: triton exists for Linux only
-
-    return decode_siren
-
-
-def decode_by_operator(
+def decode_siren(
     rows: PackedRows,
     ids: Tensor,
     affine: Tensor,
@@ -51,16 +36,72 @@ def decode_by_operator(
     round_8bit: bool = True,
     channels_last: bool = False,
     exact_sine: bool = False,
-    outside: str = "extend",
+    padding: str = "none",
     edges: Tensor | None = None,
     supersample: int = 1,
+    backend: str = "auto",
 ) -> Tensor:
-    """Decode as `decode_siren` does, by one node of a compiled program."""
-    return decode_operator(
-        rows.codes, rows.ends, rows.scales, rows.end_scales, rows.bits, rows.masks, rows.starts,
-        ids, affine, edges, spec.depth, spec.hidden, spec.omega, height, width, dtype, mean, std,
-        round_8bit, channels_last, exact_sine, outside, supersample,
-    )  # fmt: skip
+    """Decode a batch of packed rows into images, on a GPU without waiting for it.
+
+    Args:
+        rows: see `PackedRows`. The kernel uses floating codes as float16 (at most 65,504).
+        ids: int64 [B], the row of each image. Out of range is an error on the CPU. On a GPU nobody looks: the kernel writes that
+            image black, and torch stops with an assertion of the device.
+        affine: float32 [2, 3], or [B, 2, 3] for one an image: maps (row, column, 1) of an output pixel to the INR's coordinate.
+        spec: of all rows. The kernel takes widths up to 64, whose activations stay in registers.
+        dtype: uint8, float16, bfloat16 or float32.
+        mean, std: three numbers each, or None: the output is (rgb - mean) / std, rgb in [0, 1]. Not with uint8.
+        round_8bit: round to multiples of 1/255 as the metrics do (0.5, the one exact tie, is 128 / 255); must be true with uint8.
+        channels_last: lay the images out as `torch.channels_last`.
+        exact_sine: take a sine that is exact to float32 in place of the fast one: `accurate_sin` in the kernel, torch's on a CPU.
+        padding: what a map that leads out of the image finds there: ``none`` (the INR, wherever it leads), ``zeros`` (black,
+            beyond the outer side of the outermost pixels), ``reflection`` (the image folded about the centres of its outermost
+            pixels, as often as it takes) or ``border`` (the nearest of these centres).
+        edges: float32 [2], or [B, 2] for one an image: the coordinates of these centres, 1 - 1 / height and 1 - 1 / width of
+            the image that was encoded; needed by reflection and border.
+        supersample: n x n samples, evenly spread over a pixel, are clamped to [0, 1] and averaged: for maps that shrink.
+        backend: ``kernel``, ``torch``, or ``auto``: the kernel on a CUDA device up to its width, else torch.
+
+    Returns:
+        [B, 3, height, width] of `dtype`. A NaN among the weights of an image makes what depends on it 0 before normalisation.
+
+    Raises:
+        ValueError: naming the argument, what it is and what was expected.
+        ImportError: on a CUDA device without triton.
+    """
+    if torch.compiler.is_compiling():  # the tracer knows the result by its shape, and stays out of the backend
+        return decode_operator(
+            rows.codes, rows.ends, rows.scales, rows.end_scales, rows.bits, rows.masks, rows.starts,
+            ids, affine, edges, spec.depth, spec.hidden, spec.omega, height, width, dtype, mean, std,
+            round_8bit, channels_last, exact_sine, padding, supersample, backend,
+        )  # fmt: skip
+    images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
+    sampling = Sampling(padding, edges, supersample)
+    check_rows(rows, spec)
+    check_batch(ids, affine, rows)
+    sampling.check(ids)
+    decode = _choose(backend, rows.device, spec)
+    return decode(rows, ids, affine, spec=spec, images=images, sampling=sampling, exact_sine=exact_sine)
+
+
+def _choose(backend: str, device: torch.device, spec: SirenSpec) -> Callable[..., Tensor]:
+    """Return the function of a backend; see `decode_siren`."""
+    require(backend in BACKENDS, "backend", repr(backend), f"one of {', '.join(BACKENDS)}")
+    if backend == "auto" and device.type == "cuda" and spec.hidden > MAX_HIDDEN:
+        _warn_of_width(spec.hidden)
+    if backend == "torch" or (backend == "auto" and (device.type != "cuda" or spec.hidden > MAX_HIDDEN)):
+        return decode_siren_torch
+    from kernels.decode.triton import decode_siren_triton  # not at the top: triton exists for Linux only
+
+    return decode_siren_triton
+
+
+@cache  # once a width
+def _warn_of_width(hidden: int) -> None:
+    warnings.warn(
+        f"the decode kernel takes SIRENs up to {MAX_HIDDEN} wide; width {hidden} is decoded by torch, about 500 times slower",
+        stacklevel=4,
+    )
 
 
 @torch.library.custom_op("rapid_inr::decode_siren", mutates_args=())
@@ -86,15 +127,15 @@ def decode_operator(
     round_8bit: bool,
     channels_last: bool,
     exact_sine: bool,
-    outside: str,
+    padding: str,
     supersample: int,
+    backend: str,
 ) -> Tensor:
-    """Decode by the backend of the device; the arguments are those of `decode_siren`, its rows and spec taken apart."""
-    rows = PackedRows(codes, ends, scales, end_scales, bits, masks, starts)
-    spec = SirenSpec(depth, hidden, omega)
-    return _backend(ids.device, spec)(
-        rows, ids, affine, spec=spec, height=height, width=width, dtype=dtype, mean=mean, std=std, round_8bit=round_8bit,
-        channels_last=channels_last, exact_sine=exact_sine, outside=outside, edges=edges, supersample=supersample,
+    """Decode as `decode_siren` does; its rows and spec are taken apart, since an operator takes tensors and numbers only."""
+    return decode_siren(
+        PackedRows(codes, ends, scales, end_scales, bits, masks, starts), ids, affine, spec=SirenSpec(depth, hidden, omega),
+        height=height, width=width, dtype=dtype, mean=mean, std=std, round_8bit=round_8bit, channels_last=channels_last,
+        exact_sine=exact_sine, padding=padding, edges=edges, supersample=supersample, backend=backend,
     )  # fmt: skip
 
 

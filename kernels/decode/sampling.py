@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels.checks import require
 from kernels.rows import require_contiguous
 
-OUTSIDE = ("extend", "zero", "reflect", "clamp")
+PADDINGS = ("none", "zeros", "reflection", "border")
 MAX_SUPERSAMPLE = 16
 
 
@@ -20,24 +20,24 @@ class Sampling:
     """The samples of a decode; the arguments are those of `decode_siren`.
 
     Raises:
-        ValueError: if `outside` or `supersample` is out of range, or `edges` is missing.
+        ValueError: if `padding` or `supersample` is out of range, or `edges` is missing.
     """
 
-    outside: str
+    padding: str
     edges: Tensor | None
     supersample: int
 
     def __post_init__(self) -> None:
-        require(self.outside in OUTSIDE, "outside", repr(self.outside), f"one of {', '.join(OUTSIDE)}")
+        require(self.padding in PADDINGS, "padding", repr(self.padding), f"one of {', '.join(PADDINGS)}")
         n, whole = self.supersample, isinstance(self.supersample, int) and not isinstance(self.supersample, bool)
         require(whole and 1 <= n <= MAX_SUPERSAMPLE, "supersample", n, f"a whole number from 1 to {MAX_SUPERSAMPLE}")
         ok = self.edges is not None or not self.folds
-        require(ok, "edges", self.edges, f"a tensor with outside={self.outside!r}")
+        require(ok, "edges", self.edges, f"a tensor with padding={self.padding!r}")
 
     @property
     def folds(self) -> bool:
         """Whether coordinates are brought back to the image, for which its edges must be known."""
-        return self.outside in ("reflect", "clamp")
+        return self.padding in ("reflection", "border")
 
     def check(self, ids: Tensor) -> None:
         """Require edges that fit a batch; their values are looked at on the CPU only.
@@ -73,7 +73,7 @@ class Sampling:
             return coords
         edges = self.edges[None] if self.edges.ndim == 1 else self.edges[images]
         edges = edges[:, :, None].to(coords.dtype)  # [b or 1, 2, 1]
-        if self.outside == "clamp":
+        if self.padding == "border":
             return torch.minimum(torch.maximum(coords, -edges), edges)
         # a triangle wave: 0 at one edge, 1 at the other; a single pixel has both edges in its centre
         turns = (coords + edges) / torch.where(edges > 0, 2 * edges, 1)
@@ -82,6 +82,6 @@ class Sampling:
 
     def blacken(self, rgb: Tensor, coords: Tensor) -> Tensor:
         """Set RGB [b, 3, P] to 0 where the coordinates [b or 1, 2, P] lie outside the image, for zero; in place."""
-        if self.outside == "zero":
+        if self.padding == "zeros":
             rgb.masked_fill_((coords.abs() > 1).any(1, keepdim=True), 0)
         return rgb

@@ -1,28 +1,26 @@
-"""Decode in torch: the twin of the Triton kernel in siren_decode.py, its reference, and the backend of CPUs.
+"""The CPU backend of the decode: torch operations on buffers that fit the cache, with a sine of its own.
 
-The formula is that of kernels/spec.py (Sitzmann et al. 2020, section 3), and what follows it that of `decode_siren`. Nothing here
-needs triton, so this is also what a machine without it decodes with.
+It needs no triton. On a GPU it runs too, slowly, for SIRENs that are wider than the kernel takes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from kernels.checks import require
 from kernels.decode.cpu_sine import GAIN, PHASE, SHIFT, TURN, double_cosine_, sine_
-from kernels.decode.io import ImageFormat, check_batch
+from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
-from kernels.rows import PackedRows, check_rows
-from kernels.spec import OUT_FEATURES, SirenSpec, end_sections
-from kernels.unpack.torch import gather_hidden, unpack_ends
+from kernels.rows import PackedRows
+from kernels.spec import OUT_FEATURES, SirenSpec
+from kernels.unpack.torch import unpack_layers
 from kernels.workers import for_each
 
 # Values of a buffer of activations, 2 MB in float32, and of what a thread takes at a time, whose weights it unpacks once.
-# Measured: kernels/README.md.
+# Measured: kernels/what-was-tried.md.
 CHUNK_VALUES = 2**19
 PART_VALUES = 2**21
 GPU_VALUES = 2**26  # of a part and of a tile on a GPU, which wants few large operations
@@ -31,52 +29,16 @@ Layers = list[tuple[Tensor, Tensor]]  # (weight [b, out, in], bias [b, out, 1]) 
 
 
 def decode_siren_torch(
-    rows: PackedRows,
-    ids: Tensor,
-    affine: Tensor,
-    *,
-    spec: SirenSpec,
-    height: int,
-    width: int,
-    dtype: torch.dtype,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    round_8bit: bool = True,
-    channels_last: bool = False,
-    exact_sine: bool = False,
-    outside: str = "extend",
-    edges: Tensor | None = None,
-    supersample: int = 1,
-    compute_dtype: torch.dtype = torch.float32,
+    rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling, exact_sine: bool
 ) -> Tensor:
-    """Decode a batch of packed rows into images with torch, on any device: the kernel's reference, and the backend of CPUs.
+    """Decode by torch on inputs that `decode_siren` has checked.
 
     Activations lie [image, feature, pixel], few enough for the cache, and a layer is one batched product with long rows. On a CPU
-    each thread takes images of its own, the sine is that of cpu_sine.py, and that of the first layer an outer product.
-
-    Args:
-        exact_sine: whether to take torch's sine everywhere, as on a GPU and in float64.
-        compute_dtype: float32, or float64 for the oracle of tests. The others are those of `decode_siren`, but that `spec` may be
-            of any width, and that an id out of range on a GPU is torch's device-side assertion.
-
-    Returns, raises: as `decode_siren`.
+    each thread takes images of its own. Unless `exact_sine`, the sine there is that of cpu_sine.py, and that of the first layer
+    an outer product.
     """
-    images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
-    check_rows(rows, spec)
-    check_batch(ids, affine, rows)
-    sampling = Sampling(outside, edges, supersample)
-    sampling.check(ids)
-    require(compute_dtype in (torch.float32, torch.float64), "compute_dtype", compute_dtype, "torch.float32 or torch.float64")
-    fast = rows.device.type == "cpu" and compute_dtype == torch.float32 and not exact_sine
-    maps = affine.reshape(-1, 2, 3).to(compute_dtype)
-    return _decode_chunks(rows, ids, maps, spec=spec, images=images, sampling=sampling, fast=fast)
-
-
-def _decode_chunks(
-    rows: PackedRows, ids: Tensor, affine: Tensor, *, spec: SirenSpec, images: ImageFormat, sampling: Sampling, fast: bool
-) -> Tensor:
-    """Decode part after part, some images by some of their lines, computing in the dtype of `affine`, [1 or B, 2, 3]."""
-    on_cpu = rows.device.type == "cpu"
+    on_cpu, affine = rows.device.type == "cpu", affine.reshape(-1, 2, 3)
+    fast = on_cpu and not exact_sine
     tile_values = CHUNK_VALUES if on_cpu else GPU_VALUES
     n_images, n_lines = _part_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else None)
     out = images.empty(len(ids), rows.device)
@@ -85,21 +47,20 @@ def _decode_chunks(
     def decode_part(corner: tuple[int, int]) -> None:
         chunk = range(corner[0], min(corner[0] + n_images, len(ids)))
         lines = range(corner[1], min(corner[1] + n_lines, images.height))
-        layers = _unpack_layers(rows, ids[chunk.start : chunk.stop], spec, affine.dtype)
-        layers = [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
+        layers = _unpack_layers(rows, ids[chunk.start : chunk.stop], spec, fast=fast)
         tile_images, tile_lines = _cut(len(chunk), len(lines), images.width * spec.hidden, tile_values)
         buffers = affine.new_empty((2, tile_images * tile_lines * images.width * max(spec.hidden, OUT_FEATURES)))
         j = torch.arange(images.width, dtype=affine.dtype, device=affine.device)
         for first in chunk[::tile_images]:
-            some = slice(first, min(first + tile_images, chunk.stop))
-            maps = affine[some] if len(affine) > 1 else affine
-            own = slice(some.start - chunk.start, some.stop - chunk.start)
-            few = [(weight[own], bias[own]) for weight, bias in layers]
+            tile = slice(first, min(first + tile_images, chunk.stop))
+            maps = affine[tile] if len(affine) > 1 else affine
+            own = slice(tile.start - chunk.start, tile.stop - chunk.start)
+            own_layers = [(weight[own], bias[own]) for weight, bias in layers]
             for top in lines[::tile_lines]:
                 end = min(top + tile_lines, lines.stop)
                 i = torch.arange(top, end, dtype=affine.dtype, device=affine.device)
-                rgb = _sample(few, maps, (i, j), buffers, sampling=sampling, chunk=some, fast=fast)
-                flat[some, :, top * images.width : end * images.width] = _finish(rgb, images)
+                rgb = _sample(own_layers, maps, (i, j), buffers, sampling=sampling, images=tile, fast=fast)
+                flat[tile, :, top * images.width : end * images.width] = _finish(rgb, images)
 
     corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
     if on_cpu:
@@ -127,24 +88,21 @@ def _cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[in
     return (max(1, min(n_images, values // (line_values * lines))) if lines == n_lines else 1), lines
 
 
-def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, compute_dtype: torch.dtype) -> Layers:
-    """Return the layers of the chosen rows, omega folded into all but the last."""
-    end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
-    ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, compute_dtype)
-    part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
-    weights = [part["first_weight"], *gather_hidden(rows, ids, spec, compute_dtype).unbind(1)]
-    layers = [(w.mT * spec.omega, part["biases"][:, i, :, None] * spec.omega) for i, w in enumerate(weights)]
-    return [*layers, (part["last_weight"].mT, part["last_bias"][:, :, None])]
+def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, *, fast: bool) -> Layers:
+    """Return the layers of rows, omega folded into the sines, and what the fast sine needs into the layers after the first."""
+    layers = [(weight.mT, bias[:, :, None]) for weight, bias in unpack_layers(rows, ids, spec, torch.float32)]
+    layers = [*((weight * spec.omega, bias * spec.omega) for weight, bias in layers[:-1]), layers[-1]]
+    return [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
 
 
 def _sample(
-    layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, chunk: slice, fast: bool
+    layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, images: slice, fast: bool
 ) -> Tensor:
     """Return RGB [b, 3, P] of the pixels of lines and columns: of their centres, or the mean of their samples, each clamped.
 
     Args:
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
-        chunk: the images of the batch.
+        images: those of the batch that the layers belong to.
     """
     first, following = layers[0], layers[1:]
     (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
@@ -153,14 +111,14 @@ def _sample(
     for row, column in sampling.offsets():
         i, j = (grid[0] + row, grid[1] + column) if sampling.supersample > 1 else grid
         coords = None
-        if not fast or sampling.outside != "extend":
+        if not fast or sampling.padding != "none":
             coords = (
                 maps[:, :, :2] @ torch.stack(torch.meshgrid(i, j, indexing="ij")).flatten(1) + maps[:, :, 2:]
             )  # [1 or b, 2, P]
         if fast and not sampling.folds:
             _separable_first_layer(first, maps, i, j, out=start)
         else:
-            _direct_first_layer(first, sampling.bend(coords, chunk), fast=fast, out=start)
+            _direct_first_layer(first, sampling.bend(coords, images), fast=fast, out=start)
         rgb = _evaluate(following, start, buffers, double_cosine_ if fast else torch.sin_)
         if coords is not None:
             sampling.blacken(rgb, coords)

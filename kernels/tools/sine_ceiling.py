@@ -26,5 +26,5 @@ def _sine_kernel(sink_ptr, rounds, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr):
 def launch_sines(sink: Tensor, *, rounds: int = ROUNDS) -> int:
     """Take sines on the GPU of `sink`, a float32 vector with an element a processor, and return how many."""
     programs = PROGRAMS * len(sink)
-    _sine_kernel[(programs,)](sink, rounds, PROGRAMS=PROGRAMS, BLOCK=BLOCK, num_warps=4)
+    _sine_kernel[(programs,)](sink, rounds, PROGRAMS=PROGRAMS, BLOCK=BLOCK, num_warps=4, enable_fp_fusion=True)
     return programs * BLOCK * rounds

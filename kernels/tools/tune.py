@@ -1,6 +1,6 @@
-"""Time the decode kernel under many launch configurations: `python -m kernels.tools.tune [DEPTHxWIDTH@PIXELS ...]`, on a CUDA GPU.
+"""Time the decode kernel under many launch configurations on a GPU: `python -m kernels.tools.tune [DEPTHxWIDTH@PIXELS ...]`.
 
-What wins is written into kernels/decode/launch.py by hand: a decode never tunes itself, so that two runs are the same run.
+The winners are written into kernels/decode/launch.py by hand: a decode never tunes itself, so that two runs are the same run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import torch
 from kernels.decode.io import ImageFormat
 from kernels.decode.launch import LaunchConfig, capability_of, launch_config, padded_width
 from kernels.decode.sampling import Sampling
-from kernels.decode.torch import decode_siren_torch
-from kernels.decode.triton import launch_decode
+from kernels.decode.triton import decode_siren_triton
+from kernels.reference import decode_reference
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec, n_ends
 from kernels.tools.ceilings import measure_ceilings, timed_s
+from kernels.unpack.torch import unpack_layers
 
 SIZES = ("3x16@32", "5x13@32", "10x32@224", "10x40@224", "6x44@224")
 BLOCKS = (64, 128, 256, 512)
@@ -33,7 +34,7 @@ POLYNOMIAL_EVERY = (0, 8, 4)
 VALUES_A_THREAD = (32, 96)  # fewest and most of a layer: with fewer, fixed costs win; with more, registers spill
 PIXELS_AT_ONCE = 2**24  # of a timed batch: about a millisecond
 REPEATS = 15
-TOLERANCE_RGB = 2e-3  # of the kernel against the float64 twin, as in the tests
+TOLERANCE_RGB = 2e-3  # of the kernel against the reference, as in the tests
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Case:
 
     def decode(self, config: LaunchConfig, *, count: int | None = None, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
         images = ImageFormat(self.side, self.side, dtype, None, None, dtype == torch.bfloat16, True)
-        sampling = Sampling("extend", None, 1)
-        return launch_decode(
+        sampling = Sampling("none", None, 1)
+        return decode_siren_triton(
             self.rows, self.ids[:count], self.affine, spec=self.spec, images=images, sampling=sampling, exact_sine=False,
             config=config,
         )  # fmt: skip
@@ -109,11 +110,9 @@ def tune(size: str) -> None:
     case, device = make_case(size), torch.device("cuda")
     ceilings = measure_ceilings(device, case.spec, n_pixels=case.side**2)
     n, few = len(case.ids), max(1, 2**16 // case.side**2)
-    exact = decode_siren_torch(
-        case.rows, case.ids[:few], case.affine, spec=case.spec, height=case.side, width=case.side, dtype=torch.float32,
-        round_8bit=False, channels_last=True, compute_dtype=torch.float64,
-    )  # fmt: skip
-    found = []
+    layers = unpack_layers(case.rows, case.ids[:few], case.spec, torch.float64)
+    exact = decode_reference(layers, case.affine, omega=case.spec.omega, height=case.side, width=case.side)
+    timed = []
     for config in candidates(case.spec, case.side**2, capability=capability_of(device)):
         try:
             off = (case.decode(config, count=few, dtype=torch.float32) - exact).abs().max().item()
@@ -122,9 +121,9 @@ def tune(size: str) -> None:
         except Exception as error:  # a configuration that cannot be compiled is no candidate
             print(f"{size} {config}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", file=sys.stderr)
             continue
-        found.append((ms if off <= TOLERANCE_RGB else float("inf"), off, config))
+        timed.append((ms if off <= TOLERANCE_RGB else float("inf"), off, config))
     present = launch_config(case.spec, case.side**2, capability=capability_of(device))
-    for ms, off, c in [*sorted(found, key=lambda row: row[0])[:12], *(row for row in found if row[2] == present)]:
+    for ms, off, c in [*sorted(timed, key=lambda row: row[0])[:12], *(row for row in timed if row[2] == present)]:
         rate = 1e3 * n / ms
         of_sine = rate * case.spec.depth * case.spec.hidden * case.side**2 / ceilings.sines_per_s
         print(

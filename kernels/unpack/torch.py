@@ -53,14 +53,14 @@ def gather_codes(
     """
     if bits == 8 and masks is None:
         return packed.index_select(0, ids).view(torch.int8)
-    if packed.numel() == 0:  # nothing is kept anywhere
+    if packed.numel() == 0:  # no code is written
         return torch.zeros((len(ids), n_codes), dtype=torch.int8, device=packed.device)
-    first = ids * packed.shape[1] if starts is None else starts[ids]  # [B], the byte at which each row begins
     if masks is None:
+        first = ids * packed.shape[1]  # [B], the byte at which each row begins
         kept, rank = None, torch.arange(n_codes, device=packed.device)[None]  # [1, K]
     else:
-        chosen = masks if starts is None else masks[ids]
-        kept = unpack_bits(chosen, 1, n_codes).bool()  # [1 or B, K]
+        first = starts[ids]
+        kept = unpack_bits(masks[ids], 1, n_codes).bool()  # [B, K]
         rank = kept.cumsum(1) - 1
     place = rank.clamp(min=0) * bits
     byte = first[:, None] + place // 8  # [B, K]
@@ -82,6 +82,15 @@ def gather_hidden(rows: PackedRows, ids: Tensor, spec: SirenSpec, dtype: torch.d
     ).to(dtype)  # fmt: skip
     scales = rows.scales if len(rows.scales) == 1 else rows.scales.index_select(0, ids)
     return codes.unflatten(1, shape) * scales.to(dtype).unflatten(1, (spec.depth - 1, 1, rows.scales_a_layer(spec)))
+
+
+def unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Return weight [B, in, out] and bias [B, out] of each layer of some rows, first to last."""
+    end_scales = None if rows.end_scales is None else rows.end_scales.index_select(0, ids)
+    ends = unpack_ends(rows.ends.index_select(0, ids), end_scales, spec, dtype)
+    part = {name: ends[:, s.start : s.stop].unflatten(1, s.shape) for name, s in end_sections(spec).items()}
+    weights = [part["first_weight"], *gather_hidden(rows, ids, spec, dtype).unbind(1), part["last_weight"]]
+    return list(zip(weights, [*part["biases"].unbind(1), part["last_bias"]], strict=True))
 
 
 def unpack_ends(ends: Tensor, end_scales: Tensor | None, spec: SirenSpec, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,6 @@
 """Unpack codes in Triton: a code out of dense bits inside the decode, and whole rows before it.
 
-The twin is `gather_codes` in kernels/unpack/torch.py.
+The CPU backend's is `gather_codes` in kernels/unpack/torch.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 
 BLOCK = 1024  # weights a program, a multiple of 8
-UNPACK_FROM_PASSES = (
-    16  # over a row by the programs of an image: at 10x32 and 5 bits each spends a fifth of its instructions on unpacking
-)
+# Passes over a row by the programs of an image. At 10x32 and 5 bits each spends a fifth of its instructions on unpacking.
+UNPACK_FROM_PASSES = 16
 
 
 @triton.jit
@@ -74,7 +73,7 @@ def _unpack_rows_kernel(
     mask_bytes,
     N_CODES: tl.constexpr,
     BITS: tl.constexpr,
-    MASKS: tl.constexpr,
+    MASKED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Write BLOCK codes of one image; under a mask the place of a code is the number of ones before its own."""
@@ -82,16 +81,16 @@ def _unpack_rows_kernel(
     block = tl.program_id(1)
     row = tl.load(ids_ptr + image)
     row = tl.where((row >= 0) & (row < n_rows), row, 0)  # the decode writes an unknown id black, whatever stands here
-    if MASKS == "own":
+    if MASKED:
         codes_ptr += tl.load(starts_ptr + row)
         masks_ptr += row * mask_bytes
     else:
         codes_ptr += row * row_bytes
 
     index = block * BLOCK + tl.arange(0, BLOCK)
-    there = index < N_CODES
-    if MASKS == "none":
-        rank, kept = index, there
+    in_row = index < N_CODES
+    if not MASKED:
+        rank, kept = index, in_row
     else:
         counts = tl.zeros([BLOCK], tl.int32)
         first_byte = block * (BLOCK // 8)
@@ -99,10 +98,10 @@ def _unpack_rows_kernel(
             place = start + tl.arange(0, BLOCK)
             byte = tl.load(masks_ptr + place, mask=place < first_byte, other=0)
             counts += _count_ones(byte.to(tl.int32))
-        bit = (tl.load(masks_ptr + (index >> 3), mask=there, other=0).to(tl.int32) >> (index & 7)) & 1
-        rank, kept = tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, there & (bit == 1)
+        bit = (tl.load(masks_ptr + (index >> 3), mask=in_row, other=0).to(tl.int32) >> (index & 7)) & 1
+        rank, kept = tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, in_row & (bit == 1)
     codes = to_float16(load_fields(codes_ptr, rank, kept, BITS), BITS).to(tl.int8)
-    tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=there)
+    tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=in_row)
 
 
 def unpacks_before(*, bits: int, masked: bool, passes: int) -> bool:
@@ -116,9 +115,9 @@ def unpacks_before(*, bits: int, masked: bool, passes: int) -> bool:
     return masked or (bits < 8 and passes >= UNPACK_FROM_PASSES)
 
 
-def unpack_constants(spec: SirenSpec, *, bits: int, masks: str) -> dict[str, int | str]:
-    """Return the compile-time arguments of the kernel; `masks` are ``none``, ``shared`` or ``own``."""
-    return {"N_CODES": spec.n_hidden_weights, "BITS": bits, "MASKS": masks, "BLOCK": BLOCK}
+def unpack_constants(spec: SirenSpec, *, bits: int, masked: bool) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel."""
+    return {"N_CODES": spec.n_hidden_weights, "BITS": bits, "MASKED": masked, "BLOCK": BLOCK}
 
 
 def unpack_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
@@ -128,17 +127,18 @@ def unpack_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
         uint8 [B, K], the bytes of int8.
     """
     out = torch.empty((len(ids), spec.n_hidden_weights), dtype=torch.uint8, device=ids.device)
-    own = rows.starts is not None
+    masked = rows.masks is not None
     _unpack_rows_kernel[(len(ids), triton.cdiv(spec.n_hidden_weights, BLOCK))](
         out,
         rows.codes,
-        rows.codes if rows.masks is None else rows.masks,
-        rows.starts if own else ids,
+        rows.masks if masked else rows.codes,  # not read where there is none
+        rows.starts if masked else ids,
         ids,
         len(rows),
-        0 if own else rows.codes.shape[1],
-        0 if rows.masks is None else rows.masks.shape[1],
-        **unpack_constants(spec, bits=rows.bits, masks="none" if rows.masks is None else "own" if own else "shared"),
+        0 if masked else rows.codes.shape[1],
+        rows.masks.shape[1] if masked else 0,
+        **unpack_constants(spec, bits=rows.bits, masked=masked),
         num_warps=4,
+        enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
     )
     return out

@@ -1,9 +1,9 @@
 """Crop, flip, rotate, scale and shift a picture by the map its pixels are decoded through, instead of resampling it.
 
-An operation is a matrix M, float64 [..., 3, 3], that takes a place (row, column, 1) in its output, in pixels, pixel centres at
-whole numbers, to the place in its input that is seen there. Operations in a row are the product of their matrices, and a decode
-evaluates the INR where the product leads. Every number may be a tensor [B], one value an image, or the same for all; all of it
-is tensor code on the device of these tensors, so that a GPU is never waited for.
+An operation is a matrix M, float64 [..., 3, 3]. It takes a place (row, column, 1) of its output to the place of its input that is
+seen there, in pixels with centres at whole numbers. Operations after each other are the product of their matrices, and a decode
+evaluates the INR where the product leads. Every number may be a tensor [B], one value an image, or one for all. All of it is
+tensor code on the device of these tensors, so nothing waits for a GPU.
 """
 
 from __future__ import annotations

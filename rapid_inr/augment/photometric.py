@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rapid_inr.augment.policy import Draws
+from rapid_inr.augment.policy import AugmentParams
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
@@ -49,25 +49,25 @@ def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:
     return images.masked_fill(_rectangle(images, centres, extent, extent)[:, None], 0)
 
 
-def mix_neighbours(images: Tensor, neighbours: Tensor, draws: Draws, *, paste: bool) -> tuple[Tensor, Tensor]:
+def mix_neighbours(images: Tensor, neighbours: Tensor, params: AugmentParams, *, paste: bool) -> tuple[Tensor, Tensor]:
     """Mix each image with its neighbour, the one before it in the batch.
 
     Args:
         neighbours: like `images`.
-        draws: of these images, with `keeps` and `pastes`.
+        params: of these images, with `keeps` and `pastes`.
         paste: a rectangle of the neighbour (CutMix, Yun et al. 2019, arXiv 1905.04899), or a blend (mixup, Zhang et al.
             2017, arXiv 1710.09412).
 
     Returns:
         The images, and the share of each that is its own, float32 [B]; the rest is its neighbour's.
     """
-    keeps = draws.keeps
+    keeps = params.keeps
     if not paste:
         share = keeps.to(images.dtype)[:, None, None, None]
         return neighbours.lerp(images, share), keeps
     height, width = images.shape[2:]
     extent = (1 - keeps).sqrt()
-    pasted = _rectangle(images, draws.pastes, extent * height, extent * width)
+    pasted = _rectangle(images, params.pastes, extent * height, extent * width)
     return torch.where(pasted[:, None], neighbours, images), 1 - pasted.float().mean((1, 2))
 
 

@@ -1,14 +1,13 @@
-"""How each image of a dataset is augmented in an epoch: drawn for all of them at once, whatever reads and batches them.
+"""Sample how each image of a dataset is augmented in an epoch: for all images at once, whatever reads and batches them.
 
-The draws follow from (seed, epoch) and the image's position alone, and each kind of draw from a random stream of its own: an
-image is augmented alike in any batch, pipeline, or process, and turning one kind off leaves the others as they were.
+The parameters depend on (seed, epoch) and the image's position alone, and each kind has a random stream of its own. So an image
+is augmented alike in any batch, pipeline or process, and turning one kind off leaves the others as they were.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,21 +15,21 @@ from torch import Tensor
 
 from rapid_inr.errors import UserError
 
-OUTSIDES = ("reflect", "zero", "clamp")
+PADDINGS = ("reflection", "zeros", "border")
 MIXES = ("none", "mixup", "cutmix")
-_STREAM = 1  # keeps these draws apart from the others of the same (seed, epoch)
+_STREAM = 1  # keeps these random numbers apart from others of the same (seed, epoch)
 _SHIFT, _FLIP, _BOX, _ANGLE, _CUTOUT, _COLOUR, _MIX = range(1, 8)  # a stream for each kind
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is drawn for each image.
+    """Which augmentations an image gets, and how strong they are.
 
     Args:
         crop_padding: pixels added on each side before a crop of the original size; 0 for no crop.
         flip: whether half of the images are mirrored; ``alternate``: those that were not in the epoch before, so that two epochs
             show every image both ways (Jordan 2024, arXiv 2404.00498).
-        padding: what lies outside the image: ``reflect`` (without repeating the edge), ``zero`` (black), ``clamp`` (the edge).
+        padding: what lies outside the image: ``reflection`` (no edge repeated), ``zeros`` (black) or ``border`` (the edge).
         scale: share of the image's area that a random resized crop takes, (least, most) in (0, 1]; None for no such crop.
         ratio: least and most width over height of that crop, in pixels; drawn uniformly in the logarithm.
         rotation_degrees: images are turned by up to this angle, either way.
@@ -46,8 +45,8 @@ class AugmentConfig:
     """
 
     crop_padding: int = 4
-    flip: bool | Literal["alternate"] = True
-    padding: str = "reflect"
+    flip: bool | str = True
+    padding: str = "reflection"
     scale: tuple[float, float] | None = None
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     rotation_degrees: float = 0.0
@@ -62,7 +61,7 @@ class AugmentConfig:
         checks = {
             "crop_padding": (self.crop_padding >= 0, "at least 0"),
             "flip": (self.flip in (True, False, "alternate"), "true, false or alternate"),
-            "padding": (self.padding in OUTSIDES, f"one of {', '.join(OUTSIDES)}"),
+            "padding": (self.padding in PADDINGS, f"one of {', '.join(PADDINGS)}"),
             "scale": (self.scale is None or 0 < self.scale[0] <= self.scale[1] <= 1, "[least, most] in (0, 1], or null"),
             "ratio": (0 < self.ratio[0] <= self.ratio[1], "[least, most], both above 0"),
             "rotation_degrees": (0 <= self.rotation_degrees <= 180, "0 to 180"),
@@ -88,8 +87,8 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class Draws:
-    """What happens to each of N images in an epoch; None where it is not asked for.
+class AugmentParams:
+    """The augmentation parameters of each of N images in an epoch; None where an augmentation is off.
 
     Args:
         shifts: int64 [N, 2], rows and columns by which the crop window moves, in [-crop_padding, crop_padding].
@@ -111,20 +110,20 @@ class Draws:
     keeps: Tensor | None = None
     pastes: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Draws:
+    def to(self, device: torch.device | str) -> AugmentParams:
         return self._each(lambda tensor: tensor.to(device))
 
-    def __getitem__(self, ids: Tensor) -> Draws:
-        """Return the draws of some images."""
+    def __getitem__(self, ids: Tensor) -> AugmentParams:
+        """Return the parameters of some images."""
         return self._each(lambda tensor: tensor[ids])
 
-    def _each(self, change) -> Draws:
+    def _each(self, change) -> AugmentParams:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Draws(**{name: None if value is None else change(value) for name, value in values.items()})
+        return AugmentParams(**{name: None if value is None else change(value) for name, value in values.items()})
 
 
-def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_size: tuple[int, int]) -> Draws:
-    """Draw the augmentation of every image of a dataset for one epoch, on the CPU.
+def sample_params(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_size: tuple[int, int]) -> AugmentParams:
+    """Sample the augmentation parameters of every image of a dataset for one epoch, on the CPU.
 
     Args:
         image_size: (height, width) of the images, which only a random resized crop looks at.
@@ -137,21 +136,21 @@ def draw(n_images: int, config: AugmentConfig, *, seed: int, epoch: int, image_s
     shifts = stream(_SHIFT).integers(-pad, pad + 1, (n_images, 2)) if pad else np.zeros((n_images, 2), dtype=np.int64)
     alternate = config.flip == "alternate"
     flips = stream(_FLIP, 0 if alternate else epoch).random(n_images) < (0.5 if config.flip else 0)
-    found = {"shifts": shifts, "flips": ~flips if alternate and epoch % 2 else flips}
+    params = {"shifts": shifts, "flips": ~flips if alternate and epoch % 2 else flips}
     if config.scale is not None:
-        found["boxes"] = _boxes(stream(_BOX), n_images, config.scale, config.ratio, image_size)
+        params["boxes"] = _boxes(stream(_BOX), n_images, config.scale, config.ratio, image_size)
     if config.rotation_degrees:
         most = math.radians(config.rotation_degrees)
-        found["angles"] = stream(_ANGLE).uniform(-most, most, n_images)
+        params["angles"] = stream(_ANGLE).uniform(-most, most, n_images)
     if config.cutout:
-        found["cutouts"] = stream(_CUTOUT).random((n_images, 2))
+        params["cutouts"] = stream(_CUTOUT).random((n_images, 2))
     if config.jitters:
         ranges = np.array([config.brightness, config.contrast, config.saturation])
-        found["colours"] = 1 + stream(_COLOUR).uniform(-1, 1, (n_images, 3)) * ranges
+        params["colours"] = 1 + stream(_COLOUR).uniform(-1, 1, (n_images, 3)) * ranges
     if config.mix != "none":
         rng = stream(_MIX)
-        found |= {"keeps": rng.beta(config.mix_alpha, config.mix_alpha, n_images), "pastes": rng.random((n_images, 2))}
-    return Draws(**{name: _tensor(values) for name, values in found.items()})
+        params |= {"keeps": rng.beta(config.mix_alpha, config.mix_alpha, n_images), "pastes": rng.random((n_images, 2))}
+    return AugmentParams(**{name: _tensor(values) for name, values in params.items()})
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -8,31 +8,31 @@ which needs no sampling. The order, seen from the result: mirror, turn, shift, t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from rapid_inr.augment.affine import compose, crop, flip, rotation, translation
-from rapid_inr.augment.policy import OUTSIDES, Draws
+from rapid_inr.augment.policy import PADDINGS, AugmentParams
 from rapid_inr.errors import UserError
 from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
 
 
-def coordinate_maps(draws: Draws, image_size: tuple[int, int]) -> Tensor:
+def coordinate_maps(params: AugmentParams, image_size: tuple[int, int]) -> Tensor:
     """Return the map of each image, in coordinates, for originals of (height, width).
 
     Returns:
-        float32 [N, 2, 3], on the device of the draws.
+        float32 [N, 2, 3], on their device.
     """
-    device, (rows, columns) = draws.flips.device, draws.shifts.double().unbind(1)
+    device, (rows, columns) = params.flips.device, params.shifts.double().unbind(1)
     operation = translation(-rows, -columns)
-    if draws.angles is not None:
-        operation = compose(operation, rotation(draws.angles.rad2deg(), size=image_size))
-    operation = compose(operation, flip(columns=draws.flips, size=image_size, device=device))
-    if draws.boxes is not None:
-        operation = compose(crop(*draws.boxes.unbind(1), size=image_size, device=device), operation)
+    if params.angles is not None:
+        operation = compose(operation, rotation(params.angles.rad2deg(), size=image_size))
+    operation = compose(operation, flip(columns=params.flips, size=image_size, device=device))
+    if params.boxes is not None:
+        operation = compose(crop(*params.boxes.unbind(1), size=image_size, device=device), operation)
     height, width = image_size
     to_pixels = [[height / 2, 0.0, (height - 1) / 2], [0.0, width / 2, (width - 1) / 2], [0.0, 0.0, 1.0]]
     return (pixel_affines(torch.tensor(image_size, device=device)) @ operation @ torch.tensor(to_pixels).to(operation)).float()
@@ -51,25 +51,25 @@ def pixel_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([down * rows, across * columns, down * top + across * left + offset], dim=-1)
 
 
-@lru_cache  # a copy to a GPU in every batch would make the host wait for it
+@cache  # a copy to a GPU in every batch would wait for it; kept, since a CUDA graph may read this memory
 def _whole(size: tuple[int, int], device: torch.device) -> Tensor:
     return pixel_affine(*size).to(device)
 
 
-@lru_cache
+@cache  # as above
 def _outermost(height: int, width: int, device: torch.device) -> Tensor:
     """Return the coordinates of the last column's and the last row's centre; a side of one pixel has nothing to fold."""
     return pixel_edges(torch.tensor([width, height])).clamp(min=1e-6).to(device)
 
 
-def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor, mode: str = "bilinear") -> Tensor:
+def warp(images: Tensor, maps: Tensor, *, padding: str, black: Tensor, mode: str = "bilinear") -> Tensor:
     """Sample images where their maps point.
 
     Args:
         images: floating [B, C, height, width].
         maps: float32 [B, 2, 3], from coordinates to coordinates.
-        outside: what lies beyond the image: ``reflect``, ``zero`` or ``clamp``.
-        black: [C], the value of ``zero``.
+        padding: what lies beyond the image: ``reflection``, ``zeros`` or ``border``.
+        black: [C], the value of ``zeros``.
         mode: ``bilinear``, or ``nearest`` for what has no values between two others, such as masks.
 
     Returns:
@@ -77,10 +77,10 @@ def warp(images: Tensor, maps: Tensor, *, outside: str, black: Tensor, mode: str
     """
     height, width = images.shape[2:]
     grid = _sampling_grid(maps, height, width)
-    if outside == "reflect":
+    if padding == "reflection":
         grid = _reflect_between_centres(grid, _outermost(height, width, grid.device))
     sampled = F.grid_sample(images.float(), grid, mode=mode, padding_mode="border", align_corners=False)
-    if outside == "zero":
+    if padding == "zeros":
         beyond = (grid.abs() > 1).any(-1)[:, None]
         sampled = torch.where(beyond, black.float()[:, None, None], sampled)
     return _as(images, sampled.to(images.dtype))
@@ -107,35 +107,35 @@ def _as(images: Tensor, moved: Tensor) -> Tensor:
     return moved.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, outside: str, black: Tensor) -> Tensor:
+def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, padding: str, black: Tensor) -> Tensor:
     """Move the window of each image by whole pixels and mirror it, in one gather: `warp` without its roundings.
 
     Args:
         images: [B, C, height, width], floating.
         shifts: int64 [B, 2], on the same device.
         flips: bool [B].
-        outside: ``reflect`` (without repeating the edge), ``zero`` or ``clamp``.
+        padding: ``reflection`` (without repeating the edge), ``zeros`` or ``border``.
         black: [C], the value of a black pixel after normalisation.
 
     Returns:
         Like `images`, in the same memory format. A shift beyond the reflection, of a whole side or more, repeats the edge.
 
     Raises:
-        ValueError: if `outside` is none of these.
+        ValueError: if `padding` is none of these.
     """
-    if outside not in OUTSIDES:
-        raise UserError(f"outside is {outside!r}, expected one of {', '.join(OUTSIDES)}")
+    if padding not in PADDINGS:
+        raise UserError(f"padding is {padding!r}, expected one of {', '.join(PADDINGS)}")
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [B, height]
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     columns = torch.where(flips[:, None], width - 1 - columns, columns) + shifts[:, 1:]  # [B, width]
     beyond = (rows < 0)[:, :, None] | (rows >= height)[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
     batch = torch.arange(len(images), device=images.device)[:, None, None]
-    if outside == "reflect":
+    if padding == "reflection":
         rows, columns = _reflect(rows, height), _reflect(columns, width)
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     moved = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]  # [B, height, width, C]
-    if outside == "zero":
+    if padding == "zeros":
         moved = torch.where(beyond[..., None], black.to(moved.dtype), moved)
     return _as(images, moved.permute(0, 3, 1, 2))
 
@@ -151,36 +151,38 @@ class Geometry:
     Args:
         image_size: (height, width) of the originals.
         size: of the results.
-        outside: what lies beyond an image.
+        padding: what lies beyond an image.
         black: [C], a black pixel after normalisation, on the device.
-        draws: of all images, on the device; None where every image stays as it is.
+        params: the augmentation parameters of all images, on the device; None where every image stays as it is.
         maps: float32 [N, 2, 3], the same as `coordinate_maps`.
     """
 
     image_size: tuple[int, int]
     size: tuple[int, int]
-    outside: str
+    padding: str
     black: Tensor
-    draws: Draws | None = None
+    params: AugmentParams | None = None
     maps: Tensor | None = None
 
     @classmethod
-    def of(cls, draws: Draws | None, **places) -> Geometry:
-        """Make the geometry of an epoch's draws."""
-        maps = None if draws is None else coordinate_maps(draws, places["image_size"])
-        return cls(draws=draws, maps=maps, **places)
+    def of(cls, params: AugmentParams | None, **places) -> Geometry:
+        """Make the geometry of an epoch from its augmentation parameters."""
+        maps = None if params is None else coordinate_maps(params, places["image_size"])
+        return cls(params=params, maps=maps, **places)
 
     def apply(self, images: Tensor, ids: Tensor, *, mode: str = "bilinear") -> Tensor:
         """Move the pixels of decoded images, [B, C, *image_size], and bring them to `size`, antialiased where that is less.
 
         Args:
-            ids: int64 [B], whose draws to take, on the device.
+            ids: int64 [B], whose parameters to take, on the device.
             mode: ``nearest`` for masks, of which no two are averaged.
         """
-        if self.draws is not None and (self.draws.boxes is not None or self.draws.angles is not None):
-            images = warp(images, self.maps[ids], outside=self.outside, black=self.black, mode=mode)
-        elif self.draws is not None:  # by whole pixels, which need no sampling
-            images = crop_and_flip(images, self.draws.shifts[ids], self.draws.flips[ids], outside=self.outside, black=self.black)
+        if self.params is not None and (self.params.boxes is not None or self.params.angles is not None):
+            images = warp(images, self.maps[ids], padding=self.padding, black=self.black, mode=mode)
+        elif self.params is not None:  # by whole pixels, which need no sampling
+            images = crop_and_flip(
+                images, self.params.shifts[ids], self.params.flips[ids], padding=self.padding, black=self.black
+            )
         if self.size == self.image_size:
             return images
         if mode == "nearest":

@@ -118,6 +118,7 @@ def export_images(
     on_corrupt: str = "fail",
     on_progress: Callable[[int], None] = lambda n: None,
     on_skipped: Callable[[str], None] = lambda message: None,
+    on_written: Callable[[int], None] = lambda n: None,
     overwrite: bool = False,
 ) -> Export:
     """Write the images of each split into a folder, or those that an earlier start has not written.
@@ -128,6 +129,7 @@ def export_images(
         mean_std: by which images are to be normalised; None for those of the training images.
         on_corrupt: as `read_chunks`.
         on_skipped: called with a message on each image that is left out.
+        on_written: called with the number of files written since the last call; those that were there already don't count.
         overwrite: whether an export of other settings is removed first; of the files there, its own alone.
 
     Raises:
@@ -140,8 +142,10 @@ def export_images(
     for split, source in sources.items():
         folders, files, ids, labels, skipped = _class_folders(source), [], [], [], {}
         for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
+            n_written = 0
             for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
                 file = f"{split}/{folders[label]}/{source.name_of(image_id)}{FORMATS[settings['format']]}"
+                n_written += not (folder / file).is_file()
                 n_bytes += _write(folder / file, pixels, settings)
                 sizes.add(pixels.shape[:2])
                 files.append(file)
@@ -150,6 +154,7 @@ def export_images(
             ids += chunk.ids.tolist()
             labels += chunk.labels.tolist()
             on_progress(len(chunk.ids) + len(chunk.skipped))
+            on_written(n_written)
             skipped |= chunk.skipped
             for message in chunk.skipped.values():
                 on_skipped(message)

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kernels.decode.op import decoder_for
+from kernels.decode import decode_siren
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
@@ -284,10 +284,9 @@ def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
         float64 [B] in dB on the CPU.
     """
     height, width = images.shape[1:3]
-    affine, decoder = pixel_affine(height, width).to(rows.device), decoder_for(rows.device, spec)
-    psnr = []
+    affine, psnr = pixel_affine(height, width).to(rows.device), []
     for ids in torch.arange(len(rows)).split(images_at_once(height * width)):
-        decoded = decoder(
+        decoded = decode_siren(
             rows, ids.to(rows.device), affine,
             spec=spec, height=height, width=width, dtype=torch.uint8, channels_last=True,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rapid_inr.errors import UserError
 
-_STREAM = 2  # keeps the order apart from the other draws of the same (seed, epoch)
+_STREAM = 2  # keeps the order apart from other random numbers of the same (seed, epoch)
 
 
 class PipelineUnavailable(UserError):
@@ -29,7 +29,7 @@ class DeviceTooSmall(UserError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ready for the network.
+    """Images ready for the network; unpacks as ``images, labels``.
 
     Args:
         images: floating [B, 3, height, width], normalised, channels_last, on the device.
@@ -44,6 +44,11 @@ class Batch:
     ids: Tensor
     keeps: Tensor | None = None
     others: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.keeps is not None:
+            raise UserError("a batch of mixed images has two labels an image; use batch.labels, batch.others and batch.keeps")
+        return iter((self.images, self.labels))
 
 
 class Pipeline(Protocol):

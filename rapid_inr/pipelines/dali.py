@@ -1,4 +1,4 @@
-"""Batches through NVIDIA DALI: image files read here, decoded by its threads or, on a GPU, by nvJPEG (`mixed`)."""
+"""The pipeline `dali`: image files read here, decoded by the threads of NVIDIA DALI or, on a GPU, by nvJPEG (`mixed`)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.errors import UserError
+from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files, wrong_size
-from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 
 RECIPES = ("tuned", "published")
 Moves = tuple[np.ndarray, np.ndarray]  # of all images, on the host: boxes int32 [N, 4], flips int32 [N]
@@ -127,15 +127,15 @@ def dali_pipeline(
 ) -> BatchPipeline:
     """Let DALI decode image files.
 
-    A random resized crop without rotation is DALI's own work, from our draws; other augmentation is tensor code on the device.
+    A random resized crop without rotation is DALI's own work, by our parameters; other augmentation is tensor code on the device.
 
     Args:
         paths: of N image files of one size.
         threads: of DALI, at least 1.
         prefetch: batches on their way, at least 1.
-        recipe: ``tuned``; or ``published`` in the manner of the paper's repository: one crop and one flip for all images of a
-            batch, every image decoded whole and at most 64 at once, DALI told to prefetch nothing; on a GPU a batch is made
-            while the one before it is used all the same, as in every arm.
+        recipe: ``tuned``; or ``published``, as the paper's repository does: one crop and one flip for all images of a batch, each
+            image decoded whole and at most 64 at once, no prefetch inside DALI. As in every pipeline, a GPU makes the next batch
+            while this one is used.
         on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
         options: of `BatchPipeline`, `batch_size` at least.
 
@@ -180,18 +180,18 @@ class _Reader:
         self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
         self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}
         self._graphs: dict[bool, tuple[tuple[int, int] | None, _Graph]] = {}  # by whether it resizes, with its size
-        self._sized: set[int] = set()  # files whose size has been looked at
+        self._checked: set[int] = set()  # files whose header is good
 
     def fuses(self, geometry: Geometry) -> bool:
-        draws = geometry.draws
-        return self._may_fuse and draws is not None and draws.boxes is not None and draws.angles is None
+        params = geometry.params
+        return self._may_fuse and params is not None and params.boxes is not None and params.angles is None
 
     def batches(self, batches: Sequence[Ids], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the images of each batch, and which of its ids they are if not all; a large batch is decoded in parts."""
         parts = [part for ids in batches for part in ids.host.split(self._options["max_batch"])]
         moves = None
         if self.fuses(geometry):  # for all images at once: a copy in every batch would wait for the device
-            moves = tuple(drawn.cpu().int().numpy() for drawn in (geometry.draws.boxes, geometry.draws.flips))
+            moves = tuple(drawn.cpu().int().numpy() for drawn in (geometry.params.boxes, geometry.params.flips))
         decoded = self._parts(parts, moves, size=geometry.image_size if moves is None else geometry.size)
         for count in map(len, batches):
             images, kept, first = [], [], 0
@@ -267,10 +267,7 @@ class _Reader:
             except OSError as error:
                 faults.append(f"{path}: cannot be read ({error})")
                 continue
-            if len(file) == 0:
-                faults.append(f"{path}: cannot be read as an image (it is empty)")
-                continue
-            if (fault := self._size_fault(int(part[position]), file)) is not None:
+            if (fault := self._header_fault(int(part[position]), file)) is not None:
                 faults.append(fault)
                 continue
             files.append(file)
@@ -278,18 +275,22 @@ class _Reader:
         self._on_faults(faults)
         return files, torch.tensor(readable, dtype=torch.int64)
 
-    def _size_fault(self, image_id: int, file: np.ndarray) -> str | None:
-        """Return what is wrong with the size of a file, looked at once: a crop that is resized would hide it."""
-        if image_id in self._sized:
+    def _header_fault(self, image_id: int, file: np.ndarray) -> str | None:
+        """Return what is wrong with the header of a file, which is looked at once.
+
+        DALI crashes on a JPEG that is cut in its header, and a crop that is resized would hide a wrong size.
+        """
+        if image_id in self._checked:
             return None
+        path = self._paths[image_id]
         try:
-            with Image.open(io.BytesIO(file)) as image:
-                found = image.height, image.width
-        except Exception:  # on malformed bytes Pillow raises all kinds; for DALI to stumble over
-            return None
-        if found != self._image_size:
-            return wrong_size(self._paths[image_id], found, self._image_size)
-        self._sized.add(image_id)
+            with Image.open(io.BytesIO(file)) as image:  # reads the header alone
+                size = image.height, image.width
+        except Exception as error:  # on malformed bytes Pillow raises OSError, SyntaxError, struct.error, ...
+            return f"{path}: cannot be read as an image ({type(error).__name__}: it is cut short, or is none)"
+        if size != self._image_size:
+            return wrong_size(path, size, self._image_size)
+        self._checked.add(image_id)
         return None
 
     def _readable(self, part: Tensor, positions: Tensor, error: RuntimeError) -> Tensor:

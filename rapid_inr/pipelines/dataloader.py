@@ -1,4 +1,4 @@
-"""Batches through torch's DataLoader: files decoded by Pillow in worker processes, or raw images from the host's memory."""
+"""The pipeline `dataloader`: files decoded by Pillow in the worker processes of torch's DataLoader."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.data.pixels import read_image
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
+from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
-from rapid_inr.pipelines.on_device import require_images
-from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.runlog.liveness import lives, this_process
 
 WATCH_S = 2.0  # between two looks at whether a worker is still needed
@@ -32,18 +31,13 @@ WATCH_S = 2.0  # between two looks at whether a worker is still needed
 Read = tuple[Tensor, Tensor, tuple[str, ...]]
 
 
-def read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read an exported image file as uint8 [height, width, 3].
+def read_sized(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read an image file of a known size, as every reader here does: uint8 [height, width, 3].
 
     Raises:
         CorruptImage: if it cannot be read, or has another size; names the path.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except Exception as error:  # on malformed bytes the decoders raise OSError, SyntaxError, struct.error, ...
-        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise CorruptImage(f"{path}: cannot be read as an image ({reason})") from error
+    pixels = read_image(path)
     if pixels.shape[:2] != size:
         raise CorruptImage(wrong_size(path, pixels.shape[:2], size))
     return pixels
@@ -71,7 +65,7 @@ def readable_files(
     readable, faults = [], []
     for position, path in enumerate(paths):
         try:
-            read_rgb(path, size)
+            read_sized(path, size)
             readable.append(position)
         except CorruptImage as fault:
             faults.append(str(fault))
@@ -92,23 +86,13 @@ class FileImages(Dataset[Read]):
         images, kept, faults = [], [], []
         for position, image_id in enumerate(ids):
             try:
-                images.append(read_rgb(Path(self.paths[image_id]), self.size))
+                images.append(read_sized(Path(self.paths[image_id]), self.size))
             except CorruptImage as error:  # returned, not raised: a worker that fails would lose its name and its reason
                 faults.append(str(error))
             else:
                 kept.append(position)
         stacked = np.stack(images) if images else np.empty((0, *self.size, 3), dtype=np.uint8)
         return torch.from_numpy(stacked), torch.tensor(kept, dtype=torch.int64), tuple(faults)
-
-
-class RamImages(Dataset[Read]):
-    """Raw images in memory, uint8 [N, height, width, 3]; an item is a batch."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __getitem__(self, ids: list[int]) -> Read:
-        return self.images[ids], torch.arange(len(ids)), ()
 
 
 @dataclass
@@ -137,7 +121,7 @@ def fail_on(messages: Sequence[str]) -> None:
 
 
 def loader_pipeline(
-    dataset: FileImages | RamImages,
+    dataset: Dataset[Read],
     labels: Tensor,
     *,
     image_size: tuple[int, int],
@@ -150,9 +134,10 @@ def loader_pipeline(
     dtype: torch.dtype = torch.float32,
     **options,
 ) -> BatchPipeline:
-    """Read batches in worker processes and finish them on the device: normalised and augmented there, as every arm is.
+    """Read batches in worker processes; normalise and augment them on the device, as every pipeline does.
 
     Args:
+        dataset: `FileImages`, or another whose item is the images of a batch.
         labels: [N, ...].
         image_size: (height, width) of all images.
         workers: processes; 0 reads in this one.
@@ -187,10 +172,7 @@ def loader_pipeline(
 
     n_batch = options["batch_size"] * image_size[0] * image_size[1] * 3
     require_fits(n_batch, n_images=options["batch_size"], device=device, what="the images of a batch")
-    host_bytes = dataset.images.nbytes if isinstance(dataset, RamImages) else 0
-    return BatchPipeline(
-        stream, labels.to(device), image_size=image_size, mean=mean, std=std, host_bytes=host_bytes, **options
-    )  # fmt: skip
+    return BatchPipeline(stream, labels.to(device), image_size=image_size, mean=mean, std=std, **options)
 
 
 def _end_with(trainer: Mapping[str, Any], worker: int) -> None:
@@ -209,16 +191,9 @@ def _fresh_processes() -> multiprocessing.context.BaseContext:
 
     A fork of this process would hang where a library's thread, such as one of DALI's, held a lock at that moment.
     """
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+        # a job of joblib's launcher has the start method "loky", which a fresh process would be told and does not know
+        multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
-
-
-def ram_images(images: Tensor, labels: Tensor, *, workers: int) -> RamImages:
-    """Return raw images in memory, shared with the worker processes if there are to be any.
-
-    Raises:
-        ValueError: as `resident_pipeline`.
-    """
-    require_images(images, labels)
-    return RamImages(images.share_memory_() if workers else images)

@@ -1,44 +1,56 @@
-"""A store as a loader for anybody's training loop: shuffled, augmented, sharded over ranks, and resumable in mid-epoch."""
+"""A store as a loader for any training loop: shuffled, augmented, sharded over ranks, resumable within an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.batches import Batch
-from rapid_inr.pipelines.on_device import inr_pipeline
+from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore
 
 
-class INRLoader:
+class INRLoader(IterableDataset[Batch]):
     """Batches decoded from a store on its device; each iteration is the next epoch.
+
+    An iteration that is broken off is continued by the next one. A loader has one place: where a second iteration begins, the
+    first one raises. ``DataLoader(loader, batch_size=None)`` works; it must have no worker processes.
+
+        train = INRLoader("train.inr", 256, augment=AugmentConfig())
+        test = INRLoader("test.inr", 256, seed=None, mean=train.mean, std=train.std)
+        for images, labels in train: ...
 
     Args:
         store: a packed store, or the file of one.
         batch_size: images of a step over all ranks.
-        augment: what is drawn for each image, for each epoch anew; None for nothing.
-        seed: of order and augmentation; None keeps the order and every image, which leaves no room for `augment`.
-        labels: [N, ...] of any type, one for each image of the store; by default the classes in it.
+        augment: how images are augmented, each differently in each epoch; None for not at all.
+        seed: of order and augmentation; None keeps the order and every image, and allows no `augment`.
+        split: ``train`` or ``test`` of a store that holds both; None for all its images.
+        labels: [N, ...] of any type, one for each image of the store or split; by default the classes in it.
+        mean: per channel, of values in [0, 1], to normalise by; by default that of the store's images. A test loader takes its
+            training loader's.
+        std: likewise.
         subset: which images to take, positions or a mask, bool [N], as a tensor or a list; None for all.
         size: (height, width) of the batches, or one number for both; by default the images' own.
         dtype: of the images: float32, float16 or bfloat16.
         device: where the store is to lie; None for where it is, or the CPU for a file.
         rank: which part of each batch this process takes; the order is the same for any number of processes.
         world_size: number of processes, a divisor of `batch_size` when shuffling.
-        shard_store: whether each process keeps every `world_size`-th image only and fetches the others' rows batch by batch from
-            the processes that hold them. Torch.distributed must be initialized then, and every process must take the same batches
-            of the same epochs as the others, who would wait for it; the batches are those of whole stores.
+        shard_store: whether each process keeps only every `world_size`-th image and fetches the others' rows batch by batch. The
+            batches stay the same. Torch.distributed must be initialized, and all processes must take the same batches.
 
     Raises:
-        ValueError: if an argument is out of range, there are no labels, or images differ in size and `size` is not given, or a
-            store is to be sharded that `ShardedStore` refuses.
+        UserError: if an argument is out of range, there are no labels, or images differ in size and `size` is not given; as
+            `ShardedStore`.
         FileNotFoundError, StoreFormatError, StoreTooLarge: as `read_store`.
     """
 
@@ -49,7 +61,10 @@ class INRLoader:
         *,
         augment: AugmentConfig | None = None,
         seed: int | None = 0,
+        split: str | None = None,
         labels: Tensor | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         subset: Tensor | Sequence[int] | Sequence[bool] | None = None,
         size: int | tuple[int, int] | None = None,
         dtype: torch.dtype = torch.float32,
@@ -60,6 +75,8 @@ class INRLoader:
     ) -> None:
         if not isinstance(store, PackedStore):
             store, device = read_store(store), device or "cpu"
+        store = store if split is None else store.of_split(split)
+        store = _normalised_by(store, mean=mean, std=std)
         if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise UserError(f"device is {device}, but torch sees no CUDA device")
         if size is not None:
@@ -76,7 +93,8 @@ class INRLoader:
             subset=None if subset is None else subset.cpu(), rank=rank, world_size=world_size, device=device,
             shard_store=shard_store,
         )  # fmt: skip
-        self._epoch, self._batch = 0, 0
+        self.mean, self.std, self.classes = store.header.mean, store.header.std, store.header.class_names
+        self._epoch, self._batch, self._iteration = 0, 0, None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -93,12 +111,26 @@ class INRLoader:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next iteration yields, or goes on with."""
+        """The epoch that the next iteration yields, or continues."""
         return self._epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the current epoch; an iteration that is broken off is gone on with by the next."""
-        for batch in self._pipeline.epoch(self._epoch, start=self._batch):
+        """Begin an iteration over what is left of the current epoch."""
+        if get_worker_info() is not None:
+            raise UserError("INRLoader decodes on its own device, not in worker processes; use DataLoader(..., num_workers=0)")
+        self._iteration = iteration = object()
+        return self._batches(iteration)
+
+    def _batches(self, iteration: object) -> Iterator[Batch]:
+        batches = self._pipeline.epoch(self._epoch, start=self._batch)
+        while True:
+            if self._iteration is not iteration:
+                raise UserError(
+                    "another iteration of this INRLoader has begun, or it was given another state; make one loader for each loop"
+                )
+            batch = next(batches, None)
+            if batch is None:
+                break
             self._batch += 1
             if self._batch == len(self):  # before it is used: who stops at the last batch has had the whole epoch
                 self._epoch, self._batch = self._epoch + 1, 0
@@ -107,13 +139,23 @@ class INRLoader:
             self._epoch, self._batch = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the loader is, as JSON values: what is yielded next after `load_state_dict`, exactly."""
+        """Return where the loader is, as JSON values; after `load_state_dict` it yields the same batches."""
         return self._pipeline.state_dict(epoch=self._epoch, batch=self._batch)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another loader was; the number of processes may be another.
+        """Continue where another loader was; the number of processes may be another. An iteration under way ends.
 
         Raises:
-            ValueError: if it had another seed, batch size, subset or augmentation, or the state names no batch.
+            UserError: if that loader had another seed, batch size, subset or augmentation, or the state names no batch.
         """
         self._epoch, self._batch = self._pipeline.place_of(state)
+        self._iteration = None
+
+
+def _normalised_by(store: PackedStore, *, mean: Sequence[float] | None, std: Sequence[float] | None) -> PackedStore:
+    """Return a store that is normalised by other values, where they are given."""
+    given = {name: tuple(map(float, values)) for name, values in (("mean", mean), ("std", std)) if values is not None}
+    for name, values in given.items():
+        if len(values) != 3 or (name == "std" and min(values) <= 0):
+            raise UserError(f"{name} is {values}, expected one value a channel{', above 0' if name == 'std' else ''}")
+    return replace(store, header=replace(store.header, **given))

@@ -1,4 +1,4 @@
-"""JPEG files held in the host's memory and decoded in batches on the GPU by nvJPEG, through torchvision."""
+"""The pipeline `nvjpeg`: JPEG files in the host's memory, decoded in batches on the GPU through torchvision."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
+from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed, normalizer
 from rapid_inr.pipelines.batches import PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, read_rgb, readable_files
-from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.pipelines.dataloader import Faults, fail_on, read_sized, readable_files
 
 
 def require_nvjpeg(device: torch.device) -> None:
@@ -129,7 +129,7 @@ def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
     if data[:2] == b"\xff\xd8":
         return torch.frombuffer(bytearray(data), dtype=torch.uint8)
     try:
-        read_rgb(path, image_size)
+        read_sized(path, image_size)
     except CorruptImage as error:
         return str(error)
     raise UserError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")

@@ -14,8 +14,8 @@ from torch import Tensor, distributed
 
 from kernels.rows import PackedRows
 from rapid_inr.errors import UserError
+from rapid_inr.pipelines.base import Ids
 from rapid_inr.pipelines.batches import require_fits
-from rapid_inr.pipelines.pipeline import Ids
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
 

@@ -1,4 +1,4 @@
-"""Pictures of results: contact sheets and training curves, as PNG."""
+"""Contact sheets, training curves and distributions as PNG, and what all figures share."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rapid_inr.errors import UserError
-from rapid_inr.evaluation.rate_distortion import Curve, envelope
 from rapid_inr.files import atomic
 
+COLOURS = (
+    "#0b4f9e",
+    "#d9480f",
+    "#12908e",
+    "#a83232",
+    "#6db33f",
+    "#7a4fb5",
+    "#b8860b",
+    "#2f86d6",
+    "#c0559b",
+    "#4a4a4a",
+)  # of lines
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
 MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the pictures of one cell
 TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
 SHORTEST, LONGEST = 96, 320  # a picture is enlarged until its short side has the one, and never beyond the other
 ASPECT = 1.4  # width over height that a sheet aims at
-CODEC_COLOURS = {  # the same whoever measured it
-    "JPEG": "#4a4a4a", "JPEG, shared tables": "#a83232", "JPEG2000": "#b8860b", "WebP": "#c0559b", "AVIF": "#8a8a8a",
-    "BPG": "#8c6d46", "BPG 4:4:4": "#8c6d46", "COIN": "#d9480f",
-}  # fmt: skip
-INR_COLOURS = ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111", "#8a5a2b")
-PUBLISHED_COLOURS = ("#5aa9a0", "#7fa650", "#9a86c4", "#6c8ebf")
 TOP1 = ("top1_pct", "top-1 on clean test images (%)")
 LEGEND_INSIDE = 4  # lines of a figure of training that are named among them, where more would hide them
 ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
@@ -139,11 +144,10 @@ def training_curves(
     accuracy.set(xlabel="epoch", ylabel=judged[1])
     loss.set(xlabel="epoch", ylabel="training loss (nats)")
     for axes in (accuracy, loss):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        tidy(axes)
+        whole_numbers(axes.xaxis)
     if len(curves) > LEGEND_INSIDE:
-        figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+        legend_beside(figure, handles=accuracy.get_lines(), loc="outside right center")
     else:
         accuracy.legend(frameon=False)
     figure.suptitle(title)
@@ -168,8 +172,8 @@ def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: s
         axes.axvline(median, color="black", linewidth=1.2)
         axes.set(xlabel=label, ylabel="images", title=f"median {median:.2f}, 5% to 95%: {low:.2f} to {high:.2f}")
         axes.title.set_fontsize(9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        tidy(axes, grid=False)
+        whole_numbers(axes.yaxis)
     figure.suptitle(title)
     save_figure(path, canvas)
 
@@ -192,65 +196,20 @@ def save_figure(path: Path, canvas: Any) -> None:
     save_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
 
 
-def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str, one_image: bool = False) -> None:
-    """Draw PSNR over bits per pixel: INRs solid, classical codecs dashed, what others published thin, around where the INRs are.
-
-    Args:
-        curves: of one dataset, at least one of them measured.
-        one_image: whether they are of a single image, whose INRs are counted without the header of their store.
-
-    Raises:
-        ImportError: if matplotlib is not installed; the message says how to get it.
-    """
-    figure, canvas = empty_figure(10, 6)
-    axes = figure.subplots()
-    groups: dict[str, list[Any]] = {}
-    for curve in sorted(curves, key=lambda curve: (curve.published, curve.kind == "classical", curve.kind == "coin")):
-        style = _line_style(curve, curves)
-        marks = {name: style.pop(name) for name in ("marker", "markersize") if name in style}
-        (line,) = axes.plot(*zip(*envelope(curve.points), strict=True), label=curve.label, **style)
-        if marks:  # where something was measured, also below the line
-            measured = [(p.bpp, p.psnr_db) for p in curve.points]
-            axes.plot(*zip(*measured, strict=True), color=style["color"], linestyle="", **marks)
-        images = f"published ({curve.note})" if curve.published else "measured here"
-        groups.setdefault(images, []).append(line)
-    axes.set_xscale("log")
-    _frame_inrs(axes, curves)
-    counted, mean = ("a store's header not counted", "") if one_image else ("all bytes counted", ", mean over images")
-    axes.set(xlabel=f"bits per pixel, {counted}", ylabel=f"PSNR (dB){mean}", title=title)
-    axes.grid(alpha=0.3, which="both")
+def tidy(axes: Any, *, grid: bool = True) -> None:
+    """Leave out the frame above and on the right, and draw a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
-    for (heading, lines), corner in zip(groups.items(), ("outside right upper", "outside right lower"), strict=False):
-        figure.legend(handles=lines, title=heading, loc=corner, fontsize=8, title_fontsize=8, frameon=False, alignment="left")
-    save_figure(path, canvas)
+    if grid:
+        axes.grid(alpha=0.3)
 
 
-def _line_style(curve: Curve, curves: Sequence[Curve]) -> dict[str, Any]:
-    """Return the look of a curve: that of its codec, or a colour of its own among those of its kind and origin."""
-    palette = PUBLISHED_COLOURS if curve.published else INR_COLOURS
-    others = [c for c in curves if (c.kind, c.published) == (curve.kind, curve.published) and _codec_colour(c) is None]
-    colour = _codec_colour(curve) or palette[others.index(curve) % len(palette)]
-    if curve.published:
-        dots = ":" if curve.kind == "classical" else "-"
-        return {"color": colour, "linestyle": dots, "linewidth": 0.9, "marker": "x", "markersize": 4}
-    if curve.kind == "classical":
-        return {"color": colour, "linestyle": "--", "linewidth": 1.6}
-    return {"color": colour, "linestyle": "-", "linewidth": 2.2, "marker": "o", "markersize": 5}
+def whole_numbers(axis: Any) -> None:
+    """Let an axis that counts have ticks at whole numbers alone."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
-def _codec_colour(curve: Curve) -> str | None:
-    return CODEC_COLOURS.get("COIN" if curve.kind == "coin" else curve.label)
-
-
-def _frame_inrs(axes: Any, curves: Sequence[Curve]) -> None:
-    """Show the rates of the INRs and half as much on either side, and the PSNR that any curve has there."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    inrs = [p for curve in curves if curve.kind != "classical" and not curve.published for p in curve.points]
-    shown = inrs or [p for curve in curves for p in curve.points]
-    left, right = min(p.bpp for p in shown) / 1.6, max(p.bpp for p in shown) * 1.6
-    levels = [psnr for curve in curves for bpp, psnr in envelope(curve.points) if left <= bpp <= right]
-    axes.set(xlim=(left, right), ylim=(max(15, min(levels) - 1), min(50, max(levels) + 1)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(LogLocator(subs=()))
+def legend_beside(figure: Any, **options: Any) -> None:
+    """Write the legend on the right of all axes."""
+    figure.legend(
+        **{"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "frameon": False, "alignment": "left"} | options
+    )

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rapid_inr.plots.figures import empty_figure, save_figure
+from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_figure, tidy, whole_numbers
 
 PANEL_INCHES = (5.0, 3.6)
 PANELS_ACROSS = 3
-MOST_IN_LEGEND = 20  # curves; more are drawn without names
-LETTERS_PER_INCH = 16  # of the legend
-COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#a83232", "#6db33f", "#7a4fb5", "#b8860b", "#2f86d6", "#c0559b", "#4a4a4a")
+MOST_NAMED, MOST_SHADED = 40, 8  # curves that the legend names, and of which ranges can still be told apart
+LETTERS_PER_INCH, LINES_PER_INCH = 16, 5  # of the legend
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve and the range about it: the mean over some runs, and the least and greatest among them at each step."""
+    """A curve and the range about it: the mean over runs, and the least and greatest of them at each step."""
 
     label: str
     steps: Sequence[float]
@@ -36,25 +35,24 @@ def overlaid_curves(path: Path, panels: Mapping[str, Sequence[Band]], *, x_label
     across = min(PANELS_ACROSS, len(panels))
     down = -(-len(panels) // across)
     labels = list(dict.fromkeys(band.label for bands in panels.values() for band in bands))
-    named = len(labels) <= MOST_IN_LEGEND
-    legend_inches = (0.6 + max(map(len, labels)) / LETTERS_PER_INCH) if named else 0
-    figure, canvas = empty_figure(PANEL_INCHES[0] * across + legend_inches, PANEL_INCHES[1] * down)
+    width = PANEL_INCHES[0] * across + 0.6 + max(map(len, labels[:MOST_NAMED])) / LETTERS_PER_INCH
+    height = max(PANEL_INCHES[1] * down, 0.6 + min(len(labels), MOST_NAMED) / LINES_PER_INCH)
+    figure, canvas = empty_figure(width, height)
     lines: dict[str, Any] = {}
     for axes, (metric, bands) in zip(figure.subplots(down, across, squeeze=False).flat, panels.items(), strict=False):
         for band in bands:
             style = _style(labels.index(band.label))
             (lines[band.label],) = axes.plot(band.steps, band.means, label=band.label, linewidth=1.6, **style)
-            if list(band.low) != list(band.high):
+            if len(labels) <= MOST_SHADED and list(band.low) != list(band.high):
                 axes.fill_between(band.steps, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
         axes.set(xlabel=x_label, title=metric)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        tidy(axes)
+        whole_numbers(axes.xaxis)
     for axes in figure.axes[len(panels) :]:
         axes.set_visible(False)
-    if named:
-        figure.legend(handles=list(lines.values()), loc="outside right upper", fontsize=8, frameon=False)
-    figure.suptitle(title)
+    more = f"and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else None
+    legend_beside(figure, handles=[lines[label] for label in labels[:MOST_NAMED]], title=more)
+    figure.suptitle(title, x=0.02, ha="left")
     save_figure(path, canvas)
 
 

@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting.summaries import Summary
-from rapid_inr.plots.figures import empty_figure, save_figure
+from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_figure, tidy, whole_numbers
 
-COLOURS = ("#0b4f9e", "#d9480f", "#12908e", "#7a4fb5", "#6db33f", "#b8860b", "#c0559b", "#4a4a4a")
 GROUP_WIDTH = 0.8  # of the distance between two groups of bars
 ALIKE = 0.5  # the least share of the largest mean that makes bars nearly alike
 TITLE = 64  # letters of a line of the title: as wide as the axes
 LONG = 70  # letters of all words on the axis, if all were as long as the longest, from which on they are turned
-Line = Sequence[tuple[str | float, Summary]]
+Line = Sequence[tuple[str | float, float, float]]  # x, and mean and standard deviation (0 of a single run) of y
 
 
 def table_figure(
@@ -45,18 +43,18 @@ def table_figure(
     """
     figure, canvas = empty_figure(8, 4.2)
     axes = figure.subplots()
-    finite = {label: [(x, y) for x, y in line if math.isfinite(y.mean)] for label, line in lines.items()}
-    if all(isinstance(x, int | float) for line in finite.values() for x, _ in line):
+    finite = {label: [point for point in line if math.isfinite(point[1])] for label, line in lines.items()}
+    if all(isinstance(x, int | float) for line in finite.values() for x, _, _ in line):
         _draw_lines(axes, finite, log=log)
     else:
         _draw_over_words(axes, finite)
     if reference is not None:
         axes.axhline(reference[1], color="#222222", linewidth=1.1, linestyle="--", label=reference[0])
     axes.set(xlabel=x_label, ylabel=y_label, title=textwrap.fill(title, TITLE))
-    axes.grid(alpha=0.3, axis="y")
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
+    axes.xaxis.grid(False)
     if len(lines) > 1 or reference is not None:
-        figure.legend(loc="outside right upper", title=legend, fontsize=8, title_fontsize=8, frameon=False, alignment="left")
+        legend_beside(figure, title=legend)
     save_figure(path, canvas)
 
 
@@ -64,29 +62,26 @@ def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     for i, (label, line) in enumerate(lines.items()):
-        line = sorted(line, key=lambda point: point[0])
-        caps = 3 if any(y.std for _, y in line) else 0
-        axes.errorbar(
-            [x for x, _ in line], [y.mean for _, y in line], yerr=[y.std or 0 for _, y in line], label=label,
-            color=COLOURS[i % len(COLOURS)], marker="o", markersize=4, linewidth=1.8, capsize=caps,
-        )  # fmt: skip
+        x, means, stds = zip(*sorted(line), strict=True)
+        look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "markersize": 4, "linewidth": 1.8}
+        axes.errorbar(x, means, yerr=stds if any(stds) else None, label=label, capsize=3, **look)
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.xaxis.set_minor_locator(LogLocator(subs=()))
-    elif all(float(x).is_integer() for line in lines.values() for x, _ in line):
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    elif all(float(x).is_integer() for line in lines.values() for x, _, _ in line):
+        whole_numbers(axes.xaxis)
 
 
 def _draw_over_words(axes: Any, lines: Mapping[str, Line]) -> None:
-    places = list(dict.fromkeys(str(x) for line in lines.values() for x, _ in line))
-    means = [y.mean for line in lines.values() for _, y in line]
+    places = list(dict.fromkeys(str(x) for line in lines.values() for x, _, _ in line))
+    means = [mean for line in lines.values() for _, mean, _ in line]
     alike = bool(means) and min(means) > ALIKE * max(means)
     width = GROUP_WIDTH / max(1, len(lines))
     for i, (label, line) in enumerate(lines.items()):
-        at = [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _ in line]
-        values, spread = [y.mean for _, y in line], [y.std or 0 for _, y in line]
+        at = [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _, _ in line]
+        values, spread = [mean for _, mean, _ in line], [std for _, _, std in line]
         look = {"label": label, "color": COLOURS[i % len(COLOURS)]}
         if alike:
             axes.errorbar(at, values, yerr=spread, linestyle="", marker="o", markersize=7, capsize=4, **look)

@@ -16,7 +16,7 @@ STORE_DOES_NOT_FIT = "store_does_not_fit"  # also told by whoever is refused the
 MAX_DROP_POINTS = 2.0
 LEAST_OF_ROOFLINE = 0.2
 NAMED_IMAGES = 5  # of those that did not converge: images.csv of the run has all
-IN_USE = ("kernel", "twin")  # the backends that a decode takes, the first that there is
+IN_USE = ("kernel", "torch")  # the backends that a decode takes, the first that there is
 
 
 class NamedWarning(NamedTuple):
@@ -48,8 +48,8 @@ def decodes_in_use(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str,
     """Return those rows of the decode benchmark that are of the backend in use, each with what it reaches of the binding bound.
 
     Args:
-        rows: with ``size``, ``batch``, ``backend``, ``binding`` and ``of_<binding>``. In use is the kernel, or where there is
-            none its twin; rivals may be as slow as they are.
+        rows: with ``size``, ``batch``, ``backend``, ``binding`` and ``of_<binding>``. In use is the kernel, or torch where
+            there is none; rival methods may be as slow as they are.
     """
     chosen: dict[tuple[str, int], Mapping[str, Any]] = {}
     for row in sorted((row for row in rows if row["backend"] in IN_USE), key=lambda row: IN_USE.index(row["backend"])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,20 +54,37 @@ class Bar:
         self.advance(0)
 
 
+_lock = threading.Lock()
+_shown: list[Progress] = []  # what is on the screen, once for each of its bars
+
+
 @contextmanager
 def progress_bar(what: str, total: float, *, unit: str, done: float = 0) -> Iterator[Bar]:
-    """Show a bar while the block runs; where stderr is no terminal, one line when it ends.
+    """Show a bar while the block runs, below those of other threads; where stderr is no terminal, one line when it ends.
 
     Args:
         done: of the total, before the block runs: rate and time left do not count it.
     """
+    with _lock:
+        progress = _shown[0] if _shown else _display()
+        progress.start()
+        _shown.append(progress)
+    try:
+        task = progress.add_task(what, total=total, completed=done, facts="")
+        yield Bar(progress, task, unit, done)
+        completed = progress.tasks[task].completed
+        progress.update(task, completed=round(completed))  # what was counted in fractions may have come to a hair less
+    finally:
+        with _lock:
+            _shown.pop()
+            if not _shown:
+                progress.stop()
+
+
+def _display() -> Progress:
     columns = (
         TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[facts]}"), TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
     width = None if sys.stderr.isatty() else 140
-    with Progress(*columns, console=Console(stderr=True, width=width), refresh_per_second=4) as progress:
-        task = progress.add_task(what, total=total, completed=done, facts="")
-        yield Bar(progress, task, unit, done)
-        completed = progress.tasks[task].completed
-        progress.update(task, completed=round(completed))  # what was counted in fractions may have come to a hair less
+    return Progress(*columns, console=Console(stderr=True, width=width), refresh_per_second=4)

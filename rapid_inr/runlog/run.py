@@ -17,7 +17,9 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,10 +29,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
-from rapid_inr.runlog.liveness import Heartbeat, this_process
+from rapid_inr.runlog.liveness import Heartbeat, lives, this_process
 from rapid_inr.runlog.wandb_mirror import WandbMirror
 
 TRACK_MODES = ("offline", "online", "off")
@@ -150,7 +153,7 @@ class Run:
 
     Raises:
         FileExistsError: if the folder holds a run and `overwrite` is false.
-        ValueError: if `track` is none of the three.
+        UserError: if `track` is none of the three, or, on entering, if another process runs this run.
     """
 
     def __init__(
@@ -174,6 +177,7 @@ class Run:
         self._config, self._config_yaml, self._track, self._group = dict(config), config_yaml, track, group
         self._record = {"verb": verb, "command": command, "seed": config.get("seed")}
         self._warnings: list[dict[str, str]] = []
+        self._logging = threading.Lock()
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -181,26 +185,41 @@ class Run:
         self._record |= {"started": datetime.now(UTC).isoformat(timespec="seconds"), **code_state()}
         self._record["code"] = code_digest()
         self._record |= {"versions": versions(), "machine": machine()}
-        (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
+        with FileLock(self.folder / ".lock"):  # of two processes that start the same run at once, one is refused
+            self._require_not_running()
+            (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
+            self._write_record("running", process=this_process())
         self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
-        self._write_record("running", process=this_process())
         self._heartbeat = Heartbeat(self.folder / "record.json")
         self._mirror = WandbMirror(self._track, self.folder, config=self._config, origin=self._record, group=self._group)
         return self
+
+    def _require_not_running(self) -> None:
+        path = self.folder / "record.json"
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            running = before["status"] == "running" and lives(before["process"], touched=path.stat().st_mtime)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return  # there is none, or it was torn by a kill
+        if running:
+            raise UserError(f"{self.folder} is being run by another process")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         status = "finished" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         if kind is not None:
             self._record["error"] = f"{kind.__name__}: {error}".removesuffix(": ")
+            self._record["traceback"] = "".join(traceback.format_exception(kind, error, trace))
+            error.add_note(f"recorded in {self.folder}")
         self._lines.close()
         self._heartbeat.stop()
         self._write_record(status)
         self._mirror.finish(self.metrics, exit_code=0 if kind is None else 1)
 
     def log(self, **values: float | int | str) -> None:
-        """Add a line to the metrics, such as one an epoch."""
-        self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
-        self._mirror.log(values)
+        """Add a line to the metrics, such as one an epoch; from any thread."""
+        with self._logging:
+            self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+            self._mirror.log(values)
 
     def warn(self, name: str, message: str) -> None:
         """Note a named failure signature in the record, and say it on stderr."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from kernels.decode.op import decoder_for
+from kernels.decode import decode_siren
 from kernels.decode.sampling import MAX_SUPERSAMPLE
 from kernels.rows import PackedRows
 from rapid_inr.errors import UserError
@@ -42,7 +42,7 @@ def decode(
     *,
     size: tuple[int, int] | None = None,
     affine: Tensor | None = None,
-    outside: str = "extend",
+    padding: str = "none",
     supersample: int = 1,
     dtype: torch.dtype = torch.uint8,
     normalize: bool = False,
@@ -57,7 +57,7 @@ def decode(
             one size, ids on the store's GPU are decoded without waiting for it.
         affine: float32 [2, 3] or [B, 2, 3] on the store's device, from (row, column, 1) of a pixel of the result to the INR's
             coordinate, as `geometry.to_coords` makes it; None for the whole image.
-        outside: what lies outside the image: ``extend`` (the INR itself), ``zero`` (black), ``reflect`` or ``clamp``.
+        padding: what lies outside the image: ``none`` (the INR itself), ``zeros`` (black), ``reflection`` or ``border``.
         supersample: n x n samples a pixel are averaged, for maps that shrink.
         dtype: uint8, or float16, bfloat16 or float32 with values in [0, 1] rounded to 8 bits.
         normalize: whether to subtract the store's mean and divide by its std; not with uint8.
@@ -75,15 +75,15 @@ def decode(
     header, there = store.header, ids.to(store.device)
     # the precision of a decode is its own, not that of the network it feeds
     with torch.autocast(store.device.type, enabled=False):
-        return decoder_for(store.device, header.spec)(
+        return decode_siren(
             store.rows, there, _affine_on(height, width, store.device) if affine is None else affine,
             spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
-            outside=outside, edges=None if outside == "extend" else _edges(store, there), supersample=supersample,
+            padding=padding, edges=None if padding == "none" else _edges(store, there), supersample=supersample,
             mean=header.mean if normalize else None, std=header.std if normalize else None,
         )  # fmt: skip
 
 
-@lru_cache  # a copy to a GPU waits for it, too long for every batch
+@cache  # a copy to a GPU would wait in every batch; kept, since a CUDA graph that was captured reads this memory
 def _affine_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_affine(height, width).to(device)
 
@@ -95,7 +95,7 @@ def _edges(store: Decodable, ids: Tensor) -> Tensor:
     return pixel_edges(store.sizes.index_select(0, ids))
 
 
-@lru_cache
+@cache  # as above
 def _edges_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_edges(torch.tensor([height, width])).to(device)
 

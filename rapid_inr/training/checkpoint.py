@@ -1,7 +1,8 @@
-"""A training on disk: one safetensors file with weights, momenta and averages, and facts about them as JSON in its metadata."""
+"""A training on disk: one safetensors file with weights, momenta and averages; what is known of them is JSON in its metadata."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,8 +18,8 @@ from torch import Tensor
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-VERSION = 2
-METADATA_KEY = "rapid_inr_training"
+VERSION = 3
+METADATA_KEY, CHECKSUM_KEY = "rapid_inr_training", "sha256"
 
 
 class CheckpointError(UserError):
@@ -29,7 +31,7 @@ class Checkpoint:
     """A training after a whole epoch.
 
     Args:
-        tensors: by name: ``model.*``, ``momentum.*`` and, where weights are averaged, ``average.*``.
+        tensors: by name: ``model.*``, ``momentum.*`` and, with EMA, ``average.*``.
         reports: of each epoch done, as JSON values.
         steps: taken so far, fewer than the epochs' batches where some could not be read.
     """
@@ -48,12 +50,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, training: Mapping[st
     """Write a checkpoint, atomically: the file is whole, or still the one before.
 
     Args:
-        training: JSON values by which the training is known again: network, recipe, data.
+        training: JSON values that identify the training: network, optimizer, data.
     """
-    facts = {"version": VERSION, "training": dict(training), "reports": checkpoint.reports, "steps": checkpoint.steps}
+    values = {"version": VERSION, "training": dict(training), "reports": checkpoint.reports, "steps": checkpoint.steps}
+    text = json.dumps(values)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {METADATA_KEY: json.dumps(facts)})
+        save_file(tensors, temporary, {METADATA_KEY: text, CHECKSUM_KEY: _checksum(text, tensors)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # days of training must outlive a power cut
 
@@ -66,7 +69,7 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
 
     Raises:
         FileNotFoundError: if there is no such file.
-        CheckpointError: if it is no checkpoint, or one of another training.
+        CheckpointError: if it is no checkpoint, damaged, or one of another training.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,14 +78,31 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-        facts = json.loads(metadata[METADATA_KEY])
-        if facts["version"] != VERSION:
-            raise CheckpointError(f"{path} has checkpoint version {facts['version']}, this program reads {VERSION}")
-        found, reports, steps = facts["training"], facts["reports"], facts["steps"]
+        text = metadata[METADATA_KEY]
+        values = json.loads(text)
+        version, checksum = values["version"], metadata.get(CHECKSUM_KEY)
+        before, checkpoint = values["training"], Checkpoint(tensors, values["reports"], values["steps"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint of a training ({type(error).__name__}: {error})") from None
-    asked = json.loads(json.dumps(dict(training)))
-    for key in sorted(found.keys() | asked.keys()):
-        if found.get(key) != asked.get(key):
-            raise CheckpointError(f"{path} is of a training with {key}={found.get(key)}, this one has {key}={asked.get(key)}")
-    return Checkpoint(tensors, reports, steps)
+    if version != VERSION:
+        raise CheckpointError(f"{path} has checkpoint version {version}, this program reads {VERSION}")
+    if checksum != _checksum(text, tensors):
+        raise CheckpointError(f"{path} is damaged: its checksum does not fit its content; resume from another one")
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path} holds values in {name} that are not finite; the training had diverged")
+    now = json.loads(json.dumps(dict(training)))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise CheckpointError(f"{path} is of a training with {key}={before.get(key)}, this one has {key}={now.get(key)}")
+    return checkpoint
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of the metadata, and of the name, type, shape and bytes of every tensor."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Train a backbone from a pipeline: SGD with momentum, an epoch that reads top to bottom, on one process or several."""
+"""Train a network from a pipeline: SGD with momentum, an epoch that reads top to bottom, on one process or several."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from rapid_inr.errors import UserError
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import Batch, Pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.training.checkpoint import Checkpoint
 from rapid_inr.training.cuda_graph import Step, plain_step, replayed_step
 from rapid_inr.training.schedule import OptimizerConfig, rate_factor, size_at
 from rapid_inr.training.state import EpochReport, Learner
+from rapid_inr.training.tasks import Task
 
 
 class TrainingDiverged(UserError):
@@ -26,9 +27,9 @@ class TrainingDiverged(UserError):
 
 @dataclass(frozen=True)
 class EvalSets:
-    """The images that an epoch is judged by, in order: clean test images, and where given decoded and held-out ones."""
+    """The images on which each epoch is evaluated: clean test images and, where given, decoded ones and a validation split."""
 
-    clean: Pipeline
+    test: Pipeline
     decoded: Pipeline | None = None
     validation: Pipeline | None = None
 
@@ -39,42 +40,52 @@ def train(
     eval_sets: EvalSets,
     config: OptimizerConfig,
     *,
+    task: Task,
     device: torch.device | str,
     autocast: bool,
     resume: Checkpoint | None = None,
     on_epoch: Callable[[EpochReport, Learner], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> list[EpochReport]:
     """Train `model` in place and return a report for each epoch.
 
-    Where torch.distributed has been initialized, every process calls this with its own share of the same batches, and their
-    gradients are averaged. On GPUs batch norms then see the whole batch; on CPUs each its share, and the first one's statistics
-    are those that are judged.
+    Where torch.distributed is initialized, every process calls this with its own share of the same batches, and gradients are
+    averaged. On GPUs batch norms see the whole batch; on CPUs each sees its share, and the first process's statistics are tested.
 
     Args:
-        pipeline: yields the training batches.
+        pipeline: of the training images.
+        task: how the network is scored.
         autocast: whether to compute in bfloat16.
-        resume: a training to go on with, of the same model, data and config; its reports are the first ones returned.
-        on_epoch: called after each epoch, with what a checkpoint is made of.
+        resume: the checkpoint of a training of the same model, data and config; its reports are the first ones returned.
+        on_epoch: called after each epoch with its report and what a checkpoint is made of; when resuming first for the last epoch
+            of the checkpoint, so that the new run is complete from its start.
+        on_batch: called after each step with the number of images of this process.
 
     Raises:
         TrainingDiverged: if the loss of an epoch is not finite.
+        CheckpointError: if `resume` does not fit the model.
     """
     device = torch.device(device)
     learner = _learner(model, config, device)
     reports = [] if resume is None else learner.restore(resume)
+    if reports and on_epoch is not None:
+        on_epoch(reports[-1], learner)
     step = gradient_step(learner.model, config, device=device, autocast=autocast)
     rate = rate_factor(config, pipeline.n_batches * config.epochs)
-    for epoch in range(len(reports), config.epochs):
-        feed = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
+    first = len(reports)
+    for epoch in range(first, config.epochs):
+        sized = pipeline if config.first_size is None else replace(pipeline, size=size_at(config, epoch, pipeline.image_size))
+        if epoch == first or config.first_size is not None:
+            sized.warm_up()
         began = _now(device)
-        loss, n_images = _train_epoch(step, feed.epoch(epoch), learner, config, rate)
+        loss, n_images = _train_epoch(step, sized.epoch(epoch), learner, config, rate, on_batch)
         epoch_s = _now(device) - began
         if not math.isfinite(loss):
             raise TrainingDiverged(f"the training loss is {loss} in epoch {epoch}; a lower optimizer.lr may help")
         if distributed.is_initialized():
             _share_buffers(learner)
-        marks = _evaluate(learner, eval_sets, device=device, autocast=autocast)
-        reports.append(EpochReport(epoch, loss=loss, epoch_s=epoch_s, images_per_s=n_images / epoch_s, **marks))
+        scores = _evaluate_all(learner, eval_sets, task, device=device, autocast=autocast)
+        reports.append(EpochReport(epoch, loss=loss, epoch_s=epoch_s, images_per_s=n_images / epoch_s, scores=scores))
         if on_epoch is not None:
             on_epoch(reports[-1], learner)
     return reports
@@ -94,7 +105,7 @@ def _learner(model: nn.Module, config: OptimizerConfig, device: torch.device) ->
 
 
 def gradient_step(model: nn.Module, config: OptimizerConfig, *, device: torch.device, autocast: bool) -> Step:
-    """Return what computes the gradients of a batch: shared among processes, compiled, or replayed, as asked and possible."""
+    """Return what computes the gradients of a batch: over all processes, compiled, or replayed, as the config asks."""
 
     def loss_of(logits: Tensor, batch: Batch) -> Tensor:
         return batch_loss(logits, batch, label_smoothing=config.label_smoothing)
@@ -107,8 +118,9 @@ def gradient_step(model: nn.Module, config: OptimizerConfig, *, device: torch.de
 
 
 def _train_epoch(
-    step: Step, batches: Iterator[Batch], learner: Learner, config: OptimizerConfig, rate: Callable[[int], float]
-) -> tuple[float, int]:
+    step: Step, batches: Iterator[Batch], learner: Learner, config: OptimizerConfig, rate: Callable[[int], float],
+    on_batch: Callable[[int], None] | None,
+) -> tuple[float, int]:  # fmt: skip
     """Take a step for each batch and return the mean loss over images, and their number, over all processes."""
     learner.model.train()
     total_loss, n_images = 0.0, 0
@@ -119,20 +131,22 @@ def _train_epoch(
         learner.optimizer.step()
         learner.steps += 1
         if learner.average is not None:
-            learner.follow(decay=min(config.ema, learner.steps / (learner.steps + 9)))  # young averages forget sooner
+            learner.update_average(decay=min(config.ema, learner.steps / (learner.steps + 9)))  # young averages forget sooner
         total_loss += loss * len(batch.ids)  # stays on the device: adding up makes no step wait for it
         n_images += len(batch.ids)
+        if on_batch is not None:
+            on_batch(len(batch.ids))
     if n_images == 0:
         raise UserError("no image of the epoch could be read")
     return _mean_over_processes(total_loss, n_images)
 
 
 def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tensor:
-    """Return the mean cross entropy of a batch; where neighbours were mixed, each image has both labels by their shares."""
+    """Return the mean cross entropy of a batch, over images or pixels; a mixed image has both labels by their shares."""
     if batch.keeps is None:
-        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
     own, other = (
-        F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing, reduction="none")
         for labels in (batch.labels, batch.others)
     )
     return (batch.keeps * own + (1 - batch.keeps) * other).mean()
@@ -140,77 +154,74 @@ def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tenso
 
 def _mean_over_processes(total: Tensor, n_images: int) -> tuple[float, int]:
     sums = torch.stack([total.double(), torch.full_like(total, n_images, dtype=torch.float64)])
-    if distributed.is_initialized():
-        distributed.all_reduce(sums)
-    total, count = sums.tolist()
+    total, count = _sum_over_processes(sums).tolist()
     return total / count, int(count)
 
 
+def _sum_over_processes(sums: Tensor) -> Tensor:
+    if distributed.is_initialized():
+        distributed.all_reduce(sums)
+    return sums
+
+
 def _share_buffers(learner: Learner) -> None:
-    """Give every process the first one's buffers, such as the statistics of batch norms, so that all judge one network."""
+    """Give every process the first one's buffers, such as the statistics of batch norms, so that all test one network."""
     for name, buffer in learner.model.named_buffers():
         distributed.broadcast(buffer, src=0)
         if learner.average is not None and name in learner.average:
             distributed.broadcast(learner.average[name], src=0)
 
 
-def _evaluate(learner: Learner, eval_sets: EvalSets, *, device: torch.device, autocast: bool) -> dict[str, float]:
-    """Return the accuracy by each of the eval_sets there are; the model is left in evaluation mode."""
+def _evaluate_all(learner: Learner, eval_sets: EvalSets, task: Task, *, device: torch.device, autocast: bool) -> dict[str, float]:
+    """Return the score on each of the eval sets that there are; the model is left in evaluation mode."""
     learner.model.eval()
-    names = {"top1_pct": eval_sets.clean, "decoded_top1_pct": eval_sets.decoded, "val_top1_pct": eval_sets.validation}
+    metric = task.metric
+    sets = {metric: eval_sets.test, f"decoded_{metric}": eval_sets.decoded, f"val_{metric}": eval_sets.validation}
     return {
-        name: top1_pct(learner.tested(), images, device=device, autocast=autocast)
-        for name, images in names.items()
+        name: evaluate(learner.tested(), images, task, device=device, autocast=autocast)
+        for name, images in sets.items()
         if images is not None
     }
 
 
 @torch.no_grad()
-def top1_pct(model: Callable[[Tensor], Tensor], test: Pipeline, *, device: torch.device | str, autocast: bool) -> float:
-    """Return the percentage of images, over all processes, whose largest logit is their label's.
+def evaluate(
+    model: Callable[[Tensor], Tensor], images: Pipeline, task: Task, *, device: torch.device | str, autocast: bool
+) -> float:
+    """Return the score of a model on images, in percent, over all of them and all processes.
 
     Args:
         model: in evaluation mode.
     """
-    correct, n_images = torch.zeros((), dtype=torch.int64, device=device), 0
-    for batch in test.epoch(0):
+    counts = torch.zeros(task.counts, dtype=torch.int64, device=device)
+    for batch in images.epoch(0):
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=autocast):
             logits = model(batch.images)
-        correct += (logits.argmax(1) == batch.labels).sum()
-        n_images += len(batch.ids)
-    return 100 * _mean_over_processes(correct, n_images)[0]
+        counts += task.count(logits, batch.labels)
+    return task.score_pct(_sum_over_processes(counts))
 
 
-def require_classes(labels: Tensor, n_classes: int) -> None:
-    """Raise ValueError unless each label is that of one of the network's classes."""
-    least, most = int(labels.min()), int(labels.max())
-    if not 0 <= least <= most < n_classes:
-        raise UserError(f"labels reach from {least} to {most}, the network has classes 0..{n_classes - 1}")
+def summary(reports: list[EpochReport], metric: str) -> dict[str, float]:
+    """Return the metrics of a training: those of the last epoch, the median epoch's speed, and the best epoch's score.
 
-
-def summary(reports: list[EpochReport]) -> Mapping[str, float]:
-    """Return the metrics of a training: those of the last epoch, the median epoch's speed, and the best epoch's accuracy.
-
-    The speed is without the first epoch where there are others: workers start in it, and libraries choose their kernels. The best
-    epoch is that of the highest accuracy on held-out training images, the first of equals: the test images never choose.
+    The speed leaves out the first epoch where there are others: workers start in it, and libraries choose their kernels. The
+    validation split alone chooses the best epoch, the first of equals; the test images never do.
     """
     by_time = sorted(reports[1:] or reports, key=lambda report: report.epoch_s)
     median, last = by_time[len(by_time) // 2], reports[-1]
-    metrics = {
-        "top1_pct": last.top1_pct, "loss": last.loss, "epochs": len(reports),
-        "epoch_s": median.epoch_s, "images_per_s": median.images_per_s,
-    }  # fmt: skip
-    if last.decoded_top1_pct is not None:
-        metrics["decoded_top1_pct"] = last.decoded_top1_pct
-    if last.val_top1_pct is not None:
-        best = best_epoch(reports)
-        metrics |= {"best_epoch": best.epoch, "best_top1_pct": best.top1_pct, "val_top1_pct": best.val_top1_pct}
-    return metrics
+    tested = {name: score for name, score in last.scores.items() if not name.startswith("val_")}
+    metrics = {"loss": last.loss, "epochs": len(reports), "epoch_s": median.epoch_s, "images_per_s": median.images_per_s}
+    if f"val_{metric}" in last.scores:
+        best = best_epoch(reports, metric)
+        metrics |= {
+            "best_epoch": best.epoch, f"best_{metric}": best.scores[metric], f"val_{metric}": best.scores[f"val_{metric}"]
+        }  # fmt: skip
+    return tested | metrics
 
 
-def best_epoch(reports: list[EpochReport]) -> EpochReport:
-    """Return the epoch that the held-out images chose."""
-    return max(reports, key=lambda report: report.val_top1_pct)
+def best_epoch(reports: list[EpochReport], metric: str) -> EpochReport:
+    """Return the epoch with the highest score on the validation split."""
+    return max(reports, key=lambda report: report.scores[f"val_{metric}"])
 
 
 def _now(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""How a backbone is trained: the values, the learning rate at each step, the image size at each epoch."""
+"""How a network is trained: the config, the learning rate at each step, the image size in each epoch."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from dataclasses import dataclass
 from rapid_inr.errors import UserError
 
 SCHEDULES = ("cosine", "linear")
-_SIZE_STEP = 4  # growing images keep to multiples of this, which the strides of a backbone divide evenly
+_SIZE_STEP = 4  # progressive sizes are multiples of this, which the strides of a backbone divide evenly
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How a backbone is trained.
+    """How a network is trained.
 
     Args:
         epochs: passes over the training set, at least 1.
-        batch_size: images a step over all processes, at least 1; for whoever builds the pipeline, which alone knows its batches.
+        batch_size: images a step over all processes, at least 1; the pipeline is built with it.
         lr: peak learning rate of SGD, reached after `warmup` and decayed to 0 by `schedule`.
         momentum: of SGD, with Nesterov's correction if `nesterov`.
         weight_decay: on weights of two or more dimensions; norms and biases have none.
         label_smoothing: in [0, 1).
         warmup: fraction of all steps over which the rate rises linearly, in [0, 1).
         schedule: ``cosine`` (half a period) or ``linear``.
-        ema: decay a step of an average of the weights, which is tested and kept instead of the last ones; 0 for none.
+        ema: decay a step of the weights' moving average (EMA), which is tested and kept instead of the last weights; 0 for none.
         compile: whether the network is compiled by torch.compile.
-        graph: whether, on a GPU, a step is replayed as a CUDA graph: not on several processes, nor compiled or growing.
-        validation_split: fraction of the training images, in [0, 1), that are not trained on but choose the best epoch; 0 for no best.
-        first_size: longer side of the images in the first epoch, growing evenly up to theirs; None for theirs throughout.
+        graph: whether a GPU replays a step as a CUDA graph; not with several processes, `compile` or `first_size`.
+        validation_split: fraction of the training images, in [0, 1), that only choose the best epoch; 0 for none.
+        first_size: for progressive resizing, the longer side of the images in the first epoch; it grows evenly to that of the
+            images. None for full size throughout.
         full_size_from: fraction of the epochs after which images have their full size, in (0, 1].
 
     Raises:
@@ -80,9 +81,9 @@ def rate_factor(config: OptimizerConfig, total: int) -> Callable[[int], float]:
 
 def size_at(config: OptimizerConfig, epoch: int, full: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) that the training images have in an epoch."""
-    longer, growing = max(full), config.full_size_from * config.epochs
-    if config.first_size is None or config.first_size >= longer or epoch >= growing:
+    longer, resizing = max(full), config.full_size_from * config.epochs
+    if config.first_size is None or config.first_size >= longer or epoch >= resizing:
         return full
-    side = config.first_size + (longer - config.first_size) * epoch / growing
+    side = config.first_size + (longer - config.first_size) * epoch / resizing
     scale = min(1, round(side / _SIZE_STEP) * _SIZE_STEP / longer) or 1 / longer
     return tuple(max(1, round(length * scale)) for length in full)

@@ -1,16 +1,17 @@
-"""A network that learns, and what its epochs have come to: what a checkpoint is made of."""
+"""A network in training and the reports of its epochs: what a checkpoint is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rapid_inr.training.checkpoint import Checkpoint
+from rapid_inr.training.checkpoint import Checkpoint, CheckpointError
 
 
 @dataclass(frozen=True)
@@ -18,26 +19,35 @@ class EpochReport:
     """One epoch.
 
     Args:
-        loss: of training, nats.
-        top1_pct: accuracy on the clean test images.
+        loss: of training, nats an image or pixel.
         epoch_s: seconds of training alone.
         images_per_s: of training alone, over all processes.
-        decoded_top1_pct: accuracy on decoded test images, where there are some.
-        val_top1_pct: accuracy on training images held out, where there are some.
+        scores: in percent, by the task's metric: ``top1_pct`` on the clean test images, ``decoded_top1_pct`` on decoded ones and
+            ``val_top1_pct`` on the validation split, where there are any.
     """
 
     epoch: int
     loss: float
-    top1_pct: float
     epoch_s: float
     images_per_s: float
-    decoded_top1_pct: float | None = None
-    val_top1_pct: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def values(self) -> dict[str, float]:
+        """Return all of it as one line of metrics."""
+        return {
+            "epoch": self.epoch, "loss": self.loss, **self.scores, "epoch_s": self.epoch_s, "images_per_s": self.images_per_s
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the report whose `values` these are."""
+        own = ("epoch", "loss", "epoch_s", "images_per_s")
+        return cls(*(values[name] for name in own), {name: value for name, value in values.items() if name not in own})
 
 
 @dataclass
 class Learner:
-    """A network that learns: its weights, their momenta, their running average."""
+    """A network in training: its weights, their momenta and, with EMA, their average."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -45,29 +55,29 @@ class Learner:
     steps: int = 0
 
     @cached_property
-    def followed(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """Averages, the weights that they move towards, and the counters that are copied: listed once, not in every step."""
+    def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """Averages, the weights that they follow, and counters that are copied: listed once, not in every step."""
         weights = self.model.state_dict()
         moving = [name for name, tensor in weights.items() if tensor.is_floating_point()]
         counters = [(self.average[name], weights[name]) for name in weights.keys() - set(moving)]
         return [self.average[name] for name in moving], [weights[name] for name in moving], counters
 
     @torch.no_grad()
-    def follow(self, *, decay: float) -> None:
+    def update_average(self, *, decay: float) -> None:
         """Move the average towards the weights; counters, which are no floats, are copied."""
-        averages, weights, counters = self.followed
+        averages, weights, counters = self._averaged
         torch._foreach_lerp_(averages, weights, 1 - decay)
         for counter, latest in counters:
             counter.copy_(latest)
 
     def tested(self) -> Callable[[Tensor], Tensor]:
-        """Return the network that is judged: with averaged weights, where there are."""
+        """Return the network that is evaluated: with averaged weights, where there are any."""
         if self.average is None:
             return self.model
         return lambda images: functional_call(self.model, self.average, (images,))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights and buffers that are judged."""
+        """Return the weights and buffers that are evaluated."""
         return self.model.state_dict() if self.average is None else self.average
 
     def checkpoint(self, reports: list[EpochReport]) -> Checkpoint:
@@ -78,17 +88,34 @@ class Learner:
                 tensors[f"momentum.{names[id(parameter)]}"] = state["momentum_buffer"]
         for name, tensor in (self.average or {}).items():
             tensors[f"average.{name}"] = tensor
-        return Checkpoint(tensors, [asdict(report) for report in reports], self.steps)
+        return Checkpoint(tensors, [report.values() for report in reports], self.steps)
 
     def restore(self, checkpoint: Checkpoint) -> list[EpochReport]:
-        """Go back to where a training was when `checkpoint` was made, and return what its epochs had come to."""
+        """Return to the state of a checkpoint, and return the reports of its epochs.
+
+        Raises:
+            CheckpointError: if its tensors are not those of this network.
+        """
+        self._require_fits(checkpoint)
         self.steps = checkpoint.steps
         self.model.load_state_dict(checkpoint.part("model"))
         momenta = checkpoint.part("momentum")
         for name, parameter in self.model.named_parameters():
             if name in momenta:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momenta[name])
-        if self.average is not None:
-            for name, tensor in checkpoint.part("average").items():
-                self.average[name].copy_(tensor)
-        return [EpochReport(**report) for report in checkpoint.reports]
+        for name, tensor in checkpoint.part("average").items():
+            self.average[name].copy_(tensor)
+        return [EpochReport.of(report) for report in checkpoint.reports]
+
+    def _require_fits(self, checkpoint: Checkpoint) -> None:
+        expected = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        expected |= {f"average.{name}": tensor for name, tensor in (self.average or {}).items()}
+        if checkpoint.steps and self.optimizer.defaults["momentum"]:
+            expected |= {f"momentum.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        for name in sorted(expected.keys() | checkpoint.tensors.keys()):
+            here, there = (
+                (tuple(tensors[name].shape), tensors[name].dtype) if name in tensors else "none"
+                for tensors in (expected, checkpoint.tensors)
+            )
+            if here != there:
+                raise CheckpointError(f"the checkpoint does not fit this network: {name} is {there}, expected {here}")

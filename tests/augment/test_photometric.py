@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rapid_inr.augment.photometric import GREY, cut_out, jitter_colours, mix_neighbours
-from rapid_inr.augment.policy import Draws
+from rapid_inr.augment.policy import AugmentParams
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.25, 0.2, 0.15])
 
@@ -19,9 +19,9 @@ def random_rgb(n_images: int = 3) -> torch.Tensor:
     return torch.rand(n_images, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 
 
-def draws(keeps: list[float], pastes: list[list[float]]) -> Draws:
+def params(keeps: list[float], pastes: list[list[float]]) -> AugmentParams:
     still = torch.zeros(len(keeps), 2, dtype=torch.int64)
-    return Draws(still, still[:, 0].bool(), keeps=torch.tensor(keeps), pastes=torch.tensor(pastes))
+    return AugmentParams(still, still[:, 0].bool(), keeps=torch.tensor(keeps), pastes=torch.tensor(pastes))
 
 
 def test_colours_follow_the_formula_image_by_image():
@@ -58,7 +58,7 @@ def test_a_square_is_cut_out_around_its_centre():
 
 def test_mixup_blends_with_the_image_before():
     images = random_rgb()
-    mixed, keeps = mix_neighbours(images, images.roll(1, 0), draws([1.0, 0.25, 0.6], [[0.5, 0.5]] * 3), paste=False)
+    mixed, keeps = mix_neighbours(images, images.roll(1, 0), params([1.0, 0.25, 0.6], [[0.5, 0.5]] * 3), paste=False)
     assert keeps.tolist() == pytest.approx([1.0, 0.25, 0.6])
     torch.testing.assert_close(mixed[0], images[0])
     torch.testing.assert_close(mixed[1], 0.25 * images[1] + 0.75 * images[0])
@@ -68,7 +68,7 @@ def test_mixup_blends_with_the_image_before():
 def test_cutmix_pastes_and_counts_what_was_pasted():
     images = torch.arange(3.0)[:, None, None, None].expand(3, 2, 8, 8)
     mixed, keeps = mix_neighbours(
-        images, images.roll(1, 0), draws([1.0, 0.75, 0.75], [[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]), paste=True
+        images, images.roll(1, 0), params([1.0, 0.75, 0.75], [[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]), paste=True
     )
     assert keeps.tolist() == [1.0, 1 - 16 / 64, 1 - 4 / 64]
     assert torch.equal(mixed[0], images[0])

@@ -49,7 +49,7 @@ def test_the_psnr_reported_is_that_of_the_file_read_back_and_decoded(tmp_path, d
     write_store(tmp_path / "a.inr", store)
     again = read_store(tmp_path / "a.inr")
     decoded = torch.stack(list(decode_each(again.to(device))))
-    if device.type == "cpu":  # sums of the twin may depend on the batch, those of the kernel do not
+    if device.type == "cpu":  # sums of the CPU backend may depend on the batch, those of the kernel do not
         torch.testing.assert_close(psnr_db(decoded, images), report.psnr_db, atol=DECODE_PSNR_DB, rtol=0)
     else:
         assert torch.equal(psnr_db(decoded, images), report.psnr_db)

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from experiments.setup import cli
-from tests.experiments.commands import COMMANDS
+from tests.experiments.commands import task_of
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def command(tmp_path, monkeypatch, capsys):
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", [f"experiments.{verb}", *overrides])
         try:
-            cli.main(verb, COMMANDS[verb])
+            cli.main(verb, task_of(verb))
             code = 0
         except SystemExit as stop:
             code = stop.code

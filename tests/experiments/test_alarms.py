@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.training.input_pipelines import open_arm
+from experiments.training.inputs import open_input
 from rapid_inr.store.packed import StoreTooLarge
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 
@@ -104,7 +104,7 @@ def test_the_demo_holds_inr_against_raw(warned, monkeypatch):
     demo = ("demo", *SMOKE, "dataset.count=10", "dataset.test_count=5", "dataset.size=12", "inr=2x8", "fit.min_psnr_db=1")
     marks = {"inr": 80.0, "resident": 82.1}
     arms = iter(marks.values())  # resident is trained first
-    monkeypatch.setattr("experiments.demo.summary", lambda epochs: {"top1_pct": next(arms), "images_per_s": 1.0})
+    monkeypatch.setattr("experiments.demo.summary", lambda epochs, metric: {"top1_pct": next(arms), "images_per_s": 1.0})
     assert warned(*demo) == []
     arms = iter((82.1, 80.0))
     assert warned(*demo) == ["accuracy_below_baseline"]
@@ -120,9 +120,9 @@ def test_a_decode_far_from_its_roofline_is_named(warned, tmp_path, monkeypatch):
 
 
 def test_a_decode_that_the_step_waits_for_is_named(warned, monkeypatch):
-    speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "dataset.split=train", "arms=[resident,inr]", "fit.min_psnr_db=1")
+    speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "pipelines=[resident,inr]", "fit.min_psnr_db=1")
     pipelines = "experiments.benchmarks.pipelines"
-    seconds = iter((1.0, 2.0, 3.0, 2.0, 1.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0))  # loader, step, both of each arm
+    seconds = iter((1.0, 2.0, 3.0, 2.0, 1.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0))  # loader, step, both of each pipeline
     monkeypatch.setattr(f"{pipelines}._epochs_s", lambda *a, **k: next(seconds))
     assert warned(*speeds) == ["decode_slower_than_step"]
     assert warned(*speeds) == []
@@ -132,10 +132,10 @@ def test_of_a_store_without_room_in_the_gpu_the_benchmark_says_so_and_times_the_
     def refuse(cfg):
         if cfg.pipeline.name == "inr":
             raise StoreTooLarge("the store needs 9 bytes")
-        return open_arm(cfg)
+        return open_input(cfg)
 
-    monkeypatch.setattr("experiments.benchmarks.pipelines.open_arm", refuse)
-    speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "dataset.split=train", "arms=[resident,inr]", "fit.min_psnr_db=1")
+    monkeypatch.setattr("experiments.benchmarks.pipelines.open_input", refuse)
+    speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "pipelines=[resident,inr]", "fit.min_psnr_db=1")
     assert warned(*speeds) == ["store_does_not_fit"]
 
 

@@ -9,7 +9,7 @@ import torch
 from experiments.benchmarks import decode as benchmark_decode
 from experiments.benchmarks.decode import TOLERANCE_RGB, parse_size
 from experiments.benchmarks.rivals import as_jpeg, bmm_chain, nearest_quality
-from kernels.decode.torch import decode_siren_torch
+from kernels.decode import decode_siren
 from kernels.spec import SirenSpec
 from tests import tolerances
 from tests.experiments.commands import SMOKE
@@ -23,7 +23,7 @@ def test_every_backend_has_a_row_in_the_table_the_record_and_the_file(command, t
     assert code == 0, err
     metrics = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]
     assert [(row["size"], row["batch"], row["backend"]) for row in metrics["rows"]] == [
-        ("2x8@8", 3, "twin"),
+        ("2x8@8", 3, "torch"),
         ("2x8@8", 3, "bmm chain"),
     ]
     for row in metrics["rows"]:
@@ -35,7 +35,7 @@ def test_every_backend_has_a_row_in_the_table_the_record_and_the_file(command, t
         assert row["call_us"] > 0
     assert "| 2x8@8 | 3 | bmm chain |" in out
     with (tmp_path / "run" / "decode.csv").open(newline="") as file:
-        assert [row["backend"] for row in csv.DictReader(file)] == ["twin", "bmm chain"]
+        assert [row["backend"] for row in csv.DictReader(file)] == ["torch", "bmm chain"]
 
 
 def test_the_tables_give_each_suite_a_block_of_its_own(command):
@@ -43,21 +43,17 @@ def test_the_tables_give_each_suite_a_block_of_its_own(command):
     command("benchmark", "suite=fit", "dataset=shapes", *SMOKE, "run_dir=kept/fit")
     out = command("tables", "root=kept")[1]
     blocks = dict(zip(*[iter(out.split("\n\n"))] * 2, strict=True))
-    assert "kept/fit/record.json" in blocks["benchmark"]
-    assert "kept/decode" not in blocks["benchmark"]
-    assert blocks["benchmark_decode"].count("kept/decode/record.json") == 2
+    assert "kept/fit/record.json" in blocks["**Speed of fitting**"]
+    assert "kept/decode" not in blocks["**Speed of fitting**"]
+    assert blocks["**Speed of decoding**"].count("kept/decode/record.json") == 2
 
 
 def test_a_wrong_backend_is_named_and_nothing_is_timed(command, tmp_path, monkeypatch):
-    def wrong(*args, compute_dtype=torch.float32, **kwargs):
-        images = decode_siren_torch(*args, compute_dtype=compute_dtype, **kwargs)
-        return images.mT.contiguous() if compute_dtype == torch.float32 else images
-
-    monkeypatch.setattr(benchmark_decode, "decode_siren_torch", wrong)
+    monkeypatch.setattr(benchmark_decode, "decode_siren", lambda *args, **options: decode_siren(*args, **options).mT.contiguous())
     monkeypatch.setattr(benchmark_decode, "time_all", lambda *args, **kwargs: pytest.fail("timed"))
     code, _, err = command("benchmark", *DECODE, "run_dir=run")
     assert code == 2
-    assert err.startswith("error: twin at 2x8@8 is off the float64 decode by 0.")
+    assert err.startswith("error: torch at 2x8@8 is off the float64 decode by 0.")
     assert "expected at most 0.0001" in err
     assert not (tmp_path / "run" / "decode.csv").exists()
 
@@ -72,15 +68,15 @@ def test_a_backend_that_gives_nan_is_wrong(command, monkeypatch):
 def test_the_tolerances_are_the_suites():
     assert TOLERANCE_RGB == {
         "kernel": tolerances.KERNEL_RGB,
-        "twin": tolerances.FAST_TWIN_RGB,
-        "bmm chain": tolerances.FAST_TWIN_RGB,
+        "torch": tolerances.FAST_TORCH_RGB,
+        "bmm chain": tolerances.FAST_TORCH_RGB,
     }
 
 
 @pytest.mark.parametrize("ends", [torch.float16, torch.int8])
 def test_the_chain_decodes_what_the_formula_does(ends):
     batch = random_batch(SirenSpec(3, 13, 15.0), torch.device("cpu"), height=9, width=9, ends=ends)
-    exact = batch.decode(decode_siren_torch, compute_dtype=torch.float64)
+    exact = batch.reference()
     chain = bmm_chain(batch.rows, batch.ids, spec=batch.keywords["spec"], side=9, dtype=torch.float32, round_8bit=False)
     torch.testing.assert_close(chain, exact, atol=TOLERANCE_RGB["bmm chain"], rtol=0)
     levels = bmm_chain(batch.rows, batch.ids, spec=batch.keywords["spec"], side=9, dtype=torch.uint8)

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 import torch
+from experiments.reporting.columns import TABLES
 from PIL import Image
 
-from experiments.reporting.columns import TABLES
 from experiments.setup import cli
 from experiments.setup.errors import errors_in_one_line
+from rapid_inr.errors import UserError
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 
@@ -92,6 +93,22 @@ def test_demo_prints_a_table_of_both_arms(command, tmp_path):
     for name in ("contact_sheet.png", "curves.png", "train.inr", "record.json"):
         assert (tmp_path / "run" / name).is_file()
         assert name in out or name == "train.inr"
+
+
+@pytest.mark.parametrize("broken", ["resident", "inr"])
+def test_the_demo_ends_with_the_error_of_either_training(command, tmp_path, monkeypatch, broken):
+    def run(cfg, run, training):
+        assert torch.get_num_threads() == 1
+        if training.name == broken:
+            raise UserError("no such luck")
+        return []
+
+    monkeypatch.setattr("experiments.demo.run_training", run)
+    n_threads = torch.get_num_threads()
+    code, _, err = command("demo", *SMOKE, "inr=2x8", "run_dir=run")
+    assert (code, err.splitlines()[-1]) == (2, "error: no such luck")
+    assert torch.get_num_threads() == n_threads
+    assert record_of(tmp_path / "run")["status"] == "failed"
 
 
 def test_the_demo_works_on_a_folder_of_ones_own(command, photos, tmp_path):

@@ -13,92 +13,110 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.compare import as_texts
+from experiments.compare import as_text
 from rapid_inr.runlog.liveness import this_process
-from tests.logged import write_run
+from tests.experiments.reporting.written import write_run
 
 ROOT = Path(__file__).parents[2]
+TOPS = {"inr": [50.0, 51.0, 53.0], "resident": [54.0, 55.0]}
 
 
 @pytest.fixture
 def study(tmp_path):
     """Two pipelines of three and two seeds, and a run that failed, below ``runs``."""
-    for pipeline, tops in {"inr": [50.0, 51.0, 53.0], "resident": [54.0, 55.0]}.items():
+    for pipeline, tops in TOPS.items():
         for seed, top1 in enumerate(tops):
-            config = {
-                "seed": seed,
-                "run_dir": f"runs/{pipeline}-{seed}",
-                "pipeline": {"name": pipeline},
-                "optimizer": {"epochs": 6},
-            }
-            lines = [{"arm": pipeline, "epoch": epoch, "loss": 2.0 - epoch, "top1_pct": top1 - 1 + epoch} for epoch in range(2)]
-            write_run(tmp_path / "runs" / f"{pipeline}-{seed}", config=config, metrics={"top1_pct": top1}, lines=lines)
+            config = {"seed": seed, "run_dir": f"r{seed}", "pipeline": {"name": pipeline}, "optimizer": {"epochs": 6}}
+            lines = [{"epoch": epoch, "loss": 2.0 - epoch, "top1_pct": top1 - 1 + epoch} for epoch in range(2)]
+            write_run(tmp_path / "runs" / f"{pipeline}-{seed}", config=config, seed=seed, metrics={"top1_pct": top1}, lines=lines)
     config = {"seed": 9, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 200}}
-    write_run(tmp_path / "runs" / "lost", config=config, metrics={}, status="failed", error="OSError: no space")
+    write_run(tmp_path / "runs" / "lost", config=config, status="failed", error="OSError: no space")
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def compare(command):
     """Run the command with arguments as they are typed."""
-    return lambda *typed: command("compare", *as_texts(typed))
+    return lambda *typed: command("compare", *map(as_text, typed))
+
+
+def rows(out):
+    return [line.split() for line in out.splitlines()]
 
 
 def test_seeds_are_averaged_and_only_what_differs_is_shown(compare, study):
     code, out, err = compare()
     assert code == 0
-    assert out.splitlines() == [
-        "pipeline  epochs  n  status        top1_pct",
-        "────────  ──────  ─  ────────  ────────────",
-        "inr            6  3  finished  51.33 ± 1.53",
-        "inr          200  0  failed               —",
-        "resident       6  2  finished  54.50 ± 0.71",
+    assert rows(out) == [
+        ["pipeline", "optimizer.epochs", "n", "status", "top1_pct"],
+        ["inr", "6", "3", "finished", "51.33", "±", "1.53"],
+        ["inr", "200", "0", "failed", "—"],
+        ["resident", "6", "2", "finished", "54.50", "±", "0.71"],
     ]
-    assert "warning [not_finished]: lost: failed, OSError: no space" in err
+    assert err == "warning [not_finished]: lost: failed, OSError: no space\n"
 
 
-def test_rows_are_filtered_sorted_and_held_against_a_baseline(compare, study):
-    code, out, _ = compare("where=status=finished,epochs<=6", "baseline=resident", "sort=-top1_pct")
-    assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[2:]] == ["resident", "inr"]
-    assert out.splitlines()[3].endswith("-3.17 x0.942 p=0.055")
+def test_differences_from_a_baseline_are_those_of_scipy(compare, study):
+    stats = pytest.importorskip("scipy.stats")
+    _, out, _ = compare("where=epochs <= 6", "baseline=resident", "format=json")
+    inr, resident = json.loads(out)
+    expected = stats.ttest_ind(TOPS["inr"], TOPS["resident"], equal_var=False).pvalue
+    assert inr["Δ top1_pct"] == pytest.approx(154 / 3 - 54.5)
+    assert inr["Δ top1_pct (ratio)"] == pytest.approx(154 / 3 / 54.5)
+    assert inr["Δ top1_pct (p)"] == pytest.approx(expected)
+    assert resident["Δ top1_pct"] == "baseline"
+    _, out, _ = compare("where=epochs <= 6", "baseline=resident", "sort=-top1_pct")
+    assert [row[0] for row in rows(out)[1:]] == ["resident", "inr"]
+    assert out.splitlines()[2].endswith("-3.17 x0.942 p=0.055")
+    assert compare("where=epochs <= 6", "baseline=pipeline == 'resident'", "sort=-top1_pct")[1] == out
+    assert compare("where=epochs <= 6", "baseline=resident-0", "sort=-top1_pct")[1] == out
+
+
+def test_of_several_baselines_each_row_has_the_one_that_it_agrees_with(compare, tmp_path):
+    for i, (bits, shape) in enumerate((b, s) for b in (8, 5) for s in (12, 16)):
+        config = {"quantize": {"bits": bits}, "inr": {"depth": 3, "hidden": shape}}
+        write_run(tmp_path / "runs" / str(i), verb="encode", config=config, metrics={"psnr_db": 10.0 * bits + shape})
+    _, out, _ = compare("baseline=8", "format=csv")
+    table = {(row["inr"], row["quantize.bits"]): row["Δ psnr_db"] for row in csv.DictReader(io.StringIO(out))}
+    assert table == {("3x12", "5"): "-30.0", ("3x12", "8"): "baseline", ("3x16", "5"): "-30.0", ("3x16", "8"): "baseline"}
 
 
 def test_every_run_has_a_row_if_asked(compare, study):
-    _, out, _ = compare("where=pipeline=inr,status=finished", "group_by=run")
-    assert out.splitlines()[0].split() == ["seed", "run", "status", "top1_pct"]
-    assert [line.split()[:2] for line in out.splitlines()[2:]] == [["0", "inr-0"], ["1", "inr-1"], ["2", "inr-2"]]
+    _, out, _ = compare("where=pipeline == 'inr' and status == 'finished'", "group_by=run")
+    assert rows(out)[0] == ["seed", "run", "status", "top1_pct"]
+    assert [row[:2] for row in rows(out)[1:]] == [["0", "inr-0"], ["1", "inr-1"], ["2", "inr-2"]]
 
 
 def test_rows_may_be_told_by_chosen_keys_and_what_they_mix_is_said(compare, study):
-    config = {"seed": 0, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 9}}
-    write_run(study / "longer", config=config, metrics={"top1_pct": 60.0})
-    _, out, err = compare("where=status=finished", "group_by=pipeline", "metric=all")
-    assert out.splitlines()[0].split() == ["pipeline", "n", "status", "top1_pct"]
-    assert [line.split()[:2] for line in out.splitlines()[2:]] == [["inr", "4"], ["resident", "2"]]
-    assert "warning [averaged_over]: rows of train average runs that differ in optimizer.epochs" in err
-    _, _, err = compare("where=status=finished", "group_by=pipeline,epochs")
-    assert err == ""
+    write_run(study / "longer", config={"pipeline": {"name": "inr"}, "optimizer": {"epochs": 9}}, metrics={"top1_pct": 60.0})
+    _, out, err = compare("where=status == 'finished'", "group_by=pipeline", "metric=all")
+    assert [row[:2] for row in rows(out)] == [["pipeline", "n"], ["inr", "4"], ["resident", "2"]]
+    assert err == "warning [averaged_over]: rows of train average runs that differ in optimizer.epochs\n"
+    assert compare("where=status == 'finished'", "group_by=pipeline,epochs")[2] == ""
 
 
-@pytest.mark.parametrize(("style", "start"), [("md", "| pipeline |"), ("latex", r"\begin{tabular}"), ("csv", "pipeline,runs,")])
+@pytest.mark.parametrize(("style", "start"), [("md", "| pipeline |"), ("latex", r"\begin{tabular}"), ("csv", "pipeline,n,")])
 def test_a_table_is_written_in_other_forms(compare, study, style, start):
-    code, out, _ = compare("where=epochs=6", f"format={style}", "baseline=resident")
+    code, out, _ = compare("where=epochs == 6", f"format={style}", "baseline=resident")
     assert code == 0
     assert out.startswith(start)
 
 
-def test_json_is_a_list_with_an_entry_a_command(compare, study):
-    write_run(study / "enc", verb="encode", config={"seed": 0}, metrics={"psnr_db": 30.0})
-    _, out, _ = compare("format=json")
-    assert [table["verb"] for table in json.loads(out)] == ["encode", "train"]
+def test_each_command_has_its_own_table(compare, study):
+    write_run(study / "enc", verb="encode", metrics={"psnr_db": 30.0})
     _, out, _ = compare("format=md")
     assert [line for line in out.splitlines() if line.startswith("## ")] == ["## encode", "## train"]
+    for override in ("format=csv", "plot=c.png", "baseline=a"):
+        code, _, err = compare(override)
+        assert code == 2
+        assert "these runs are of encode, train; where=\"verb == 'encode'\" takes those of one command" in err
 
 
 def test_curves_are_drawn_over_each_other(compare, study):
     pytest.importorskip("matplotlib")
-    code, _, err = compare("where=epochs=6", "plot=c.png", "metric=top1_pct")
+    with (study / "inr-0" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "lo')  # cut short by a kill
+    code, _, err = compare("where=epochs == 6", "plot=c.png", "metric=top1_pct")
     assert code == 0
     assert "curves in c.png" in err
     with Image.open(study.parent / "c.png") as picture:
@@ -109,106 +127,66 @@ def test_curves_are_drawn_over_each_other(compare, study):
     ("overrides", "message"),
     [
         (["root=nowhere"], "no folder of runs at nowhere"),
-        (["where=pipeline=dali"], "none of 6 runs fulfils where=pipeline=dali"),
-        (["where=pipelin=inr"], "no run has pipelin; did you mean pipeline"),
-        (["metric=psnr_db"], "no finished run of verb=train has metric=psnr_db; there are top1_pct"),
+        (["where=pipeline == 'dali'"], "no run fulfils where=pipeline == 'dali'"),
+        (["where=pipelin == 'inr'"], "no run has pipelin; did you mean pipeline"),
+        (["where=pipeline ="], "pipeline = is no query of the runs"),
+        (["where=status"], "status is no query of the runs"),
+        (["metric=psnr_db"], "no finished run of train has metric=psnr_db; there are top1_pct"),
         (["group_by=nothing"], "no run has nothing"),
         (["sort=nothing"], "no run has nothing"),
         (["baseline=dali"], "baseline=dali is no row of this table"),
         (["format=html"], "format is 'html', expected one of table, md, csv, latex, json"),
-        (["any_code=maybe"], "any_code is 'maybe', expected true or false"),
-        (["metric=a,,b"], "metric is 'a,,b', expected names with commas between them"),
-        (["plot=c.png", "metric=top1_pct", "where=status=failed"], "no finished run of verb=train has metric=top1_pct"),
-        (["root=wandb:me"], "expected wandb:ENTITY/PROJECT or wandb:FOLDER"),
+        (["root=wandb:me"], "expected wandb:ENTITY/PROJECT"),
     ],
 )
-def test_an_error_of_use_is_one_line(compare, study, overrides, message):
+def test_a_user_error_is_one_line(compare, study, overrides, message):
     code, out, err = compare(*overrides)
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
 
 
-def test_an_empty_folder_has_no_runs(compare, tmp_path):
-    (tmp_path / "runs").mkdir()
-    code, _, err = compare()
-    assert (code, err) == (2, "error: no run to read in root=runs\n")
+def test_runs_of_different_code_are_never_averaged_in_silence(compare, study):
+    config = {"seed": 7, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 6}}
+    write_run(study / "newer", config=config, metrics={"top1_pct": 1.0}, code="ne3")
+    _, out, err = compare("where=epochs == 6")
+    assert [row[:3] for row in rows(out)[1:]] == [["inr", "c0de", "3"], ["inr", "ne3", "1"], ["resident", "c0de", "2"]]
+    assert err == "warning [different_code]: train runs of different code have rows of their own; any_code=true averages them\n"
+    _, out, err = compare("where=epochs == 6", "any_code=true")
+    assert rows(out)[1][:2] == ["inr", "4"]
+    assert err == "warning [different_code]: rows of train average runs of different code\n"
 
 
-@pytest.mark.parametrize("overrides", [["format=csv"], ["plot=c.png"], ["baseline=a"]])
-def test_what_is_of_one_command_asks_which(compare, study, overrides):
-    write_run(study / "enc", verb="encode", config={"seed": 0}, metrics={"psnr_db": 30.0})
-    code, _, err = compare(*overrides)
-    assert code == 2
-    assert "these runs are of encode, train; where=verb=encode takes those of one command" in err
-
-
-def test_runs_of_different_code_are_averaged_only_if_told(compare, study):
+def test_what_makes_runs_hard_to_compare_is_said(compare, study):
     write_run(
-        study / "newer",
-        config={"seed": 7, "pipeline": {"name": "inr"}, "optimizer": {"epochs": 6}},
-        metrics={"top1_pct": 1.0},
-        code="ne3",
+        study / "old", config={"pipeline": {"name": "old"}}, metrics={"top1_pct": 1.0}, machine={"cpu": "Old", "cpu_cores": 1}
     )
-    code, _, err = compare("where=epochs=6")
-    assert code == 2
-    assert "4 runs (pipeline=inr) are of 2 versions of the code, c0de, ne3: where=code=... takes one" in err
-    code, out, err = compare("where=epochs=6", "any_code=true")
-    assert code == 0
-    assert "inr       4" in out
-    assert "warning [different_code]: the train runs are of 2 versions of the code" in err
-
-
-def test_what_cannot_be_held_against_each_other_is_said(compare, study):
-    for name in ("old", "older"):
-        folder = write_run(study / name, config={"seed": 5, "pipeline": {"name": name}}, metrics={"top1_pct": 1.0}, code=None)
-        record = json.loads((folder / "record.json").read_text()) | {"machine": {"cpu": name}, "commit": "abc", "dirty": True}
-        (folder / "record.json").write_text(json.dumps(record))
+    write_run(study / "killed", status="running", process=this_process() | {"pid": 0, "start": 1})
     (study / "torn").mkdir()
     (study / "torn" / "record.json").write_text("{")
     code, _, err = compare()
     assert code == 0
-    assert "warning [unreadable]: torn: " in err
-    assert "warning [unknown_code]: 2 of 7 train runs do not say of which code they are" in err
+    assert "warning [unreadable]: runs/torn/record.json cannot be read" in err
+    assert "warning [not_finished]: killed: crashed, no error on record" in err
     assert "warning [different_machines]: the train runs are of 2 machines" in err
 
 
-def test_a_run_that_was_killed_is_dead(compare, study):
-    write_run(study / "killed", config={"seed": 0}, metrics={}, status="running", process=this_process() | {"pid": 0, "start": 1})
-    _, out, err = compare("where=run=killed")
-    assert out.splitlines()[-1].split() == ["killed", "dead"]
-    assert "warning [not_finished]: killed: dead, its process is gone" in err
+def test_very_many_keys_are_cut_with_a_note_and_rows_stay_apart(compare, tmp_path):
+    for i in range(3):
+        config = {f"k{key:02}": i if key else min(i, 1) for key in range(12)}
+        write_run(tmp_path / "runs" / str(i), config=config, metrics={"loss": 1.0})
+    code, out, err = compare()
+    assert code == 0
+    assert rows(out)[0] == [*(f"k{key:02}" for key in range(8)), "run", "status", "loss"]
+    assert len(rows(out)) == 4
+    assert err == "warning [more_keys]: 4 more keys differ: k08, k09, k10, k11; group_by=... chooses\n"
 
 
-def test_warnings_do_not_flood(compare, study):
-    for i in range(9):
-        write_run(study / f"lost{i}", config={"seed": i}, metrics={}, status="failed")
-    _, _, err = compare()
-    assert err.count("warning [not_finished]") == 6
-    assert "warning [not_finished]: and 5 more" in err
-
-
-@pytest.mark.parametrize(
-    ("typed", "given"),
-    [
-        ("where=inr.depth=3,optimizer.epochs>=10", "where='inr.depth=3,optimizer.epochs>=10'"),
-        ("metric=psnr_db,bpp", "metric='psnr_db,bpp'"),
-        ("metric=[psnr_db,bpp]", "metric=[psnr_db,bpp]"),
-        ("where='a=b'", "where='a=b'"),
-        ("baseline=8", "baseline='8'"),
-        ("where=run=it's", r"where='run=it\'s'"),
-        ("where=null", "where=null"),
-        ("root=wandb:me/project", "root='wandb:me/project'"),
-        ("any_code=true", "any_code=true"),
-        ("hydra.verbose=true", "hydra.verbose=true"),
-        ("--help", "--help"),
-    ],
-)
-def test_texts_are_given_to_hydra_in_quotes(typed, given):
-    assert as_texts([typed]) == [given]
-
-
-def test_the_command_takes_conditions_as_they_are_typed(study):
-    arguments = ["where=optimizer.epochs>=6,pipeline!=resident,status=finished", "metric=top1_pct,top1_pct", "format=csv"]
+def test_the_command_takes_queries_as_they_are_typed(study):
+    arguments = [
+        "where=optimizer.epochs >= 6 and pipeline != 'resident' and status in ['finished']",
+        "metric=top1_pct",
+        "format=csv",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.compare", *arguments],
         cwd=study.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

@@ -1,78 +1,78 @@
-from pathlib import Path
+"""Every config composes, every experiment at every preset too, and what the command line gets wrong is told in one line."""
+
+import re
+import subprocess
+from itertools import product
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
-from experiments.planning import plan_sweep
-from experiments.points import levels
+from experiments.__main__ import commands
 from experiments.setup import build
-from experiments.setup.cli import CONFIGS, compose_command
-from kernels.spec import SirenSpec
+from experiments.setup.cli import CONFIGS
+from experiments.setup.command_line import command_of, offer_inr_shapes, quoted, with_quoted_paths
+from experiments.setup.run_folder import run_name
+from tests.experiments.commands import composed
 
 VERBS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
+EXPERIMENTS = sorted(path.name for path in (CONFIGS / "experiment").iterdir())
 
 
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def composed(verb: str, *overrides: str):
+def with_hydra(verb, *overrides):
+    offer_inr_shapes([])
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(verb, overrides=list(overrides))
+        return compose(verb, overrides=list(overrides), return_hydra_config=True)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_command_has_a_config_and_every_config_a_command(verb):
-    assert composed(verb).seed == 0
-    assert (CONFIGS.parent / "experiments" / f"{verb}.py").is_file()
+def test_every_command_has_a_config_a_line_and_a_help_that_names_it(verb):
+    cfg = with_hydra(verb)
+    assert cfg.seed == 0
+    assert commands()[verb]
+    assert f"python -m experiments.{verb}" in cfg.hydra.help.template
+    assert cfg.folder == f"runs/{verb}"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_every_command_names_it(verb):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        template = compose(verb, return_hydra_config=True).hydra.help.template
-    assert f"python -m experiments.{verb}" in template
-    assert "$CONFIG" in template
-
-
-@pytest.mark.parametrize("choice", choices("inr"))
-def test_every_inr_is_the_shape_its_name_says(choice):
-    cfg = composed("encode", f"inr={choice}").inr
-    spec = SirenSpec(cfg.depth, cfg.hidden, cfg.omega or 15.0)
-    assert choice == f"{spec.depth}x{spec.hidden}"
+def test_the_help_of_a_command_shows_its_own_groups_and_experiments():
+    text = with_hydra("encode").hydra.help.template
+    assert "inr: DEPTHxWIDTH, 5x13" in text
+    assert "memory/cpu" in text
+    assert "backbone:" not in text
+    assert "accuracy/" not in text
 
 
 @pytest.mark.parametrize(
-    ("group", "builder"),
-    [("fit", build.build_fit), ("quantize", build.build_quantize), ("optimizer", build.build_optimizer),
-     ("augment", build.build_augment), ("backbone", build.build_backbone_config), ("codec", build.build_codec)],
+    ("group", "verb", "builder"),
+    [
+        ("fit", "encode", build.build_fit), ("quantize", "encode", build.build_quantize), ("prune", "encode", build.build_prune),
+        ("refine", "encode", build.build_refine), ("optimizer", "train", build.build_optimizer),
+        ("augment", "train", build.build_augment), ("backbone", "train", build.build_backbone_config),
+        ("codec", "codec", build.build_codec), ("pipeline", "train", lambda cfg: cfg.pipeline.name),
+    ],
 )  # fmt: skip
-def test_every_choice_builds(group, builder):
-    verb = {"fit": "encode", "quantize": "encode", "codec": "codec"}.get(group, "train")
-    for choice in choices(group):
-        builder(composed(verb, f"{group}={choice}"))
+def test_every_choice_builds(group, verb, builder):
+    built = {choice: builder(composed(verb, f"{group}={choice}")) for choice in choices(group)}
+    if group == "pipeline":
+        assert all(choice == name for choice, name in built.items())
 
 
 @pytest.mark.parametrize("choice", choices("dataset"))
-def test_every_dataset_takes_the_options_that_the_command_line_promises(choice):
-    cfg = composed("encode", f"dataset={choice}")
-    promised = {"root", "split", "limit", "size", "resize", "exclude", "download", "on_corrupt"}
-    assert cfg.dataset.name == choice
-    assert promised <= set(cfg.dataset)
+def test_a_dataset_has_its_own_name(choice):
+    assert composed("encode", f"dataset={choice}").dataset.name == choice
 
 
 def test_the_papers_recipe_is_as_published():
     fit = build.build_fit(composed("encode", "fit=paper"))
-    assert (fit.steps, fit.lr, fit.pixels_per_step) == (5000, 5e-4, None)
+    assert (fit.steps, fit.lr, fit.pixels_per_step, fit.betas) == (5000, 5e-4, None, (0.9, 0.999))
     assert composed("encode", "inr=5x13").inr == {"depth": 5, "hidden": 13, "omega": 30}
-    optimizer = build.build_optimizer(composed("train", "optimizer=paper"))
-    assert (optimizer.epochs, optimizer.batch_size, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (
-        200,
-        128,
-        0.01,
-        0.9,
-        5e-4,
-    )
+    o = build.build_optimizer(composed("train", "optimizer=paper"))
+    assert (o.epochs, o.batch_size, o.lr, o.momentum, o.weight_decay, o.warmup) == (200, 128, 0.01, 0.9, 5e-4, 0)
 
 
 def test_coins_recipe_is_as_published():
@@ -80,18 +80,103 @@ def test_coins_recipe_is_as_published():
     assert (fit.steps, fit.lr, fit.decay, fit.pixels_per_step) == (50_000, 2e-4, "none", None)
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
-def test_every_experiment_has_its_three_scales_and_each_command_of_theirs_composes(experiment):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for scale in ("smoke", "cpu", "paper"):
-            cfg = compose("sweep", overrides=[f"experiment={experiment}", f"scale={scale}"])
-            sweep = plan_sweep(cfg)
-            assert sweep.folder.as_posix() == f"runs/{experiment}/{scale}"
-            assert levels(sweep.points)
-            for point in {(point.verb, *point.labels.values()): point for point in sweep.points[::4]}.values():
-                compose_command(point.verb, sweep.command(point))
+def test_the_seed_of_a_fit_is_that_of_the_command():
+    assert build.build_fit(composed("encode", "seed=3")).seed == 3
 
 
-def test_every_group_is_a_folder_that_some_command_uses():
-    used = {key for verb in VERBS for key in composed(verb)} | {"debug", "experiment", "search"}
-    assert {path.name for path in Path(CONFIGS).iterdir() if path.is_dir()} <= used
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_composes_at_every_preset_and_its_runs_have_names_of_their_own(name, monkeypatch):
+    for path in (CONFIGS / "experiment" / name).glob("*.yaml"):
+        choice = f"experiment={name}/{path.stem}"
+        cfg = with_hydra(command_of(name), choice)
+        assert (cfg.folder, cfg.preset, cfg.command) == (f"runs/{name}/{path.stem}", path.stem, command_of(name))
+        params = {key: str(values).replace(" ", "").split(",") for key, values in (cfg.hydra.sweeper.params or {}).items()}
+        jobs = [[f"{key}={value}" for key, value in zip(params, job, strict=True)] for job in product(*params.values())]
+        names = set()
+        for job in jobs:
+            cfg.hydra.overrides.task = [choice, *job]
+            monkeypatch.setattr(HydraConfig, "get", lambda cfg=cfg: cfg.hydra)
+            names.add(run_name("now", _root_=cfg))
+        assert len(names) == len(jobs)
+        assert not any("/" in run for run in names)
+        monkeypatch.undo()
+        first = composed(command_of(name), choice, *jobs[0])
+        assert OmegaConf.to_container(first.dataset, resolve=True)["name"] in choices("dataset")
+    assert {"paper", "smoke"} <= {path.stem for path in (CONFIGS / "experiment" / name).glob("*.yaml")}
+
+
+def test_every_variant_serves_an_experiment():
+    texts = "".join(path.read_text() for path in (CONFIGS / "experiment").rglob("*.yaml"))
+    texts += "".join(path.read_text() for path in (CONFIGS / "variant").glob("*.yaml"))
+    assert [name for name in choices("variant") if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", texts)] == []
+
+
+def test_make_reproduce_knows_every_experiment_and_goes_on_after_a_failure(tmp_path):
+    root = CONFIGS.parent
+    listed = re.search(r"EXPERIMENTS := ((?:.*\\\n)*.*)", (root / "Makefile").read_text())[1].replace("\\\n", "").split()
+    assert sorted(listed) == EXPERIMENTS
+    (tmp_path / "fake").write_text('#!/bin/sh\necho "$@"\ncase "$@" in *memory*) exit 3;; esac\n')
+    (tmp_path / "fake").chmod(0o755)
+    make = ["make", "-o", ".venv/installed", "reproduce", f"PYTHON_M={tmp_path}/fake", "PRESET=smoke", "ONLY=memory accuracy"]
+    done = subprocess.run(make, cwd=root, capture_output=True, text=True)
+    assert "experiments.encode -m experiment=memory/smoke" in done.stdout
+    assert "experiments.train -m experiment=accuracy/smoke" in done.stdout
+    assert done.stdout.splitlines()[-1] == "failed: memory"
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    "path", ["a,b=c", "50% #1 (x)", "it's", 'say "hi"', "photos/grün", "7", "true", "a b", "x{y}", "[z]q", "b\\c"]
+)
+def test_a_path_is_taken_as_it_is_typed(path):
+    if path.startswith("["):
+        path = f"./{path}"  # a bracket alone begins a list
+    assert composed("encode", "dataset=flat", f"dataset.root={path}").dataset.root == path
+    assert composed("encode", *[f"out={quoted(path)}"]).out == path
+
+
+def test_a_home_folder_is_expanded_and_a_sweep_over_stores_stays_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert with_quoted_paths(["store=~/a,b.inr"]) == ["store='/home/me/a,b.inr'"]
+    assert with_quoted_paths(["-m", "store=a.inr,b.inr", "seed=0,1"]) == ["-m", "store=a.inr,b.inr", "seed=0,1"]
+    (tmp_path / "a,b.inr").touch()
+    assert with_quoted_paths(["-m", f"store={tmp_path}/a,b.inr"]) == ["-m", f"store='{tmp_path}/a,b.inr'"]
+    assert with_quoted_paths(["store=null", "store='x'", "store=[a,b]"]) == ["store=null", "store='x'", "store=[a,b]"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+seeed=1"], "seeed is unknown; did you mean seed?"),
+        (["seeed=1"], "seeed is unknown; did you mean seed?"),
+        (["optimizer.epocs=3"], "optimizer.epocs is unknown; did you mean optimizer.epochs?"),
+        (["+optimizer.rate=1"], "optimizer.rate is unknown"),
+        (["optimizer.epochs=ten"], "optimizer.epochs is 'ten', expected an integer"),
+        (["fit.steps=2.5"], "fit.steps is '2.5', expected an integer"),
+        (["fit.steps=true"], "fit.steps is 'true', expected an integer"),
+        (["fit.betas=[0.9]"], "fit.betas"),
+        (["fit.steps=0"], "fit.steps is 0"),
+        (["autocast=1"], "autocast is '1', expected Union[bool, str]"),
+        (["autocast=maybe"], "autocast is 'maybe', expected auto, true or false"),
+        (["inr.depth=0"], "inr.depth is 0, expected at least 1"),
+        (["dataset.size=0.5"], "dataset.size is 0.5"),
+        (["dataset.exclude=[1,2.5]"], "dataset.exclude is"),
+        (["pipeline.workers=2"], "pipeline=resident takes no pipeline.workers"),
+        (["optimizer=fats"], "Could not find 'optimizer/fats'"),
+        (["experiment=accuracy"], "expected accuracy/cpu or accuracy/paper or accuracy/smoke or accuracy/whole"),
+        (["experiment=memory/cpu"], "another command: python -m experiments.encode -m experiment=memory/cpu"),
+        (["-m", "experiment=accuracy/smoke,pruning/smoke"], "names several"),
+        (["-m", "seed=0,1", "run_dir=a"], "run_dir=... is the folder of one run; with -m set folder=..."),
+        (["experiment=accuracy/smoke"], "varies variant; add -m to run all of them, or choose one: variant=raw,"),
+    ],
+)
+def test_what_the_command_line_gets_wrong_is_one_line(command, tmp_path, overrides, message):
+    code, _, err = command("train", "dataset=shapes", *overrides)
+    assert (code, message in err, err.count("\n")) == (2, True, 1), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_values_reach_only_the_keys_that_a_command_has():
+    cfg = composed("info", "debug=smoke", "store=a.inr")
+    assert "fit" not in cfg
+    assert composed("encode", "debug=smoke").fit.steps == 20

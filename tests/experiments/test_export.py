@@ -37,8 +37,8 @@ def test_images_decoded_from_a_store_are_exported_as_the_store_has_them(command,
     assert command("export", *SHAPES, "format=png", "out=clean")[0] == 0
     test = sorted((tmp_path / "clean" / "test").rglob("*.png"))
     assert [path.read_bytes() for path in sorted((tmp_path / "files" / "test").rglob("*.png"))] == [p.read_bytes() for p in test]
-    arms = {"inr": ("store=a.inr",), "dataloader": ("files=files", "pipeline.workers=0")}
-    for name, options in arms.items():  # without augmentation they are the same images
+    pipelines = {"inr": ("store=a.inr",), "dataloader": ("files=files", "pipeline.workers=0")}
+    for name, options in pipelines.items():  # without augmentation they are the same images
         # so low a rate that a batch norm over four images cannot make much of the last bits, in which they differ
         assert command(*TRAIN, f"pipeline={name}", *options, "augment=none", "optimizer.lr=0.001", f"run_dir={name}")[0] == 0
     assert losses(tmp_path / "inr") == pytest.approx(losses(tmp_path / "dataloader"), rel=1e-5)

@@ -1,4 +1,4 @@
-"""Training through every pipeline, and timing them, as a user does."""
+"""Training through every input pipeline, and timing them, as a user does."""
 
 import csv
 import json
@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from experiments.benchmarks import pipelines as benchmark_pipelines
 from experiments.training import session as training
-from experiments.training.input_pipelines import open_arm
+from experiments.training.eval_sets import decoded_pipeline
+from experiments.training.inputs import open_input
 from rapid_inr.store.format import read_store
-from tests.experiments.commands import SMOKE
-from tests.experiments.test_configs import composed
+from tests.experiments.commands import SMOKE, composed
 
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=20", "dataset.test_count=6", "dataset.limit=20")
 TRAIN = ("train", *SMOKE, *SHAPES, "optimizer.batch_size=4")
@@ -30,10 +30,10 @@ def losses(folder):
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_every_arm_learns_the_same_from_the_same_images(command, tmp_path):
+def test_every_pipeline_teaches_the_same_from_the_same_images(command, tmp_path):
     assert command("export", "debug=smoke", *SHAPES, "format=png", "out=files")[0] == 0
-    arms = {"resident": (), "ram": ("pipeline.workers=0",), "dataloader": ("files=files", "pipeline.workers=0")}
-    for name, options in arms.items():
+    pipelines = {"resident": (), "ram": ("pipeline.workers=0",), "dataloader": ("files=files", "pipeline.workers=0")}
+    for name, options in pipelines.items():
         code, out, err = command(*TRAIN, f"pipeline={name}", *options, f"run_dir={name}", "optimizer.epochs=2")
         assert (code, err.count("error")) == (0, 0)
         assert out.startswith(f"{name}: top-1")
@@ -58,29 +58,41 @@ RECIPE = ("optimizer.epochs=3", "optimizer.validation_split=0.2", "optimizer.ema
 @pytest.fixture
 def stopped(command, tmp_path, monkeypatch):
     """A training that was interrupted after its first epoch; returns its checkpoint."""
-    kept = training.keep
+    saved = training.save_epoch
 
-    def keep(*arguments, **options):
-        kept(*arguments, **options)
+    def save(*arguments):
+        saved(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "keep", keep)
+        patch.setattr(training, "save_epoch", save)
         assert command(*TRAIN, *RECIPE, "run_dir=first")[0] == 130
     return tmp_path / "first" / "resident_last.safetensors"
 
 
-def test_a_training_goes_on_bit_for_bit(command, tmp_path, stopped):
+def test_a_training_resumes_bit_for_bit_and_its_run_holds_all_epochs(command, tmp_path, stopped):
     assert command(*TRAIN, *RECIPE, "run_dir=whole")[0] == 0
     assert command(*TRAIN, *RECIPE, f"resume={stopped}", "run_dir=second")[0] == 0
-    assert losses(tmp_path / "second") == losses(tmp_path / "whole")[1:]
+    assert losses(tmp_path / "second") == losses(tmp_path / "whole")
     for file in ("resident.safetensors", "resident_best.safetensors", "resident_last.safetensors"):
         whole, second = (load_file(tmp_path / run / file) for run in ("whole", "second"))
         assert all(torch.equal(whole[key], second[key]) for key in whole)
 
 
+def test_a_training_whose_last_epoch_is_done_resumes_to_a_whole_run(command, tmp_path):
+    assert command(*TRAIN, *RECIPE, "run_dir=a")[0] == 0
+    before = losses(tmp_path / "a")
+    resume = "resume=a/resident_last.safetensors"
+    for run in ("b", "a"):
+        assert command(*TRAIN, *RECIPE, resume, f"run_dir={run}", "overwrite=true")[0] == 0
+        assert losses(tmp_path / run) == before
+        assert metrics_of(tmp_path / run)["epochs"] == 3
+    a, b = (load_file(tmp_path / run / "resident.safetensors") for run in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
 def test_the_best_weights_so_far_come_along_though_no_later_epoch_is_better(command, tmp_path, stopped, monkeypatch):
-    monkeypatch.setattr(training, "best_epoch", lambda reports: reports[0])
+    monkeypatch.setattr(training, "best_epoch", lambda reports, metric: None)
     command(*TRAIN, *RECIPE, f"resume={stopped}", "run_dir=second")
     best = "resident_best.safetensors"
     assert (tmp_path / "second" / best).read_bytes() == stopped.with_name(best).read_bytes()
@@ -128,7 +140,7 @@ def test_files_are_not_skipped_where_several_processes_would_wait_for_each_other
     assert "dataset.on_corrupt is skip, but pipeline=dataloader finds corrupt files as it trains: of 2 processes" in err
 
 
-def test_decoded_test_images_are_judged_where_a_store_holds_them(command, tmp_path):
+def test_decoded_test_images_are_tested_on_where_a_store_holds_them(command, tmp_path):
     encode = ("encode", "dataset=shapes", *SHAPES[1:4], *SMOKE, "dataset.limit=26", "inr=2x8")
     command(*encode, "dataset.split=all", "out=all.inr")
     command(*encode, "dataset.split=test", "out=test.inr")
@@ -149,11 +161,11 @@ def test_decoded_test_images_are_normalised_as_the_training_images_are(command, 
     for split in ("train", "test"):
         command("encode", *SHAPES, *SMOKE, "inr=2x8", f"dataset.split={split}", f"out={split}.inr")
     cfg = composed(*TRAIN, "pipeline=inr", "store=train.inr", "test_store=test.inr")
-    arm = open_arm(cfg)
-    decoded = training.decoded_pipeline(cfg, arm)
-    assert read_store(tmp_path / "test.inr").header.mean != arm.mean
-    assert torch.equal(decoded.mean, torch.tensor(arm.mean))
-    assert torch.equal(decoded.std, torch.tensor(arm.std))
+    data = open_input(cfg)
+    decoded, _ = decoded_pipeline(cfg, data)
+    assert read_store(tmp_path / "test.inr").header.mean != data.mean
+    assert torch.equal(decoded.mean, torch.tensor(data.mean))
+    assert torch.equal(decoded.std, torch.tensor(data.std))
 
 
 def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, tmp_path):
@@ -163,15 +175,15 @@ def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, 
         *SMOKE,
         *SHAPES,
         "inr=2x8",
-        "arms=[nvjpeg,inr,resident]",
+        "pipelines=[nvjpeg,inr,resident]",
         "run_dir=a",
         "optimizer.batch_size=4",
     )
     assert code == 0
     if not torch.cuda.is_available():
-        assert "warning [arm_left_out]: nvjpeg: pipeline=nvjpeg decodes on a CUDA GPU" in err
+        assert "warning [pipeline_left_out]: nvjpeg: pipeline=nvjpeg decodes on a CUDA GPU" in err
     with (tmp_path / "a" / "pipelines.csv").open() as file:
-        rows = {row["arm"]: row for row in csv.DictReader(file)}
+        rows = {row["pipeline"]: row for row in csv.DictReader(file)}
     assert list(rows)[:2] == ["resident", "inr"]
     for row in rows.values():
         assert float(row["headroom"]) == pytest.approx(float(row["loader_images_per_s"]) / float(row["step_images_per_s"]))
@@ -180,29 +192,31 @@ def test_the_benchmark_times_what_can_run_and_says_why_the_rest_cannot(command, 
     assert "| inr |" in out
     metrics = metrics_of(tmp_path / "a")
     assert metrics["inr_device_bytes"] == int(rows["inr"]["device_bytes"])
+    assert metrics["device"] == "cpu"
+    assert read_store(tmp_path / metrics["store"]).header.made["dataset"]["split"] == "train"
 
 
-def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch):
-    opened, lines = benchmark_pipelines.open_arm, []
+def test_a_pipeline_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch):
+    opened, lines = benchmark_pipelines.open_input, []
 
-    def open_arm(cfg):
+    def open_input(cfg):
         path = tmp_path / "a" / "pipelines.csv"
         lines.append(len(path.read_text().splitlines()) if path.exists() else 0)
-        arm = opened(cfg)
-        if arm.name != "resident":
-            return arm
+        data = opened(cfg)
+        if data.name != "resident":
+            return data
 
         def stream(batches, geometry):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        return replace(arm, pipeline=replace(arm.pipeline, stream=stream))
+        return replace(data, pipeline=replace(data.pipeline, stream=stream))
 
-    monkeypatch.setattr(benchmark_pipelines, "open_arm", open_arm)
+    monkeypatch.setattr(benchmark_pipelines, "open_input", open_input)
     small = (*SMOKE, *SHAPES, "inr=2x8", "run_dir=a", "optimizer.batch_size=4", "workers=0", "repeats=1")
-    code, out, err = command("benchmark", "suite=pipelines", *small, "arms=[dataloader,ram,resident]")
+    code, out, err = command("benchmark", "suite=pipelines", *small, "pipelines=[dataloader,ram,resident]")
     assert code == 0
-    assert "warning [arm_left_out]: resident: out of memory" in err
-    assert lines == [0, 0, 2]  # a head and a line for each arm timed before
+    assert "warning [pipeline_left_out]: resident: out of memory" in err
+    assert lines == [0, 0, 2]  # a head and a line for each pipeline timed before
     assert out.splitlines()[0].endswith("epochs timed |")
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in out.splitlines()[2:4]]
     assert [(row[0], row[5], row[-1]) for row in rows] == [("ram", "—", "1"), ("dataloader", "—", "1")]
@@ -212,9 +226,7 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("train", "pipeline=dataloader"), "pipeline=dataloader needs files=FOLDER"),
         (("train", "pipeline=dataloader", "files=nowhere"), "nowhere holds no export"),
-        (("train", "files=nowhere"), "pipeline=resident reads no files"),
         (("train", "resume=nowhere"), "no checkpoint at nowhere"),
         (("train", "augment.scale=[0.5]"), "augment.scale is [0.5], expected [a number, a number] or null"),
         (("train", "augment.scale=[0.5,1.0]"), "both crop"),
@@ -229,7 +241,7 @@ def test_an_arm_that_fails_throws_no_timing_away(command, tmp_path, monkeypatch)
         (("export", "out=a", "bytes=100"), "even at quality 1"),
         (("export", "out=a", "format=webp", "quality=101"), "quality is 101, expected 0 to 100"),
         (("export", "out=a", "decoded=nowhere.inr"), "nowhere.inr"),
-        (("benchmark", "suite=pipelines", "arms=[tape]"), "arms holds tape, expected some of resident"),
+        (("benchmark", "suite=pipelines", "pipelines=[tape]"), "pipelines holds tape, expected some of resident"),
         (("benchmark", "suite=pipelines", "optimizer=growing"), "optimizer.first_size is 16, but timed epochs are of one size"),
         (
             ("benchmark", "suite=decode", "decode.threads=0"),
@@ -255,14 +267,14 @@ def test_a_refused_checkpoint_leaves_the_run_that_was_to_be_replaced(command, tm
         assert len(losses(tmp_path / "a")) == metrics_of(tmp_path / "a")["epochs"] == 1
 
 
-def test_the_benchmark_refuses_what_no_arm_could_train_from_before_it_is_encoded(command, photos, tmp_path):
+def test_the_benchmark_refuses_what_nothing_could_be_trained_from_before_it_is_encoded(command, photos, tmp_path):
     photos("photos", sizes=((12, 12), (12, 16)))
     suite = ("benchmark", "suite=pipelines", *SMOKE, "inr=2x8")
     code, _, err = command(*suite, "dataset=flat", "dataset.root=photos/train/dark", "run_dir=a")
-    assert (code, "dataset=flat has no labels, so no arm can be trained from it" in err) == (2, True)
+    assert (code, "dataset=flat has no labels, so nothing can be trained from it" in err) == (2, True)
     code, _, err = command(*suite, "dataset=image_folder", "dataset.root=photos", "run_dir=b")
     assert (code, "differ in size; set dataset.size=S" in err) == (2, True)
-    assert not [path for run in "ab" for path in (tmp_path / run).rglob("*.inr*")]
+    assert not list(tmp_path.rglob("*.inr*"))
 
 
 def test_files_of_another_dataset_or_too_few_are_refused(command):

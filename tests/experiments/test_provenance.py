@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from experiments.setup.build import build_source
-from experiments.training import input_pipelines as arms
+from experiments.training import inputs
 from experiments.training.provenance import how_made, rows_of
 from rapid_inr.store.format import read_store
-from tests.experiments.commands import SHAPES, SMOKE, TINY
-from tests.experiments.test_configs import composed
+from tests.experiments.commands import SHAPES, SMOKE, TINY, composed
 
 TRAIN = ("train", *SMOKE, "pipeline=inr", "store=a.inr", "optimizer.batch_size=4", "run_dir=run")
 
@@ -42,7 +41,7 @@ def test_a_store_of_another_folder_is_refused(command, photos):
     assert "made with dataset.name=image_folder, this is dataset.name=shapes" in err
 
 
-def test_the_inr_arm_takes_the_images_that_are_asked_for(command, tmp_path):
+def test_pipeline_inr_takes_the_images_that_are_asked_for(command, tmp_path):
     both = ("dataset.count=6", "dataset.test_count=5", "dataset.classes=2")
     command("encode", *TINY, *both, "dataset.split=all", "dataset.limit=11", "out=a.inr")
     asked = ("dataset.limit=4", "dataset.exclude=[1,8]")  # 8 is a test image
@@ -69,7 +68,7 @@ def test_a_store_of_mixed_sizes_is_decoded_at_the_size_asked_for(command, photos
     code, _, err = command(*TRAIN, *options, "overwrite=true")
     assert (code, "dataset.size=S" in err) == (2, True)
     with pytest.raises(ValueError, match=r"differ in size; set dataset\.size=S"):
-        arms.inr_arm(composed("train", *options), read_store(tmp_path / "a.inr"))
+        inputs.inr_input(composed("train", *options), read_store(tmp_path / "a.inr"))
 
 
 def test_a_header_holds_no_path_and_nothing_that_changes_no_byte(tmp_path):
@@ -92,8 +91,8 @@ def test_a_header_holds_no_path_and_nothing_that_changes_no_byte(tmp_path):
 
 
 @pytest.mark.parametrize(("autocast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_both_arms_feed_what_the_network_computes_in(command, tmp_path, autocast, dtype):
+def test_raw_images_and_inrs_feed_what_the_network_computes_in(command, tmp_path, autocast, dtype):
     command("encode", *TINY, "out=a.inr")
     cfg = composed("train", *SHAPES, f"autocast={autocast}", "optimizer.batch_size=4")
-    for arm in (arms.resident_arm(cfg), arms.inr_arm(cfg, read_store(tmp_path / "a.inr"))):
-        assert next(iter(arm.pipeline.epoch(0))).images.dtype == dtype
+    for data in (inputs.resident_input(cfg), inputs.inr_input(cfg, read_store(tmp_path / "a.inr"))):
+        assert next(iter(data.pipeline.epoch(0))).images.dtype == dtype

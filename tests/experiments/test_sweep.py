@@ -1,234 +1,141 @@
-"""The sweep as a user runs it, on an experiment of three commands that takes no time."""
+"""A multirun as a user starts it, on an experiment whose jobs take no time."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from experiments.launching import open_launcher
-from rapid_inr.encoding import shard as shards
+from experiments.setup.command_line import command_of
+from rapid_inr.encoding import shard
 from rapid_inr.runlog.liveness import this_process
+from tests.experiments.test_configs import EXPERIMENTS
 
-TRIAL = """
-name: trial
-root: nowhere
-axes: {seed: [0, 1]}
-points:
-  encode:
-    verb: encode
-    over: [seed]
-    set: [dataset=shapes, dataset.size=12, dataset.limit=4, debug=smoke, inr=2x8, out=@/store.inr]
-    labels: {curve: INR, kind: inr, dataset: shapes}
-  decode:
-    verb: decode
-    over: [seed]
-    set: [store=@encode-<seed>/store.inr, out=@/pictures]
-  photos:
-    verb: encode
-    set: [dataset=flat, "dataset.root=${experiment.root}", debug=smoke, inr=2x8, out=@/store.inr]
-  after:
-    verb: decode
-    set: [store=@photos/store.inr, out=@/pictures]
-scales:
-  smoke: {}
-  small: {axes: {seed: [0]}, points: {photos: null, after: null}}
-"""
+MEMORY = ("experiment=memory/smoke", "track=off")
+ONE = "runs/memory/smoke/2x8-8bit"
 
 
-@pytest.fixture
-def sweep(command, tmp_path):
-    (tmp_path / "extra" / "experiment").mkdir(parents=True)
-    (tmp_path / "extra" / "experiment" / "trial.yaml").write_text(TRIAL)
-
-    def run(*overrides, scale="small"):
-        where = f"hydra.searchpath=[file://{tmp_path}/extra]"
-        return command("sweep", where, "experiment=trial", f"scale={scale}", "track=off", *overrides)
-
-    return run
+def record_of(folder):
+    return json.loads((folder / "record.json").read_text())
 
 
-def records(folder):
-    return {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("record.json")}
+def alter(folder, **values):
+    (folder / "record.json").write_text(json.dumps(record_of(folder) | values))
 
 
-def statuses(folder):
-    return {name: record["status"] for name, record in records(folder).items()}
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_runs_at_its_smoke_preset(command, tmp_path, name):
+    code, _, err = command(command_of(name), "-m", f"experiment={name}/smoke", "track=off")
+    assert code == 0, err
+    folder = tmp_path / "runs" / name / "smoke"
+    records = [json.loads(path.read_text()) for path in folder.glob("*/record.json")]
+    assert records
+    assert {record["status"] for record in records} == {"finished"}
+    assert sorted(path.name for path in folder.iterdir() if not path.is_dir()) == ["multirun.yaml"]
 
 
-def test_each_point_is_the_ordinary_run_of_its_command_in_a_folder_of_its_name(sweep, command, tmp_path):
-    code, out, _ = sweep()
+def test_a_sweep_can_be_narrowed_and_a_job_run_by_itself_has_the_same_folder(command, tmp_path):
+    code, out, _ = command("encode", "-m", *MEMORY, "variant=8bit,6bit", "dataset.limit=3")
     assert code == 0
-    assert "2 points run now, 2 of 2 finished, in runs/trial/small" in out
-    folder = tmp_path / "runs" / "trial" / "small"
-    assert statuses(folder) == {"encode-0": "finished", "decode-0": "finished"}
-    assert len(list((folder / "decode-0" / "pictures").glob("train_*.png"))) == 4
-    record = records(folder)["encode-0"]
-    point = json.loads((folder / "encode-0" / "point.json").read_text())
-    assert point["labels"] == {"seed": "0", "curve": "INR", "kind": "inr", "dataset": "shapes"}
-    begun, *overrides = record["command"].removeprefix("python -m experiments.").split()
-    assert {"run_dir=runs/trial/small/encode-0", "inr=2x8"} <= set(overrides)
-    before = (folder / "encode-0" / "store.inr").read_bytes()
-    assert command(begun, *overrides)[0] == 0
-    assert (folder / "encode-0" / "store.inr").read_bytes() == before
+    names = {path.parent.name for path in tmp_path.rglob("record.json")}
+    assert names == {"2x8-8bit-dataset.limit=3", "2x8-6bit-dataset.limit=3"}
+    assert record_of(tmp_path / "runs/memory/smoke/2x8-6bit-dataset.limit=3")["metrics"]["images"] == 3
+    config = (tmp_path / "runs/memory/smoke/2x8-6bit-dataset.limit=3/config.yaml").read_text()
+    assert "experiment_name: memory\npreset: smoke\n" in config
+    assert "store: 6bit" in config
+    code, out, _ = command("encode", *MEMORY, "variant=6bit", "inr=2x8", "dataset.limit=3")
+    assert (code, out) == (0, "runs/memory/smoke/2x8-6bit-dataset.limit=3: finished before\n")
 
 
-@pytest.mark.parametrize("launcher", [("joblib", "n_jobs=2"), ("submitit_local", "timeout_min=5")], ids=lambda pair: pair[0])
-def test_a_parallel_launcher_runs_the_points_level_by_level(program, sweep, tmp_path, launcher):
-    name, setting = launcher
-    options = (
-        "scale=small",
-        "track=off",
-        "experiment.scales.small.axes.seed=[0,1]",
-        f"hydra/launcher={name}",
-        f"hydra.launcher.{setting}",
-    )
-    where = f"hydra.searchpath=[file://{tmp_path}/extra]"
-    process = program("experiments.sweep", where, "experiment=trial", *options)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "4 points run now, 4 of 4 finished" in out
-    assert statuses(tmp_path / "runs" / "trial" / "small") == dict.fromkeys(
-        ("encode-0", "encode-1", "decode-0", "decode-1"), "finished"
-    )
+def test_a_run_that_finished_is_skipped_until_its_configuration_changes(command, tmp_path):
+    one = ("encode", "-m", *MEMORY, "variant=8bit")
+    assert command(*one)[0] == 0
+    before = record_of(tmp_path / ONE)
+    config = tmp_path / ONE / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("keep_shards: false\n", ""))  # a key that did not exist then, at its default
+    assert f"{ONE}: finished before" in command(*one)[1]
+    assert record_of(tmp_path / ONE) == before
+    config.write_text(text.replace("steps: 20\n", "steps: 21\n", 1))
+    code, out, _ = command(*one)
+    assert (code, "finished before" in out) == (0, False)
+    assert "steps: 20\n" in config.read_text()
 
 
-def test_a_failed_point_is_recorded_what_reads_from_it_waits_and_the_others_go_on(sweep, tmp_path):
-    code, _, err = sweep(scale="smoke")
-    assert code == 2
-    assert err.splitlines()[-1].startswith("error: 2 of 6 points are not finished, their records say why: ")
-    assert err.splitlines()[-1].endswith(": photos (failed), after (blocked)")
-    folder = tmp_path / "runs" / "trial" / "smoke"
-    assert statuses(folder) == {f"{verb}-{i}": "finished" for verb in ("encode", "decode") for i in (0, 1)} | {"photos": "failed"}
-    assert records(folder)["photos"]["error"].startswith("DatasetMissing: folder of images not found: looked for nowhere")
-    assert json.loads((folder / "sweep.json").read_text())["points"]["after"] == "blocked"
-
-
-def test_started_again_a_sweep_runs_only_what_is_missing_or_changed(sweep, tmp_path):
-    sweep()
-    folder = tmp_path / "runs" / "trial" / "small"
-    before = records(folder)
-    assert "0 points run now, 2 of 2 finished" in sweep("track=off")[1]
-    assert records(folder) == before
-    (folder / "decode-0" / "record.json").unlink()
-    assert "1 points run now, 2 of 2 finished" in sweep()[1]
-    assert records(folder)["encode-0"] == before["encode-0"]
-    changed = "experiment.points.encode.set=[dataset=shapes,dataset.size=12,dataset.limit=3,debug=smoke,inr=2x8,out=@/store.inr]"
-    assert "changed    encode-0" in sweep(changed.replace("=[", "=['").replace(",", "','").replace("]", "']"), "list=true")[1]
-    assert records(folder)["encode-0"] == before["encode-0"]
-
-
-def test_a_run_that_was_killed_runs_again(sweep, tmp_path):
-    sweep()
-    path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
-    assert "running?   encode-0" in sweep("list=true")[1]
-    assert "2 points run now, 2 of 2 finished" in sweep()[1]  # with the one that reads from it
-
-
-def test_a_run_whose_process_is_gone_is_dead_and_runs_again(sweep, tmp_path):
-    sweep()
-    path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
+@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
+def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path, status):
     gone = this_process() | {"start": 1}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "process": gone}))
-    assert "dead       encode-0" in sweep("list=true")[1]
-    assert "2 points run now, 2 of 2 finished" in sweep()[1]
+    assert command("encode", "-m", *MEMORY, "variant=8bit")[0] == 0
+    decode = ("decode", f"store={ONE}/train.inr", "out=pictures", "run_dir=own")
+    assert command(*decode)[0] == 0
+    for one, folder in ((("encode", "-m", *MEMORY, "variant=8bit"), ONE), (decode, "own")):
+        for path in (tmp_path / "pictures").glob("*"):
+            path.unlink()
+        alter(tmp_path / folder, status=status, process=gone)
+        assert command(*one)[0] == 0
+        assert record_of(tmp_path / folder)["status"] == "finished"
+    alter(tmp_path / "own", status=status, process=gone)
+    code, _, err = command(*decode[:2], "out=others", "run_dir=own", "limit=1")
+    assert (code, "own holds a run already" in err) == (2, True)  # another command's run is not taken
 
 
-def test_a_point_that_another_sweep_runs_is_left_to_it(sweep, tmp_path):
-    sweep()
-    path = tmp_path / "runs" / "trial" / "small" / "encode-0" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "process": this_process()}))
-    before = path.read_bytes()
-    code, out, err = sweep()
-    assert code == 2
-    assert "0 points run now, 1 of 2 finished" in out
-    assert err.splitlines()[-1].endswith(": encode-0 (running)")
-    assert path.read_bytes() == before
-    assert "2 points run now, 2 of 2 finished" in sweep("overwrite=true")[1]
+def test_a_run_that_another_process_runs_is_left_to_it(command, tmp_path):
+    one = ("encode", "-m", *MEMORY, "variant=8bit")
+    command(*one)
+    alter(tmp_path / ONE, status="running", process=this_process())
+    before = (tmp_path / ONE / "record.json").read_bytes()
+    code, out, _ = command(*one)
+    assert (code, out.splitlines()[-1]) == (0, f"{ONE}: another process is running it")
+    assert command(*one, "overwrite=true")[1] == out
+    assert (tmp_path / ONE / "record.json").read_bytes() == before
 
 
-def test_a_sweep_that_was_moved_is_still_finished(sweep, tmp_path):
-    sweep()
-    (tmp_path / "runs" / "trial" / "small").rename(tmp_path / "moved")
-    out = sweep("list=true", "run_dir=moved")[1]
-    assert out.splitlines()[0].startswith("finished   encode-0")
-    assert out.splitlines()[1].startswith("finished   decode-0")  # whose store= names the folder
+def test_a_failing_job_is_recorded_and_told_and_stops_no_other(command, tmp_path, monkeypatch):
+    fit = shard.fit
+
+    def broken(images, ids, spec, *args, **kwargs):
+        if spec.hidden == 8:
+            raise KeyError("a bug")
+        return fit(images, ids, spec, *args, **kwargs)
+
+    monkeypatch.setattr(shard, "fit", broken)
+    code, _, err = command("encode", "-m", *MEMORY, "variant=8bit", "inr=2x8,2x9,2x0")
+    assert code == 1
+    lines = err.splitlines()
+    assert f"failed: {ONE}: KeyError: 'a bug'" in lines
+    assert "failed: runs/memory/smoke/2x0-8bit: inr.hidden is 0, expected at least 1" in lines
+    assert lines[-1].startswith(f"2 of 3 jobs failed: {ONE} (KeyError: 'a bug'), runs/memory/smoke/2x0-8bit (inr.hidden is 0")
+    record = record_of(tmp_path / ONE)
+    assert (record["status"], record["error"]) == ("failed", "KeyError: 'a bug'")
+    assert "in broken" in record["traceback"]
+    assert record_of(tmp_path / "runs/memory/smoke/2x0-8bit")["status"] == "failed"  # before its run was opened
+    assert record_of(tmp_path / "runs/memory/smoke/2x9-8bit")["status"] == "finished"
 
 
-def test_what_cannot_be_read_of_a_point_runs_again(sweep, tmp_path):
-    sweep()
-    folder = tmp_path / "runs" / "trial" / "small"
-    (folder / "encode-0" / "record.json").write_text('{"status":')
-    (folder / "decode-0" / "config.yaml").unlink()
-    assert [line.split()[0] for line in sweep("list=true")[1].splitlines()] == ["unreadable"] * 2
-    assert "2 points run now, 2 of 2 finished" in sweep()[1]
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_parallel_launcher_reports_the_failures_of_its_jobs(program, tmp_path, launcher):
+    options = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.launcher.timeout_min=5"]}[launcher]
+    process = program("experiments.encode", "-m", *MEMORY, "variant=8bit", "inr=2x8,2x0", f"hydra/launcher={launcher}", *options)
+    _, err = process.communicate()
+    assert process.returncode == 1, err
+    assert "1 of 2 jobs failed: runs/memory/smoke/2x0-8bit (inr.hidden is 0, expected at least 1)" in err
+    assert record_of(tmp_path / ONE)["status"] == "finished"
 
 
-def test_points_that_a_killed_worker_took_along_are_launched_again(sweep, tmp_path, monkeypatch):
-    launched = []
-
-    def open_fragile(cfg):
-        launcher = open_launcher(cfg)
-
-        def launch(jobs, initial_job_idx):
-            launched.append(len(jobs))
-            launcher.launch(jobs[:1], initial_job_idx=initial_job_idx)
-            if len(jobs) > 1:
-                raise RuntimeError("a worker was killed")
-
-        return SimpleNamespace(launch=launch)
-
-    monkeypatch.setattr("experiments.sweep.open_launcher", open_fragile)
-    code, out, err = sweep(scale="smoke")
-    assert (code, "5 points run now, 4 of 6 finished" in out) == (2, True)
-    assert err.count("warning [launcher]: RuntimeError: a worker was killed") == 3
-    assert launched == [3, 2, 1, 2, 1]
+def test_an_experiment_file_can_name_its_launcher(program, tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "parallel.yaml").write_text(
+        "# @package _global_\ndefaults: [memory/smoke, {override /hydra/launcher: joblib}]\n"
+        "hydra: {launcher: {n_jobs: 2}, sweeper: {params: {variant: '8bit,6bit'}}}\n"
+    )
+    process = program("experiments.encode", "-m", f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=parallel", "track=off")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "JoblibLauncher" in (tmp_path / "runs" / "parallel" / "multirun.yaml").read_text()
+    assert {path.parent.name for path in tmp_path.rglob("record.json")} == {"2x8-8bit", "2x8-6bit"}
 
 
-def test_what_no_launch_brings_to_an_end_is_left(sweep, monkeypatch):
-    def launch(jobs, initial_job_idx):
-        raise RuntimeError("a worker was killed")
-
-    monkeypatch.setattr("experiments.sweep.open_launcher", lambda cfg: SimpleNamespace(launch=launch))
-    code, _, err = sweep()
-    assert (code, err.count("warning [launcher]")) == (2, 1)
-    assert err.splitlines()[-1].endswith(": encode-0 (missing), decode-0 (blocked)")
-
-
-def test_a_bug_in_a_point_leaves_its_traceback_and_stops_no_other(sweep, tmp_path, monkeypatch):
-    def broken(*_, **__):
-        raise KeyError("a bug")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shards, "fit", broken)
-        assert sweep(scale="small")[0] == 2
-    folder = tmp_path / "runs" / "trial" / "small"
-    assert statuses(folder) == {"encode-0": "failed"}
-    assert "in broken" in (folder / "encode-0" / "traceback.txt").read_text()
-    assert sweep()[0] == 0
-    assert not (folder / "encode-0" / "traceback.txt").exists()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["scale=huge"], "scale is 'huge', expected one of smoke, small"),
-        (["only=[nothing]"], "only=nothing matches no point"),
-        (["only=5"], "only is 5, expected a list of texts or null"),
-        (["experiment.points.encode.verb=fry"], "verb is 'fry', expected a command"),
-        (["+experiment.points.more={verb: encode, set: ['colour=red']}"], "Could not override 'colour'"),
-        (["+experiment.points.more={verb: encode, set: ['seed=x', 'out=y']}"], "seed is 'x', expected an integer"),
-    ],
-)
-def test_an_error_of_use_in_any_point_is_one_line_before_any_work(sweep, tmp_path, overrides, message):
-    code, _, err = sweep(*overrides)
-    assert code == 2
-    assert message in err
-    assert len(err.splitlines()) == 1
-    assert not (tmp_path / "runs").exists()
-
-
-def test_an_experiment_must_be_named(command):
-    code, _, err = command("sweep")
-    assert code == 2
-    assert "experiment=... is required, one of: accuracy, " in err
+def test_a_multirun_without_an_experiment_leaves_its_runs_and_no_empty_folders(command, tmp_path):
+    tiny = ("dataset=shapes", "dataset.size=12", "debug=smoke", "track=off", "inr=2x8")
+    assert command("encode", "-m", *tiny, "seed=0,1", "out=a.inr,b.inr", "seed=0")[0] == 0
+    folders = [path for path in (tmp_path / "runs").rglob("*") if path.is_dir()]
+    assert len([path for path in folders if (path / "record.json").is_file()]) == 2
+    assert all(any(path.iterdir()) for path in folders)

@@ -1,6 +1,14 @@
-"""Where triton is not installed (it is for Linux only) the twin is tested and the kernel is not."""
+"""Each backend in turn; where triton is not installed (it is for Linux only) that is the CPU backend alone."""
 
 import importlib.util
 
-NEED_TRITON = ["test_fast_math.py", "test_offline.py", "test_siren_inputs.py", "test_siren_kernel.py", "test_sine_ceiling.py"]
-collect_ignore = [] if importlib.util.find_spec("triton") else NEED_TRITON
+import pytest
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+NEED_TRITON = ["test_fast_math.py", "test_offline.py", "test_kernel.py", "test_sine_ceiling.py"]
+collect_ignore = [] if HAS_TRITON else NEED_TRITON
+
+
+@pytest.fixture(params=["kernel", "torch"] if HAS_TRITON else ["torch"])
+def backend(request):
+    return request.param

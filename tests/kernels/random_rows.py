@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kernels.decode import decode_siren
+from kernels.reference import decode_reference
 from kernels.rows import CODE_DTYPES, PackedRows
 from kernels.spec import SirenSpec, end_sections
+from kernels.unpack.torch import unpack_layers
 from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.store.codes import pack_codes, pack_masks, row_starts
 
@@ -20,10 +23,17 @@ class Batch:
     affine: Tensor
     keywords: dict
 
-    def decode(self, function, **changes) -> Tensor:
-        """Call a decode with these arguments, some of them changed by name."""
-        positional = {name: changes.pop(name, getattr(self, name)) for name in ("rows", "ids", "affine")}
-        return function(*positional.values(), **(self.keywords | changes))
+    def decode(self, backend: str, **changes) -> Tensor:
+        """Decode by a backend, some arguments changed by name."""
+        positional = [changes.pop(name, getattr(self, name)) for name in ("rows", "ids", "affine")]
+        return decode_siren(*positional, backend=backend, **(self.keywords | changes))
+
+    def reference(self, *, ids: Tensor | None = None, affine: Tensor | None = None, **changes) -> Tensor:
+        """Return the images of the reference, computed in float64, as float32."""
+        spec, ids = self.keywords["spec"], self.ids if ids is None else ids
+        layers = unpack_layers(self.rows, ids, spec, torch.float64)
+        options = {name: self.keywords[name] for name in ("height", "width")} | changes
+        return decode_reference(layers, self.affine if affine is None else affine, omega=spec.omega, **options).float()
 
 
 def random_batch(
@@ -37,14 +47,14 @@ def random_batch(
     ends: torch.dtype = torch.float16,
     scales: int | None = None,
     shared_scales: bool = False,
-    masks: str | None = None,
+    masked: bool = False,
     seed: int = 0,
 ) -> Batch:
     """Return a batch from a store of 5 rows, decoded to unrounded float32 over the plain pixel grid.
 
     Args:
         scales: how many a hidden layer has with integer codes; one a column by default.
-        masks: "own" or "shared", which keep two weights of three.
+        masked: whether each row has a mask, which keeps two weights of three.
     """
     generator = torch.Generator().manual_seed(seed)
     n = 5
@@ -67,13 +77,13 @@ def random_batch(
         hidden = (hidden * top).floor().to(torch.int8)
         columns = (spec.depth - 1) * (scales or spec.hidden)
         row_scales = uniform(0.5 * bound / top, 1.5 * bound / top, 1 if shared_scales else n, columns).half()
-        if masks is not None:
-            kept = uniform(0, 1, n if masks == "own" else 1, spec.n_hidden_weights) < 0.67
+        if masked:
+            kept = uniform(0, 1, n, spec.n_hidden_weights) < 0.67
         codes = pack_codes(hidden, bits, kept)
     else:
         codes = (hidden * bound).to(CODE_DTYPES[bits])
     packed_masks = None if kept is None else pack_masks(kept)
-    starts = row_starts(packed_masks, bits) if masks == "own" else None
+    starts = row_starts(packed_masks, bits) if masked else None
     tensors = (codes, torch.cat(parts, 1).to(ends), row_scales, end_scales)
     return Batch(
         rows=on(device, PackedRows(*tensors, bits, packed_masks, starts)),

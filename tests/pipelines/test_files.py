@@ -9,17 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.training.input_pipelines import Faults
-from rapid_inr.augment.policy import AugmentConfig, draw
+from experiments.training.inputs import Faults
+from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.data.export import Export
+from rapid_inr.data.pixels import read_image
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.pipelines import dali, nvjpeg
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dali import dali_pipeline
 from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from tests.pipelines.exports import SIZE, N, small_export
 from tests.tolerances import WARP_WHOLE_PIXELS
 
@@ -28,7 +29,7 @@ DALI = pytest.param("dali", marks=pytest.mark.skipif(not has_dali, reason="nvidi
 ANY = pytest.mark.parametrize("reader", ["dataloader", "nvjpeg", DALI])
 MOVES = {
     "none": None,
-    "crop_flip": AugmentConfig(crop_padding=4, padding="zero"),
+    "crop_flip": AugmentConfig(crop_padding=4, padding="zeros"),
     "turn": AugmentConfig(crop_padding=2, rotation_degrees=20, brightness=0.2, mix="cutmix"),
     "resized_crop": AugmentConfig(crop_padding=0, scale=(0.2, 1.0)),
 }
@@ -231,12 +232,12 @@ def test_a_loader_leaves_the_global_random_state_alone(pngs):
 @pytest.mark.skipif(not has_dali, reason="nvidia-dali-cuda130 is not installed")
 def test_dali_as_published_has_one_draw_for_a_batch(pngs):
     augment = AugmentConfig(crop_padding=4)
-    draws = draw(N, augment, seed=3, epoch=0, image_size=SIZE)
+    params = sample_params(N, augment, seed=3, epoch=0, image_size=SIZE)
     clean, black = by_id(raw(pngs, seed=3, batch_size=10)), -torch.tensor(pngs.mean) / torch.tensor(pngs.std)
     for batch in files("dali", pngs, augment=augment, recipe="published", seed=3, batch_size=10).epoch(0):
-        first = draws[batch.ids[:1].expand(10)]
+        first = params[batch.ids[:1].expand(10)]
         images = torch.stack([clean[i] for i in batch.ids.tolist()])
-        expected = crop_and_flip(images, first.shifts, first.flips, outside="reflect", black=black)
+        expected = crop_and_flip(images, first.shifts, first.flips, padding="reflection", black=black)
         assert torch.equal(batch.images, expected)
 
 
@@ -267,3 +268,31 @@ def test_dali_refuses_what_it_could_not_do(pngs):
     for options in ({"prefetch": 0}, {"recipe": "best"}):
         with pytest.raises(ValueError, match="threads 2, prefetch"):
             files("dali", pngs, **options)
+
+
+def test_a_16_bit_or_turned_file_is_read_as_encode_reads_it(tmp_path):
+    grey = np.linspace(0, 65535, 6 * 4).astype(np.uint16).reshape(6, 4)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray((grey.T // 256).astype(np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    paths = [tmp_path / "grey.png", tmp_path / "turned.png"]
+    images, _, faults = FileImages(paths, (6, 4))[[0, 1]]
+    assert not faults
+    for image, path in zip(images, paths, strict=True):
+        assert np.array_equal(image.numpy(), read_image(path))
+    assert images[0].unique().numel() > 20
+
+
+@pytest.mark.parametrize("n_bytes", [0, 20, 300])
+def test_a_jpeg_that_is_cut_in_its_header_never_reaches_dali(tmp_path, n_bytes):
+    whole = io.BytesIO()
+    Image.new("RGB", (12, 12)).save(whole, "JPEG")
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(whole.getvalue()[:n_bytes])
+    options = {"device": torch.device("cpu"), "threads": 1, "depth": 1, "max_batch": 4, "may_fuse": True}
+    faults = []
+    reader = dali._Reader([path], image_size=(12, 12), on_faults=faults.extend, **options)
+    files, positions = reader._read(torch.tensor([0]), torch.tensor([0]))
+    assert (files, len(positions)) == ([], 0)
+    assert f"{path}: cannot be read as an image" in faults[0]

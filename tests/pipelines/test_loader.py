@@ -1,7 +1,9 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.pipelines.loader import INRLoader
@@ -41,7 +43,7 @@ def test_a_file_is_as_good_as_a_store(tmp_path):
 
 
 @pytest.mark.parametrize("taken", [0, 3, 5, 7])
-def test_a_loader_goes_on_exactly_where_another_was(taken):
+def test_a_loader_continues_exactly_where_another_was(taken):
     feed, reference = loader(), []
     for _ in range(3):
         reference += seen(feed)
@@ -62,7 +64,7 @@ def test_a_loader_goes_on_exactly_where_another_was(taken):
     assert_same(had + rest, reference)
 
 
-def test_it_can_go_on_with_another_number_of_processes():
+def test_it_can_continue_with_another_number_of_processes():
     feed = loader()
     next(iter(feed))
     ranks = [loader(rank=rank, world_size=2) for rank in range(2)]
@@ -163,3 +165,53 @@ def test_a_size_out_of_range_is_refused(size):
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="device is cuda, but torch sees no CUDA device"):
         loader(device="cuda")
+
+
+def test_torchs_data_loader_takes_it_and_its_batches_unpack():
+    expected = seen(loader())
+    ids = [batch.ids.tolist() for batch in DataLoader(loader(), batch_size=None)]
+    assert ids == [ids for ids, _ in expected]
+    for (images, labels), (_, other_images) in zip(loader(), expected, strict=True):
+        assert torch.equal(images, other_images)
+        assert labels.shape == (4,)
+
+
+def test_worker_processes_are_refused():
+    with pytest.raises(ValueError, match="INRLoader decodes on its own device, not in worker processes"):
+        next(iter(DataLoader(loader(), batch_size=None, num_workers=1)))
+
+
+def test_a_batch_of_mixed_images_does_not_unpack():
+    with pytest.raises(ValueError, match="a batch of mixed images has two labels an image"):
+        _, _ = next(iter(loader(augment=AugmentConfig(mix="mixup"))))
+
+
+def test_two_iterations_of_one_loader_do_not_share_a_place():
+    feed = loader()
+    first = iter(feed)
+    next(first)
+    assert len(seen(feed)) == len(feed) - 1
+    with pytest.raises(ValueError, match="another iteration of this INRLoader has begun"):
+        next(first)
+    second = iter(feed)
+    feed.load_state_dict(feed.state_dict())
+    with pytest.raises(ValueError, match="it was given another state"):
+        next(second)
+
+
+def test_a_test_loader_takes_the_mean_and_std_of_its_training_loader():
+    train, test = loader(), small_store(N)
+    test = replace(test, header=replace(test.header, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)))
+    own = INRLoader(test, 4, seed=None)
+    assert (own.mean, own.std, own.classes) == ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), test.header.class_names)
+    normalised = INRLoader(test, 4, seed=None, mean=train.mean, std=train.std)
+    assert_same(seen(normalised), seen(INRLoader(small_store(N), 4, seed=None)))
+    for name, values in (("mean", (0.5,)), ("std", (0.0, 1.0, 1.0))):
+        with pytest.raises(ValueError, match=f"{name} is .*, expected one value a channel"):
+            INRLoader(test, 4, **{name: values})
+
+
+def test_one_split_of_a_store_can_be_taken():
+    store = small_store(N)
+    store = replace(store, header=replace(store.header, splits=(("train", 15), ("test", N - 15))))
+    assert [loader.n_images for loader in (INRLoader(store, 4, split="train"), INRLoader(store, 4, split="test"))] == [15, 7]

@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
-from rapid_inr.augment.policy import AugmentConfig, draw
+from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import crop_and_flip
 from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.evaluation.metrics import to_8bit
 from rapid_inr.inr.siren import initial_weights
 from rapid_inr.pipelines import batches as batches_module
+from rapid_inr.pipelines.base import BatchPipeline, Streamed
 from rapid_inr.pipelines.batches import DeviceTooSmall
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline, Streamed
+from rapid_inr.pipelines.inr import inr_pipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.decode import decode
 from rapid_inr.store.packed import PackedStore, StoreHeader
@@ -89,20 +90,20 @@ def test_augmented_batches_are_channels_last_too(augment):
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("padding", ["reflect", "zero"])
+@pytest.mark.parametrize("padding", ["reflection", "zeros"])
 def test_an_image_gets_its_own_draw_of_the_epoch(padding):
     augment = AugmentConfig(crop_padding=3, padding=padding)
     clean = next(iter(resident(batch_size=N).epoch(0))).images
-    draws = draw(N, augment, seed=4, epoch=5, image_size=(16, 20))
+    params = sample_params(N, augment, seed=4, epoch=5, image_size=(16, 20))
     black = -torch.tensor(MEAN) / torch.tensor(STD)
-    expected = crop_and_flip(clean, draws.shifts, draws.flips, outside=padding, black=black)
+    expected = crop_and_flip(clean, params.shifts, params.flips, padding=padding, black=black)
     for batch_size in (3, 5):
         for batch in resident(batch_size=batch_size, augment=augment, seed=4).epoch(5):
             assert torch.equal(batch.images, expected[batch.ids])
 
 
 def test_what_lies_outside_an_image_is_normalised_black():
-    augment = AugmentConfig(crop_padding=16, flip=False, padding="zero")
+    augment = AugmentConfig(crop_padding=16, flip=False, padding="zeros")
     white = torch.full((64, 4, 4, 3), 255, dtype=torch.uint8)
     (batch,) = resident(white, batch_size=64, augment=augment, seed=0).epoch(0)
     values = batch.images.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0).double()
@@ -132,7 +133,7 @@ def test_the_inr_pipeline_decodes_the_ids_it_names(device):
 def test_both_pipelines_feed_the_same_network_input(device):
     store = small_store(device)
     decoded = decode(store, torch.arange(N)).permute(0, 2, 3, 1).contiguous()
-    options = {"batch_size": 4, "augment": AugmentConfig(crop_padding=2, padding="zero"), "seed": 3}
+    options = {"batch_size": 4, "augment": AugmentConfig(crop_padding=2, padding="zeros"), "seed": 3}
     raw = resident_pipeline(decoded, store.labels, mean=MEAN, std=STD, device=device, **options)
     for a, b in zip(raw.epoch(1), inr_pipeline(store, **options).epoch(1), strict=True):
         assert torch.equal(a.ids, b.ids)
@@ -224,7 +225,7 @@ def test_a_moved_image_is_its_inr_evaluated_where_the_raw_one_is_sampled(device)
     store = small_store(device)
     store = replace(store, header=replace(store.header, size=(48, 64)))
     decoded = decode(store, torch.arange(N)).permute(0, 2, 3, 1).contiguous()
-    for augment in (AugmentConfig(crop_padding=0, scale=(0.3, 1.0)), AugmentConfig(rotation_degrees=30, padding="zero")):
+    for augment in (AugmentConfig(crop_padding=0, scale=(0.3, 1.0)), AugmentConfig(rotation_degrees=30, padding="zeros")):
         options = {"batch_size": 5, "augment": augment, "seed": 3}
         raw = resident_pipeline(decoded, store.labels, mean=MEAN, std=STD, device=device, **options)
         for a, b in zip(raw.epoch(1), inr_pipeline(store, **options).epoch(1), strict=True):
@@ -248,3 +249,14 @@ def test_an_image_smaller_than_it_is_stored_is_averaged_over_its_pixels(device, 
     expected = torch.nn.functional.avg_pool2d(whole.images, 2)
     assert part.images.shape == (N, 3, 6, 8)
     assert ((part.images - expected).abs() * torch.tensor(STD, device=device)[:, None, None] * 255).max() < 1.1  # two roundings
+
+
+def test_what_is_compiled_for_a_size_is_compiled_before_an_epoch(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        "rapid_inr.pipelines.inr.decode", lambda *args, **options: sizes.append(options["size"]) or decode(*args, **options)
+    )
+    replace(inr_pipeline(small_store("cpu"), batch_size=4), size=(9, 8)).warm_up()
+    assert sizes == [(9, 8)]
+    resident().warm_up()
+    assert sizes == [(9, 8)]

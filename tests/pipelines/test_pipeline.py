@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
-from rapid_inr.augment.policy import AugmentConfig, draw
+from rapid_inr.augment.policy import AugmentConfig, sample_params
 from rapid_inr.augment.warp import Geometry
+from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed
 from rapid_inr.pipelines.batches import Batch, share_of_rank
-from rapid_inr.pipelines.on_device import resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline, Ids, Streamed
+from rapid_inr.pipelines.resident import resident_pipeline
 
 N = 24
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)
@@ -107,10 +107,10 @@ def test_another_size_is_that_of_the_batches():
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_what_moves_no_pixel_is_jitter_then_cutout_then_mixing(mix):
     augment = AugmentConfig(crop_padding=0, flip=False, cutout=3, mix=mix, brightness=0.4, contrast=0.3, saturation=0.2)
-    draws = draw(N, augment, seed=0, epoch=4, image_size=(8, 10))
+    params = sample_params(N, augment, seed=0, epoch=4, image_size=(8, 10))
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     for clean, batch in zip(pipeline().epoch(4), pipeline(augment=augment).epoch(4), strict=True):
-        own = draws[batch.ids]
+        own = params[batch.ids]
         expected = jitter_colours(clean.images, own.colours, mean=mean, std=std)
         expected = cut_out(expected, own.cutouts, 3)
         expected, keeps = mix_neighbours(expected, expected.roll(1, 0), own, paste=mix == "cutmix")

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from rapid_inr.augment.policy import AugmentConfig
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import Batch
-from rapid_inr.pipelines.on_device import inr_pipeline, resident_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
+from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.prefetch import IN_FLIGHT, _side_stream, ahead
+from rapid_inr.pipelines.resident import resident_pipeline
 from tests.store.stores import small_store
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -137,7 +138,7 @@ def test_an_epoch_left_early_leaves_nothing_for_others_to_write_upon():
             kept = batch.images
             if number == 2:
                 break
-        scribble = [torch.full((400, 2, 3), 1e9, device="cuda") for _ in range(50)]  # where draws and order lay
+        scribble = [torch.full((400, 2, 3), 1e9, device="cuda") for _ in range(50)]  # where augmentation parameters and order lay
         assert torch.equal(kept, whole[2])
         del scribble
     for batch, expected in zip(pipeline.epoch(0), whole, strict=True):

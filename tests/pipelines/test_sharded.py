@@ -16,10 +16,10 @@ from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.pipelines import batches as batches_module
+from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import Batch, DeviceTooSmall
+from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.loader import INRLoader
-from rapid_inr.pipelines.on_device import inr_pipeline
-from rapid_inr.pipelines.pipeline import BatchPipeline
 from rapid_inr.pipelines.sharded import ShardedStore
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore
@@ -35,19 +35,18 @@ def unevenly_masked() -> PackedStore:
     codes = torch.arange(N * SPEC.n_hidden_weights, dtype=torch.int64).reshape(N, -1).remainder(16).sub(8).to(torch.int8)
     places = torch.arange(SPEC.n_hidden_weights).expand(N, -1)
     masks = places < (torch.arange(N) % 3 * torch.arange(N))[:, None]
-    store = small_store(N, config=QuantizeConfig(bits=4), masks="own")
+    store = small_store(N, config=QuantizeConfig(bits=4), masks=True)
     return replace(store, codes=pack_codes(codes, 4, masks), masks=pack_masks(masks))
 
 
 LAYOUTS: dict[str, Callable[[], PackedStore]] = {
     **{f"{bits} bits": lambda bits=bits: small_store(N, config=QuantizeConfig(bits=bits)) for bits in (2, 5, 8, 16, 32)},
-    "masks of their own": lambda: small_store(N, config=QuantizeConfig(bits=5), masks="own"),
+    "masks of their own": lambda: small_store(N, config=QuantizeConfig(bits=5), masks=True),
     "masks that keep little": unevenly_masked,
-    "one mask": lambda: small_store(N, config=QuantizeConfig(bits=7), masks="shared"),
     "one set of scales": lambda: small_store(N, config=QuantizeConfig(granularity="dataset")),
     "a scale a layer": lambda: small_store(N, config=QuantizeConfig(bits=4, granularity="tensor", ends_bits=32)),
     "8-bit ends": lambda: small_store(N, config=QuantizeConfig(ends_bits=8)),
-    "two sizes": lambda: small_store(N, config=QuantizeConfig(bits=3, ends_bits=8), mixed=True, masks="own"),
+    "two sizes": lambda: small_store(N, config=QuantizeConfig(bits=3, ends_bits=8), mixed=True, masks=True),
     "no hidden layer": lambda: small_store(N, spec=SirenSpec(depth=1, hidden=5, omega=15.0)),
 }  # fmt: skip
 
@@ -180,8 +179,8 @@ def test_a_process_holds_its_share_of_the_bytes(found, world_size):
     for rank, of_rank in enumerate(found[world_size]):
         share = len(range(rank, N, world_size)) / N
         assert of_rank["8 bits, bytes"] == pytest.approx(share)
-        # the common mask or scales, and one number more of where rows begin, are everybody's
-        for layout in ("masks of their own", "one mask", "one set of scales"):
+        # the common scales, and one number more of where rows begin, are everybody's
+        for layout in ("masks of their own", "one set of scales"):
             assert share <= of_rank[f"{layout}, bytes"] < share + 0.06
 
 

@@ -18,10 +18,10 @@ from rapid_inr.plots.figures import (
     contact_sheet,
     distributions,
     error_image,
-    rate_distortion_figure,
     save_png,
     training_curves,
 )
+from rapid_inr.plots.rate_distortion import rate_distortion_figure
 
 TOP = MARGIN + TITLE_HEIGHT  # where the first cell begins
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rapid_inr.plots.overlay import COLOURS, MOST_IN_LEGEND, Band, overlaid_curves
+from rapid_inr.plots.figures import COLOURS
+from rapid_inr.plots.overlay import MOST_NAMED, MOST_SHADED, Band, overlaid_curves
 
 pytest.importorskip("matplotlib")
 
@@ -35,8 +36,10 @@ def test_the_range_of_several_runs_is_shaded(tmp_path):
     assert (several != 255).sum() > 1.2 * (alone != 255).sum()
 
 
-def test_very_many_rows_are_drawn_without_their_names(tmp_path):
-    few, many = (
-        drawn(tmp_path / f"{n}.png", {"loss": [band(f"a long label {i}") for i in range(n)]}) for n in (2, MOST_IN_LEGEND + 1)
-    )
-    assert many.shape[1] < few.shape[1]  # no room for a legend
+def test_a_legend_of_many_rows_has_room_and_their_ranges_are_left_out(tmp_path):
+    def of(n, spread=0.0):
+        return drawn(tmp_path / f"{n}-{spread}.png", {"loss": [band(f"row {i}", spread=spread) for i in range(n)]})
+
+    assert of(20).shape[0] > of(2).shape[0]
+    assert of(2 * MOST_NAMED).shape[0] == of(MOST_NAMED).shape[0]  # the legend ends with their number
+    assert np.array_equal(of(MOST_SHADED + 1), of(MOST_SHADED + 1, spread=0.4))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.reporting.summaries import Summary
-from rapid_inr.plots.tables import COLOURS, table_figure
+from rapid_inr.plots.figures import COLOURS
+from rapid_inr.plots.tables import table_figure
 
 
 def drawn(path, lines, **options):
@@ -22,12 +22,8 @@ def coloured(pixels, i):
     return (pixels == [int(COLOURS[i][at : at + 2], 16) for at in (1, 3, 5)]).all(2).nonzero()
 
 
-def one(mean, std=None):
-    return Summary(mean, std, 1 if std is None else 3)
-
-
 def test_numbers_on_x_are_a_line_whatever_their_order(tmp_path):
-    line = [(4.0, one(3.0)), (1.0, one(1.0)), (2.0, one(2.0))]
+    line = [(4.0, 3.0, 0.0), (1.0, 1.0, 0.0), (2.0, 2.0, 0.0)]
     pixels = drawn(tmp_path / "a.png", {"a": line})
     assert np.array_equal(pixels, drawn(tmp_path / "b.png", {"a": sorted(line)}))
     rows, columns = coloured(pixels, 0)
@@ -37,15 +33,15 @@ def test_numbers_on_x_are_a_line_whatever_their_order(tmp_path):
 
 
 def test_a_logarithm_spaces_numbers_by_their_ratio(tmp_path):
-    pixels = drawn(tmp_path / "a.png", {"a": [(10.0, one(1.0)), (100.0, one(2.0)), (1000.0, one(2.0))]}, log=True)
+    pixels = drawn(tmp_path / "a.png", {"a": [(10.0, 1.0, 0.0), (100.0, 2.0, 0.0), (1000.0, 2.0, 0.0)]}, log=True)
     rows, columns = coloured(pixels, 0)
     flat = columns[rows == rows[columns > columns.max() - 20].min() + 3]  # where the line has reached its height
     assert np.ptp(flat) / np.ptp(columns) == pytest.approx(0.5, abs=0.05)
 
 
 def test_words_on_x_are_bars_from_zero_or_dots_where_bars_would_be_alike(tmp_path):
-    bars = drawn(tmp_path / "bars.png", {"a": [("raw", one(10.0)), ("INR", one(3.0))]})
-    dots = drawn(tmp_path / "dots.png", {"a": [("raw", one(93.0)), ("INR", one(92.0))]})
+    bars = drawn(tmp_path / "bars.png", {"a": [("raw", 10.0, 0.0), ("INR", 3.0, 0.0)]})
+    dots = drawn(tmp_path / "dots.png", {"a": [("raw", 93.0, 0.0), ("INR", 92.0, 0.0)]})
     assert len(coloured(bars, 0)[0]) > 30_000
     assert 50 < len(coloured(dots, 0)[0]) < 1000
     rows, columns = coloured(bars, 0)
@@ -54,7 +50,7 @@ def test_words_on_x_are_bars_from_zero_or_dots_where_bars_would_be_alike(tmp_pat
 
 
 def test_each_line_has_a_colour_and_the_papers_number_a_line_of_its_own(tmp_path):
-    lines = {"a": [(1.0, one(1.0)), (2.0, one(2.0, 0.2))], "b": [(1.0, one(1.5)), (2.0, one(2.5))]}
+    lines = {"a": [(1.0, 1.0, 0.0), (2.0, 2.0, 0.2)], "b": [(1.0, 1.5, 0.0), (2.0, 2.5, 0.0)]}
     plain, held = drawn(tmp_path / "a.png", lines), drawn(tmp_path / "b.png", lines, reference=("the paper: up to 6x", 6.0))
     assert all(len(coloured(plain, i)[0]) > 100 for i in (0, 1))
     dark = [(pixels < 120).all(2)[:200].sum(1).max() for pixels in (plain, held)]  # in the row that has most of it
@@ -63,18 +59,18 @@ def test_each_line_has_a_colour_and_the_papers_number_a_line_of_its_own(tmp_path
 
 
 def test_what_is_infinite_has_no_place(tmp_path):
-    pixels = drawn(tmp_path / "a.png", {"a": [(1.0, one(1.0)), (2.0, one(math.inf)), (3.0, one(2.0))]})
+    pixels = drawn(tmp_path / "a.png", {"a": [(1.0, 1.0, 0.0), (2.0, math.inf, 0.0), (3.0, 2.0, 0.0)]})
     assert len(coloured(pixels, 0)[0]) > 100
 
 
 def test_a_figure_without_matplotlib_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
-        table_figure(tmp_path / "a.png", {"a": [(1.0, one(1.0))]}, x_label="x", y_label="y", title="t")
+        table_figure(tmp_path / "a.png", {"a": [(1.0, 1.0, 0.0)]}, x_label="x", y_label="y", title="t")
 
 
 def test_a_long_title_stays_within_the_picture_and_clear_of_the_legend(tmp_path):
-    lines = {"a": [(1.0, one(1.0))], "b": [(1.0, one(2.0))]}
+    lines = {"a": [(1.0, 1.0, 0.0)], "b": [(1.0, 2.0, 0.0)]}
     pixels = drawn(tmp_path / "a.png", lines, title="moved coordinates against moved pixels " * 3, legend="moved")
     dark = (pixels.max(2) < 100).any(0)
     assert not dark[:4].any()

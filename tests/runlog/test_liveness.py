@@ -19,7 +19,9 @@ def child():
 
 
 def described(pid: int) -> dict:
-    script = "import json, os, sys; from rapid_inr.runlog import liveness; print(json.dumps(liveness._start_of(int(sys.argv[1]))))"
+    script = (
+        "import json, os, sys; from rapid_inr.runlog import liveness; print(json.dumps(liveness._start_of(int(sys.argv[1]))))"
+    )
     done = subprocess.run([sys.executable, "-c", script, str(pid)], capture_output=True, text=True, check=True)
     return this_process() | {"pid": pid, "start": int(done.stdout)}
 

@@ -37,15 +37,15 @@ def row(backend, reached, *, size="3x16@32", binding="sine", batch=256):
 
 
 def test_only_the_backend_in_use_is_held_to_the_bound_that_binds_it():
-    rows = [row("twin", 0.05), row("kernel", 0.5, binding="matrix"), row("bmm chain", 0.01), {"backend": "nvjpeg"}]
+    rows = [row("torch", 0.05), row("kernel", 0.5, binding="matrix"), row("bmm chain", 0.01), {"backend": "nvjpeg"}]
     assert named_warnings.decode_below_roofline(rows) == []
-    assert names(named_warnings.decode_below_roofline([row("twin", 0.5), row("kernel", 0.05)])) == ["decode_below_roofline"]
+    assert names(named_warnings.decode_below_roofline([row("torch", 0.5), row("kernel", 0.05)])) == ["decode_below_roofline"]
 
 
-def test_the_twin_is_held_to_its_bound_where_there_is_no_kernel():
-    ((_, message),) = named_warnings.decode_below_roofline([row("twin", 0.1999), row("bmm chain", 0.5)])
-    assert message == "twin at 3x16@32, batches of 256: 20.0% of the sine bound, expected at least 20%"
-    assert named_warnings.decode_below_roofline([row("twin", 0.2)]) == []
+def test_torch_is_measured_by_its_bound_where_there_is_no_kernel():
+    ((_, message),) = named_warnings.decode_below_roofline([row("torch", 0.1999), row("bmm chain", 0.5)])
+    assert message == "torch at 3x16@32, batches of 256: 20.0% of the sine bound, expected at least 20%"
+    assert named_warnings.decode_below_roofline([row("torch", 0.2)]) == []
 
 
 def test_every_size_and_batch_is_a_case_of_its_own():

@@ -1,4 +1,5 @@
 import re
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -94,3 +95,19 @@ def test_a_stage_that_breaks_off_counts_no_more():
         report(1.0)
         raise RuntimeError
     assert told == [1.0]
+
+
+def test_bars_of_two_threads_share_the_screen(capsys):
+    def work(name):
+        with progress_bar(name, 4, unit="images") as bar:
+            together.wait()
+            bar.advance(4)
+
+    together = threading.Barrier(2)
+    other = threading.Thread(target=work, args=["second"])
+    other.start()
+    work("first")
+    other.join()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["first", "second"]
+    assert all("4/4" in line for line in lines)

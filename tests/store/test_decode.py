@@ -9,7 +9,7 @@ from rapid_inr.evaluation.metrics import psnr_db, to_8bit
 from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.layout import join_rows
 from rapid_inr.inr.siren import siren
-from rapid_inr.store.decode import decode, decode_each
+from rapid_inr.store.decode import _affine_on, decode, decode_each
 from tests.store.stores import small_store
 from tests.tolerances import CROP_PSNR_DB, DECODE_MEAN_LEVELS, RESAMPLED_PSNR_DB
 
@@ -106,14 +106,14 @@ def test_weights_that_a_mask_leaves_out_are_zero(bits, device):
     assert_is_the_formula(store, ids)
 
 
-@pytest.mark.parametrize(("outside", "mode"), [("zero", "constant"), ("reflect", "reflect"), ("clamp", "replicate")])
+@pytest.mark.parametrize(("padding", "mode"), [("zeros", "constant"), ("reflection", "reflect"), ("border", "replicate")])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_an_integer_crop_and_flip_are_those_of_the_decoded_image(outside, mode, mixed, device):
+def test_an_integer_crop_and_flip_are_those_of_the_decoded_image(padding, mode, mixed, device):
     store, ids = small_store(4, mixed=mixed).to(device), torch.tensor([1, 0, 3], device=device)
     sizes = [store.size_of(int(i)) for i in ids]
     operation = compose(crop(-2, 1, 6, 5, size=(6, 5), device=device), flip(size=(6, 5), device=device))
     maps = torch.stack([to_coords(operation, size) for size in sizes])
-    found = decode(store, ids, size=(6, 5), affine=maps, outside=outside)
+    found = decode(store, ids, size=(6, 5), affine=maps, padding=padding)
     for image, i, size in zip(found.cpu(), ids.tolist(), sizes, strict=True):
         whole = decode(store, torch.tensor([i]), size=size).float().cpu()
         padded = torch.nn.functional.pad(whole, (2, 2, 2, 2), mode=mode)[0]
@@ -126,7 +126,7 @@ def test_scaling_and_turning_are_near_resampling_the_decoded_image(operation, de
     store, ids = small_store(3).to(device), torch.arange(3, device=device)
     supersample = 2 if operation[0, 0] > 1.5 else 1
     maps = to_coords(operation, (48, 64)).to(device)
-    found = decode(store, ids, size=(48, 64), affine=maps, outside="zero", supersample=supersample)
+    found = decode(store, ids, size=(48, 64), affine=maps, padding="zeros", supersample=supersample)
     whole = decode(store, ids, size=(48, 64), dtype=torch.float32)
     places = torch.cartesian_prod(torch.arange(48.0), torch.arange(64.0)).to(device)
     coords = (maps @ torch.cat((places, torch.ones_like(places[:, :1])), dim=1).T).T  # [P, 2], (row, column)
@@ -139,13 +139,18 @@ def test_scaling_and_turning_are_near_resampling_the_decoded_image(operation, de
 def test_a_map_may_not_lead_nowhere():
     with pytest.raises(ValueError, match=r"affine is .*nan.* expected finite"):
         decode(small_store(2), torch.tensor([0]), affine=torch.full((2, 3), torch.nan))
-    with pytest.raises(ValueError, match="outside is 'wrap'"):
-        decode(small_store(2), torch.tensor([0]), outside="wrap")
+    with pytest.raises(ValueError, match="padding is 'wrap'"):
+        decode(small_store(2), torch.tensor([0]), padding="wrap")
 
 
 def test_the_callers_autocast_changes_no_decode(device):
     store, ids = small_store(5).to(device), torch.tensor([4, 0, 2])
-    options = {"size": (13, 9), "outside": "reflect", "dtype": torch.float32}
+    options = {"size": (13, 9), "padding": "reflection", "dtype": torch.float32}
     expected = decode(store, ids, **options)
     with torch.autocast(device.type, torch.bfloat16):
         assert torch.equal(decode(store, ids, **options), expected)
+
+
+def test_a_map_that_a_cuda_graph_may_read_is_kept():
+    maps = [_affine_on(height, 3, torch.device("cpu")) for height in range(1, 300)]
+    assert all(_affine_on(height, 3, torch.device("cpu")) is maps[height - 1] for height in range(1, 300))

@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from rapid_inr.training.checkpoint import METADATA_KEY, Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from rapid_inr.training.state import Learner
 
 TRAINING = {"backbone.width": 8, "classes": 3, "image_size": [8, 8]}
 
@@ -58,7 +60,41 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         save_file({"model.a": torch.ones(1)}, path, metadata)
         with pytest.raises(CheckpointError, match="b is no checkpoint of a training"):
             read_checkpoint(path, training=TRAINING)
-    facts = {"version": 1, "training": TRAINING, "reports": []}
+    facts = {"version": 1, "training": TRAINING, "reports": [], "steps": 0}
     save_file({"model.a": torch.ones(1)}, path, {METADATA_KEY: json.dumps(facts)})
-    with pytest.raises(CheckpointError, match="has checkpoint version 1, this program reads 2"):
+    with pytest.raises(CheckpointError, match="has checkpoint version 1, this program reads 3"):
         read_checkpoint(path, training=TRAINING)
+
+
+def flip_bit(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("where", ["tensor", "report"])
+def test_a_flipped_bit_is_found(tmp_path, where):
+    path = tmp_path / "a"
+    write_checkpoint(path, checkpoint(), training=TRAINING)
+    flip_bit(path, -3 if where == "tensor" else path.read_bytes().index(b"1.25"))
+    with pytest.raises(CheckpointError, match="a is damaged: its checksum does not fit its content"):
+        read_checkpoint(path, training=TRAINING)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    write_checkpoint(tmp_path / "a", Checkpoint({"model.a": torch.tensor([1.0, torch.nan])}, [], steps=1), training=TRAINING)
+    with pytest.raises(CheckpointError, match=r"holds values in model\.a that are not finite"):
+        read_checkpoint(tmp_path / "a", training=TRAINING)
+
+
+@pytest.mark.parametrize("change", ["missing", "shape", "extra"])
+def test_a_checkpoint_of_another_network_is_refused(change):
+    network = nn.Linear(3, 2)
+    learner = Learner(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9), average=None)
+    tensors = dict(learner.checkpoint([]).tensors)
+    if change == "missing":
+        del tensors["model.bias"]
+    else:
+        tensors["model.bias" if change == "shape" else "model.other"] = torch.ones(3)
+    with pytest.raises(CheckpointError, match=r"does not fit this network: model\.(bias|other) is"):
+        learner.restore(Checkpoint(tensors, [], steps=0))

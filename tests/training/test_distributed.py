@@ -11,9 +11,10 @@ import torch
 from torch import distributed, nn
 
 from rapid_inr.augment.policy import AugmentConfig
-from rapid_inr.pipelines.on_device import resident_pipeline
+from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.training.loop import EvalSets, train
 from rapid_inr.training.schedule import OptimizerConfig
+from rapid_inr.training.tasks import classification
 from tests.tolerances import TWO_PROCESSES
 
 CONFIG = OptimizerConfig(epochs=2, batch_size=12, lr=0.05, ema=0.9)
@@ -40,10 +41,10 @@ def train_here(*, rank: int = 0, world_size: int = 1, norm: bool = False) -> dic
         found.update(
             {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
             | {f"average.{name}": tensor.clone() for name, tensor in learner.average.items()},
-            loss=report.loss, top1_pct=report.top1_pct, n_images=round(report.images_per_s * report.epoch_s),
+            loss=report.loss, top1_pct=report.scores["top1_pct"], n_images=round(report.images_per_s * report.epoch_s),
         )  # fmt: skip
 
-    train(model, pipeline, EvalSets(test), CONFIG, device="cpu", autocast=False, on_epoch=look)
+    train(model, pipeline, EvalSets(test), CONFIG, task=classification(3), device="cpu", autocast=False, on_epoch=look)
     return found
 
 

@@ -1,6 +1,6 @@
-"""What a training does over many epochs: averages, goes on after an interruption, lets its images grow."""
+"""What a training does over many epochs: EMA, resuming, progressive resizing."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from rapid_inr.training import loop as training
 from rapid_inr.training.loop import EvalSets, train
 from rapid_inr.training.schedule import OptimizerConfig
 from rapid_inr.training.state import EpochReport
+from rapid_inr.training.tasks import classification
 from tests.trainings import clean, one_batch, pipeline, small_model, train_small
 
 
@@ -30,7 +31,7 @@ def test_the_average_follows_the_weights_and_is_what_is_tested():
     model = nn.Linear(1, 2, bias=False)
     expected = model.weight.detach().clone()
     config = OptimizerConfig(epochs=12, batch_size=2, lr=0.3, warmup=0, ema=0.5)
-    train(model, feed, EvalSets(feed), config, device="cpu", autocast=False, on_epoch=look)
+    train(model, feed, EvalSets(feed), config, task=classification(2), device="cpu", autocast=False, on_epoch=look)
     for step, (weight, average) in enumerate(zip(weights, averages, strict=True), start=1):
         decay = min(0.5, step / (step + 9))
         expected = decay * expected + (1 - decay) * weight
@@ -40,7 +41,7 @@ def test_the_average_follows_the_weights_and_is_what_is_tested():
 RESUMED = OptimizerConfig(epochs=4, batch_size=16, lr=0.05, warmup=0.3, ema=0.9, validation_split=0.2, first_size=4)
 
 
-def test_a_training_that_goes_on_is_bit_identical_to_one_that_never_stopped():
+def test_a_resumed_training_is_bit_identical_to_one_that_never_stopped():
     feed = pipeline(augment=AugmentConfig(crop_padding=2, mix="mixup"))
     eval_sets, checkpoints, finals = EvalSets(clean(), validation=clean()), [], []
 
@@ -54,18 +55,18 @@ def test_a_training_that_goes_on_is_bit_identical_to_one_that_never_stopped():
     whole = train_small(small_model(), RESUMED, feed=feed, eval_sets=eval_sets, on_epoch=keep)
     for done in (1, 3):
         final = []
-        resume = replace(checkpoints[done - 1], reports=[asdict(report) for report in whole[:done]])
+        resume = replace(checkpoints[done - 1], reports=[report.values() for report in whole[:done]])
         again = train_small(
             small_model(seed=7), RESUMED, feed=feed, eval_sets=eval_sets, resume=resume,
             on_epoch=lambda report, learner, final=final: final.append(weights_of(learner)),
         )  # fmt: skip
         timeless = [[replace(report, epoch_s=0, images_per_s=0) for report in reports] for reports in (whole, again)]
         assert timeless[0] == timeless[1]
-        assert len(final) == 4 - done
+        assert len(final) == 1 + 4 - done  # the restored epoch comes first
         assert all(torch.equal(final[-1][name], finals[-1][name]) for name in final[-1])
 
 
-def test_a_training_goes_on_with_the_steps_it_took_where_batches_were_left_out(monkeypatch):
+def test_a_resumed_training_counts_the_steps_it_took_where_batches_were_left_out(monkeypatch):
     steps, checkpoints = [], []
     schedule = training.rate_factor
 
@@ -95,7 +96,7 @@ def test_a_training_goes_on_with_the_steps_it_took_where_batches_were_left_out(m
     assert sorted(set(steps)) == list(range(5, 10))
 
 
-def test_growing_images_reach_their_size():
+def test_progressive_resizing_ends_at_full_size():
     sizes = []
 
     class Witness(nn.Module):

@@ -29,7 +29,7 @@ def test_a_linear_schedule_falls_in_a_straight_line():
     assert [factor(step) for step in (40, 60, 80, 100)] == pytest.approx([0.75, 0.5, 0.25, 0.0])
 
 
-def test_images_grow_to_their_size_and_keep_their_shape():
+def test_progressive_sizes_rise_to_full_size_and_keep_the_shape():
     config = OptimizerConfig(epochs=20, first_size=16, full_size_from=0.5)
     sizes = [size_at(config, epoch, (32, 32)) for epoch in range(20)]
     assert sizes[0] == (16, 16)

@@ -1,0 +1,140 @@
+"""From the frame of runs to the rows of a table: means with their standard deviations, and values of related runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+
+from rapid_inr.errors import UserError
+
+ABSENT = "—"
+Columns = Mapping[str, tuple[str, int]]  # by heading: the column of the frame, and digits after the point
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean over `n` runs, its sample standard deviation (None of a single run), and the digits that it is printed with."""
+
+    mean: float
+    std: float | None
+    n: int
+    digits: int
+
+    def __str__(self) -> str:
+        spread = f" ± {number(self.std, self.digits)}" if self.std else ""  # runs that are all equal have none to speak of
+        return number(self.mean, self.digits) + spread
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean minus that of the baseline, their ratio, and p of Welch's test; None where it says nothing."""
+
+    delta: float
+    ratio: float | None
+    p: float | None
+    digits: int
+
+    def __str__(self) -> str:
+        p = "" if self.p is None else " p<0.001" if self.p < 0.001 else f" p={self.p:.2g}"
+        ratio = "" if self.ratio is None or self.delta == 0 else f" x{self.ratio:.3g}"
+        return number(self.delta, self.digits, sign="+") + ratio + p
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to a file, `path` from the working folder."""
+
+    text: str
+    path: str
+
+
+def number(value: float, digits: int, *, sign: str = "") -> str:
+    """Return a number as tables print it; an infinite one, such as a break-even, is never reached."""
+    return "never" if math.isinf(value) else f"{value:{sign}z,.{digits}f}"
+
+
+def measured(values: Iterable[Any], digits: int) -> Measured | None:
+    """Return mean and standard deviation of those values that are numbers, None of none."""
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v)]
+    if not numbers:
+        return None
+    std = stdev(numbers) if len(numbers) > 1 and all(map(math.isfinite, numbers)) else None
+    return Measured(fmean(numbers), std, len(numbers), digits)
+
+
+def summarize(runs: pd.DataFrame, by: Sequence[str], columns: Columns) -> pd.DataFrame:
+    """Return a row for each combination of labels, in natural order, with means over its runs and links to their records.
+
+    Args:
+        by: labels; one that no run has is left out.
+
+    Returns:
+        Labels as text, a `Measured` or None a column, and ``records``, a tuple of links.
+    """
+    by = [label for label in by if label in runs and runs[label].notna().any()]
+    rows = []
+    for labels, group in runs.groupby(by or "experiment", dropna=False):
+        cells = {heading: measured(group.get(column, ()), digits) for heading, (column, digits) in columns.items()}
+        if any(cells.values()):
+            own = dict(zip(by, labels, strict=True)) if by else {}
+            rows.append(own | cells | {"records": record_links(group)})
+    rows.sort(key=lambda row: [natural(row[label]) for label in by])
+    return pd.DataFrame(rows, columns=[*by, *columns, "records"], dtype=object)
+
+
+def record_links(runs: pd.DataFrame) -> tuple[Link, ...]:
+    """Return links to the records of some runs, in few letters."""
+    paths = list(runs.sort_values("run").path)
+    return tuple(Link("record" if len(paths) == 1 else str(i), path) for i, path in enumerate(paths, start=1))
+
+
+def natural(text: Any) -> tuple[bool, list[str | float]]:
+    """Return what a label is sorted by: numbers in it by their size, absent ones last."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(text))
+    return pd.isna(text), [float(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def value_of(runs: pd.DataFrame, others: pd.DataFrame, metric: str, *, same: Sequence[str] = ()) -> pd.Series:
+    """Return for each run the metric of that one among `others` which has the same values in the columns `same`.
+
+    Returns:
+        A series with the index of `runs`, NaN where there is none.
+
+    Raises:
+        UserError: if several of the others fit.
+    """
+    if metric not in others:
+        return pd.Series(math.nan, runs.index)
+    same = ["anywhere", *same]  # a merge needs a column
+    known = others.dropna(subset=[metric]).assign(anywhere=0).reindex(columns=[*same, metric])
+    if (twice := known.duplicated(same)).any():
+        raise UserError(f"several runs have {known[twice][same[1:]].iloc[0].to_dict()}; name the folder of one by root=...")
+    return runs.assign(anywhere=0).reindex(columns=same).merge(known, on=same, how="left")[metric].set_axis(runs.index)
+
+
+def listed(runs: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Return a row for each run: its values as text, its machine, and a link to its record.
+
+    Args:
+        columns: by heading: the column of the frame, and how Python formats a value.
+    """
+    rows = []
+    for run in runs.to_dict("records"):
+        cells = {heading: formatted(run.get(column), style) for heading, (column, style) in columns.items()}
+        rows.append(cells | {"machine": run["machine"], "record": (Link(run["run"], run["path"]),)})
+    return pd.DataFrame(rows, columns=[*columns, "machine", "record"], dtype=object)
+
+
+def formatted(value: Any, style: str) -> str | None:
+    """Return a value as text, None where there is none; integers that pandas has made floats are integers again."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer() and style[-1:] in ("", "d"):
+        value = int(value)
+    return format(value, style)

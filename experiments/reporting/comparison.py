@@ -1,0 +1,201 @@
+"""Runs side by side: only the settings that differ, means over seeds, and differences from a baseline with Welch's p."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from experiments.reporting.cells import Difference, Measured, formatted, measured, natural
+from rapid_inr.errors import UserError
+from rapid_inr.evaluation.units import unit_of
+
+BOOKKEEPING = re.compile(  # settings that change no result, or that other keys tell better
+    r"seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
+)
+WORDS = ("and", "or", "not", "in", "True", "False", "None")  # of a query
+HEADLINES = (  # the metrics that say most
+    "top1_pct", "decoded_top1_pct", "psnr_db", "ssim", "bpp", "rgb_pct", "loss", "images_per_s", "encode_ms_per_image",
+)  # fmt: skip
+FACTS = ("run", "path", "verb", "status", "experiment", "preset", "started", "commit", "code", "command", "machine", "warnings")
+
+
+def short_names(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with ``cfg.`` left out of the names of settings, where no other column has that name.
+
+    Returns:
+        Also the names of all settings, as ``attrs["settings"]``.
+    """
+    labels = [name.removeprefix("cfg.labels.") for name in runs if name.startswith("cfg.labels.")]
+    others = set(runs) - set(labels)  # a label is called `labels.NAME` where a setting has its name
+    short = {name: name.removeprefix("cfg.").removesuffix(".name") for name in runs if name.startswith("cfg.")}
+    short = {name: name if new in others else new for name, new in short.items()}
+    renamed = runs.drop(columns=[label for label in labels if label in short.values()]).rename(columns=short)
+    renamed.attrs["settings"] = list(short.values())
+    return renamed
+
+
+def resolve(runs: pd.DataFrame, name: str) -> str:
+    """Return the column that is meant by its whole name, or by its last parts where these fit one alone.
+
+    Raises:
+        UserError: if there is none; the message names the nearest.
+    """
+    longer = [full for full in runs if full.endswith(f".{name}")]
+    if name in runs or len(longer) == 1:
+        return name if name in runs else longer[0]
+    near = longer or difflib.get_close_matches(name, list(runs), n=3)
+    raise UserError(f"no run has {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+
+def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
+    """Return the runs that fulfil an expression of `DataFrame.query`; dotted names need no backticks, and `resolve` finds them.
+
+    Raises:
+        UserError: if the expression is none, or names what no run has.
+    """
+
+    def column(match: re.Match[str]) -> str:
+        name, dot, method = match[0].partition(".str.")  # text methods: run.str.contains('x')
+        return match[0] if name[0] in "'\"`" or name in WORDS else f"`{resolve(runs, name)}`{dot}{method}"
+
+    names = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|(?<![\w.)])[A-Za-z_][\w.]*", column, expression)
+    try:
+        return runs[runs.eval(names, engine="python", local_dict={}, global_dict={})]
+    except UserError:
+        raise
+    except Exception as error:  # pandas raises whatever Python does at such an expression
+        raise UserError(f"{expression} is no query of the runs: {type(error).__name__}: {error}") from None
+
+
+def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
+    """Return the settings in which runs differ, seeds and bookkeeping left out."""
+    shown = [key for key in settings if not BOOKKEEPING.fullmatch(key) and key in runs]
+    return [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+
+
+def texts(values: pd.Series) -> pd.Series:
+    """Return values as texts, None where there is none; integers that pandas has made floats are integers again."""
+    return values.map(lambda value: formatted(value, ""), na_action="ignore")
+
+
+def telling(runs: pd.DataFrame, keys: Sequence[str], most: int) -> list[str]:
+    """Return the keys to show where there are more than `most`: first those that tell rows apart which others do not."""
+    chosen: list[str] = []
+    for key in keys if len(keys) > most else ():
+        if len(runs[[*chosen, key]].map(str).drop_duplicates()) > (len(runs[chosen].map(str).drop_duplicates()) if chosen else 1):
+            chosen.append(key)
+    return [*chosen, *(key for key in keys if key not in chosen)][:most]
+
+
+def mixes_code(runs: pd.DataFrame, keys: Sequence[str]) -> bool:
+    """Return whether finished runs of different code have the same keys."""
+    done = runs[runs.status == "finished"]
+    groups = done.groupby([texts(done[key]) for key in keys] or (lambda _: 0), dropna=False)
+    return "code" not in keys and "code" in done and bool((groups.code.nunique() > 1).any())
+
+
+def metrics_of(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
+    """Return the names of what finished runs have measured, the headlines first."""
+    done = runs[runs.status == "finished"]
+    others = [
+        name for name in runs if name not in (*settings, *FACTS, "seed", "seconds", "dirty") and not name.startswith("version.")
+    ]
+    found = [name for name in others if measured(done[name], 0)]
+    return sorted(found, key=lambda name: HEADLINES.index(name) if name in HEADLINES else len(HEADLINES))
+
+
+def grouped(runs: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each combination of keys, in natural order: ``n`` finished runs, ``status``, and a mean a metric.
+
+    Returns:
+        Also a column ``runs``, the index of the runs of a row in `runs`.
+    """
+    rows = []
+    for values, group in runs.groupby([texts(runs[key]) for key in keys] or (lambda _: 0), dropna=False):
+        done, counts = group[group.status == "finished"], group.status.value_counts()
+        status = counts.index[0] if len(counts) == 1 else ", ".join(f"{n} {name}" for name, n in counts.items())
+        row = dict(zip(keys, values, strict=True)) if keys else {}
+        cells = {metric: measured(done[metric], _digits(metric, done[metric])) for metric in metrics}
+        rows.append(row | {"n": len(done), "status": status} | cells | {"runs": group.index, "run": group.run.iloc[0]})
+    rows.sort(key=lambda row: [natural(row[key]) for key in keys])
+    count = "n" if any(len(row["runs"]) > 1 for row in rows) else "run"
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*keys, count, "status", *metrics, "runs"])), dtype=object)
+
+
+def in_order(table: pd.DataFrame, key: str, *, falling: bool) -> pd.DataFrame:
+    """Return the rows sorted by a key or the mean of a metric; those that lack it come last."""
+    values = table[key].map(lambda cell: cell.mean if isinstance(cell, Measured) else cell)
+    absent = values.isna()
+    order = sorted(
+        values.index[~absent], key=lambda i: values[i] if isinstance(values[i], float) else natural(values[i]), reverse=falling
+    )
+    return table.loc[[*order, *values.index[absent]]].reset_index(drop=True)
+
+
+def averaged_over(table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Return the settings in which runs differ that stand in one row."""
+    rows = [runs.loc[row].query("status == 'finished'") for row in table.runs]
+    return list(dict.fromkeys(key for row in rows for key in differing(row, settings) if key not in keys))
+
+
+def label_of(row: pd.Series, keys: Sequence[str]) -> str:
+    """Return what tells a row from the others, on one line."""
+    told = ", ".join(f"{key.removeprefix('labels.')}={row[key]}" for key in keys if isinstance(row[key], str)) or "all"
+    return told if row.status == "finished" else f"{told} ({row.status})"
+
+
+def _digits(metric: str, values: pd.Series) -> int:
+    """Return the digits of a metric: dB and percent to the hundredth, counts in full, others to four figures."""
+    one = measured(values, 0)
+    if one is None or unit_of(metric) in ("dB", "%"):
+        return 2
+    if abs(one.mean) >= 1000 or one.mean.is_integer():
+        return 0
+    return 3 - math.floor(math.log10(abs(one.mean)))
+
+
+def with_differences(
+    table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str], baseline: str
+) -> pd.DataFrame:
+    """Return the rows with a column ``Δ METRIC`` behind each metric.
+
+    Args:
+        baseline: what stands in a cell of the baseline's row, a run's name, or a query. Where it means several rows, each row
+            is compared with the one that agrees with it in the keys by which these differ.
+
+    Raises:
+        UserError: if it means no row.
+    """
+    bases = table[[baseline in (*map(str, row[keys]), *runs.run[row.runs]) for _, row in table.iterrows()]]
+    if bases.empty:
+        meant = query(runs, baseline).index if re.search(r"[=<>]", baseline) else []
+        bases = table[[row.runs.isin(meant).all() for _, row in table.iterrows()]]
+    if bases.empty:
+        raise UserError(f"baseline={baseline} is no row of this table")
+    between = [key for key in keys if bases[key].nunique(dropna=False) > 1]
+    own = {tuple(map(str, row[between])): i for i, row in bases.iterrows()}
+    base_of = [own.get(tuple(map(str, row[between]))) for _, row in table.iterrows()]
+    for metric in metrics:
+        pairs = [
+            ("baseline" if base == i else None if base is None else _difference(runs, table, metric, i, base))
+            for i, base in enumerate(base_of)
+        ]
+        table.insert(table.columns.get_loc(metric) + 1, f"Δ {metric}", pd.Series(pairs, table.index, dtype=object))
+    return table
+
+
+def _difference(runs: pd.DataFrame, table: pd.DataFrame, metric: str, i: int, base: int) -> Difference | None:
+    own, other = table[metric][i], table[metric][base]
+    if own is None or other is None:
+        return None
+    p = None
+    if own.n > 1 and other.n > 1 and (own.std or other.std):
+        from scipy.stats import ttest_ind
+
+        sides = [runs.loc[table.runs[row]].query("status == 'finished'")[metric].dropna().astype(float) for row in (i, base)]
+        p = float(ttest_ind(*sides, equal_var=False).pvalue)
+    return Difference(own.mean - other.mean, own.mean / other.mean if other.mean else None, p, own.digits)

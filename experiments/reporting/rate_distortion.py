@@ -1,0 +1,118 @@
+"""PSNR at equal bytes: the curves that an experiment measured, tables of them, and those that others have published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.reporting.cells import ABSENT, Link, record_links
+from experiments.reporting.tables import table
+from rapid_inr.evaluation.metrics import RAW_BPP
+from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint, psnr_at
+from rapid_inr.plots.rate_distortion import rate_distortion_figure
+
+PUBLISHED = Path(__file__).parent / "published"
+CODECS = {"jpeg": "JPEG", "jpeg_shared": "JPEG, shared tables", "webp": "WebP", "jpeg2000": "JPEG2000", "avif": "AVIF"}
+DENSE = "INR 8 bit"  # what pruned INRs and those of fewer bits are compared with
+KINDS = ("inr", "coin", "classical")
+RATES = {  # bits per pixel that a dataset's curves are compared at; 1.2 is 5% of RGB
+    "kodak": (0.15, 0.3, 0.6, 1.0, 2.0), "kodak-224": (0.3, 0.6, 0.9, 1.2, 2.0), "photos": (0.3, 0.6, 0.9, 1.2, 2.0),
+    "cifar10": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0),
+}  # fmt: skip
+OTHER_RATES = (0.5, 1.0, 2.0, 4.0, 6.0)
+
+
+def measured_curves(runs: pd.DataFrame) -> list[tuple[Curve, pd.DataFrame]]:
+    """Return the curves that runs have measured, each with its runs.
+
+    Encodes with the same labels ``dataset``, ``curve`` and ``kind`` are the points of one curve; a codec's run is a whole one.
+    """
+    labelled = runs.dropna(subset=["dataset", "curve", "kind"]).assign(note=lambda some: some.apply(_note, axis=1))
+    curves = []
+    for (dataset, label, kind, note), group in labelled.groupby(["dataset", "curve", "kind", "note"]):
+        points = [point for run in group.to_dict("records") for point in _points(run)]
+        curves.append((Curve(dataset, CODECS.get(label, label), kind, tuple(points), note=note), group))
+    return curves
+
+
+def _note(run: pd.Series) -> str:
+    """Return the images of a curve, and the optimizer steps of an image at most: of fit, pruning and QAT."""
+    images = f"{int(run.images):,} images"
+    if run.verb == "codec":
+        return images
+    rounds = math.ceil(run["cfg.prune.max_ratio"] / run["cfg.prune.step"] - 1e-9) if run["cfg.prune.rule"] != "none" else 0
+    qat = run["cfg.refine.steps"] if run["cfg.quantize.bits"] <= 8 else 0
+    steps = (run["cfg.fit.steps"], rounds * run["cfg.prune.finetune_steps"], qat)
+    return f"{images}, {' + '.join(f'{int(n):,}' for n in steps if n)} steps"
+
+
+def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
+    if run["verb"] != "codec":
+        return [CurvePoint(run["bpp"], run["psnr_db"], run.get("ssim"), setting=str(run.get("shape") or ""), run=run["path"])]
+    points = []
+    for p in run["points"]:
+        setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
+        points.append(CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=setting, branch=branch, run=run["path"]))
+    return points
+
+
+def published_curves(dataset: str) -> list[Curve]:
+    """Return the published curves that are shown beside a dataset's own, with the images that they are of in their notes."""
+    curves = []
+    for path in sorted(PUBLISHED.glob("*.yaml")):
+        file = OmegaConf.to_container(OmegaConf.load(path))
+        for entry in file["curves"] if dataset in file["shown_with"] else ():
+            points = tuple(CurvePoint(bpp, psnr_db) for bpp, psnr_db in entry["points"])
+            origin = f"{entry['mark']}: {file['sources'][entry['source']]}"
+            curves.append(
+                Curve(dataset, entry["codec"], entry["kind"], points, published=True, origin=origin, note=file["images"])
+            )
+    return curves
+
+
+def draw(runs: pd.DataFrame, path: Path) -> None:
+    """Draw PSNR over bits per pixel for the runs of one dataset, with published curves beside them."""
+    (dataset,) = runs.dataset.unique()
+    own = [curve for curve, _ in measured_curves(runs)]
+    rate_distortion_figure(path, own + published_curves(dataset), title=f"{dataset}: rate and distortion")
+
+
+@table("rate_distortion", "{}: PSNR in dB at equal bytes", each="dataset", picture=draw)
+def at_equal_bytes(runs: pd.DataFrame) -> pd.DataFrame:
+    measured = sorted(measured_curves(runs), key=lambda pair: KINDS.index(pair[0].kind))
+    (dataset,) = runs.dataset.unique()
+    published = sorted(published_curves(dataset), key=lambda curve: KINDS.index(curve.kind))
+    rates = RATES.get(dataset, OTHER_RATES)
+    rows = []
+    for curve, some in [*measured, *((curve, None) for curve in published)]:
+        digits = 1 if curve.published else 2  # others' are known to a tenth
+        cells = {f"{rate:g} bpp ({100 * rate / RAW_BPP:.1f}%)": _decibels(psnr_at(curve.points, rate), digits) for rate in rates}
+        links = () if some is None else record_links(some)
+        rows.append({"codec": curve.label, "from": curve.origin, **cells, "images": curve.note, "records": links})
+    return pd.DataFrame(rows, dtype=object)
+
+
+@table("rate_distortion", "{}: PSNR in dB at the bytes of each INR", each="dataset")
+def at_the_bytes_of_each_inr(runs: pd.DataFrame) -> pd.DataFrame:
+    return own_bytes_table([curve for curve, _ in measured_curves(runs)])
+
+
+def own_bytes_table(curves: Sequence[Curve]) -> pd.DataFrame:
+    """Return a row for each INR: its rate and PSNR, and the PSNR of others at that rate."""
+    rivals = [curve for curve in curves if curve.label == DENSE or curve.kind == "classical"]
+    rows = []
+    for curve in sorted((c for c in curves if c.kind != "classical"), key=lambda curve: KINDS.index(curve.kind)):
+        for point in sorted(curve.points, key=lambda point: point.bpp):
+            own = {"bpp": f"{point.bpp:.2f}", "% of RGB": f"{100 * point.bpp / RAW_BPP:.1f}", "PSNR, dB": f"{point.psnr_db:.2f}"}
+            beside = {r.label: _decibels(None if r is curve else psnr_at(r.points, point.bpp), 2) for r in rivals}
+            rows.append({"codec": curve.label, "INR": point.setting, **own, **beside, "records": (Link("record", point.run),)})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _decibels(psnr: float | None, digits: int) -> str:
+    return ABSENT if psnr is None else f"{psnr:.{digits}f}"

@@ -1,0 +1,81 @@
+"""The tables of runs that belong to no experiment: a row a run, or a row for each line of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from experiments.reporting.cells import listed
+from experiments.reporting.markdown import DECODE_COLUMNS
+
+DATASET, IMAGES, INR, STEPS = ("cfg.dataset.name", ""), ("images", ",d"), ("cfg.inr", ""), ("cfg.fit.steps", "")
+
+
+def demo(runs: pd.DataFrame) -> pd.DataFrame:
+    return listed(runs[runs.verb == "demo"], {
+        "images": IMAGES, "stored bytes": ("store_bytes", ",d"), "% of RGB": ("rgb_pct", ".1f"), "PSNR, dB": ("psnr_db", ".2f"),
+        "top-1 from raw, %": ("resident_top1_pct", ".1f"), "top-1 from INR, %": ("inr_top1_pct", ".1f"),
+        "images/s from raw": ("resident_images_per_s", ",.0f"), "images/s from INR": ("inr_images_per_s", ",.0f"),
+    })  # fmt: skip
+
+
+def encode(runs: pd.DataFrame) -> pd.DataFrame:
+    return listed(runs[runs.verb == "encode"], {
+        "dataset": DATASET, "images": IMAGES, "INR": INR, "steps": STEPS, "pruned": ("prune_ratio", ".0%"),
+        "bits": ("cfg.quantize.bits", ""), "ends": ("cfg.quantize.ends_bits", ""), "steps after": ("cfg.refine.steps", ""),
+        "fitted, dB": ("fit_psnr_db", ".2f"), "stored, dB": ("psnr_db", ".2f"), "bpp": ("bpp", ".2f"),
+        "% of RGB": ("rgb_pct", ".1f"), "ms an image": ("encode_ms_per_image", ",.0f"),
+    })  # fmt: skip
+
+
+def train(runs: pd.DataFrame) -> pd.DataFrame:
+    return listed(runs[runs.verb == "train"], {
+        "dataset": DATASET, "pipeline": ("cfg.pipeline.name", ""), "images": IMAGES,
+        "ResNet-18 width": ("cfg.backbone.width", ""), "epochs": ("epochs", "d"), "bytes on the device": ("device_bytes", ",d"),
+        "top-1, %": ("top1_pct", ".1f"), "images/s": ("images_per_s", ",.0f"),
+    })  # fmt: skip
+
+
+def benchmark(runs: pd.DataFrame) -> pd.DataFrame:
+    return listed(_suite(runs, "fit"), {
+        "dataset": DATASET, "images": IMAGES, "INR": INR, "steps": STEPS, "fitted, dB": ("fit_psnr_db", ".2f"),
+        "ms an image": ("fit_ms_per_image", ".1f"), "images/s": ("images_per_s", ".1f"),
+    })  # fmt: skip
+
+
+def benchmark_decode(runs: pd.DataFrame) -> pd.DataFrame:
+    return listed(_decode_lines(runs), DECODE_COLUMNS | {"threads": ("threads", "d")})
+
+
+def decode_kernel(runs: pd.DataFrame) -> pd.DataFrame:
+    lines = _decode_lines(runs)
+    shown = ("size", "images/s", "of the sine bound", "over `bmm`", "PSNR to float64, dB", "lost at 35 dB, dB")
+    columns = {heading: DECODE_COLUMNS[heading] for heading in shown} | {"over `bmm`": ("speedup", ".1f")}
+    return listed(lines[lines.backend == "kernel"] if len(lines) else lines, columns)
+
+
+def _suite(runs: pd.DataFrame, suite: str) -> pd.DataFrame:
+    benchmarks = runs[runs.verb == "benchmark"]
+    return benchmarks[benchmarks["cfg.suite"] == suite] if "cfg.suite" in runs else benchmarks
+
+
+def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each measurement of each run: the run's machine, path and threads, and what the line says."""
+    keep = ("run", "path", "machine", "threads")
+    lines = [
+        {name: run[name] for name in keep} | line for run in _suite(runs, "decode").to_dict("records") for line in run["rows"]
+    ]
+    return pd.DataFrame(lines)
+
+
+RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  # by the name of their block
+    "demo": ("The demo", demo), "encode": ("Encoding", encode), "train": ("Training", train),
+    "benchmark": ("Speed of fitting", benchmark), "decode_kernel": ("The decode kernel", decode_kernel),
+    "benchmark_decode": ("Speed of decoding", benchmark_decode),
+}  # fmt: skip
+
+
+def runs_of_their_own(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs that belong to no experiment."""
+    return runs[runs.experiment.isna() & (runs.status == "finished")]

@@ -1,0 +1,51 @@
+"""The runs of a W&B project, read from its server, as `read_runs` returns those of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from experiments.reporting.runs import run_row
+from rapid_inr.errors import UserError
+
+SCHEME = "wandb:"
+STATUSES = {"killed": "interrupted", "preempted": "interrupted"}  # the server's words for ours; others are the same
+TIMEOUT_S = 60
+
+
+def read_wandb(root: str) -> pd.DataFrame:
+    """Read the runs of ``wandb:ENTITY/PROJECT``.
+
+    Raises:
+        UserError: if the root is not of that form, W&B is not installed, or the server does not answer.
+    """
+    project = root.removeprefix(SCHEME)
+    if project.count("/") != 1 or not all(project.split("/")):
+        raise UserError(f"root is {root}, expected {SCHEME}ENTITY/PROJECT")
+    try:
+        import wandb
+
+        rows = [_row(run) for run in wandb.Api(timeout=TIMEOUT_S).runs(project, per_page=200)]
+    except ImportError:
+        raise UserError(f"root={root} needs W&B: pip install wandb") from None
+    except (wandb.Error, ValueError) as error:
+        raise UserError(f"W&B has not given the runs of {project}: {str(error).rstrip('.')}") from None
+    if not rows:
+        raise UserError(f"{root} has no runs")
+    return pd.DataFrame(rows)
+
+
+def _row(run: Any) -> dict[str, Any]:
+    """Return a run's row; one that this code has mirrored says under ``origin`` what its record does."""
+    config = dict(run.config or {})
+    origin = {"verb": run.job_type or "run", "started": run.created_at, "commit": run.commit} | (config.pop("origin", None) or {})
+    record = origin | {"metrics": _own(getattr(run.summary, "_json_dict", None) or dict(run.summary))}
+    config = {key: value for key, value in config.items() if key != "_wandb"}
+    return run_row(run.name, None, config, record, status=STATUSES.get(run.state, run.state))
+
+
+def _own(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run has logged itself: without W&B's own counters, its media and the units."""
+    return {key: value for key, value in values.items() if key[0] != "_" and not isinstance(value, Mapping)}

@@ -1,0 +1,162 @@
+"""The groups of a configuration that the library has no dataclass for: which images, which INRs, what feeds the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from rapid_inr.errors import UserError
+from rapid_inr.runlog.run import TRACK_MODES
+
+FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
+PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
+ON_CORRUPT = ("fail", "skip")
+
+
+def require_side(key: str, value: Any) -> None:
+    """Refuse what is neither a number of pixels, nor [height, width], nor null."""
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    if value is not None and not (len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)):
+        raise UserError(f"{key} is {value!r}, expected an integer of at least 1, or [height, width] of such, or null")
+
+
+def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key} is {value!r}, expected one of {', '.join(choices)}")
+
+
+@dataclass
+class DatasetConfig:
+    """Which images.
+
+    Args:
+        name: one of `rapid_inr.data.READERS`.
+        root: folder of the data; shapes are generated and need none.
+        split: train, test, or all.
+        limit: how many of the training images to take, evenly from all classes; null for all.
+        test_limit: the same of the test images.
+        size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
+        resize: ``stretch``, or ``crop``: take the centre square first.
+        exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
+        download: fetch the data where it is missing and has an official address.
+        on_corrupt: ``fail`` or ``skip``.
+        max_pixels: an image that claims more counts as corrupt; null for the library's limit.
+        test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
+        seed: of shapes: what is drawn; of mini_imagenet: of the 420/120 split of each class.
+        count: of shapes: training images.
+        test_count: of shapes: test images.
+        classes: of shapes.
+    """
+
+    name: str = MISSING
+    root: str | None = None
+    split: str = "train"
+    limit: int | None = None
+    test_limit: int | None = None
+    size: Any = None
+    resize: str = "stretch"
+    exclude: Any = None
+    download: bool = False
+    on_corrupt: str = "fail"
+    max_pixels: int | None = None
+    test_split: str | None = None
+    seed: int | None = None
+    count: int | None = None
+    test_count: int | None = None
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        require_side("dataset.size", self.size)
+        require_choice("dataset.on_corrupt", self.on_corrupt, ON_CORRUPT)
+        names = isinstance(self.exclude, list | tuple) and all(type(name) in (int, str) for name in self.exclude)
+        if not (self.exclude is None or isinstance(self.exclude, str) or names):
+            raise UserError(f"dataset.exclude is {self.exclude!r}, expected a file, a list of names or ids, or null")
+
+
+@dataclass
+class InrConfig:
+    """The shape of an INR; ``inr=DEPTHxWIDTH`` chooses any.
+
+    Args:
+        depth: sine layers; one linear layer follows.
+        hidden: width of every sine layer.
+        omega: frequency inside the sine, the papers' w0; null is 15 for images up to 64 px and 30 above.
+    """
+
+    depth: int = 3
+    hidden: int = 16
+    omega: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("depth", "hidden"):
+            if getattr(self, key) < 1:
+                raise UserError(f"inr.{key} is {getattr(self, key)}, expected at least 1")
+        if self.omega is not None and not 0 < self.omega < float("inf"):
+            raise UserError(f"inr.omega is {self.omega}, expected positive and finite, or null")
+
+
+@dataclass
+class PipelineConfig:
+    """What feeds the network.
+
+    Args:
+        name: ``resident``: raw uint8 on the device; ``ram``: in the host's memory, through a DataLoader; ``inr``: a packed store
+            on the device, decoded batch by batch; ``dataloader``: image files, decoded by Pillow in the workers of a DataLoader;
+            ``dali``: by NVIDIA DALI; ``dali_published``: by DALI as in the paper's repository: one crop and flip a batch, at most
+            64 images at once, no prefetch; ``nvjpeg``: JPEG files in the host's memory, decoded in batches on the GPU.
+        workers: processes of ram and dataloader, 0 for none; threads of DALI; null for the others.
+        prefetch: batches that a worker, or DALI, has ready.
+        shard_store: of inr with torchrun: each process keeps its share of the store and fetches the others' rows for each batch.
+    """
+
+    name: str = "resident"
+    workers: int | None = None
+    prefetch: int | None = None
+    shard_store: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("pipeline.name", self.name, PIPELINES)
+        takes = {
+            "workers": ("ram", "dataloader", "dali", "dali_published"),
+            "prefetch": ("ram", "dataloader", "dali"),
+            "shard_store": ("inr",),
+        }
+        for key, names in takes.items():
+            if getattr(self, key) and self.name not in names:
+                raise UserError(f"pipeline={self.name} takes no pipeline.{key}; {', '.join(names)} do")
+
+
+@dataclass
+class ExportConfig:
+    """How images become files, for the pipelines that read files.
+
+    Args:
+        format: ``jpeg``, ``webp`` or ``png``, which is exact.
+        quality: of JPEG, 1 to 95, or of WebP, 0 to 100; null is 90.
+        bytes: take the highest quality at which images take no more than this on average.
+        as_inr: take the highest quality at which images take no more bytes than in the store of ``inr=...``.
+        decoded: write the training images as they decode from the store of ``inr=...``.
+    """
+
+    format: str = "jpeg"
+    quality: int | None = None
+    bytes: float | None = None
+    as_inr: bool = False
+    decoded: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("export.format", self.format, ("jpeg", "webp", "png"))
+        if sum((self.quality is not None, self.bytes is not None, self.as_inr)) > 1:
+            raise UserError("export.quality, export.bytes and export.as_inr exclude each other; give one")
+
+
+@dataclass
+class TrackConfig:
+    """How W&B mirrors a run: ``offline``, ``online`` or ``off``."""
+
+    mode: str = "off"
+
+    def __post_init__(self) -> None:
+        require_choice("track", self.mode, TRACK_MODES)

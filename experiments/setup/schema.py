@@ -1,0 +1,324 @@
+"""The keys of every command, each with its type, its default and what it means: Hydra's structured configs.
+
+A YAML file in configs/ holds only what differs from the defaults here. Each group of a configuration is the dataclass that the
+library itself takes, such as `FitConfig`, or one of `experiments.setup.groups`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from experiments.setup.groups import (
+    PIPELINES,
+    DatasetConfig,
+    ExportConfig,
+    InrConfig,
+    PipelineConfig,
+    TrackConfig,
+    require_choice,
+)
+from rapid_inr.augment.policy import AugmentConfig
+from rapid_inr.compress.prune import PruneConfig
+from rapid_inr.compress.qat import RefineConfig
+from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.codecs import CodecConfig
+from rapid_inr.errors import UserError
+from rapid_inr.inr.fit import FitConfig
+from rapid_inr.models.resnet import BackboneConfig
+from rapid_inr.models.unet import UNetConfig
+from rapid_inr.training.schedule import OptimizerConfig
+
+
+@dataclass
+class CommonConfig:
+    """What every command takes.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        overwrite: replace an output, or a run, that is there already.
+        folder: of the runs of a sweep.
+        run_dir: the folder of the run; a run of an experiment has its name from what the sweep varies and what is overridden.
+        experiment_name: the question that an experiment belongs to; tables collect runs by it.
+        preset: ``paper``: in full, for a GPU; ``cpu``: minutes on two cores; ``smoke``: seconds, on generated images.
+        command: the command that an experiment is for.
+        labels: what tables group runs by, free-form.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    overwrite: bool = False
+    folder: str = MISSING
+    run_dir: str = MISSING
+    experiment_name: str | None = None
+    preset: str | None = None
+    command: str | None = None
+    labels: Any = field(default_factory=dict)
+    track: TrackConfig = field(default_factory=TrackConfig)
+
+
+@dataclass
+class StoreConfig(CommonConfig):
+    """What decides the bytes of a store."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    inr: InrConfig = field(default_factory=InrConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+
+
+@dataclass
+class EncodeConfig(StoreConfig):
+    """Keys of ``encode``.
+
+    Args:
+        out: FILE.inr to write; until it is whole its shards are kept in FILE.inr.shards.
+        shard_images: consecutive images of a shard, which is saved as it is finished; null: what takes about a minute.
+        shard: i/n, i from 1 to n: make every n-th shard from the i-th on; ``merge`` makes the store of n jobs.
+        keep_shards: keep the shards when the store is written.
+        gpu_memory_gb: of the GPU that is to hold the store, to be warned before the work; null: this one's, if any.
+    """
+
+    out: str = MISSING
+    shard_images: int | None = None
+    shard: str = "1/1"
+    keep_shards: bool = False
+    gpu_memory_gb: float | None = None
+
+
+@dataclass
+class MergeConfig(CommonConfig):
+    """Keys of ``merge``.
+
+    Args:
+        out: FILE.inr to write, from the shards in FILE.inr.shards.
+        keep_shards: keep the shards.
+    """
+
+    out: str = MISSING
+    keep_shards: bool = False
+
+
+@dataclass
+class InfoConfig(CommonConfig):
+    """Keys of ``info``: `store` is the FILE.inr to read."""
+
+    store: str = MISSING
+
+
+@dataclass
+class DecodeConfig(CommonConfig):
+    """Keys of ``decode``.
+
+    Args:
+        store: FILE.inr to read, or a list of such.
+        out: folder for the pictures.
+        size: [height, width] to decode at, or one number for a square; null is the images' own.
+        limit: the first N images.
+        max_pixels: a store of larger images is refused.
+    """
+
+    store: Any = MISSING
+    out: str = MISSING
+    size: Any = None
+    limit: int | None = None
+    max_pixels: int = 90_000_000
+
+
+@dataclass
+class CodecCommandConfig(CommonConfig):
+    """Keys of ``codec``."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    codec: CodecConfig = field(default_factory=lambda: CodecConfig("jpeg", (90.0,), ("4:2:0",)))
+
+
+@dataclass
+class ExportCommandConfig(CommonConfig):
+    """Keys of ``export``.
+
+    Args:
+        out: folder to write.
+        store: FILE.inr: take the quality at which files are no larger than the images there.
+        decoded: FILE.inr: write the training images as they decode from there; the test images stay clean.
+    """
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    out: str = MISSING
+    format: str = "jpeg"
+    quality: int | None = None
+    bytes: float | None = None
+    store: str | None = None
+    decoded: str | None = None
+
+
+@dataclass
+class FeedConfig(StoreConfig):
+    """What the commands that feed a network take.
+
+    Args:
+        store: FILE.inr to train from with pipeline=inr; null takes that of the dataset and `inr`, and encodes it if need be.
+        files: folder of an export for the pipelines that read files; null makes one as `export` says.
+        stores_dir: folder of the stores and exports that are made on demand.
+        autocast: bfloat16: ``auto`` (on a GPU), true or false.
+    """
+
+    store: str | None = None
+    files: str | None = None
+    stores_dir: str = "stores"
+    export: ExportConfig = field(default_factory=ExportConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    autocast: bool | str = "auto"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.autocast, str) and self.autocast != "auto":
+            raise UserError(f"autocast is {self.autocast!r}, expected auto, true or false")
+
+
+@dataclass
+class TrainConfig(FeedConfig):
+    """Keys of ``train``.
+
+    Args:
+        task: ``classification`` with a ResNet-18, or ``segmentation`` with a small U-Net, for which dataset=shapes has masks.
+        test_on_decoded: test on the test images as INRs too.
+        test_store: FILE.inr with the test images, for test_on_decoded; null makes it on demand.
+        baseline: folder of an earlier run to compare the result with, such as that from raw images.
+        resume: RUN/PIPELINE_last.safetensors to resume from.
+    """
+
+    task: str = "classification"
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    test_on_decoded: bool = False
+    test_store: str | None = None
+    baseline: str | None = None
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("task", self.task, ("classification", "segmentation"))
+
+
+@dataclass
+class DecodeSuiteConfig:
+    """What ``suite=decode`` times.
+
+    Args:
+        sizes: DEPTHxWIDTH@PIXELS.
+        batches: images at once; null: what makes 2^18 pixels on a CPU, 2^22 on a GPU.
+        threads: of a CPU; null: all its cores.
+        offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
+    """
+
+    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
+    batches: list[int] | None = None
+    threads: int | None = None
+    offline: bool = True
+
+
+@dataclass
+class BenchmarkConfig(FeedConfig):
+    """Keys of ``benchmark``.
+
+    Args:
+        suite: ``fit``, ``decode`` or ``pipelines``.
+        repeats: the median counts.
+        pipelines: to time, with suite=pipelines.
+        workers: processes or threads of those that have any.
+    """
+
+    suite: str = "fit"
+    repeats: int = 5
+    decode: DecodeSuiteConfig = field(default_factory=DecodeSuiteConfig)
+    pipelines: list[str] = field(default_factory=lambda: list(PIPELINES))
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("suite", self.suite, ("fit", "decode", "pipelines"))
+        if self.repeats < 1:
+            raise UserError(f"repeats is {self.repeats}, expected at least 1")
+        for name in self.pipelines:
+            require_choice("pipelines", name, PIPELINES)
+
+
+@dataclass
+class DemoConfig(StoreConfig):
+    """Keys of ``demo``; `autocast` is as for ``train``."""
+
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    autocast: bool | str = "auto"
+
+
+@dataclass
+class SearchConfig(CommonConfig):
+    """Keys of ``search``; ``search=NAME/PRESET`` sets them.
+
+    Args:
+        overrides: KEY: value of every trial of `command`; {run_dir} in a value is the folder of the trial.
+        space: KEY: {low, high, step, log} for a number, whole if low and high are, or KEY: a list of choices.
+        goals: METRIC of the trial's record: ``maximize`` or ``minimize``; of several, the result is the Pareto front.
+        limits: METRIC: {at_most: NUMBER} or {at_least: NUMBER}, kept by what counts as a result.
+        trials: how many in all, failed ones included.
+    """
+
+    overrides: Any = field(default_factory=dict)
+    space: Any = field(default_factory=dict)
+    goals: Any = field(default_factory=dict)
+    limits: Any = field(default_factory=dict)
+    trials: int = 20
+
+
+SCHEMAS: dict[str, type[CommonConfig]] = {
+    "encode": EncodeConfig, "merge": MergeConfig, "info": InfoConfig, "decode": DecodeConfig, "codec": CodecCommandConfig,
+    "export": ExportCommandConfig, "train": TrainConfig, "benchmark": BenchmarkConfig, "demo": DemoConfig,
+    "search": SearchConfig,
+}  # fmt: skip
+
+
+def schema(config: type) -> DictConfig:
+    """Return a dataclass as a typed configuration that can be changed, though the library freezes its own dataclasses.
+
+    Keys that it does not have may be added: `unknown_keys` finds them, and `check` names them better than OmegaConf does.
+    """
+    node = OmegaConf.structured(config, flags={"struct": False})
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            OmegaConf.set_readonly(child, None)
+    return node
+
+
+def register() -> None:
+    """Offer the schemas to Hydra, as ``VERB_schema``; commands that have none of their own use ``common_schema``."""
+    store = ConfigStore.instance()
+    for verb, config in {"common": CommonConfig, **SCHEMAS}.items():
+        store.store(name=f"{verb}_schema", node=schema(config))
+
+
+def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of keys that the dataclasses of a configuration do not have."""
+    kind = OmegaConf.get_type(cfg)
+    known = {field.name for field in fields(kind)} if is_dataclass(kind) else None
+    for key in cfg:
+        if known is not None and key not in known:
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_missing(cfg, key) and OmegaConf.is_dict(cfg._get_node(key)) and cfg[key] is not None:
+            yield from unknown_keys(cfg[key], f"{prefix}{key}.")
+
+
+def build(node: DictConfig, kind: type | None = None) -> Any:
+    """Return the dataclass that a configuration describes, its ranges checked; `kind` is that which it has by itself."""
+    values: Mapping[str, Any] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    return (kind or OmegaConf.get_type(node))(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,141 @@
+"""A dataset as image files, as configured: choose the quality, write the files, measure them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from PIL import Image
+
+from experiments.encoding.decoded import as_decoded, likeness
+from experiments.setup.build import build_device, build_source
+from experiments.training.provenance import dataset_facts, require_made_from, rows_of
+from rapid_inr.data import ImageSource
+from rapid_inr.data.codecs import decode_file
+from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
+from rapid_inr.data.moments import Triple
+from rapid_inr.errors import UserError
+from rapid_inr.evaluation.metrics import bpp, rgb_pct
+from rapid_inr.runlog.progress import progress_bar
+from rapid_inr.runlog.run import Run
+from rapid_inr.store.format import read_store
+
+DEFAULT_QUALITY = 90
+MEASURED_IMAGES = 1000  # of the training images, whose files are compared with the originals
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What to write, checked before any work.
+
+    Args:
+        sources: the images of each split, as they are to be written.
+        original: the training images of the dataset.
+        settings: what decides the files, as JSON values.
+        mean_std: to normalise by; None for those of the training images.
+    """
+
+    sources: dict[str, ImageSource]
+    original: ImageSource
+    settings: dict[str, Any]
+    mean_std: tuple[Triple, Triple] | None
+
+
+def plan_export(
+    cfg: DictConfig, *, format: str, quality: int | None = None, bytes: float | None = None, size_of: Path | None = None,
+    decoded: Path | None = None,
+) -> ExportPlan:  # fmt: skip
+    """Plan to write the training and test images of ``cfg.dataset`` as files.
+
+    Args:
+        format: one of `FORMATS`.
+        quality: of JPEG or WebP.
+        bytes: choose the highest quality at which images take no more than this on average.
+        size_of: choose it by the bytes that an image takes in this store.
+        decoded: a store, from which training images are written as they decode; test images stay clean.
+
+    Raises:
+        UserError: if several of these choose the quality, or it is out of range; if the store was made from other images.
+    """
+    sources = {split: build_source(cfg, split=split) for split in ("train", "test")}
+    original, mean_std = sources["train"], None
+    chosen = _choose_quality(original, format=format, quality=quality, bytes=bytes, size_of=size_of)
+    settings: dict[str, Any] = {"dataset": dataset_facts(cfg), "format": format, "quality": chosen}
+    if decoded is not None:
+        store = read_store(decoded)
+        require_made_from(store, cfg)
+        store = rows_of(store, original, on_corrupt=cfg.dataset.on_corrupt).to(build_device(cfg))
+        header, size = store.header, cfg.dataset.size
+        settings["decoded"] = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
+        sides = (size, size) if isinstance(size, int) else size and tuple(size)
+        sources["train"] = as_decoded(original, store, size=sides)
+        mean_std = (header.mean, header.std)  # as pipeline=inr
+    return ExportPlan(sources, original, settings, mean_std)
+
+
+def _choose_quality(
+    source: ImageSource, *, format: str, quality: int | None, bytes: float | None, size_of: Path | None
+) -> int | None:
+    """Return the quality that is asked for, by number, by bytes an image, or by those of a store; None for PNG."""
+    if format not in FORMATS:
+        raise UserError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    choices = {"quality": quality, "bytes": bytes, "the size of a store": size_of}
+    given = [name for name, value in choices.items() if value is not None]
+    if format == "png" and given:
+        raise UserError(f"format=png is exact and has no {given[0]}; leave it out, or set format=jpeg")
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} all choose the quality; give one of them")
+    if format == "png":
+        return None
+    if bytes is not None:
+        return quality_for_bytes(source, bytes, format=format)
+    if size_of is not None:
+        return quality_for_bytes(source, Path(size_of).stat().st_size / len(read_store(size_of)), format=format)
+    low, high = QUALITIES[format]
+    if quality is not None and not low <= quality <= high:
+        raise UserError(f"quality is {quality}, expected {low} to {high}")
+    return DEFAULT_QUALITY if quality is None else quality
+
+
+def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Export:
+    """Write the files that are not there yet, and enter in the run what they cost and how near they are to the originals."""
+    n_images, written, began = sum(map(len, plan.sources.values())), 0, time.perf_counter()
+
+    def count_written(n: int) -> None:
+        nonlocal written
+        written += n
+
+    with progress_bar("export", n_images, unit="images") as bar:
+        export = export_images(
+            plan.sources, out, settings=plan.settings, mean_std=plan.mean_std, on_corrupt=cfg.dataset.on_corrupt,
+            on_progress=bar.advance, on_written=count_written, overwrite=cfg.overwrite,
+            on_skipped=lambda message: run.warn("image_skipped", message),
+        )  # fmt: skip
+    if written:  # files that were there already took no time
+        run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / written
+    quality = plan.settings["quality"]
+    run.metrics |= measure(export, plan.original) | ({} if quality is None else {"quality": quality})
+    return export
+
+
+def measure(export: Export, source: ImageSource) -> dict[str, float]:
+    """Return what the training images cost as files, and on an even sample of them how near they are to the originals."""
+    paths = dict(zip(export.splits["train"].ids, export.paths("train"), strict=True))
+    cost = {"n_bytes": sum(path.stat().st_size for path in paths.values()), "n_pixels": _n_pixels(export, list(paths.values()))}
+    chosen = [image_id for image_id in even_sample(source, MEASURED_IMAGES) if image_id in paths]
+    near = likeness(chosen, lambda image_id: decode_file(paths[image_id].read_bytes()), source.read)
+    return {"images": len(paths), "file_bytes": cost["n_bytes"], "bpp": bpp(**cost), "rgb_pct": rgb_pct(**cost)} | near
+
+
+def _n_pixels(export: Export, paths: Sequence[Path]) -> int:
+    if export.size is not None:
+        return len(paths) * export.size[0] * export.size[1]
+    total = 0
+    for path in paths:
+        with Image.open(path) as picture:  # reads the header alone
+            total += picture.width * picture.height
+    return total

@@ -1,0 +1,261 @@
+"""The input pipeline of a training, as configured: every way to feed the same network the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from experiments.setup.build import build_augment, build_autocast, build_device, build_source
+from experiments.setup.distributed import ranks, world_size
+from experiments.setup.run_folder import start_run
+from experiments.training.provenance import require_exported_from, require_made_from, rows_of
+from experiments.training.sources import load_labelled
+from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
+from rapid_inr.data import ImageSource, Loaded
+from rapid_inr.data.export import Export, read_export
+from rapid_inr.data.moments import ChannelMoments, Triple
+from rapid_inr.data.source import CorruptImage, keep
+from rapid_inr.errors import UserError
+from rapid_inr.evaluation.metrics import bpp, rates, rgb_pct
+from rapid_inr.pipelines.base import BatchPipeline
+from rapid_inr.pipelines.batches import DeviceTooSmall, require_fits
+from rapid_inr.pipelines.dali import dali_pipeline, require_dali
+from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
+from rapid_inr.pipelines.inr import inr_pipeline
+from rapid_inr.pipelines.nvjpeg import nvjpeg_pipeline, require_nvjpeg
+from rapid_inr.pipelines.ram import ram_pipeline
+from rapid_inr.pipelines.resident import resident_pipeline
+from rapid_inr.runlog.named_warnings import STORE_DOES_NOT_FIT
+from rapid_inr.store.decode import one_size
+from rapid_inr.store.format import read_store
+from rapid_inr.store.packed import PackedStore, StoreTooLarge
+
+FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
+PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
+
+
+@dataclass
+class Faults:
+    """What was wrong with files that were left out, once each; or an error at the first where `on_corrupt` is ``fail``."""
+
+    on_corrupt: str
+    messages: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+
+    def __post_init__(self) -> None:
+        if self.on_corrupt not in ("fail", "skip"):
+            raise UserError(f"dataset.on_corrupt is {self.on_corrupt!r}, expected fail or skip")
+
+    def __call__(self, messages: Sequence[str]) -> None:
+        if messages and self.on_corrupt == "fail":
+            raise CorruptImage(messages[0])
+        self.messages |= dict.fromkeys(messages)
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """A pipeline of training batches, and what test images must share with it.
+
+    Args:
+        name: of the pipeline.
+        skipped: a message for each image left out before training.
+        faults: those left out during training.
+        metrics: for the record: bytes where the images lie, and which store or files they come from.
+        made: how its images were made from those of the dataset, as JSON values; empty where they are the same.
+    """
+
+    name: str
+    pipeline: BatchPipeline
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    mean: Triple
+    std: Triple
+    skipped: tuple[str, ...] = ()
+    faults: Faults | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+def open_input(cfg: DictConfig) -> TrainingInput:
+    """Return the input pipeline that ``pipeline`` names, ready to train from; its store or files are made if need be."""
+    require_runnable(cfg)
+    openers: dict[str, Callable[[DictConfig], TrainingInput]] = {
+        "resident": resident_input, "ram": ram_input, "inr": store_input
+    }  # fmt: skip
+    data = openers.get(cfg.pipeline.name, file_input)(cfg)
+    data.metrics.update(device_bytes=data.pipeline.nbytes, host_bytes=data.pipeline.host_bytes)
+    if "rgb_pct" not in data.metrics:  # of files, or of images that are raw
+        n_pixels = len(data.pipeline) * data.image_size[0] * data.image_size[1]
+        cost = {"n_bytes": int(data.metrics.get("file_bytes", 3 * n_pixels)), "n_pixels": n_pixels}
+        data.metrics.update(bpp=bpp(**cost), rgb_pct=rgb_pct(**cost))
+    return data
+
+
+def open_input_in_run(cfg: DictConfig) -> TrainingInput:
+    """Do the same; where the GPU has no memory for a store, leave a run that says so by its name."""
+    try:
+        return open_input(cfg)
+    except (DeviceTooSmall, StoreTooLarge) as error:
+        if cfg.pipeline.name != "inr":
+            raise
+        with start_run(cfg, "train") as run:
+            run.warn(STORE_DOES_NOT_FIT, str(error))
+            raise
+
+
+def require_runnable(cfg: DictConfig) -> None:
+    """Refuse a pipeline that cannot run here, before anything is made for it.
+
+    Raises:
+        PipelineUnavailable: if a library or a GPU is missing.
+        UserError: if several processes would wait for each other, or one alone is to share a store.
+    """
+    name = cfg.pipeline.name
+    if name.startswith("dali"):
+        require_dali()
+    if name == "nvjpeg":
+        require_nvjpeg(build_device(cfg))
+    if cfg.pipeline.get("shard_store", False) and world_size() == 1:
+        raise UserError(
+            "pipeline.shard_store is true, but there is one process; start several with: "
+            "torchrun --nproc-per-node=N -m experiments.train ..."
+        )
+    if name in FROM_FILES and cfg.dataset.on_corrupt == "skip" and world_size() > 1:
+        raise UserError(
+            f"dataset.on_corrupt is skip, but pipeline={name} finds corrupt files as it trains: of {world_size()} processes one "
+            "would skip a batch that the others wait for; expected fail"
+        )
+
+
+def pipeline_dtype(cfg: DictConfig) -> torch.dtype:
+    return torch.bfloat16 if build_autocast(cfg) else torch.float32
+
+
+def _common_options(cfg: DictConfig) -> dict[str, Any]:
+    """Return the options that are the same for all pipelines."""
+    return {
+        "batch_size": cfg.optimizer.batch_size, "augment": build_augment(cfg), "seed": cfg.seed, "dtype": pipeline_dtype(cfg),
+        **ranks(),
+    }  # fmt: skip
+
+
+def _load_train(cfg: DictConfig) -> tuple[ImageSource, Loaded, dict[str, Triple]]:
+    source = build_source(cfg, split="train")
+    loaded, moments = load_labelled(source, cfg), ChannelMoments()
+    moments.add(loaded.images.numpy())
+    mean, std = moments.mean_std()
+    return source, loaded, {"mean": mean, "std": std}
+
+
+def resident_input(cfg: DictConfig) -> TrainingInput:
+    """Raw uint8 images of the training split, on the device."""
+    source, loaded, moments = _load_train(cfg)
+    pipeline = resident_pipeline(loaded.images, loaded.labels, device=build_device(cfg), **moments, **_common_options(cfg))
+    return TrainingInput("resident", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+
+
+def ram_input(cfg: DictConfig) -> TrainingInput:
+    """Raw uint8 images of the training split in the host's memory, through a DataLoader."""
+    source, loaded, moments = _load_train(cfg)
+    workers = {"workers": cfg.pipeline.workers, "prefetch": cfg.pipeline.prefetch}
+    pipeline = ram_pipeline(
+        loaded.images, loaded.labels, device=build_device(cfg), **workers, **moments, **_common_options(cfg)
+    )  # fmt: skip
+    return TrainingInput("ram", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+
+
+def store_input(cfg: DictConfig) -> TrainingInput:
+    """The training images of the store that ``store`` names, or of the one made on demand, decoded batch by batch."""
+    path = Path(cfg.store) if cfg.store else store_on_demand(cfg, split="train")
+    store = read_store(path)
+    data = inr_input(cfg, store, shard_store=cfg.pipeline.shard_store)
+    data.metrics.update({"store": str(path)}, **rates(store_bytes=path.stat().st_size, n_pixels=store.n_pixels))
+    encoded = metrics_of(path)
+    data.metrics.update({f"store_{name}": encoded[name] for name in ("psnr_db", "encode_ms_per_image") if name in encoded})
+    return data
+
+
+def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False) -> TrainingInput:
+    """The training images of ``cfg.dataset`` in a store, on the device.
+
+    Raises:
+        UserError: if the store was made from another dataset or lacks some of the images.
+        DeviceTooSmall: if it, or with `shard_store` this process's share of it, does not fit the memory of the device.
+    """
+    require_made_from(store, cfg)
+    store, device = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt), build_device(cfg)
+    size, header = decode_size(cfg, store), store.header
+    if not shard_store:
+        require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
+    pipeline = inr_pipeline(store, size=size, device=device, shard_store=shard_store, **_common_options(cfg))
+    made = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
+    return TrainingInput("inr", pipeline, header.class_names, size, header.mean, header.std, made=made)
+
+
+def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
+    """Return the (height, width) to decode at: ``dataset.size``, or what the images share."""
+    size = cfg.dataset.size
+    if size is not None:
+        return (size, size) if isinstance(size, int) else tuple(size)
+    try:
+        return one_size(store, torch.arange(len(store)))
+    except ValueError:
+        raise UserError("the training images in the store differ in size; set dataset.size=S to decode them at one") from None
+
+
+def file_input(cfg: DictConfig) -> TrainingInput:
+    """The exported files of ``cfg.dataset``'s training images, through the library that ``pipeline`` names.
+
+    Raises:
+        ExportError: if ``files`` names no export.
+        UserError: if the files were made from another dataset, lack some of the images, or differ in size.
+    """
+    folder = Path(cfg.files) if cfg.files else export_on_demand(cfg)
+    export = read_export(folder)
+    require_exported_from(export, cfg)
+    paths, labels = _files_of(export, build_source(cfg, split="train"))
+    if export.size is None:
+        raise UserError(f"the images in {export.folder} differ in size; export them with dataset.size=S")
+    name, faults = cfg.pipeline.name, Faults(cfg.dataset.on_corrupt)
+    options = _common_options(cfg) | {"on_faults": faults, "device": build_device(cfg)}
+    options |= {"image_size": export.size, "mean": export.mean, "std": export.std}
+    if name == "dataloader":
+        images, workers = FileImages(paths, export.size), {"workers": cfg.pipeline.workers, "prefetch": cfg.pipeline.prefetch}
+        pipeline = loader_pipeline(images, labels, **workers, **options)
+    elif name == "nvjpeg":
+        pipeline = nvjpeg_pipeline(paths, labels, **options)
+    else:
+        recipe = {"recipe": "published"} if name == "dali_published" else {"prefetch": cfg.pipeline.prefetch}
+        pipeline = dali_pipeline(paths, labels, threads=cfg.pipeline.workers, **recipe, **options)
+    metrics = {"files": str(folder), "file_bytes": sum(path.stat().st_size for path in paths if path.is_file())}
+    exported = metrics_of(folder)
+    metrics |= {f"files_{key}": exported[key] for key in ("quality", "psnr_db", "export_ms_per_image") if key in exported}
+    return TrainingInput(
+        name, pipeline, export.class_names, export.size, export.mean, export.std, faults=faults, metrics=metrics,
+        made=export.settings,
+    )  # fmt: skip
+
+
+def _files_of(export: Export, source: ImageSource) -> tuple[list[Path], Tensor]:
+    """Return the files of a source's images, in its order, and their labels."""
+    split = export.splits["train"]
+    source = keep(source, ~np.isin(source.ids, split.skipped))
+    at = {image_id: position for position, image_id in enumerate(split.ids)}
+    missing = [image_id for image_id in source.ids.tolist() if image_id not in at]
+    if missing:
+        raise UserError(
+            f"{export.folder} lacks {len(missing)} of the {len(source)} training images, the first {source.name_of(missing[0])}; "
+            "set dataset.limit, dataset.exclude and dataset.on_corrupt as when it was exported"
+        )
+    chosen = [at[image_id] for image_id in source.ids.tolist()]
+    labels = np.array(split.labels, dtype=np.int64)[chosen]
+    if export.class_names != source.class_names or source.labels is None or labels.tolist() != source.labels.tolist():
+        raise UserError(f"the labels in {export.folder} are not those of dataset={source.name}")
+    paths = export.paths("train")
+    return [paths[position] for position in chosen], torch.from_numpy(labels)

@@ -1,0 +1,245 @@
+"""The base of every pipeline: order, labels and augmentation are its own, and a stream gives the images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
+from rapid_inr.augment.policy import AugmentConfig, AugmentParams, sample_params
+from rapid_inr.augment.warp import Geometry
+from rapid_inr.errors import UserError
+from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
+from rapid_inr.pipelines.prefetch import ahead
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The ids of the images of a batch: the same int64 [B] on the CPU and on the pipeline's device.
+
+    Args:
+        shares: what each process takes of the batch, on the CPU; only for streams that need all processes.
+    """
+
+    host: Tensor
+    device: Tensor
+    shares: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What a stream gives for a batch.
+
+    Args:
+        images: normalised, floating [B, 3, *geometry.size], on the device, moved by the geometry.
+        kept: the positions in the batch of the images that could be read, int64 on the CPU; None for all.
+    """
+
+    images: Tensor
+    kept: Tensor | None = None
+
+
+Stream = Callable[[Sequence[Ids], Geometry], Iterator[Streamed]]  # the batches of an epoch, in order
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPipeline:
+    """Batches of N images from a stream; `dataclasses.replace` makes a pipeline of a subset, another size or another order.
+
+    Args:
+        stream: gives the images.
+        labels: [N, ...] on the device.
+        image_size: (height, width) of the images.
+        mean: [3], by which the stream normalises, on the device.
+        std: likewise.
+        batch_size: images of a step over all ranks.
+        augment: None for none.
+        seed: of order and augmentation; None keeps the order and every image.
+        size: (height, width) of the batches; None for `image_size`.
+        subset: int64 [M] positions that an epoch holds, each once, on the CPU; None for all.
+        rank: which part of each batch this process takes: the order is that of one process alone, whatever their number.
+        world_size: number of processes.
+        together: whether the stream needs all processes at once: it then gets the shares of all, and is asked for every batch,
+            even one of which this process takes no image.
+        masks: whether the labels are masks, [N, *image_size], which move with their images: `Batch.labels` are then int64
+            [B, *size]. Outside the image a mask is 0 where ``augment.padding`` is ``zeros``, else its own reflection or edge.
+        compiles: whether the stream compiles kernels at the first batch of a size; `warm_up` then makes one.
+        nbytes: bytes that the images take on the device, labels not counted.
+        host_bytes: bytes that they take in the memory of the host.
+
+    Raises:
+        UserError: if `batch_size` is out of range or no multiple of `world_size` when shuffled, `subset` is not of the
+            dataset, `augment` comes without a seed, or `masks` do not have the size of the images or would be mixed.
+    """
+
+    stream: Stream
+    labels: Tensor
+    image_size: tuple[int, int]
+    mean: Tensor
+    std: Tensor
+    batch_size: int
+    augment: AugmentConfig | None = None
+    seed: int | None = None
+    size: tuple[int, int] | None = None
+    subset: Tensor | None = None
+    rank: int = 0
+    world_size: int = 1
+    together: bool = False
+    masks: bool = False
+    compiles: bool = False
+    nbytes: int = 0
+    host_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.augment is not None and self.seed is None:
+            raise UserError("augmentation needs a seed")
+        if self.subset is not None:
+            _require_positions(self.subset, n_images=len(self.labels))
+        if self.masks and tuple(self.labels.shape[1:]) != tuple(self.image_size):
+            raise UserError(f"masks are {tuple(self.labels.shape[1:])}, the images {tuple(self.image_size)}")
+        if self.masks and self.augment is not None and self.augment.mix != "none":
+            raise UserError(f"augment.mix is {self.augment.mix}, expected none: a mixture of images has no mask")
+        share_of_rank((), rank=self.rank, world_size=self.world_size)
+        if self.seed is not None and self.batch_size % self.world_size:
+            raise UserError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
+        _ = self.n_batches  # raises where there is no batch
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.subset is None else len(self.subset)
+
+    @property
+    def n_batches(self) -> int:
+        return count_batches(n_images=len(self), batch_size=self.batch_size, shuffled=self.seed is not None)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch in its order, from batch `start` on; on a GPU the next one is made meanwhile."""
+        batches = epoch_batches(n_images=len(self), batch_size=self.batch_size, epoch=epoch, seed=self.seed)[start:]
+        if self.subset is not None:
+            batches = tuple(self.subset[ids] for ids in batches)
+        ranks = range(self.world_size) if self.together else (self.rank,)
+        shares = [
+            share_of_rank(batches, rank=rank, world_size=self.world_size, with_leader=self._has_leader, keep_empty=self.together)
+            for rank in ranks
+        ]
+        if shares[0]:
+            yield from ahead(self._batches(list(zip(*shares, strict=True)), epoch), self.device)
+
+    def warm_up(self) -> None:
+        """Make a batch and drop it where that compiles kernels, so that no epoch is timed with their compilation."""
+        if self.compiles:
+            batches = self.epoch(0)
+            next(batches, None)
+            batches.close()
+
+    def state_dict(self, *, epoch: int, batch: int) -> dict[str, Any]:
+        """Return where an epoch was left, of which order and augmentation, as JSON values; `batch` is the first not yet had."""
+        return {"epoch": epoch, "batch": batch, **self._decided()}
+
+    def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the epoch and the batch that a state names, to go on from with ``epoch(epoch, start=batch)``.
+
+        The number of processes, and what gives the images, may be another.
+
+        Raises:
+            ValueError: if it is not the state of a pipeline with the same order and augmentation, or names no batch of it.
+        """
+        decided = self._decided()
+        missing = [name for name in ("epoch", "batch", *decided) if name not in state]
+        if missing:
+            raise UserError(f"the state lacks {', '.join(missing)}; it is that of no pipeline")
+        for name, value in decided.items():
+            if state[name] != value:
+                raise UserError(f"{name} is {value}, the state is of a pipeline with {name} {state[name]}")
+        epoch, batch = state["epoch"], state["batch"]
+        if not (isinstance(epoch, int) and epoch >= 0 and isinstance(batch, int) and 0 <= batch < self.n_batches):
+            raise UserError(f"the state is at epoch {epoch}, batch {batch}; expected at least 0, and 0..{self.n_batches - 1}")
+        return epoch, batch
+
+    def _decided(self) -> dict[str, Any]:
+        """Return what order and augmentation depend on."""
+        subset = None if self.subset is None else hashlib.sha256(self.subset.numpy().tobytes()).hexdigest()[:16]
+        augment = None if self.augment is None else json.loads(json.dumps(asdict(self.augment)))
+        return {
+            "seed": self.seed, "batch_size": self.batch_size, "n_images": len(self), "subset": subset, "augment": augment,
+        }  # fmt: skip
+
+    @property
+    def _has_leader(self) -> bool:
+        """Whether a share is led by the last image of the share before, which its first image is mixed with."""
+        return self.world_size > 1 and self.augment is not None and self.augment.mix != "none"
+
+    def _batches(self, shares: Sequence[tuple[Tensor, ...]], epoch: int) -> Generator[Batch]:
+        # all that is read on the device is put there here, by the stream that will read it
+        params, padding = None, "border"
+        if self.augment is not None:
+            on_cpu = sample_params(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
+            params, padding = on_cpu.to(self.device), self.augment.padding
+        # once an epoch: a copy in every batch would make the host wait for the device
+        batches = [of_all[self.rank if self.together else 0] for of_all in shares]
+        there = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
+        pairs = [Ids(*ids) for ids in zip(batches, there, shares, strict=True)]
+        geometry = Geometry.of(
+            params, image_size=self.image_size, size=self.size or self.image_size, padding=padding, black=-self.mean / self.std
+        )
+        for ids, streamed in zip(pairs, self.stream(pairs, geometry), strict=True):
+            led, kept = self._has_leader, streamed.kept
+            if kept is not None:
+                led = led and 0 in kept  # without its leader a share is mixed within itself
+                ids = Ids(ids.host[kept], ids.device[kept.to(self.device)])
+            if len(ids) > led:
+                labels = self.labels[ids.device]
+                if self.masks:
+                    labels = _moved_masks(labels, ids.device, geometry)
+                yield self._finished(streamed.images, labels, ids, None if params is None else params[ids.device], led=led)
+
+    def _finished(self, images: Tensor, labels: Tensor, ids: Ids, params: AugmentParams | None, *, led: bool) -> Batch:
+        """Return the batch of images that are in their place; with `led` the first is only there to be mixed with."""
+        keeps, others = None, None
+        if params is not None and params.colours is not None:
+            images = jitter_colours(images, params.colours, mean=self.mean, std=self.std)
+        if params is not None and params.cutouts is not None:
+            images = cut_out(images, params.cutouts, self.augment.cutout)
+        if params is not None and params.keeps is not None:
+            own = slice(1 if led else 0, None)
+            before, others = (tensor[:-1] if led else tensor.roll(1, 0) for tensor in (images, labels))
+            images, keeps = mix_neighbours(images[own], before, params[own], paste=self.augment.mix == "cutmix")
+            ids, labels = Ids(ids.host[own], ids.device[own]), labels[own]
+        return Batch(images.contiguous(memory_format=torch.channels_last), labels, ids.host, keeps, others)
+
+
+def _moved_masks(masks: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
+    """Move masks, [B, height, width], as their images are moved; int64."""
+    background = replace(geometry, black=torch.zeros(1, device=masks.device))
+    return background.apply(masks[:, None].float(), ids, mode="nearest")[:, 0].long()
+
+
+def _require_positions(subset: Tensor, *, n_images: int) -> None:
+    if subset.dtype != torch.int64 or subset.ndim != 1:
+        raise UserError(f"subset is {subset.dtype} {tuple(subset.shape)}, expected int64 [M]")
+    if len(subset) == 0 or not 0 <= int(subset.min()) <= int(subset.max()) < n_images:
+        raise UserError(f"subset is empty or out of range, expected positions in 0..{n_images - 1}")
+    if len(subset.unique()) < len(subset):
+        raise UserError("subset holds a position twice, expected each once at most")
+
+
+def normalizer(mean: Tensor, std: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return what turns uint8 [B, height, width, 3] into normalised channels_last [B, 3, height, width], on one device."""
+    scale, shift = 1 / (255 * std), mean / std
+
+    def normalize(images: Tensor) -> Tensor:
+        return (images * scale - shift).to(dtype).permute(0, 3, 1, 2)
+
+    return normalize

@@ -1,0 +1,94 @@
+"""The pipeline `inr`: packed INRs that live on the device, decoded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from rapid_inr.augment.warp import Geometry
+from rapid_inr.errors import UserError
+from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed
+from rapid_inr.pipelines.sharded import Fetched, ShardedStore
+from rapid_inr.store.decode import decode, one_size, samples_a_pixel, stored_size
+from rapid_inr.store.packed import PackedStore
+
+
+def inr_pipeline(
+    store: PackedStore,
+    *,
+    labels: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    size: tuple[int, int] | None = None,
+    device: torch.device | str | None = None,
+    shard_store: bool = False,
+    **options,
+) -> BatchPipeline:
+    """Keep a packed store on a device and decode each batch as it is asked for.
+
+    Args:
+        labels: [N, ...] of any type; by default the classes in the store.
+        size: (height, width) to decode at; by default the images' own, which must then be one.
+        device: where the store is to lie; None for where it is.
+        shard_store: whether each of the processes of torch.distributed keeps only its share of the store, as `ShardedStore`, and
+            fetches the others' rows batch by batch; images, order and augmentation stay what they are.
+        options: of `BatchPipeline`, `batch_size` at least.
+
+    Raises:
+        ValueError: if there are no labels, or not one an image, or the images differ in size and `size` is not given; as
+            `BatchPipeline` and `ShardedStore`.
+        DeviceTooSmall, StoreTooLarge: if the share, or the store, does not fit the memory of the device.
+    """
+    if labels is None:
+        if store.labels is None:
+            raise UserError("the store has no labels, so nothing can be trained from it; encode a labelled dataset")
+        labels = store.labels.long()
+    if len(labels) != len(store):
+        raise UserError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
+    image_size, stored = size or one_size(store, torch.arange(len(store))), stored_size(store)
+    device = store.device if device is None else device
+    if shard_store:
+        place = {"rank": options.get("rank", 0), "world_size": options.get("world_size", 1)}
+        held = ShardedStore(store, device=device, **place)
+        nbytes = held.nbytes
+    else:
+        held = store.to(device)
+        nbytes = held.nbytes - (0 if held.labels is None else held.labels.nbytes)
+    mean, std = (torch.tensor(values, device=held.device) for values in (store.header.mean, store.header.std))
+
+    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
+        for ids, (images, places) in zip(batches, _held_images(held, batches), strict=True):
+            yield Streamed(_decode_moved(images, places, ids.device, geometry, dtype, stored=stored))
+
+    return BatchPipeline(
+        stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store,
+        compiles=True, **options,
+    )  # fmt: skip
+
+
+def _held_images(held: PackedStore | ShardedStore, batches: Sequence[Ids]) -> Iterator[tuple[PackedStore | Fetched, Tensor]]:
+    """Yield for each batch what its images can be decoded from, and where they are in it."""
+    return held.fetch(batches) if isinstance(held, ShardedStore) else ((held, ids.device) for ids in batches)
+
+
+def _decode_moved(
+    store: PackedStore | Fetched, places: Tensor, ids: Tensor, geometry: Geometry, dtype: torch.dtype, *,
+    stored: tuple[float, float],
+) -> Tensor:  # fmt: skip
+    """Decode images where a geometry has moved them: their INRs are evaluated there, and nothing is resampled.
+
+    Args:
+        places: where the images are in `store`.
+        ids: by which the geometry knows them.
+        stored: (height, width) of the images, for a smaller result must not alias.
+    """
+    if len(ids) == 0:
+        return torch.empty((0, 3, *geometry.size), dtype=dtype, device=ids.device)
+    moved = {}
+    if geometry.params is not None:
+        moved = {"affine": geometry.decode_maps(ids), "padding": geometry.padding}
+    return decode(
+        store, places, size=geometry.size, dtype=dtype, normalize=True, channels_last=True,
+        supersample=samples_a_pixel(stored, geometry.size), **moved,
+    )  # fmt: skip

@@ -1,0 +1,38 @@
+"""Reading of what runs have left: a JSON file, and what became of the run, without pandas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rapid_inr.errors import UserError
+from rapid_inr.runlog.liveness import lives
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        UserError: if it is not JSON, or nested too deeply; the message names the file.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+
+
+def status_of(folder: Path, record: Mapping[str, Any]) -> str:
+    """Return what became of a run: its record says ``running`` from the start, which is believed only if its process lives.
+
+    Returns:
+        ``finished``, ``failed``, ``interrupted``, ``running`` or ``crashed``; ``running?`` where no process is on record.
+    """
+    if record["status"] != "running":
+        return record["status"]
+    if not isinstance(record.get("process"), Mapping):
+        return "running?"
+    files = (folder / name for name in ("record.json", "metrics.jsonl"))
+    touched = max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
+    return "running" if lives(record["process"], touched=touched) else "crashed"

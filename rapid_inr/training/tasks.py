@@ -1,0 +1,69 @@
+"""What a network learns: the class of an image, or the class of each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rapid_inr.errors import UserError
+from rapid_inr.evaluation.metrics import confusion, miou_pct
+
+
+@dataclass(frozen=True)
+class Task:
+    """How the logits of a network are scored; both tasks have the same loss, cross entropy.
+
+    Args:
+        metric: name of the score in reports and records, in percent.
+        title: the score's name for people.
+        n_classes: that the network tells apart.
+        counts: shape of the counts.
+        count: logits and labels of a batch -> int64 counts, which add up over batches and processes.
+        score_pct: the sum of these counts -> the score, in percent.
+    """
+
+    metric: str
+    title: str
+    n_classes: int
+    counts: tuple[int, ...]
+    count: Callable[[Tensor, Tensor], Tensor]
+    score_pct: Callable[[Tensor], float]
+
+
+def classification(n_classes: int) -> Task:
+    """Return the task of naming the class of an image, [B, n_classes] logits: its score is the top-1 accuracy."""
+    return Task("top1_pct", "top-1", n_classes, (2,), _correct_and_all, lambda counts: 100 * counts[0].item() / counts[1].item())
+
+
+def segmentation(n_classes: int) -> Task:
+    """Return the task of naming the class of each pixel, [B, n_classes, height, width] logits: its score is the mean IoU.
+
+    Args:
+        n_classes: of pixels, the background among them.
+    """
+    count = partial(_confusion, n_classes=n_classes)
+    return Task("miou_pct", "mIoU", n_classes, (n_classes, n_classes), count, miou_pct)
+
+
+def _correct_and_all(logits: Tensor, labels: Tensor) -> Tensor:
+    correct = (logits.argmax(1) == labels).sum()
+    return torch.stack([correct, torch.full_like(correct, len(labels))])
+
+
+def _confusion(logits: Tensor, masks: Tensor, *, n_classes: int) -> Tensor:
+    return confusion(logits.argmax(1), masks, n_classes=n_classes)
+
+
+def require_classes(labels: Tensor, n_classes: int) -> None:
+    """Refuse labels, or masks, that the network has no class for.
+
+    Raises:
+        UserError: if a label is not in 0..n_classes - 1.
+    """
+    least, most = int(labels.min()), int(labels.max())
+    if not 0 <= least <= most < n_classes:
+        raise UserError(f"labels reach from {least} to {most}, the network has classes 0..{n_classes - 1}")

@@ -1,0 +1,203 @@
+"""From the records of an experiment to its tables in every form, beside what the paper claims."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from experiments.reporting import tables
+from experiments.reporting.cells import Link, Measured, listed, measured, summarize, value_of
+from experiments.reporting.formats import cell_text, to_csv, to_latex, to_markdown
+from experiments.reporting.open_questions import growth
+from experiments.reporting.paper_tables import accuracy, break_even
+from experiments.reporting.run_tables import RUN_TABLES
+from experiments.reporting.runs import read_runs
+from experiments.reporting.tables import TABLES, made_tables
+from experiments.tables import experiment_markdown, filled, write_table
+from rapid_inr.errors import UserError
+from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
+
+ROOT = Path(__file__).parents[3]
+PAGES = ("README.md", "docs/results.md")
+SAMPLE_MARKDOWN = """\
+**Memory.** Preset cpu; 2 cores, Fast.
+
+| dataset | % of RGB | stored bytes | records |
+|---|--:|--:|---|
+| a | 5.0 | 1,234,567 | [record](runs/sample/cpu/encode-a/record.json) |
+
+| claim | dataset | paper | ours, mean ± std (n) | delta | within the claim? | records |
+|---|---|---|--:|--:|---|---|
+| stored dataset, of its raw RGB bytes | a | about 5% | 5.0 (1) | +0.0 | yes | [record](runs/sample/cpu/encode-a/record.json) |
+| formula of the quantizer | a | — | 1,234,567 (1) | — | — | [record](runs/sample/cpu/encode-a/record.json) |
+
+**Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row.
+
+| dataset | arm | net | top-1, % | points lost | records |
+|---|---|---|--:|--:|---|
+| a | INR | s | 90.50 ± 2.12 | 1.50 ± 0.71 | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
+| a | raw | — | 92.00 ± 2.83 | — | [1](runs/sample/cpu/raw-a-0/record.json) [2](runs/sample/cpu/raw-a-1/record.json) |
+| b | raw | — | 70.00 | — | [record](runs/sample/cpu/raw-b-0/record.json) |
+
+| claim | dataset | arm | net | paper | ours, mean ± std (n) | delta | within the claim? | records |
+|---|---|---|---|---|--:|--:|---|---|
+| top-1 lost against training from raw images (the abstract says "marginal") | a | INR | s | about 2 points | 1.50 ± 0.71 (2) | \
+-0.50 | yes | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
+
+- not measured: sample/cpu/encode-b: failed, ValueError: it | broke"""
+
+
+@pytest.fixture
+def sample(tmp_path, monkeypatch):
+    """Leave the sample's records in runs/ of an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(tables.TABLES, "sample", SAMPLE)
+    return write_sample(Path("runs"))
+
+
+def test_the_tables_of_an_experiment_are_printed_with_its_claims_and_with_what_failed(sample):
+    assert experiment_markdown(read_runs(sample), "sample", linked_from=Path()) == SAMPLE_MARKDOWN
+    assert "[record](../runs/sample/cpu/encode-a/record.json)" in experiment_markdown(
+        read_runs(sample), "sample", linked_from=Path("docs")
+    )
+
+
+def test_presets_are_never_mixed_and_smoke_proves_no_claim(sample):
+    write_sample(sample, preset="smoke")
+    write_sample(sample, preset="small")
+    made = made_tables(read_runs(sample), "sample")
+    assert [(table.preset, table.name) for table in made] == [
+        (p, n) for p in ("cpu", "small", "smoke") for n in ("memory", "accuracy")
+    ]
+    assert [len(table.claims) for table in made] == [2, 1, 2, 0, 0, 0]  # `small` is too small to judge an accuracy by
+    assert [table.name for table in made_tables(read_runs(sample), "sample", preset="cpu")] == ["memory", "accuracy"]
+
+
+def test_a_run_that_is_there_twice_is_refused(sample):
+    write_sample(sample / "again")
+    with pytest.raises(UserError, match=r"sample/cpu/.* is there twice"):
+        made_tables(read_runs(sample), "sample")
+
+
+def test_an_experiment_without_tables_has_one_of_what_its_runs_have(sample, monkeypatch):
+    monkeypatch.delitem(tables.TABLES, "sample")
+    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path())
+    assert "| verb | dataset | arm | net | % of RGB | top-1, % | records |" in text
+
+
+def test_a_table_is_written_in_every_form(sample):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    made = made_tables(read_runs(sample), "sample")
+    assert {write_table(table, Path("out")) for table in made} == {Path("out/sample/cpu")}
+    folder = Path("out/sample/cpu")
+    assert "[record](../../../runs/sample/cpu/encode-a/record.json)" in (folder / "memory.md").read_text()
+    rows = pd.read_csv(folder / "accuracy.csv")
+    assert rows["top-1, %"].tolist() == [90.5, 92.0, 70.0]  # numbers in full
+    assert rows["top-1, % (n)"].tolist() == [2, 2, 1]
+    assert json.loads((folder / "memory_claims.json").read_text())[0]["ours, mean ± std (n)"] == "5.0 (1)"
+    assert r"a & INR & s & 90.50 $\pm$ 2.12 & 1.50 $\pm$ 0.71 \\" in (folder / "accuracy.tex").read_text()
+    with Image.open(folder / "accuracy.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_without_matplotlib_all_but_the_pictures_is_written(sample, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for table in made_tables(read_runs(sample), "sample"):
+        write_table(table, Path("out"))
+    assert not list(Path("out").rglob("*.png"))
+    assert Path("out/sample/cpu/accuracy.csv").is_file()
+    assert "warning [no_picture]: curves need matplotlib" in capsys.readouterr().err
+
+
+def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
+    text = "before\n<!-- experiment:sample -->\nold\n<!-- /experiment:sample -->\nafter"
+    made = filled(text, sample, linked_from=Path())
+    assert made == f"before\n<!-- experiment:sample -->\n{SAMPLE_MARKDOWN}\n<!-- /experiment:sample -->\nafter"
+    assert filled(made, sample, linked_from=Path()) == made
+    with pytest.raises(UserError, match="a block experiment:other, expected one of memory, accuracy"):
+        filled(text.replace("sample", "other"), sample, linked_from=Path())
+    with pytest.raises(UserError, match="the text has no block"):
+        filled("nothing", sample, linked_from=Path())
+    claims = filled("<!-- claims:sample -->\n<!-- /claims:sample -->", sample, linked_from=Path())
+    assert "| stored dataset, of its raw RGB bytes | a; preset cpu, 2 cores, Fast | about 5% | 5.0 (1) | yes |" in claims
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_committed_pages_are_those_of_the_committed_records(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert filled(text, ROOT / "results", linked_from=(ROOT / page).parent) == text
+
+
+def test_every_table_of_runs_stands_on_a_page():
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    assert all(f"<!-- results:{name} -->\n|" in pages for name in RUN_TABLES)
+    assert all(f"<!-- experiment:{name} -->" in pages for name in TABLES if name != "rate_distortion")
+
+
+def test_a_training_that_made_its_store_on_demand_has_its_psnr_on_its_own_record(tmp_path):
+    for seed in range(2):
+        for arm, metrics in {"raw": {}, "INR": {"store_psnr_db": 33.0}}.items():
+            config = {"experiment_name": "accuracy", "preset": "cpu", "seed": seed, "labels": {"arm": arm}}
+            write_run(tmp_path / f"{arm}{seed}", config=config, seed=seed, metrics={"top1_pct": 80.0 + (arm == "raw")} | metrics)
+    rows = accuracy(read_runs(tmp_path))
+    shown = rows[["arm", "PSNR, dB", "points lost"]].map(cell_text).to_numpy().tolist()
+    assert shown == [["INR", "33.00", "1.00"], ["raw", "—", "—"]]
+    for seed in range(2):
+        metrics = {"store_bytes": 9, "store_psnr_db": 30.0, "inr_device_bytes": 8}
+        config = {"experiment_name": "scaling", "preset": "cpu", "seed": seed, "labels": {"part": "growth", "images": 125}}
+        write_run(tmp_path / f"speed{seed}", verb="benchmark", config=config, metrics=metrics)
+    assert growth(read_runs(tmp_path)).map(cell_text).iloc[0, :6].tolist() == ["125", "9", "8", "—", "—", "30.00"]
+
+
+def test_a_mean_has_its_deviation_where_there_is_one_to_speak_of():
+    assert str(measured([1.0, 2.0, 3.0], 1)) == "2.0 ± 1.0"
+    assert str(measured([2.0, 2.0], 1)) == "2.0"
+    assert str(measured([1234.5, None, float("nan"), True, "x"], 0)) == "1,234"
+    assert str(measured([float("inf"), 1.0], 1)) == "never"
+    assert measured([None], 1) is None
+
+
+def test_rows_are_in_the_order_that_a_reader_expects():
+    frame = pd.DataFrame({"run": "r", "path": "p", "net": ["10x2", "2x8", None, "0.5 dB", "0.25 dB"], "x": 1.0})
+    assert list(summarize(frame, ["net", "absent"], {"x": ("x", 0), "y": ("none", 1)})["net"].fillna("—")) == [
+        "0.25 dB", "0.5 dB", "2x8", "10x2", "—",
+    ]  # fmt: skip
+
+
+def test_a_value_of_another_run_is_found_by_what_both_have_in_common_and_never_guessed():
+    runs = pd.DataFrame({"seed": [0, 1, 2], "net": "s"}, index=[5, 6, 7])
+    others = pd.DataFrame({"seed": [1, 0], "top": [10.0, 20.0]})
+    assert value_of(runs, others, "top", same=["seed"]).fillna(-1).to_dict() == {5: 20.0, 6: 10.0, 7: -1.0}
+    assert value_of(runs, others, "none").isna().all()
+    with pytest.raises(UserError, match="several runs have"):
+        value_of(runs, others, "top")
+
+
+def test_encoding_breaks_even_by_the_time_that_an_epoch_is_faster():
+    epochs = break_even(pd.Series([10.0, 10.0, 10.0]), pd.Series([100.0, 100.0, 100.0]), pd.Series([200.0, 100.0, 50.0]))
+    assert epochs.tolist() == [2.0, float("inf"), float("inf")]  # 5 ms of the 10 are won an epoch
+
+
+def test_a_list_of_runs_has_a_row_each_with_integers_as_integers():
+    frame = pd.DataFrame(
+        {"run": ["a", "b"], "path": ["x/a", "x/b"], "machine": "m", "cfg.size": [224.0, float("nan")], "psnr": [1.0, 2.5]}
+    )
+    rows = listed(frame, {"size": ("cfg.size", ""), "PSNR": ("psnr", ".2f"), "none": ("none", ",d")})
+    assert rows.to_numpy().tolist() == [
+        ["224", "1.00", None, "m", (Link("a", "x/a"),)], [None, "2.50", None, "m", (Link("b", "x/b"),)],
+    ]  # fmt: skip
+
+
+def test_nothing_in_a_cell_is_markup():
+    cells = ["a | b", "[x](javascript:alert)", "<b>", "two\nlines", None, (Link("1", "r/1.json"),), Measured(1.5, 0.25, 2, 1)]
+    table = pd.DataFrame([cells], columns=list("abcdefg"), dtype=object)
+    line = to_markdown(table, linked_from=Path("docs")).splitlines()[-1]
+    assert line == r"| a \| b | \[x](javascript:alert) | \<b> | two lines | — | [1](../r/1.json) | 1.5 ± 0.2 |"
+    assert to_csv(table).splitlines()[-1].endswith(",r/1.json,1.5,0.25,2")
+    pytest.importorskip("jinja2")
+    assert r"1.5 $\pm$ 0.2" in to_latex(pd.DataFrame({"50% & Δ": [cells[-1]]}))
+    assert r"50\% \& $\Delta$" in to_latex(pd.DataFrame({"50% & Δ": [cells[-1]]}))
