@@ -150,12 +150,13 @@ def test_the_rows_of_an_image_do_not_depend_on_what_is_encoded_beside_it():
     assert part.source_ids.tolist() == [3, 4]
 
 
-def test_training_through_four_bits_wins_back_most_of_what_they_cost():
+@pytest.mark.parametrize(("method", "left"), [("straight_through", 0.5), ("freeze", 0.7)])
+def test_training_through_four_bits_wins_back_much_of_what_they_cost(method, left):
     source, bits = source_of(smooth_images(6, 16, 16)), QuantizeConfig(bits=4, granularity="tensor", range="mse")
     _, rounded = encode(source, SPEC, FIT, bits)
-    store, refined = encode(source, SPEC, FIT, bits, refine_config=RefineConfig(steps=150))
+    store, refined = encode(source, SPEC, FIT, bits, refine_config=RefineConfig(steps=150, method=method))
     cost = [(report.fit_psnr_db - report.psnr_db).mean() for report in (rounded, refined)]
-    assert cost[1] < 0.5 * cost[0]
+    assert cost[1] < left * cost[0]
     assert torch.equal(rounded.fit_psnr_db, refined.fit_psnr_db)
     decoded = torch.stack(list(decode_each(store)))
     assert torch.allclose(psnr_db(decoded, smooth_images(6, 16, 16)), refined.psnr_db, atol=0.05)
@@ -200,11 +201,11 @@ def test_what_cannot_be_rounded_so_is_refused_before_an_image_is_read(spec, refi
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", [0, 120])
-def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(steps):
+@pytest.mark.parametrize("refine", [RefineConfig(), RefineConfig(steps=120), RefineConfig(steps=120, method="freeze")])
+def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(refine):
     images = [*smooth_images(4, 12, 12), *smooth_images(1, 10, 14)]
     config = QuantizeConfig(8, 8, "dataset")
-    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=RefineConfig(steps=steps), shard_images=3)
+    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=refine, shard_images=3)
     assert store.scales.shape == (1, SPEC.depth - 1)
     assert store.end_scales.shape == (5, 4)
     for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):
