@@ -26,7 +26,8 @@ test: install
 
 VERSION ?= 3.9.0
 test-triton: install
-	$(PIP) install --quiet --no-deps --target .venv/triton-$(VERSION) triton==$(VERSION)
+	@# NumPy, because Triton 3.6's interpreter stops at 2.4
+	$(PIP) install --quiet --no-deps --target .venv/triton-$(VERSION) triton==$(VERSION) 'numpy<2.4'
 	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m pytest tests/kernels
 	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m kernels.tools.offline
 

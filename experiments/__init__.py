@@ -1,0 +1,9 @@
+"""The commands; the repository is used as a checkout (`pip install --editable .`), since others have a package `kernels` too."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+_kernels, _root = find_spec("kernels"), Path(__file__).resolve().parents[1]
+if _kernels is None or _kernels.origin is None or Path(_kernels.origin).resolve().parents[1] != _root:
+    _other = None if _kernels is None else _kernels.origin or list(_kernels.submodule_search_locations or ())
+    raise ImportError(f"`import kernels` finds {_other}, not that of {_root}; work in the checkout, or: pip uninstall kernels")

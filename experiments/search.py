@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.search_table import excess, metrics_of, read_search, search_table, title_of
-from experiments.setup.cli import compose_command, main
+from experiments.setup.cli import CONFIGS, compose_command, main
 from experiments.setup.errors import is_bug
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
@@ -34,7 +34,7 @@ PATIENCE = 200  # proposals of what was tried already, after which the space cou
 
 def run_search(cfg: DictConfig) -> None:
     optuna, folder = load_optuna(), Path(cfg.run_dir)
-    search, space = read_config(cfg), space_of(cfg)
+    space, search = space_of(cfg), read_config(cfg)
     example = {key: domain.choices[0] if hasattr(domain, "choices") else domain.low for key, domain in space.items()}
     compose_command(cfg.command, overrides_of(search, example, folder, number=0))  # refuses what it does before any work
     require_same_search(search, folder)
@@ -77,6 +77,8 @@ def space_of(cfg: DictConfig) -> dict[str, Any]:
     """Return Optuna's distribution of each key."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    if not cfg.space:
+        raise UserError(f"search=NAME/PRESET is required, one of: {', '.join(search_names())}")
     space: dict[str, Any] = {}
     for key, values in OmegaConf.to_container(cfg.space).items():
         try:
@@ -87,9 +89,12 @@ def space_of(cfg: DictConfig) -> dict[str, Any]:
                 space[key] = (IntDistribution if whole else FloatDistribution)(**values)
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"space.{key} is {values}, expected {{low, high, step, log}} or a list of choices: {error}") from None
-    if not space:
-        raise UserError("space is empty; search=NAME/PRESET names a search, such as search=shape/cpu")
     return space
+
+
+def search_names() -> list[str]:
+    """Return NAME/PRESET of all searches."""
+    return sorted(f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("search/*/*.yaml"))
 
 
 def require_same_search(search: Mapping[str, Any], folder: Path) -> None:

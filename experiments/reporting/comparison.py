@@ -14,7 +14,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.evaluation.units import unit_of
 
 BOOKKEEPING = re.compile(  # settings that change no result, or that other keys tell better
-    r"seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
+    r"(.*\.)?seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
 )
 WORDS = ("and", "or", "not", "in", "True", "False", "None")  # of a query
 HEADLINES = (  # the metrics that say most
@@ -74,7 +74,8 @@ def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
 def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
     """Return the settings in which runs differ, seeds and bookkeeping left out."""
     shown = [key for key in settings if not BOOKKEEPING.fullmatch(key) and key in runs]
-    return [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+    differ = [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+    return sorted(differ, key=lambda key: "." in key)  # inr, dataset and the like first
 
 
 def texts(values: pd.Series) -> pd.Series:

@@ -91,15 +91,15 @@ def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 )  # fmt: skip
 def training_speed(runs: pd.DataFrame) -> pd.DataFrame:
     speeds = only(runs, "benchmark")
-    together = {heading: speeds.get(f"{name}_together_images_per_s") for heading, name in PIPELINES.items()}
+    columns = {heading: f"{name}_together_images_per_s" for heading, name in PIPELINES.items()}
+    together = speeds.reindex(columns=list(columns.values())).set_axis(list(columns), axis=1).astype(float)
     ratios = {f"INR over {rival}": f"over_{PIPELINES[rival]}" for rival in ("resident", "DataLoader", "DALI")}
     for heading, column in ratios.items():
-        rival = together[heading.removeprefix("INR over ")]
-        speeds[column] = None if rival is None else together["INR"] / rival
+        speeds[column] = together["INR"] / together[heading.removeprefix("INR over ")]
     encode_ms = of_store(speeds, only(runs, "encode"), "encode_ms_per_image", same=("dataset",))
     speeds["break_even"] = break_even(encode_ms, together["DataLoader"], together["INR"])
     return summarize(speeds, ["dataset", "workers"], {
-        **{heading: (f"{name}_together_images_per_s", 0) for heading, name in PIPELINES.items()},
+        **{heading: (column, 0) for heading, column in columns.items()},
         **{heading: (column, 2) for heading, column in ratios.items()},
         "epochs until it pays back": ("break_even", 1),
     })  # fmt: skip

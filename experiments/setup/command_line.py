@@ -109,7 +109,11 @@ def choices_of(verb: str) -> str:
     lines = []
     defaults = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))["defaults"]
     for group in (group for entry in defaults if isinstance(entry, dict) for group in entry if not group.startswith("override ")):
-        choices = experiment_names(verb) if group == "experiment" else sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+        choices = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+        if group == "experiment":
+            names = [name.split("/") for name in experiment_names(verb)]
+            presets = {name: ",".join(preset for other, preset in names if other == name) for name, _ in names}
+            choices = [f"{name}/{{{several}}}" for name, several in presets.items()]
         if group == "inr":
             choices = ["DEPTHxWIDTH", *choices]
         lines += [f"{group}: {', '.join(choices)}"] if choices else []

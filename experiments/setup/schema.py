@@ -21,6 +21,7 @@ from experiments.setup.groups import (
     PipelineConfig,
     TrackConfig,
     require_choice,
+    require_side,
 )
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.prune import PruneConfig
@@ -129,6 +130,9 @@ class DecodeConfig(CommonConfig):
     size: Any = None
     limit: int | None = None
     max_pixels: int = 90_000_000
+
+    def __post_init__(self) -> None:
+        require_side("size", self.size)
 
 
 @dataclass
@@ -297,6 +301,7 @@ def schema(config: type) -> DictConfig:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             OmegaConf.set_readonly(child, None)
+    OmegaConf.set_struct(node.labels, False)  # free-form
     return node
 
 

@@ -16,6 +16,7 @@ from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.tasks import Task
 
+TRAININGS = ("train", "segment")  # the latter in old records
 NETWORKS = {"top1_pct": "backbone", "miou_pct": "unet"}  # the group of the network that a metric is of
 
 
@@ -32,7 +33,7 @@ def read_baseline(cfg: DictConfig, task: Task) -> float | None:
     if not (folder / "record.json").is_file():
         raise FileNotFoundError(f"no run in {folder}; baseline=RUN is the folder of an earlier experiments.train")
     record = read_json(folder / "record.json")
-    if record["status"] != "finished" or task.metric not in record["metrics"]:
+    if record["status"] != "finished" or record["verb"] not in TRAININGS or task.metric not in record["metrics"]:
         raise UserError(
             f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a training with {task.metric}"
         )

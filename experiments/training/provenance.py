@@ -18,7 +18,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference
 from rapid_inr.store.packed import PackedStore
 
-NOT_ABOUT_IMAGES = ("root", "download", "on_corrupt")  # keys of a dataset
+NOT_ABOUT_IMAGES = ("root", "download", "on_corrupt", "max_pixels")  # keys of a dataset
 CHOOSING = ("split", "limit", "test_limit", "exclude", "test_count")  # keys that choose among images, whose ids tell more
 
 

@@ -62,8 +62,11 @@ class AugmentConfig:
             "crop_padding": (self.crop_padding >= 0, "at least 0"),
             "flip": (self.flip in (True, False, "alternate"), "true, false or alternate"),
             "padding": (self.padding in PADDINGS, f"one of {', '.join(PADDINGS)}"),
-            "scale": (self.scale is None or 0 < self.scale[0] <= self.scale[1] <= 1, "[least, most] in (0, 1], or null"),
-            "ratio": (0 < self.ratio[0] <= self.ratio[1], "[least, most], both above 0"),
+            "scale": (
+                self.scale is None or (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1),
+                "[least, most] in (0, 1], or null",
+            ),
+            "ratio": (len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1], "[least, most], both above 0"),
             "rotation_degrees": (0 <= self.rotation_degrees <= 180, "0 to 180"),
             "cutout": (self.cutout >= 0, "at least 0"),
             "mix": (self.mix in MIXES, f"one of {', '.join(MIXES)}"),

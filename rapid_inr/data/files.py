@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rapid_inr.data.passed_over import NOTHING_PASSED_OVER, PassedOver
 from rapid_inr.data.pixels import MAX_PIXELS, read_image
-from rapid_inr.data.source import NOTHING_PASSED_OVER, ImageSource, PassedOver, of_splits
+from rapid_inr.data.source import ImageSource, of_splits
 
 IMAGE_SUFFIXES = frozenset(
     (

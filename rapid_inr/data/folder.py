@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 
 from rapid_inr.data.files import IMAGE_SUFFIXES, LabelledFiles, class_folders, from_files, image_paths, passed_over
+from rapid_inr.data.passed_over import NOTHING_PASSED_OVER, PassedOver
 from rapid_inr.data.pixels import MAX_PIXELS, read_image
-from rapid_inr.data.source import NOTHING_PASSED_OVER, DatasetMissing, ImageSource, PassedOver, of_splits, require_split
+from rapid_inr.data.source import DatasetMissing, ImageSource, of_splits, require_split
 from rapid_inr.errors import UserError
 
 # Mini-ImageNet as the paper splits it: of the 600 images of each class, 420 to train and 120 to test

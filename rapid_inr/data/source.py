@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from kernels.checks import require
+from rapid_inr.data.passed_over import NOTHING_PASSED_OVER, PassedOver
 from rapid_inr.errors import UserError
 
 SPLITS = ("train", "test", "all")
@@ -28,40 +29,6 @@ class DatasetMissing(UserError):
 
 class CorruptImage(UserError):
     """A file could not be read as what its name says; the message names the file and the reason."""
-
-
-@dataclass(frozen=True)
-class PassedOver:
-    """Files in the folders of a dataset that are none of its images: hidden ones not counted.
-
-    Args:
-        in_subfolders: images deeper than the layout has them.
-        not_images: files with other suffixes.
-    """
-
-    in_subfolders: tuple[Path, ...] = ()
-    not_images: tuple[Path, ...] = ()
-
-    def __add__(self, other: PassedOver) -> PassedOver:
-        return PassedOver(self.in_subfolders + other.in_subfolders, self.not_images + other.not_images)
-
-    def message(self, *, n_images: int, unreadable: Sequence[str] = ()) -> str:
-        """Say what of a folder was left out: ``57 files: 3 unreadable (...), 2 in sub-folders (...), 4 not images (...)``.
-
-        Args:
-            n_images: images of the dataset, readable or not.
-            unreadable: one message each.
-
-        Returns:
-            One line that names the first of each kind; empty if nothing was left out.
-        """
-        kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "not images": self.not_images}
-        named = [f"{len(files)} {kind} (the first: {files[0]})" for kind, files in kinds.items() if files]
-        n_files = n_images + len(self.in_subfolders) + len(self.not_images)
-        return f"{n_files} files: {', '.join(named)}" if named else ""
-
-
-NOTHING_PASSED_OVER = PassedOver()
 
 
 @dataclass(frozen=True, eq=False)

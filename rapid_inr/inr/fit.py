@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
+from rapid_inr.inr.constraint import Constraint, Unconstrained
 from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.optimizers import Adam, Soap
@@ -192,30 +192,6 @@ def default_lr(spec: SirenSpec) -> float:
     at width 44; half as much costs about 1 dB at depth 3.
     """
     return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3) * min(1.0, 32 / spec.hidden)
-
-
-class Constraint(Protocol):
-    """What rows must satisfy while they are trained, such as a mask or a quantization, and the gradient through it."""
-
-    log_scales: Tensor  # trained along with the rows, in place; empty where there are none
-
-    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
-        """Return the nearest rows [B, S] that satisfy it when the share `done` of the steps is done."""
-
-    def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the gradient at `forward(rows)` back to the rows and to `log_scales`."""
-
-
-class Unconstrained:
-    """The constraint that every row satisfies."""
-
-    log_scales = torch.empty(0)
-
-    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
-        return rows
-
-    def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        return grad, self.log_scales
 
 
 def optimise(

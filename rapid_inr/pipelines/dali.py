@@ -134,8 +134,7 @@ def dali_pipeline(
         threads: of DALI, at least 1.
         prefetch: batches on their way, at least 1.
         recipe: ``tuned``; or ``published``, as the paper's repository does: one crop and one flip for all images of a batch, each
-            image decoded whole and at most 64 at once, no prefetch inside DALI. As in every pipeline, a GPU makes the next batch
-            while this one is used.
+            image decoded whole and at most 64 at once, no prefetch inside DALI; a GPU still makes the next batch meanwhile.
         on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
         options: of `BatchPipeline`, `batch_size` at least.
 

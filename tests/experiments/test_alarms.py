@@ -137,12 +137,3 @@ def test_of_a_store_without_room_in_the_gpu_the_benchmark_says_so_and_times_the_
     monkeypatch.setattr("experiments.benchmarks.pipelines.open_input", refuse)
     speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "pipelines=[resident,inr]", "fit.min_psnr_db=1")
     assert warned(*speeds) == ["store_does_not_fit"]
-
-
-def test_the_experiment_provokes_what_its_points_are_called_after(command, tmp_path):
-    certain = ("fits_not_converged", "store_does_not_fit", "decode_below_roofline")  # the others depend on training and on speeds
-    assert command("sweep", "experiment=failure_signatures", "scale=smoke", "track=off", f"only=[{','.join(certain)}]")[0] == 0
-    for name in certain:
-        folder = tmp_path / "runs" / "failure_signatures" / "smoke" / name
-        warnings = json.loads((folder / "record.json").read_text())["warnings"]
-        assert [warning["name"] for warning in warnings] == [name]

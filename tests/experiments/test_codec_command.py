@@ -24,7 +24,7 @@ def test_a_codecs_run_records_its_curve(command, tmp_path):
     ("override", "message"),
     [
         ("codec.qualities=[200]", "codec.qualities is [200.0], expected one or more from 0 to 100"),
-        ("codec.qualities=[high]", "codec.qualities=[high]"),
+        ("codec.qualities=[high]", "codec.qualities"),
         ("dataset.size=8", "images are (1, 8, 8, 3), expected"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -42,7 +43,7 @@ def test_every_command_has_a_config_a_line_and_a_help_that_names_it(verb):
 def test_the_help_of_a_command_shows_its_own_groups_and_experiments():
     text = with_hydra("encode").hydra.help.template
     assert "inr: DEPTHxWIDTH, 5x13" in text
-    assert "memory/cpu" in text
+    assert "memory/{cpu,paper,smoke}" in text
     assert "backbone:" not in text
     assert "accuracy/" not in text
 
@@ -180,3 +181,19 @@ def test_debug_values_reach_only_the_keys_that_a_command_has():
     cfg = composed("info", "debug=smoke", "store=a.inr")
     assert "fit" not in cfg
     assert composed("encode", "debug=smoke").fit.steps == 20
+
+
+def test_another_package_called_kernels_is_named(tmp_path):
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import experiments.train"],
+        cwd=CONFIGS.parent, capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"`import kernels` finds {tmp_path}/kernels/__init__.py" in done.stderr.splitlines()[-1]
+
+
+def test_a_variant_wins_over_its_experiment():
+    assert composed("train", "experiment=segmentation/paper", "variant=3x16-8bit").inr.depth == 3
+    coin = composed("encode", "experiment=rate_distortion_kodak/paper", "variant=coin")
+    assert (coin.fit.steps, coin.fit.start, coin.refine.steps, coin.quantize.bits) == (50_000, "siren", 0, 16)

@@ -80,8 +80,8 @@ def test_nothing_from_records_is_markup(page, sample):
         config = {"experiment_name": "sample", "preset": "cpu", "labels": {"dataset": EVIL + name}}
         warned = [{"name": EVIL, "message": EVIL}]
         write_run(
-            sample / "sample" / "cpu" / name, verb="encode", config=config, metrics={"rgb_pct": 1.0}, command=EVIL, warnings=warned,
-            machine={"cpu": EVIL, "cpu_cores": 1},
+            sample / "sample" / "cpu" / name, verb="encode", config=config, metrics={"rgb_pct": 1.0}, command=EVIL,
+            warnings=warned, machine={"cpu": EVIL, "cpu_cores": 1},
         )  # fmt: skip
     write_run(
         sample / "sample" / "cpu" / "failed", status="failed", error=EVIL, config={"experiment_name": "sample", "preset": "cpu"}

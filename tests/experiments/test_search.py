@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 
 from experiments import search as module
-from experiments.setup.cli import CONFIGS
 from rapid_inr.encoding import shard as shards
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.liveness import this_process
 
 optuna = pytest.importorskip("optuna")
-PRESETS = sorted(path.relative_to(CONFIGS / "search").with_suffix("").as_posix() for path in CONFIGS.glob("search/*/*.yaml"))
+SMOKE = [name for name in module.search_names() if name.endswith("/smoke")]
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def trials(folder, name="shape"):
     return optuna.load_study(study_name=name, storage=storage).get_trials()
 
 
-@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset.endswith("smoke")])
+@pytest.mark.parametrize("preset", SMOKE)
 def test_a_search_runs_at_its_smoke_preset(command, tmp_path, preset):
     code, out, err = command("search", f"search={preset}", "track=off")
     assert code == 0, err
@@ -154,6 +153,7 @@ def test_that_nothing_keeps_the_limits_is_said(search, formula):
     ("override", "message"),
     [
         ("goals.psnr_db=higher", "expected METRIC: maximize or METRIC: minimize"),
+        ("space=null", "search=NAME/PRESET is required, one of: recipe/cpu, recipe/paper, recipe/smoke, shape/cpu,"),
         ("trials=0", "trials is 0, expected at least 1"),
         ("limits.rgb_pct=20", "limits.rgb_pct is 20, expected {at_most: NUMBER} or {at_least: NUMBER}"),
         ("space={inr.depth:{low:9}}", "space.inr.depth is {'low': 9, 'high': 2}, expected {low, high, step, log} or a list"),

@@ -109,9 +109,9 @@ def test_files_are_exported_on_demand_by_quality_by_bytes_and_as_decoded(command
 
 def test_a_pipeline_ignores_what_it_does_not_read(command, tmp_path):
     assert command("encode", *SMOKE, *SHAPES, "inr=2x8", "out=a.inr")[0] == 0
-    both = ("pipeline=resident,inr", "store=a.inr", "files=nowhere", "run_dir=runs/a")
+    both = ("pipeline=resident,inr", "store=a.inr", "files=nowhere", "folder=runs/a")
     code, _, err = command(TRAIN[0], "-m", *TRAIN[1:], *both)
     assert code in (0, None), err
-    stores = [metrics_of(path.parent).get("store") for path in (tmp_path / "runs").glob("*/record.json")]
+    stores = [metrics_of(path.parent).get("store") for path in (tmp_path / "runs" / "a").rglob("record.json")]
     assert sorted(map(str, stores)) == ["None", "a.inr"]
     assert not (tmp_path / "stores").exists()

@@ -41,7 +41,7 @@ def unevenly_masked() -> PackedStore:
 
 LAYOUTS: dict[str, Callable[[], PackedStore]] = {
     **{f"{bits} bits": lambda bits=bits: small_store(N, config=QuantizeConfig(bits=bits)) for bits in (2, 5, 8, 16, 32)},
-    "masks of their own": lambda: small_store(N, config=QuantizeConfig(bits=5), masks=True),
+    "masks": lambda: small_store(N, config=QuantizeConfig(bits=5), masks=True),
     "masks that keep little": unevenly_masked,
     "one set of scales": lambda: small_store(N, config=QuantizeConfig(granularity="dataset")),
     "a scale a layer": lambda: small_store(N, config=QuantizeConfig(bits=4, granularity="tensor", ends_bits=32)),
@@ -180,7 +180,7 @@ def test_a_process_holds_its_share_of_the_bytes(found, world_size):
         share = len(range(rank, N, world_size)) / N
         assert of_rank["8 bits, bytes"] == pytest.approx(share)
         # the common scales, and one number more of where rows begin, are everybody's
-        for layout in ("masks of their own", "one set of scales"):
+        for layout in ("masks", "one set of scales"):
             assert share <= of_rank[f"{layout}, bytes"] < share + 0.06
 
 
@@ -214,7 +214,7 @@ def test_only_the_share_must_fit_the_device(monkeypatch):
 def test_rows_that_were_exchanged_on_a_gpu_are_decoded_as_those_of_a_whole_store(tmp_path):
     distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        for make in (LAYOUTS["8 bits"], LAYOUTS["masks of their own"]):
+        for make in (LAYOUTS["8 bits"], LAYOUTS["masks"]):
             options = {"batch_size": 6, "augment": STRONG, "seed": 0, "device": "cuda"}
             whole, part = (epochs_of(inr_pipeline(make(), **options, shard_store=sharded)) for sharded in (False, True))
             assert {way: difference(part[way], whole[way]) for way in whole} == dict.fromkeys(whole, "")

@@ -43,6 +43,7 @@ def test_ids_may_lie_on_the_device_of_the_store(device):
     assert torch.equal(decode(store, ids.to(device)), decode(store, ids))
 
 
+@pytest.mark.filterwarnings("ignore:the decode kernel takes SIRENs")  # on a GPU
 def test_a_siren_wider_than_the_kernel_takes_is_decoded(device):
     spec, ids = SirenSpec(2, 65, 15.0), torch.tensor([1, 0])
     assert_is_the_formula(small_store(2, spec=spec).to(device), ids)

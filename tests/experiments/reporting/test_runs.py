@@ -93,7 +93,8 @@ BOMB = "a: &a [x, x]\n" + "".join(
     [
         ("record.json", b'{"verb": "tr'), ("record.json", b"null"), ("record.json", b"[]"), ("record.json", b"{}"),
         ("record.json", b"\xff\xfe\x00"), ("record.json", b"[" * 100_000), ("record.json", b'{"verb": [], "status": "finished"}'),
-        ("config.yaml", b"seed: [1"), ("config.yaml", None), ("config.yaml", b"\xff\xfe"), ("config.yaml", b"a: " + b"[" * 100_000),
+        ("config.yaml", b"seed: [1"), ("config.yaml", None), ("config.yaml", b"\xff\xfe"),
+        ("config.yaml", b"a: " + b"[" * 100_000),
         ("config.yaml", BOMB.encode()), ("config.yaml", b"- a list"), ("point.json", b"null"), ("point.json", b"{}"),
     ],
 )  # fmt: skip
