@@ -13,12 +13,16 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec, weight_sections
 from kernels.unpack.torch import unpack_ends
+from rapid_inr.compress.gptq import DAMPING
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, round_to_codes
+from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.fit import FitConfig, images_per_batch, optimise
 from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
+from rapid_inr.inr.siren import layer_views
 from rapid_inr.runlog.progress import Report
 
+SAMPLE_SIDE = 64  # of a grid of points, from which the inputs of a layer are known
 FIRST_AT, LAST_AT = 0.05, 0.85  # of the steps: when the first and the last layer are frozen
 
 
@@ -46,7 +50,7 @@ class Freezing:
         between = (LAST_AT - FIRST_AT) / max(1, self.spec.depth - 1)
         while self.n_frozen < self.spec.depth and done >= FIRST_AT + self.n_frozen * between:
             self._freeze(rows)
-        return torch.where(self.frozen, self.stored, rows)
+        return self.pruning.forward(torch.where(self.frozen, self.stored, rows))
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient by what is not frozen, zero elsewhere, and that of no scales."""
@@ -55,6 +59,13 @@ class Freezing:
     def all_scales(self) -> Tensor:
         """Return the scales of a network that is frozen whole, float32 [B or 1, D-1, H or 1], as they are stored."""
         return torch.cat(self.scales, 1)
+
+    def _inputs(self, rows: Tensor) -> Tensor:
+        """Return the inputs of the next layer at points all over the image, [B, P, H]."""
+        inputs = pixel_coords(SAMPLE_SIDE, SAMPLE_SIDE).to(rows.device).expand(len(rows), -1, -1)
+        for weight, bias in layer_views(rows, self.spec)[: self.n_frozen]:
+            inputs = torch.sin(self.spec.omega * (inputs @ weight + bias))
+        return inputs
 
     def _freeze(self, rows: Tensor) -> None:
         """Round the weights of the next layer."""
@@ -69,13 +80,42 @@ class Freezing:
             shared = self.shared_scales
             scales = choose_scales(matrices[:, layer], self.config) if shared is None else shared[:, layer]
             self.scales.append(scales)
-            matrices[:, layer] = round_to_codes(matrices[:, layer], scales, self.config) * scales.unsqueeze(2)
+            inputs = self._inputs(torch.where(self.frozen, self.stored, rows))
+            matrices[:, layer.start] = round_in_turn(matrices[:, layer.start], inputs, scales.squeeze(1), self.config)
             stored = join_rows(matrices.flatten(1), ends, self.spec)
         section = weight_sections(self.spec)[f"weight_{self.n_frozen}"]
         weights = slice(section.start, section.stop)
         self.stored[:, weights] = stored[:, weights]
         self.frozen[weights] = True
         self.n_frozen += 1
+
+
+def round_in_turn(matrices: Tensor, inputs: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
+    """Round the weights of a layer, those of one input unit after another, each making up for the errors of those before it.
+
+    This is GPTQ (Frantar et al. 2022, arXiv 2210.17323): the outputs of the layer are to change as little as they can.
+
+    Args:
+        matrices: float32 [B, H, H], (fan_in, fan_out) last.
+        inputs: float32 [B, P, H], what the layer is given at P points.
+        scales: float32 [B or 1, H or 1].
+
+    Returns:
+        float32 [B, H, H], codes times scales.
+    """
+    moments = (inputs.mT @ inputs / inputs.shape[1]).double()
+    order = moments.diagonal(dim1=1, dim2=2).argsort(1, descending=True)  # the loudest inputs first: [B, H]
+    by_rows, by_columns = order[:, :, None].expand_as(moments), order[:, None].expand_as(moments)
+    moments, weights = moments.gather(1, by_rows).gather(2, by_columns), matrices.double().gather(1, by_rows)
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    diagonal.add_(DAMPING * diagonal.mean(1, keepdim=True))
+    factors = torch.linalg.cholesky_ex(torch.linalg.inv_ex(moments).inverse, upper=True).L  # of a row that diverged: not finite
+    for i in range(weights.shape[1]):
+        stored = round_to_codes(weights[:, None, i : i + 1], scales[:, None].double(), config)[:, 0, 0] * scales
+        error = (weights[:, i] - stored) / factors[:, i, i, None]
+        weights[:, i:] -= factors[:, i, i:, None] * error[:, None]
+        weights[:, i] = stored
+    return torch.empty_like(matrices).scatter_(1, by_rows, weights.float())
 
 
 def freeze(

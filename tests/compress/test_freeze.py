@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec, weight_sections
-from rapid_inr.compress.freeze import FIRST_AT, LAST_AT, Freezing, freeze
+from rapid_inr.compress.freeze import FIRST_AT, LAST_AT, Freezing, freeze, round_in_turn
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, dequantize, quantize
 from rapid_inr.inr.fit import FitConfig, fit, measure_psnr
 from rapid_inr.inr.layout import hidden_matrices, split_rows
@@ -48,13 +48,30 @@ def test_what_is_frozen_is_what_a_store_keeps(granularity, ends_bits):
     assert shared is None or torch.equal(freezing.all_scales(), shared)
 
 
-def test_pruned_weights_stay_zero():
-    masks = torch.rand(4, SPEC.n_hidden_weights, generator=torch.Generator().manual_seed(1)) < 0.6
-    freezing = Freezing(rows_of(), SPEC, INT5, masks=masks)
+def test_a_layer_that_is_rounded_in_turn_changes_its_outputs_less_than_one_rounded_to_the_nearest():
+    generator = torch.Generator().manual_seed(0)
+    matrices, config = torch.randn(3, 8, 8, generator=generator), QuantizeConfig(3, 8, "column")
+    inputs = torch.randn(3, 200, 8, generator=generator) @ torch.randn(8, 8, generator=generator)  # correlated
+    scales = choose_scales(matrices[:, None], config).squeeze(1)
+    in_turn = round_in_turn(matrices, inputs, scales, config)
+    codes = in_turn / scales[:, None]
+    torch.testing.assert_close(codes, codes.round())
+    assert codes.abs().max() <= config.max_code
+    nearest = (matrices / scales[:, None]).round() * scales[:, None]
+    errors = [(inputs @ (rounded - matrices)).square().mean((1, 2)) for rounded in (in_turn, nearest)]
+    assert (errors[0] < 0.8 * errors[1]).all()
+    assert torch.equal(round_in_turn(matrices[1:2], inputs[1:2], scales[1:2], config)[0], in_turn[1])
+
+
+def test_pruned_weights_stay_zero_though_others_make_errors():
+    spec, generator = SirenSpec(3, 16, 15.0), torch.Generator().manual_seed(1)
+    masks = torch.rand(4, spec.n_hidden_weights, generator=generator) < 0.6
+    start = torch.randn(4, spec.n_weights, generator=generator) * 0.02
+    freezing = Freezing(start, spec, INT5, masks=masks)
     for done in (0.0, 0.5, 1.0):
-        rows = freezing.forward(rows_of(), done)
-        assert (split_rows(rows, SPEC)[0][~masks] == 0).all()
-        assert (split_rows(freezing.backward(rows, torch.ones_like(rows))[0], SPEC)[0][~masks] == 0).all()
+        rows = freezing.forward(start, done)
+        assert (split_rows(rows, spec)[0][~masks] == 0).all()
+        assert (split_rows(freezing.backward(rows, torch.ones_like(rows))[0], spec)[0][~masks] == 0).all()
 
 
 def test_training_between_makes_up_for_the_rounding():
