@@ -23,7 +23,7 @@ from rapid_inr.inr.siren import layer_views
 from rapid_inr.runlog.progress import Report
 
 SAMPLE_SIDE = 64  # of a grid of points, from which the inputs of a layer are known
-FIRST_AT, LAST_AT = 0.05, 0.85  # of the steps: when the first and the last layer are frozen
+FIRST_AT, LAST_AT = 0.03, 0.9  # of the steps: when the first and the last layer are frozen
 
 
 class Freezing:
@@ -39,7 +39,8 @@ class Freezing:
         self, rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, masks: Tensor | None = None, scales: Tensor | None = None
     ) -> None:
         self.spec, self.config, self.pruning = spec, config, Projection.of(rows, spec, masks=masks)
-        self.shared_scales, self.scales = scales, []  # of each layer frozen so far, float32 [B or 1, 1, H or 1]
+        none = hidden_matrices(split_rows(rows, spec)[0], spec)[:, :0]
+        self.shared_scales, self.scales = scales, [choose_scales(none, config)]  # of the layers frozen so far
         self.stored, self.frozen = rows.clone(), torch.zeros(spec.n_weights, dtype=torch.bool, device=rows.device)
         self.n_frozen = 0  # layers
         self.log_scales = rows.new_empty(0)  # none is trained

@@ -24,7 +24,7 @@ def weights_of(rows, layer):
 def test_layers_are_frozen_from_front_to_back_and_then_neither_move_nor_have_a_gradient():
     freezing, ones = Freezing(rows_of(), SPEC, INT5), torch.ones_like(rows_of())
     frozen = []
-    for done, n_frozen in ((0.0, 0), (FIRST_AT, 1), (0.4, 1), (FIRST_AT / 2 + LAST_AT / 2, 2), (LAST_AT, 3), (1.0, 3)):
+    for done, n_frozen in ((0.0, 0), (FIRST_AT, 1), (0.4, 1), ((FIRST_AT + LAST_AT) / 2 + 0.01, 2), (LAST_AT, 3), (1.0, 3)):
         before, after = (freezing.forward(rows_of(seed=seed), done) for seed in (1, 2))
         grad, scale_grad = freezing.backward(after, ones)
         for layer in range(SPEC.depth + 1):
@@ -84,6 +84,14 @@ def test_training_between_makes_up_for_the_rounding():
         for some, its_scales in ((fitted.weights, None), (rows, scales))
     ]
     assert psnr[1] > psnr[0] + 3  # measured 4.4
+
+
+def test_a_network_without_hidden_weights_is_frozen_too():
+    spec = SirenSpec(1, 6, 15.0)
+    rows, scales = freeze(
+        torch.ones(2, spec.n_weights), smooth_images(2, 8, 8), spec, FitConfig(steps=5), INT5, device=torch.device("cpu")
+    )
+    assert quantize(rows, spec, INT5, scales=scales).codes.shape == (2, 0)
 
 
 def test_a_row_that_diverges_stays_as_it_was_and_the_others_are_frozen():
