@@ -59,6 +59,8 @@ def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     points = []
     for p in run["points"]:
         setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
+        if ":" not in branch:  # a block of ASTC, which is what its rate depends on: all are of one branch
+            setting, branch = branch, ""
         points.append(CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=setting, branch=branch, run=run["path"]))
     return points
 
