@@ -35,6 +35,8 @@ class Freezing:
         scales: float32 [1, D-1, 1], shared by all images; None chooses those of a layer as `config` says when it is frozen.
     """
 
+    rounds = True
+
     def __init__(
         self, rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, masks: Tensor | None = None, scales: Tensor | None = None
     ) -> None:

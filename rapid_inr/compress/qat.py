@@ -15,14 +15,9 @@ from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import MAX_LR_SCALE, PruneConfig, PruneResult, prune, prune_ratios
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, choose_scales, quantize
 from rapid_inr.errors import UserError
-<<<<<<< HEAD
-from rapid_inr.inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
-from rapid_inr.inr.layout import hidden_matrices, split_rows, unquantized
-=======
 from rapid_inr.inr.fit import FitConfig, FitResult, fit_rows, images_per_batch, measure_psnr
-from rapid_inr.inr.layout import split_rows, unquantized
+from rapid_inr.inr.layout import hidden_matrices, split_rows, unquantized
 from rapid_inr.inr.steps import peak_lr
->>>>>>> main
 from rapid_inr.runlog.progress import Report, stage
 
 METHODS = ("straight_through", "freeze")

@@ -6,14 +6,12 @@ its own image. Most steps see an even subset of the pixels (a lattice), the last
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kernels.decode import decode_siren
-from kernels.fit.inputs import ADAM_EPS
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
@@ -30,11 +28,7 @@ from rapid_inr.runlog.progress import Report
 
 MAX_LR = 10.0  # a thousand times the best
 MAX_SEED = 2**63 - 1
-<<<<<<< HEAD
-DECAYS = ("cosine", "none")
 OPTIMIZERS = ("adam", "soap")
-=======
->>>>>>> main
 STARTS = {"even": even_start, "siren": initial_weights}
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
@@ -94,6 +88,8 @@ class FitConfig:
             "backend": (self.backend in BACKENDS, f"one of {', '.join(BACKENDS)}"),
             "max_batch": (self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
         }
+        if self.optimizer == "soap" and self.backend == "kernel":
+            raise UserError("fit.backend is kernel with fit.optimizer=soap, expected auto or torch: the kernel only has Adam")
         for name, (ok, expected) in checks.items():
             if not ok:
                 raise UserError(f"fit.{name} is {getattr(self, name)}, expected {expected}")
@@ -207,7 +203,7 @@ def fit_rows(
     Raises:
         UserError: if the kernel is named and cannot do it.
     """
-    if not fits_fused(config.backend, spec, rows.device, constraint):
+    if config.optimizer != "adam" or not fits_fused(config.backend, spec, rows.device, constraint):
         return optimise(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
     masks = None if constraint is None else constraint.forward(torch.ones_like(rows)) != 0
     return optimise_fused(
@@ -243,17 +239,10 @@ def optimise(
     folded, grad = torch.zeros_like(rows), torch.zeros_like(rows)
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
     constraint = constraint or Unconstrained()
-<<<<<<< HEAD
     optimizer = Soap(rows, config.betas, spec) if config.optimizer == "soap" else Adam(rows, config.betas)
     scale_optimizer = Adam(constraint.log_scales, config.betas)
-    peak_lr = config.lr if config.lr is not None else default_lr(spec)
-    first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
-    for step in range(config.steps):
-=======
-    scale_mean, scale_square = (torch.zeros_like(constraint.log_scales) for _ in range(2))
     rate, first_full = peak_lr(spec, config), first_full_step(config)
     for step, decay in enumerate(decays(config)):
->>>>>>> main
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
         torch.mul(constraint.forward(rows, step / config.steps), factors, out=folded)
@@ -261,38 +250,11 @@ def optimise(
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
         row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
-<<<<<<< HEAD
-        optimizer.step(rows, row_grad, peak_lr * decay)
+        optimizer.step(rows, row_grad, rate * decay)
         scale_optimizer.step(constraint.log_scales, scale_grad, SCALE_LR * decay)
-=======
-        adam = {"betas": config.betas, "step": step + 1}
-        _adam_step(rows, row_grad, mean, square, lr=rate * decay, **adam)
-        _adam_step(constraint.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
->>>>>>> main
         if on_progress is not None:
             on_progress(len(images) / config.steps)
     return constraint.forward(rows)
-
-
-<<<<<<< HEAD
-def _passes(images: Tensor, config: FitConfig) -> list[tuple[Tensor, Tensor]]:
-    """Return the coordinates [B, P', 2] and the targets [B, P', 3] in [0, 1] of each lattice of the pixels."""
-    height, width = images.shape[1:3]
-    coords, flat = pixel_coords(height, width).to(images.device), images.flatten(1, 2)
-    lattices = pixel_lattices(height, width, _lattice_pixels(config, height * width))
-    places = [lattice.to(images.device) for lattice in lattices]
-    return [(coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in places]
-=======
-def _adam_step(
-    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, *, lr: float, betas: tuple[float, float], step: int
-) -> None:
-    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place."""
-    beta_1, beta_2 = betas
-    mean.lerp_(grad, 1 - beta_1)
-    square.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
-    root = square.sqrt().mul_(1 / math.sqrt(1 - beta_2**step)).add_(ADAM_EPS)
-    rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
->>>>>>> main
 
 
 def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
@@ -320,7 +282,7 @@ def images_per_batch(
     spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device, constraint: Constraint | None = None
 ) -> int:
     """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
-    if fits_fused(config.backend, spec, device, constraint):
+    if config.optimizer == "adam" and fits_fused(config.backend, spec, device, constraint):
         # targets and what they are made from; start, rows, gradient, two moments and masks
         floats = 8 * n_pixels + 6 * spec.n_weights
     else:
