@@ -8,6 +8,8 @@ then the hidden weights of each layer. Biases and the last layer are trained to 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -143,6 +145,7 @@ def freeze(
     Returns:
         The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is as it was.
     """
+    fit_config = replace(fit_config, backend="torch")  # the kernel rounds nothing
     batch = images_per_batch(spec, fit_config, n_pixels=images[0, ..., 0].numel(), device=device)
     trained, chosen = [], []
     for chunk in (slice(start, start + batch) for start in range(0, len(rows), batch)):
