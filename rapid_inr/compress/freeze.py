@@ -18,6 +18,7 @@ from kernels.unpack.torch import unpack_ends
 from rapid_inr.compress.gptq import DAMPING
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, round_to_codes
+from rapid_inr.inr.batches import map_batches
 from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.fit import FitConfig, images_per_batch, optimise
 from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
@@ -146,19 +147,21 @@ def freeze(
         The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is as it was.
     """
     fit_config = replace(fit_config, backend="torch")  # the kernel rounds nothing
-    batch = images_per_batch(spec, fit_config, n_pixels=images[0, ..., 0].numel(), device=device)
-    trained, chosen = [], []
-    for chunk in (slice(start, start + batch) for start in range(0, len(rows), batch)):
+
+    def freeze_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
+        before = rows[places]
         constraint = Freezing(
-            rows[chunk].to(device), spec, quantize_config,
-            masks=None if masks is None else masks[chunk].to(device), scales=None if scales is None else scales.to(device),
+            before.to(device), spec, quantize_config,
+            masks=None if masks is None else masks[places].to(device), scales=None if scales is None else scales.to(device),
         )  # fmt: skip
         result = optimise(
-            rows[chunk].to(device), images[chunk].to(device), spec, fit_config, constraint=constraint, on_progress=on_progress
+            before.to(device), images[places].to(device), spec, fit_config, constraint=constraint, on_progress=report
         ).cpu()
         sound = result.isfinite().all(1, keepdim=True)
-        trained.append(torch.where(sound, result, rows[chunk]))
-        if scales is None:
-            before = choose_scales(hidden_matrices(split_rows(rows[chunk], spec)[0], spec), quantize_config)
-            chosen.append(torch.where(sound[:, None], constraint.all_scales().cpu(), before))
-    return torch.cat(trained), torch.cat(chosen) if scales is None else scales
+        own_scales = choose_scales(hidden_matrices(split_rows(before, spec)[0], spec), quantize_config)
+        return torch.where(sound, result, before), torch.where(sound[:, None], constraint.all_scales().cpu(), own_scales)
+
+    at_once = images_per_batch(spec, fit_config, n_pixels=images[0, ..., 0].numel(), device=device)
+    batches = map_batches(freeze_batch, len(rows), at_once=at_once, device=device, on_progress=on_progress)
+    trained, chosen = (torch.cat(columns) for columns in zip(*batches, strict=True))
+    return trained, chosen if scales is None else scales

@@ -17,9 +17,13 @@ INT6 = QuantizeConfig(6, 8, "column")
 WAYS = {
     "qat": {"quantize_config": INT6, "refine_config": RefineConfig(steps=6)},
     "qat with shared scales": {"quantize_config": QuantizeConfig(6, 8, "dataset"), "refine_config": RefineConfig(steps=6)},
+    "freezing": {"quantize_config": INT6, "refine_config": RefineConfig(steps=6, method="freeze")},
+    "freezing with shared scales": {
+        "quantize_config": QuantizeConfig(6, 8, "dataset"), "refine_config": RefineConfig(steps=6, method="freeze"),
+    },
     "pruning": {"prune_config": PruneConfig("fixed", max_ratio=0.4, step=0.2, finetune_steps=3)},
     "gptq": {"quantize_config": QuantizeConfig(6, 8, "column", "max", "gptq")},
-}
+}  # fmt: skip
 
 
 def compressed(way, *, on_progress=None):
