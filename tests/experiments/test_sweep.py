@@ -60,19 +60,19 @@ def test_a_run_that_finished_is_skipped_until_its_configuration_changes(command,
     assert "steps: 20\n" in config.read_text()
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
-def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path, status):
+def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path):
     gone = this_process() | {"start": 1}
     assert command("encode", "-m", *MEMORY, "variant=8bit")[0] == 0
     decode = ("decode", f"store={ONE}/train.inr", "out=pictures", "run_dir=own")
     assert command(*decode)[0] == 0
-    for one, folder in ((("encode", "-m", *MEMORY, "variant=8bit"), ONE), (decode, "own")):
-        for path in (tmp_path / "pictures").glob("*"):
-            path.unlink()
-        alter(tmp_path / folder, status=status, process=gone)
-        assert command(*one)[0] == 0
-        assert record_of(tmp_path / folder)["status"] == "finished"
-    alter(tmp_path / "own", status=status, process=gone)
+    for status in ("failed", "interrupted", "running"):
+        for one, folder in ((("encode", "-m", *MEMORY, "variant=8bit"), ONE), (decode, "own")):
+            for path in (tmp_path / "pictures").glob("*"):
+                path.unlink()
+            alter(tmp_path / folder, status=status, process=gone)
+            assert command(*one)[0] == 0
+            assert record_of(tmp_path / folder)["status"] == "finished"
+    alter(tmp_path / "own", status="failed", process=gone)
     code, _, err = command(*decode[:2], "out=others", "run_dir=own", "limit=1")
     assert (code, "own holds a run already" in err) == (2, True)  # another command's run is not taken
 
@@ -115,9 +115,10 @@ def test_a_parallel_launcher_that_an_experiment_names_reports_the_failures_of_it
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "parallel.yaml").write_text(
         f"# @package _global_\ndefaults: [memory/smoke, {{override /hydra/launcher: {launcher}}}]\n"
-        f"hydra: {{launcher: {{{options}}}, sweeper: {{params: {{inr: '2x8,2x0', variant: '8bit'}}}}}}\n"
+        f"hydra: {{launcher: {{{options}}}, sweeper: {{params: {{variant: 8bit}}}}}}\n"
     )
-    process = program("experiments.encode", "-m", f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=parallel", "track=off")
+    parallel = (f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=parallel", "track=off", "inr=2x8,2x0")
+    process = program("experiments.encode", "-m", *parallel)
     _, err = process.communicate()
     assert process.returncode == 1, err
     assert "1 of 2 jobs failed: runs/parallel/2x0-8bit (inr.hidden is 0, expected at least 1)" in err
