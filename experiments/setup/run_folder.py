@@ -130,6 +130,7 @@ def require_file_can_be_written(path: Path, *, overwrite: bool) -> None:
     Raises:
         OSError: if the output cannot be written, or exists and `overwrite` is false.
     """
+    _require_utf8(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected the name of a file to write")
     if path.exists() and not overwrite:
@@ -139,6 +140,14 @@ def require_file_can_be_written(path: Path, *, overwrite: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
+
+
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        name = str(path).encode(errors="backslashreplace").decode()
+        raise UserError(f"{name} is no UTF-8, which is all that safetensors opens; choose another name") from None
 
 
 def require_folder_can_be_written(path: Path) -> None:
