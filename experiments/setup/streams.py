@@ -33,7 +33,7 @@ def secure_streams() -> None:
     """Let stderr fail without harm, and stdout show letters that it cannot encode as escapes."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: the next file to be opened would have its number
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (used to the end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, Forgiving):

@@ -20,9 +20,11 @@ def broken_pipe():
     return os.fdopen(writer, "w", buffering=1)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: None, broken_pipe, lambda: Path("/dev/full").open("w", buffering=1)], ids=["closed", "unread", "full"]
-)
+def full_disk():
+    return Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 (the test closes it)
+
+
+@pytest.mark.parametrize("make", [lambda: None, broken_pipe, full_disk], ids=["closed", "unread", "full"])
 def test_a_command_ends_well_whatever_becomes_of_stderr(command, monkeypatch, make):
     monkeypatch.setattr(sys, "stderr", make())
     code, out, _ = command("encode", *TINY, "out=a.inr", "run_dir=run")
