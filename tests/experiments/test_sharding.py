@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from experiments.encoding import encode_job, merging
@@ -189,6 +190,21 @@ def test_an_error_after_the_last_shard_leaves_no_store_and_the_same_command_ends
     code, _, err = command("encode", *SHARDED, "out=a.inr")
     assert (code, "resuming: 5 of 5 shards exist" in err) == (0, True)
     assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+@pytest.mark.parametrize("verb", ["encode", "merge", "export"])
+def test_of_two_processes_that_write_one_output_the_second_is_refused(command, tmp_path, verb):
+    command("encode", *SHARDED, "out=a.inr", "keep_shards=true")
+    options = {"encode": (*SHARDED, "out=a.inr"), "merge": ("out=a.inr", "track=off"), "export": (*SHAPES, "out=files")}
+    folder = tmp_path / ("files" if verb == "export" else "a.inr.shards")
+    folder.mkdir(exist_ok=True)
+    kept = shards_of(tmp_path)
+    with FileLock(folder / ".lock"):
+        code, _, err = command(verb, *options[verb], *(() if verb == "export" else ("overwrite=true",)), "run_dir=second")
+    assert (code, err.splitlines()[-1]) == (2, f"error: another process is writing {'files' if verb == 'export' else 'a.inr'}")
+    assert set(shards_of(tmp_path)) - {"second"} == set(kept)
+    assert command(verb, *options[verb], *(() if verb == "export" else ("overwrite=true",)), "run_dir=second")[0] == 0
+    assert not (folder / ".lock").exists()
 
 
 @pytest.mark.parametrize("verb", ["encode", "merge"])

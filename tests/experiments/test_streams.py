@@ -21,7 +21,7 @@ def broken_pipe():
 
 
 def full_disk():
-    return Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 (the test closes it)
+    return Path("/dev/full").open("w", buffering=1)
 
 
 @pytest.mark.parametrize("make", [lambda: None, broken_pipe, full_disk], ids=["closed", "unread", "full"])
