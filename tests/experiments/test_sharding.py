@@ -15,6 +15,7 @@ from PIL import Image
 from experiments.encoding import encode_job, merging
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.runlog.liveness import this_process
 from rapid_inr.store.decode import decode_each
 from rapid_inr.store.format import read_store
 from rapid_inr.store.plan import StorePlan
@@ -61,6 +62,19 @@ def test_what_is_interrupted_continues_to_the_same_bytes(command, tmp_path, monk
     assert not (tmp_path / "a.inr.shards").exists()
     assert json.loads((tmp_path / "second" / "record.json").read_text())["metrics"]["images"] == 9
     assert len((tmp_path / "second" / "images.csv").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running", "finished"])
+def test_the_same_command_takes_over_the_folder_of_a_run_that_did_not_finish(command, tmp_path, status):
+    encode = ("encode", *TINY, "out=a.inr", "run_dir=run")
+    assert command(*encode)[0] == 0
+    path = tmp_path / "run" / "record.json"
+    record = json.loads(path.read_text())
+    gone = {"process": {**this_process(), "pid": 1, "start": -1}} if status == "running" else {}
+    path.write_text(json.dumps(record | {"status": status} | gone))
+    (tmp_path / "a.inr").unlink()
+    code, _, err = command(*encode)
+    assert (code, "run holds a run already" in err) == ((2, True) if status == "finished" else (0, False))
 
 
 def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, whole):
