@@ -72,9 +72,14 @@ def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
 
 
 def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """Return the settings in which runs differ, seeds and bookkeeping left out."""
+    """Return the settings in which runs differ, seeds and bookkeeping left out; a run that lacks a whole group doesn't count."""
+
+    def values(key: str) -> pd.Series:
+        group = [name for name in settings if name.startswith(f"{key.partition('.')[0]}.") and name in runs]
+        return runs[key][runs[group].notna().any(axis=1)] if group else runs[key]
+
     shown = [key for key in settings if not BOOKKEEPING.fullmatch(key) and key in runs]
-    differ = [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+    differ = [key for key in shown if texts(values(key)).nunique(dropna=False) > 1]
     return sorted(differ, key=lambda key: "." in key)  # inr, dataset and the like first
 
 

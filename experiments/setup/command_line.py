@@ -56,9 +56,12 @@ def _with_quoted_path(argument: str, *, multirun: bool) -> str:
 
 
 def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Let ``inr=DEPTHxWIDTH`` name any shape that the command line or a file of configs/ mentions."""
+    """Let ``inr=DEPTHxWIDTH`` name any shape that the command line or a file of configs/ mentions; refuse what is no choice."""
     for argument in arguments:
-        for choice in argument.removeprefix("inr=").split(",") if argument.startswith("inr=") else ():
+        group, _, value = argument.lstrip("+").partition("=")
+        if value == "null" and (CONFIGS / group).is_dir():
+            raise UserError(f"{group} is null, expected a choice; leave it out, or --help lists the choices")
+        for choice in value.split(",") if group == "inr" else ():
             if not re.fullmatch(r"\d+x\d+", choice):
                 raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
     text = " ".join([*arguments, *(path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))])

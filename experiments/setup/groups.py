@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,20 @@ from rapid_inr.runlog.run import TRACK_MODES
 
 FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
 PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
+OF_INRS = ("inr", "fit", "prune", "quantize", "refine")
 ON_CORRUPT = ("fail", "skip")
+
+
+def unread_groups(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the groups of a configuration that change no result: of a training those of INRs or files that it doesn't use."""
+    if not {"pipeline", "export", "files", "store", "test_on_decoded", "test_store"} <= set(config):
+        return ()  # no training
+    pipeline, export = config["pipeline"]["name"], config["export"]
+    exports = pipeline in FROM_FILES and config["files"] is None
+    encodes = pipeline == "inr" and config["store"] is None
+    encodes |= config["test_on_decoded"] and config["test_store"] is None
+    encodes |= exports and (export["as_inr"] or export["decoded"])
+    return (*(() if encodes else OF_INRS), *(() if exports else ("export",)))
 
 
 def require_side(key: str, value: Any) -> None:

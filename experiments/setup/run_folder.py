@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.setup.build import build_device
+from experiments.setup.groups import unread_groups
 from experiments.setup.schema import schema
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
@@ -100,7 +101,7 @@ def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
     kind = OmegaConf.get_type(cfg)
     defaults = {} if kind is dict else flatten(OmegaConf.to_container(schema(kind)))
     now = OmegaConf.to_container(cfg, resolve=True)
-    return first_difference(before, now, ignored=CHANGE_NOTHING, defaults=defaults)
+    return first_difference(before, now, ignored=(*CHANGE_NOTHING, *unread_groups(now)), defaults=defaults)
 
 
 def start_run(cfg: DictConfig, verb: str) -> Run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,11 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
     optimizer, task, reports, learners = build_optimizer(cfg), training.task, [], []
     per_epoch = training.pipeline.n_batches * training.pipeline.batch_size
     checkpoint = _restored(run, training, reports)
-    with progress_bar(
-        f"train {training.name}", optimizer.epochs * per_epoch, unit="images", done=per_epoch * len(reports)
-    ) as bar:
+    n_images, n_done = optimizer.epochs * per_epoch, per_epoch * len(reports)
+    with (
+        progress_bar(f"train {training.name}", n_images, unit="images", done=n_done) as bar,
+        _throttled(bar.advance) as on_batch,
+    ):
 
         def on_epoch(report: EpochReport, learner: Learner) -> None:
             run.log(pipeline=training.name, **report.values())
@@ -143,13 +146,15 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
 
         train(
             training.model, training.pipeline, training.eval_sets, optimizer, task=task, device=build_device(cfg),
-            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch, on_batch=_throttled(bar.advance),
+            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch, on_batch=on_batch,
         )  # fmt: skip
     training.model.load_state_dict(learners[0].weights())
     return reports
 
 
-def _throttled(advance: Callable[[int], None]) -> Callable[[int], None]:
+@contextmanager
+def _throttled(advance: Callable[[int], None]) -> Iterator[Callable[[int], None]]:
+    """Yield what counts images and passes them on now and then, the last ones at the end."""
     waiting, last = 0, time.perf_counter()
 
     def on_batch(n_images: int) -> None:
@@ -159,7 +164,8 @@ def _throttled(advance: Callable[[int], None]) -> Callable[[int], None]:
             advance(waiting)
             waiting, last = 0, time.perf_counter()
 
-    return on_batch
+    yield on_batch
+    advance(waiting)
 
 
 def _restored(run: Run, training: Training, reports: list[EpochReport]) -> Checkpoint | None:

@@ -163,6 +163,9 @@ def test_a_home_folder_is_expanded_and_a_sweep_over_stores_stays_one(monkeypatch
         (["dataset.size=0.5"], "dataset.size is 0.5"),
         (["dataset.exclude=[1,2.5]"], "dataset.exclude is"),
         (["pipeline.workers=2"], "pipeline=resident takes no pipeline.workers"),
+        (["optimizer=null"], "optimizer is null, expected a choice; leave it out, or --help lists the choices"),
+        (["variant=null"], "variant is null, expected a choice"),
+        (["inr=wide"], "inr is 'wide', expected DEPTHxWIDTH, for instance 3x16"),
         (["optimizer=fats"], "Could not find 'optimizer/fats'"),
         (["experiment=accuracy"], "expected accuracy/cpu or accuracy/paper or accuracy/smoke or accuracy/whole"),
         (["experiment=memory/cpu"], "another command: python -m experiments.encode -m experiment=memory/cpu"),
@@ -197,3 +200,10 @@ def test_a_variant_wins_over_its_experiment():
     assert composed("train", "experiment=segmentation/paper", "variant=3x16-8bit").inr.depth == 3
     coin = composed("encode", "experiment=rate_distortion_kodak/paper", "variant=coin")
     assert (coin.fit.steps, coin.fit.start, coin.refine.steps, coin.quantize.bits) == (50_000, "siren", 0, 16)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("kodak", 10_000), ("photos", 5_000), ("cifar10", 600)])
+def test_a_rate_distortion_experiment_has_its_own_steps_and_coin_those_of_its_authors(name, steps):
+    for variant, expected in {"8bit": steps, "coin": 50_000}.items():
+        assert composed("encode", f"experiment=rate_distortion_{name}/paper", f"variant={variant}").fit.steps == expected
+    assert composed("encode", f"experiment=rate_distortion_{name}/smoke", "variant=coin").fit.steps == 20
