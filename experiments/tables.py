@@ -14,6 +14,7 @@ from experiments.reporting import open_questions, rate_distortion  # noqa: F401 
 from experiments.reporting.cells import ABSENT
 from experiments.reporting.claims import read_paper
 from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
+from experiments.reporting.glance import at_a_glance
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn
@@ -24,28 +25,33 @@ from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-BLOCK = re.compile(r"<!-- (results|experiment|claims|search):([\w-]+) -->")
+BLOCK = re.compile(r"<!-- (results|experiment|claims|search|glance):([\w-]+) -->")
 
 
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
     """Return a Markdown text with its marked blocks made from the runs below a folder.
 
     A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
-    ``claims:NAME`` of these the paper's claims alone, in few columns, and ``search:NAME`` the best trials of a search.
+    ``claims:NAME`` of these the paper's claims alone, in few columns, ``search:NAME`` the best trials of a search, and
+    ``glance:claims`` one row a claim.
 
     Raises:
         UserError: if it has none, or one whose name is unknown.
     """
     blocks = BLOCK.findall(text)
     if not blocks:
-        raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims or search")
+        raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims, search or glance")
     runs = read_and_warn(root)
     for kind, name in blocks:
-        known = {"results": list(RUN_TABLES), "search": [name]}.get(kind, [*TABLES, *runs.experiment.dropna()])
+        known = {"results": list(RUN_TABLES), "search": [name], "glance": ["claims"]}.get(
+            kind, [*TABLES, *runs.experiment.dropna()]
+        )
         if name not in known:
             raise UserError(f"the text has a block {kind}:{name}, expected one of {', '.join(dict.fromkeys(known))}")
         if kind == "search":
             content = search_markdown(root, name, linked_from=linked_from)
+        elif kind == "glance":
+            content = to_markdown(at_a_glance(runs), linked_from=linked_from)
         elif kind == "results":
             content = to_markdown(RUN_TABLES[name][1](runs_of_their_own(runs)), linked_from=linked_from)
         elif kind == "claims":
