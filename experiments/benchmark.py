@@ -13,19 +13,19 @@ from omegaconf import DictConfig
 from experiments.benchmarks.decode import benchmark_decode
 from experiments.benchmarks.pipelines import benchmark_pipelines
 from experiments.reporting.markdown import decode_table
-from experiments.setup.build import build_device, build_fit, build_source, build_spec
+from experiments.setup.build import build_device, build_source, build_spec
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
+from experiments.setup.schema import build
 from rapid_inr.data import load_all
 from rapid_inr.data.reading import first_image
-from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import fit
 from rapid_inr.runlog.run import Run
 
 
 def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time fitting the images of ``cfg.dataset``, loaded beforehand."""
-    source, device, config = build_source(cfg), build_device(cfg), build_fit(cfg)
+    source, device, config = build_source(cfg), build_device(cfg), build(cfg.fit)
     spec = build_spec(cfg, image_size=first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2])
     loaded = load_all(source, on_corrupt=cfg.dataset.on_corrupt)
     fit(loaded.images[:16], loaded.ids[:16], spec, config, device=device)  # warm up
@@ -48,10 +48,6 @@ SUITES: dict[str, Callable[[DictConfig, Run], dict[str, Any]]] = {
 
 
 def run_benchmark(cfg: DictConfig) -> None:
-    if cfg.suite not in SUITES:
-        raise UserError(f"suite is {cfg.suite!r}, expected one of {', '.join(SUITES)}")
-    if cfg.repeats < 1:
-        raise UserError(f"repeats is {cfg.repeats}, expected at least 1")
     with start_run(cfg, "benchmark") as run:
         run.metrics |= SUITES[cfg.suite](cfg, run)
     if "rows" in run.metrics:

@@ -21,7 +21,8 @@ from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job, build_job_device
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
-from experiments.setup.build import build_device, build_fit, build_prune, build_quantize, build_refine, build_source, build_spec
+from experiments.setup.build import build_device, build_source, build_spec
+from experiments.setup.schema import build
 from experiments.training.provenance import how_made
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource
@@ -58,7 +59,7 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
         UserError: if it is not in order, such as pruning of weights that are stored as floating numbers.
     """
     source = build_source(cfg, split=split)
-    fit, quantize, prune, refine = build_fit(cfg), build_quantize(cfg), build_prune(cfg), build_refine(cfg)
+    fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
     for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
         if wanted and not quantize.is_integer:
             # zeros are stored like any other weight there, and no quantization is left to train through

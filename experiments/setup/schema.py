@@ -323,7 +323,7 @@ def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from unknown_keys(cfg[key], f"{prefix}{key}.")
 
 
-def build(node: DictConfig, kind: type | None = None) -> Any:
-    """Return the dataclass that a configuration describes, its ranges checked; `kind` is that which it has by itself."""
+def build(node: DictConfig) -> Any:
+    """Return the dataclass that a group of a configuration describes, its ranges checked."""
     values: Mapping[str, Any] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    return (kind or OmegaConf.get_type(node))(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return OmegaConf.get_type(node)(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
 from experiments.setup.distributed import ranks, world_size
+from experiments.setup.groups import FROM_FILES
 from experiments.setup.run_folder import start_run
 from experiments.training.provenance import require_exported_from, require_made_from, rows_of
 from experiments.training.sources import load_labelled
@@ -37,9 +38,6 @@ from rapid_inr.store.decode import one_size
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, StoreTooLarge
 
-FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
-PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
-
 
 @dataclass
 class Faults:
@@ -47,10 +45,6 @@ class Faults:
 
     on_corrupt: str
     messages: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
-
-    def __post_init__(self) -> None:
-        if self.on_corrupt not in ("fail", "skip"):
-            raise UserError(f"dataset.on_corrupt is {self.on_corrupt!r}, expected fail or skip")
 
     def __call__(self, messages: Sequence[str]) -> None:
         if messages and self.on_corrupt == "fail":
@@ -121,7 +115,7 @@ def require_runnable(cfg: DictConfig) -> None:
         require_dali()
     if name == "nvjpeg":
         require_nvjpeg(build_device(cfg))
-    if cfg.pipeline.get("shard_store", False) and world_size() == 1:
+    if cfg.pipeline.shard_store and world_size() == 1:
         raise UserError(
             "pipeline.shard_store is true, but there is one process; start several with: "
             "torchrun --nproc-per-node=N -m experiments.train ..."

@@ -15,16 +15,9 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import nn
 
-from experiments.setup.build import (
-    build_augment,
-    build_autocast,
-    build_backbone_config,
-    build_device,
-    build_optimizer,
-    build_unet_config,
-    plain,
-)
+from experiments.setup.build import build_augment, build_autocast, build_device, plain
 from experiments.setup.distributed import is_main_process
+from experiments.setup.schema import build
 from experiments.training.eval_sets import TestSet, split_validation, test_pipeline, with_masks
 from experiments.training.inputs import TrainingInput
 from experiments.training.provenance import dataset_facts, digest
@@ -101,16 +94,16 @@ def prepare_training(
 
 def _build_model(cfg: DictConfig, task: Task, *, image_size: tuple[int, int]) -> nn.Module:
     if is_segmentation(cfg):
-        require_halvable(build_unet_config(cfg), image_size)
-        return build_unet(build_unet_config(cfg), n_classes=task.n_classes, seed=cfg.seed)
-    return build_backbone(build_backbone_config(cfg), n_classes=task.n_classes, image_size=image_size, seed=cfg.seed)
+        require_halvable(build(cfg.unet), image_size)
+        return build_unet(build(cfg.unet), n_classes=task.n_classes, seed=cfg.seed)
+    return build_backbone(build(cfg.backbone), n_classes=task.n_classes, image_size=image_size, seed=cfg.seed)
 
 
 def _identity(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
     """Return by what a checkpoint is recognised as one of this training, under dotted names."""
-    optimizer = asdict(build_optimizer(cfg))
+    optimizer = asdict(build(cfg.optimizer))
     del optimizer["compile"], optimizer["graph"]  # the same weights, computed faster
-    backbone, augment = build_backbone_config(cfg), build_augment(cfg)
+    backbone, augment = build(cfg.backbone), build_augment(cfg)
     network = {"stem": backbone.resolved_stem(data.image_size), "width": backbone.width}
     return flatten({
         **({"unet": plain(cfg.unet)} if is_segmentation(cfg) else {"backbone": network}),
@@ -126,7 +119,7 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
 
     The network is left with the weights that were tested.
     """
-    optimizer, task, reports, learners = build_optimizer(cfg), training.task, [], []
+    optimizer, task, reports, learners = build(cfg.optimizer), training.task, [], []
     per_epoch = training.pipeline.n_batches * training.pipeline.batch_size
     checkpoint = _restored(run, training, reports)
     n_images, n_done = optimizer.epochs * per_epoch, per_epoch * len(reports)

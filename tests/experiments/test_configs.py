@@ -11,10 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments.__main__ import commands
-from experiments.setup import build
 from experiments.setup.cli import CONFIGS
 from experiments.setup.command_line import command_of, offer_inr_shapes, quoted, with_quoted_paths
 from experiments.setup.run_folder import run_name
+from experiments.setup.schema import build
 from tests.experiments.commands import composed
 
 VERBS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
@@ -37,7 +37,7 @@ def test_every_command_has_a_config_a_line_and_a_help_that_names_it(verb):
     assert cfg.seed == 0
     assert commands()[verb]
     assert f"python -m experiments.{verb}" in cfg.hydra.help.template
-    assert cfg.folder == f"runs/{verb}"
+    assert cfg.folder.startswith(f"runs/{verb}")
 
 
 def test_the_help_of_a_command_shows_its_own_groups_and_experiments():
@@ -48,19 +48,13 @@ def test_the_help_of_a_command_shows_its_own_groups_and_experiments():
     assert "accuracy/" not in text
 
 
-@pytest.mark.parametrize(
-    ("group", "verb", "builder"),
-    [
-        ("fit", "encode", build.build_fit), ("quantize", "encode", build.build_quantize), ("prune", "encode", build.build_prune),
-        ("refine", "encode", build.build_refine), ("optimizer", "train", build.build_optimizer),
-        ("augment", "train", build.build_augment), ("backbone", "train", build.build_backbone_config),
-        ("codec", "codec", build.build_codec), ("pipeline", "train", lambda cfg: cfg.pipeline.name),
-    ],
-)  # fmt: skip
-def test_every_choice_builds(group, verb, builder):
-    built = {choice: builder(composed(verb, f"{group}={choice}")) for choice in choices(group)}
+@pytest.mark.parametrize("group", ["fit", "quantize", "prune", "refine", "optimizer", "augment", "backbone", "pipeline", "codec"])
+def test_every_choice_builds(group):
+    built = {
+        choice: build(composed("codec" if group == "codec" else "train", f"{group}={choice}")[group]) for choice in choices(group)
+    }
     if group == "pipeline":
-        assert all(choice == name for choice, name in built.items())
+        assert all(choice == config.name for choice, config in built.items())
 
 
 @pytest.mark.parametrize("choice", choices("dataset"))
@@ -69,20 +63,20 @@ def test_a_dataset_has_its_own_name(choice):
 
 
 def test_the_papers_recipe_is_as_published():
-    fit = build.build_fit(composed("encode", "fit=paper"))
+    fit = build(composed("encode", "fit=paper").fit)
     assert (fit.steps, fit.lr, fit.pixels_per_step, fit.betas) == (5000, 5e-4, None, (0.9, 0.999))
     assert composed("encode", "inr=5x13").inr == {"depth": 5, "hidden": 13, "omega": 30}
-    o = build.build_optimizer(composed("train", "optimizer=paper"))
+    o = build(composed("train", "optimizer=paper").optimizer)
     assert (o.epochs, o.batch_size, o.lr, o.momentum, o.weight_decay, o.warmup) == (200, 128, 0.01, 0.9, 5e-4, 0)
 
 
 def test_coins_recipe_is_as_published():
-    fit = build.build_fit(composed("encode", "fit=coin"))
+    fit = build(composed("encode", "fit=coin").fit)
     assert (fit.steps, fit.lr, fit.decay, fit.pixels_per_step) == (50_000, 2e-4, "none", None)
 
 
 def test_the_seed_of_a_fit_is_that_of_the_command():
-    assert build.build_fit(composed("encode", "seed=3")).seed == 3
+    assert build(composed("encode", "seed=3").fit).seed == 3
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
