@@ -12,11 +12,10 @@ from omegaconf import DictConfig
 
 from experiments.benchmarks.decode import benchmark_decode
 from experiments.benchmarks.pipelines import benchmark_pipelines
-from experiments.reporting.markdown import decode_table
-from experiments.setup.build import build_device, build_source, build_spec
+from experiments.reporting.markdown import DECODE_COLUMNS, formatted_table
+from experiments.setup.build import build, build_device, build_source, build_spec
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
-from experiments.setup.schema import build
 from rapid_inr.data import load_all
 from rapid_inr.data.reading import first_image
 from rapid_inr.inr.fit import fit
@@ -51,7 +50,7 @@ def run_benchmark(cfg: DictConfig) -> None:
     with start_run(cfg, "benchmark") as run:
         run.metrics |= SUITES[cfg.suite](cfg, run)
     if "rows" in run.metrics:
-        print(decode_table(run.metrics["rows"]))
+        print(formatted_table(run.metrics["rows"], DECODE_COLUMNS))
     for name, value in run.metrics.items():
         if isinstance(value, list | dict):
             continue

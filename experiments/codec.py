@@ -6,10 +6,9 @@ from dataclasses import asdict
 
 from omegaconf import DictConfig
 
-from experiments.setup.build import build_source
+from experiments.setup.build import build, build_source
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
-from experiments.setup.schema import build
 from rapid_inr.data.codecs import measure_curve, require_available
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import write_csv

@@ -24,8 +24,6 @@ PICTURE = re.compile(r"(train|test|all)_\d{5,}\.png")
 
 
 def run_decode(cfg: DictConfig) -> None:
-    if cfg.limit is not None and cfg.limit < 1:
-        raise UserError(f"limit is {cfg.limit}, expected at least 1")
     if isinstance(cfg.store, ListConfig):
         compare_stores(cfg)
     else:
@@ -82,10 +80,7 @@ def open_store(cfg: DictConfig, path: str) -> PackedStore:
 
 def read_size(cfg: DictConfig) -> tuple[int, int] | None:
     """Return the (height, width) to decode at; one number is both."""
-    size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
-    if size is not None and min(size) < 1:
-        raise UserError(f"size is {list(size)}, expected [height, width] of at least 1")
-    return size
+    return (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
 
 
 def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -> None:

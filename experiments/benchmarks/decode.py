@@ -18,8 +18,7 @@ from torch import Tensor
 
 from experiments.benchmarks.offline_table import print_offline_table
 from experiments.benchmarks.rivals import bmm_chain, nvjpeg_decoder
-from experiments.setup.build import build_device
-from experiments.setup.schema import build
+from experiments.setup.build import build, build_device
 from kernels.decode import decode_siren
 from kernels.decode.io import MAX_HIDDEN
 from kernels.decode.launch import padded_width

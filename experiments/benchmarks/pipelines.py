@@ -16,11 +16,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.markdown import formatted_table
-from experiments.setup.build import build_autocast, build_device, build_source
+from experiments.setup.build import build, build_autocast, build_device, build_source
 from experiments.setup.cli import CONFIGS
 from experiments.setup.errors import USER_ERRORS, is_bug, one_line
 from experiments.setup.groups import PIPELINES, PipelineConfig
-from experiments.setup.schema import build
 from experiments.training.inputs import TrainingInput, open_input
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import limit
@@ -86,18 +85,14 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
             data = None
             _free()
         if name == "inr":
-            _warn_slow(run, speeds[-1])
+            loader, step = speeds[-1].loader_images_per_s, speeds[-1].step_images_per_s
+            for warning in decode_slower_than_step(decode_images_per_s=loader, step_images_per_s=step):
+                run.warn(*warning)
         table = _write(run.folder, speeds)
     if not speeds:
         raise UserError("none of the pipelines can run here")
     print(table)
     return _metrics(speeds) | made_from | {"images": speeds[-1].images, "batch_size": cfg.optimizer.batch_size}
-
-
-def _warn_slow(run: Run, speed: PipelineSpeed) -> None:
-    speeds = {"decode_images_per_s": speed.loader_images_per_s, "step_images_per_s": speed.step_images_per_s}
-    for warning in decode_slower_than_step(**speeds):
-        run.warn(*warning)
 
 
 def _free() -> None:
@@ -108,12 +103,10 @@ def _free() -> None:
 
 
 def _metrics(speeds: list[PipelineSpeed]) -> dict[str, float]:
-    return {
-        f"{s.pipeline}_{name}": value
-        for s in speeds
-        for name, value in asdict(s).items()
-        if name != "pipeline" and value is not None
+    values = {
+        f"{speed.pipeline}_{name}": value for speed in speeds for name, value in asdict(speed).items() if name != "pipeline"
     }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _require_trainable(cfg: DictConfig) -> None:

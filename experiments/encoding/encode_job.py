@@ -21,8 +21,7 @@ from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job, build_job_device
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
-from experiments.setup.build import build_device, build_source, build_spec
-from experiments.setup.schema import build
+from experiments.setup.build import build, build_device, build_source, build_spec
 from experiments.training.provenance import how_made
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import distributed
 
 from experiments.setup.build import build_device
+from experiments.setup.distributed import rank, world_size
 from rapid_inr.errors import UserError
 
 LONGEST_WAIT = timedelta(days=30)  # of a process for the last shard of another
@@ -64,7 +65,7 @@ def build_job(cfg: DictConfig) -> Job:
         return job
     if job != ALONE:
         raise UserError(f"shard is {cfg.shard!r}, expected 1/1 under torchrun, which gives every process its share")
-    return Job(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), torchrun=True)
+    return Job(rank(), world_size(), torchrun=True)
 
 
 def build_job_device(cfg: DictConfig, job: Job) -> torch.device:

@@ -23,7 +23,6 @@ from rapid_inr.runlog.records import read_json, status_of
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
 RENAMED = ("_headspace", "_headroom")  # the end of metrics' names in records from before the renaming, and today's
 SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # configuration that other columns hold
-MOST_NESTED = 50  # mappings and lists within each other in a configuration
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a key of the outermost level begins
@@ -161,12 +160,7 @@ def machine_of(record: Mapping[str, Any]) -> str | None:
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """Return a configuration; groups that many runs share word by word are parsed once, which is most of a study's.
-
-    Raises:
-        YAMLError, ValueError: if it is none, or what no run writes: aliases, which may stand for billions of values, or nesting
-            so deep that the parser would crash.
-    """
+    """Return a configuration; groups that many runs share word by word are parsed once, which is most of a study's."""
     config: dict[str, Any] = {}
     for block in _BLOCK.split(text):
         config |= _parsed(block) or {}
@@ -175,9 +169,4 @@ def parse_config(text: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1 << 16)
 def _parsed(text: str) -> Any:
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MOST_NESTED:
-            raise ValueError("config.yaml has aliases, or is nested too deeply")
     return yaml.load(text, Loader=_Loader)

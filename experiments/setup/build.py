@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.setup.schema import build
 from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.data import READERS, open_source
@@ -20,6 +19,12 @@ from rapid_inr.inr.siren import default_omega
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return a configuration as plain values."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def build(group: DictConfig) -> Any:
+    """Return the dataclass that a group of a configuration describes, its ranges checked."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain(group).items()}
+    return OmegaConf.get_type(group)(**values)
 
 
 def build_device(cfg: DictConfig) -> torch.device:

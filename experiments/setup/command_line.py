@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.setup.schema import SCHEMAS, CommonConfig, schema
+from experiments.setup.config_store import schema
+from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 
@@ -144,10 +145,8 @@ def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exce
     if match := re.match(r"Could not override '([^']+)'", text):
         return unknown(match[1].lstrip("+"), verb)
     if text.startswith("Error merging override "):
-        override, reason = (
-            text.splitlines()[0].removeprefix("Error merging override "),
-            str(error.__cause__ or "").partition("\n")[0],
-        )
+        override = text.splitlines()[0].removeprefix("Error merging override ")
+        reason = str(error.__cause__ or "").partition("\n")[0]
         kinds = {"Integer": "an integer", "Float": "a number", "valid bool": "true or false", "Boolean": "true or false"}
         expected = next((words for kind, words in kinds.items() if kind in reason), None)
         if match := re.search(r"incompatible with type hint '(.*)'", reason):
@@ -164,18 +163,11 @@ def require_known(cfg: DictConfig, verb: str, unknown_names: Sequence[str]) -> N
     """
     if not unknown_names:
         return
-    known, debug = known_keys(verb), {path.stem: _top_keys(path) for path in (CONFIGS / "debug").glob("*.yaml")}
-    of_debug = set().union(*debug.values())
-    tops = {name.partition(".")[0] for name in known}
-    for name in unknown_names:
-        if name in known or name in tops:
-            continue
-        if name in of_debug:
-            OmegaConf.set_struct(cfg, False)
-            del cfg[name]
-            continue
-        raise unknown(name, verb)
-
-
-def _top_keys(path: Path) -> set[str]:
-    return set(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    known = known_keys(verb)
+    known |= {name.partition(".")[0] for name in known}
+    of_debug = {key for path in (CONFIGS / "debug").glob("*.yaml") for key in yaml.safe_load(path.read_text(encoding="utf-8"))}
+    for name in set(unknown_names) - known:
+        if name not in of_debug:
+            raise unknown(name, verb)
+        OmegaConf.set_struct(cfg, False)
+        del cfg[name]

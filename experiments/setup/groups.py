@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -164,6 +164,23 @@ class ExportConfig:
         require_choice("export.format", self.format, ("jpeg", "webp", "png"))
         if sum((self.quality is not None, self.bytes is not None, self.as_inr)) > 1:
             raise UserError("export.quality, export.bytes and export.as_inr exclude each other; give one")
+
+
+@dataclass
+class DecodeSuiteConfig:
+    """What ``suite=decode`` times.
+
+    Args:
+        sizes: DEPTHxWIDTH@PIXELS.
+        batches: images at once; null: what makes 2^18 pixels on a CPU, 2^22 on a GPU.
+        threads: of a CPU; null: all its cores.
+        offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
+    """
+
+    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
+    batches: list[int] | None = None
+    threads: int | None = None
+    offline: bool = True
 
 
 @dataclass

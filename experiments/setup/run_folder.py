@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.setup.build import build_device
+from experiments.setup.config_store import schema
 from experiments.setup.groups import unread_groups
-from experiments.setup.schema import schema
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.liveness import lives

@@ -15,9 +15,8 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import nn
 
-from experiments.setup.build import build_augment, build_autocast, build_device, plain
+from experiments.setup.build import build, build_augment, build_autocast, build_device, plain
 from experiments.setup.distributed import is_main_process
-from experiments.setup.schema import build
 from experiments.training.eval_sets import TestSet, split_validation, test_pipeline, with_masks
 from experiments.training.inputs import TrainingInput
 from experiments.training.provenance import dataset_facts, digest

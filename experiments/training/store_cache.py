@@ -14,8 +14,8 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def _run_folder(path: Path) -> Path:
 def _make_once(path: Path, make: Callable[[Run], Any], *, verb: str, config: DictConfig) -> None:
     """Let one process make an output in a run of its own; the others wait for it. A failed or killed run is made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with _lock(path):
         if path.exists() and metrics_of(path):
             return
         print(f"{verb}: {path} is not there yet, making it", file=sys.stderr)
@@ -123,15 +123,10 @@ def _command() -> str:
     return " ".join(["python -m", f"experiments.{hydra.job.config_name}", *hydra.overrides.task])
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> AbstractContextManager:
     lock = FileLock(f"{path}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         print(f"waiting for another job to make {path}", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

@@ -11,10 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments.__main__ import commands
+from experiments.setup.build import build
 from experiments.setup.cli import CONFIGS
 from experiments.setup.command_line import command_of, offer_inr_shapes, quoted, with_quoted_paths
 from experiments.setup.run_folder import run_name
-from experiments.setup.schema import build
 from tests.experiments.commands import composed
 
 VERBS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
