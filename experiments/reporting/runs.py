@@ -90,16 +90,9 @@ def read_and_warn(root: Path | str) -> pd.DataFrame:
 
 def _record_files(root: Path) -> Iterator[Path]:
     """Yield the records below a folder; folders of W&B and hidden ones hold none."""
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-        except OSError:  # removed meanwhile, or somebody else's
-            continue
-        yield from (folder / name for name in ("record.json", "records.jsonl") if kinds.get(name) is False)
-        waiting += [folder / name for name, is_folder in kinds.items() if is_folder and name != "wandb" and name[0] != "."]
+    for folder, folders, files in os.walk(root):  # which passes over what was removed meanwhile, or is somebody else's
+        folders[:] = [name for name in folders if name != "wandb" and name[0] != "."]
+        yield from (Path(folder, name) for name in ("record.json", "records.jsonl") if name in files)
 
 
 def _row_of_folder(path: Path, root: Path) -> dict[str, Any]:

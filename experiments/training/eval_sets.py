@@ -13,9 +13,8 @@ from torch import Tensor
 
 from experiments.setup.build import build_device, build_source
 from experiments.setup.distributed import ranks
-from experiments.training.inputs import TrainingInput, decode_size, pipeline_dtype
+from experiments.training.inputs import TrainingInput, decode_size, load_labelled, pipeline_dtype
 from experiments.training.provenance import missing_images, require_made_from, rows_of
-from experiments.training.sources import is_segmentation, load_labelled
 from experiments.training.store_cache import metrics_of, store_on_demand
 from rapid_inr.data import Loaded
 from rapid_inr.errors import UserError
@@ -128,6 +127,11 @@ def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tup
         batch_size=test_batch(pipeline.image_size, pipeline.device),
     )
     return replace(pipeline, subset=order[count:].sort().values), validation
+
+
+def is_segmentation(cfg: DictConfig) -> bool:
+    """Return whether masks are learnt; a command without a ``task``, such as the demo, classifies."""
+    return cfg.get("task") == "segmentation"
 
 
 def with_masks(pipeline: BatchPipeline, cfg: DictConfig, *, split: str) -> BatchPipeline:

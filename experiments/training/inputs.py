@@ -17,9 +17,8 @@ from experiments.setup.distributed import ranks, world_size
 from experiments.setup.groups import FROM_FILES
 from experiments.setup.run_folder import start_run
 from experiments.training.provenance import require_exported_from, require_made_from, rows_of
-from experiments.training.sources import load_labelled
 from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
-from rapid_inr.data import ImageSource, Loaded
+from rapid_inr.data import ImageSource, Loaded, load_all
 from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import CorruptImage, keep
@@ -137,6 +136,13 @@ def _common_options(cfg: DictConfig) -> dict[str, Any]:
         "batch_size": cfg.optimizer.batch_size, "augment": build_augment(cfg), "seed": cfg.seed, "dtype": pipeline_dtype(cfg),
         **ranks(),
     }  # fmt: skip
+
+
+def load_labelled(source: ImageSource, cfg: DictConfig) -> Loaded:
+    """Load a source that has labels."""
+    if source.labels is None:
+        raise UserError(f"dataset={source.name} has no labels, so nothing can be trained from it")
+    return load_all(source, on_corrupt=cfg.dataset.on_corrupt)
 
 
 def _load_train(cfg: DictConfig) -> tuple[ImageSource, Loaded, dict[str, Triple]]:

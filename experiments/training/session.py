@@ -17,10 +17,9 @@ from torch import nn
 
 from experiments.setup.build import build, build_augment, build_autocast, build_device, plain
 from experiments.setup.distributed import is_main_process
-from experiments.training.eval_sets import TestSet, split_validation, test_pipeline, with_masks
+from experiments.training.eval_sets import TestSet, is_segmentation, split_validation, test_pipeline, with_masks
 from experiments.training.inputs import TrainingInput
 from experiments.training.provenance import dataset_facts, digest
-from experiments.training.sources import is_segmentation
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
