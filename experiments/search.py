@@ -185,7 +185,7 @@ def run_command(command: str, overrides: list[str]) -> None:
     before = hydra.cfg
     hydra.cfg = before.copy()
     OmegaConf.set_readonly(hydra.cfg.hydra, False)
-    hydra.cfg.hydra.overrides.task = overrides
+    hydra.cfg.hydra.job.config_name, hydra.cfg.hydra.overrides.task = command, overrides
     try:
         task(cfg)
     finally:

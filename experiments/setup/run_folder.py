@@ -104,6 +104,12 @@ def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
     return first_difference(before, now, ignored=(*CHANGE_NOTHING, *unread_groups(now)), defaults=defaults)
 
 
+def command_line() -> str:
+    """Return the command that repeats this run."""
+    hydra = HydraConfig.get()
+    return f"python -m experiments.{hydra.job.config_name} {shlex.join(hydra.overrides.task)}".strip()
+
+
 def start_run(cfg: DictConfig, verb: str) -> Run:
     """Open the folder of this run, with its resolved configuration and the command that repeats it.
 
@@ -117,7 +123,7 @@ def start_run(cfg: DictConfig, verb: str) -> Run:
         raise UserError(f"{cfg.run_dir} is being run by another process")
     run = Run(
         cfg.run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
-        command=f"python -m experiments.{verb} {shlex.join(hydra.overrides.task)}".strip(), track=cfg.track.mode,
+        command=command_line(), track=cfg.track.mode,
         overwrite=cfg.overwrite or cfg.experiment_name is not None or state == "broken",
         group=None if cfg.experiment_name is None and hydra.mode != RunMode.MULTIRUN else Path(cfg.folder).as_posix(),
     )  # fmt: skip

@@ -145,29 +145,24 @@ def load_labelled(source: ImageSource, cfg: DictConfig) -> Loaded:
     return load_all(source, on_corrupt=cfg.dataset.on_corrupt)
 
 
-def _load_train(cfg: DictConfig) -> tuple[ImageSource, Loaded, dict[str, Triple]]:
-    source = build_source(cfg, split="train")
-    loaded, moments = load_labelled(source, cfg), ChannelMoments()
-    moments.add(loaded.images.numpy())
-    mean, std = moments.mean_std()
-    return source, loaded, {"mean": mean, "std": std}
-
-
 def resident_input(cfg: DictConfig) -> TrainingInput:
     """Raw uint8 images of the training split, on the device."""
-    source, loaded, moments = _load_train(cfg)
-    pipeline = resident_pipeline(loaded.images, loaded.labels, device=build_device(cfg), **moments, **_common_options(cfg))
-    return TrainingInput("resident", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+    return _raw_input(cfg, "resident", resident_pipeline)
 
 
 def ram_input(cfg: DictConfig) -> TrainingInput:
     """Raw uint8 images of the training split in the host's memory, through a DataLoader."""
-    source, loaded, moments = _load_train(cfg)
-    workers = {"workers": cfg.pipeline.workers, "prefetch": cfg.pipeline.prefetch}
-    pipeline = ram_pipeline(
-        loaded.images, loaded.labels, device=build_device(cfg), **workers, **moments, **_common_options(cfg)
-    )  # fmt: skip
-    return TrainingInput("ram", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+    return _raw_input(cfg, "ram", ram_pipeline, workers=cfg.pipeline.workers, prefetch=cfg.pipeline.prefetch)
+
+
+def _raw_input(cfg: DictConfig, name: str, make: Callable[..., BatchPipeline], **options: Any) -> TrainingInput:
+    source = build_source(cfg, split="train")
+    loaded, moments = load_labelled(source, cfg), ChannelMoments()
+    moments.add(loaded.images.numpy())
+    mean, std = moments.mean_std()
+    options |= {"mean": mean, "std": std, "device": build_device(cfg), **_common_options(cfg)}
+    pipeline = make(loaded.images, loaded.labels, **options)
+    return TrainingInput(name, pipeline, source.class_names, pipeline.image_size, mean, std, skipped=loaded.skipped)
 
 
 def store_input(cfg: DictConfig) -> TrainingInput:

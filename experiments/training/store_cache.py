@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.setup.build import build_device, build_source, plain
+from experiments.setup.run_folder import command_line
 from experiments.training.exports import plan_export, write_export
 from experiments.training.provenance import dataset_facts, digest, how_made
 from rapid_inr.runlog.run import Run
@@ -106,7 +106,7 @@ def _make_once(path: Path, make: Callable[[Run], Any], *, verb: str, config: Dic
         values = _run_config(config, out=path)
         with Run(
             _run_folder(path), verb=verb, config=values, config_yaml=OmegaConf.to_yaml(OmegaConf.create(values)),
-            command=_command(), track=config.track.mode, overwrite=True,
+            command=command_line(), track=config.track.mode, overwrite=True,
         ) as run:  # fmt: skip
             run.metrics["device"] = build_device(config).type
             make(run)
@@ -115,12 +115,6 @@ def _make_once(path: Path, make: Callable[[Run], Any], *, verb: str, config: Dic
 def _run_config(cfg: DictConfig, *, out: Path) -> Mapping[str, Any]:
     groups = {group: plain(cfg[group]) for group in (*STORE_GROUPS, "export") if group in cfg}
     return {"seed": cfg.seed, "device": cfg.device, **groups, "out": str(out)}
-
-
-def _command() -> str:
-    """Return the command that asked for it, which also repeats it."""
-    hydra = HydraConfig.get()
-    return " ".join(["python -m", f"experiments.{hydra.job.config_name}", *hydra.overrides.task])
 
 
 def _lock(path: Path) -> AbstractContextManager:
