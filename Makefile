@@ -30,6 +30,7 @@ test-triton: install
 	$(PIP) install --quiet --no-deps --target .venv/triton-$(VERSION) triton==$(VERSION) 'numpy<2.4'
 	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m pytest tests/kernels
 	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m kernels.tools.offline
+	PYTHONPATH=$(CURDIR)/.venv/triton-$(VERSION) .venv/bin/python -m kernels.tools.offline_fit
 
 # The paper's claims first; a failure does not stop the others, and their list ends the whole.
 EXPERIMENTS := accuracy memory memory_houses memory_flowers102 memory_mini_imagenet speedup_cifar10 speedup_houses end_to_end \

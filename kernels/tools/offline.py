@@ -63,6 +63,7 @@ MAX_UNPACK_PTX_LINES = 1_200
 MAX_COMPILE_S = 20.0
 TRITON_TYPES = {
     torch.int8: "i8",
+    torch.int32: "i32",
     torch.int64: "i64",
     torch.uint8: "u8",
     torch.float16: "fp16",
@@ -151,7 +152,8 @@ def compile_decode(
     integers = ("n_images", "n_rows", "n_pixels", "width", "scales_stride", "affine_stride", "edges_stride")
     divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
     options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
-    return _compile(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
+    compiled = compile_kernel(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
+    return _read_resources(*compiled)
 
 
 def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masked: bool) -> Resources:
@@ -164,10 +166,11 @@ def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masked: bool) -> 
     pointers |= dict.fromkeys(("starts_ptr", "ids_ptr"), torch.int64)
     constants = unpack_constants(spec, bits=bits, masked=masked)
     integers = ("n_rows", "row_bytes", "mask_bytes")
-    return _compile(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
+    compiled = compile_kernel(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
+    return _read_resources(*compiled)
 
 
-def _compile(
+def compile_kernel(
     kernel: triton.JITFunction,
     pointers: dict[str, torch.dtype],
     integers: tuple[str, ...],
@@ -176,7 +179,18 @@ def _compile(
     *,
     target: int,
     options: dict[str, Any],
-) -> Resources:
+) -> tuple[triton.compiler.CompiledKernel, float]:
+    """Compile a kernel as its launch would, and return it with the seconds of a core that it took.
+
+    Args:
+        pointers: their element types, by name; all are divisible by 16.
+        integers: names of the int32 arguments; what is in no other list is a float32.
+        divisible: those of them that are divisible by 16.
+        target: compute capability, 90 for sm_90.
+
+    Raises:
+        ValueError: if triton runs as an interpreter, which has no compiler.
+    """
     require(not INTERPRETED, "TRITON_INTERPRET", "set", "unset: the interpreter compiles nothing")
     types = {name: "*" + TRITON_TYPES[dtype] for name, dtype in pointers.items()}
     types |= dict.fromkeys(integers, "i32") | dict.fromkeys(constants, "constexpr")
@@ -188,7 +202,7 @@ def _compile(
     )
     start = _cpu_s()
     compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options | {"enable_fp_fusion": True})
-    return _read_resources(compiled, _cpu_s() - start)
+    return compiled, _cpu_s() - start
 
 
 def _cpu_s() -> float:
@@ -198,12 +212,9 @@ def _cpu_s() -> float:
 
 def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -> Resources:
     ptx = compiled.asm["ptx"]
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", cubin)))
-        # STL and LDL are SASS's stores and loads of local memory
-        spills = len(re.findall(r"\b(?:STL|LDL)\b", _cuobjdump("-sass", cubin)))
+    usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", cuobjdump("-res-usage", compiled)))
+    # STL and LDL are SASS's stores and loads of local memory
+    spills = len(re.findall(r"\b(?:STL|LDL)\b", cuobjdump("-sass", compiled)))
     matrix = re.findall(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync)\b", ptx)
     return Resources(
         registers=int(usage["REG"]),
@@ -219,9 +230,13 @@ def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) 
     )
 
 
-def _cuobjdump(option: str, cubin: Path) -> str:
+def cuobjdump(option: str, compiled: triton.compiler.CompiledKernel) -> str:
+    """Return what NVIDIA's tool says of the machine code of a kernel."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    return subprocess.run([tool, option, cubin], capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "kernel.cubin"
+        cubin.write_bytes(compiled.asm["cubin"])
+        return subprocess.run([tool, option, cubin], capture_output=True, text=True, check=True).stdout
 
 
 def main(sizes: Sequence[str]) -> None:

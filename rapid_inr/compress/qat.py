@@ -14,8 +14,9 @@ from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import MAX_LR_SCALE, PruneConfig, PruneResult, prune, prune_ratios
 from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize
 from rapid_inr.errors import UserError
-from rapid_inr.inr.fit import FitConfig, FitResult, default_lr, images_per_batch, measure_psnr, optimise
+from rapid_inr.inr.fit import FitConfig, FitResult, fit_rows, images_per_batch, measure_psnr
 from rapid_inr.inr.layout import split_rows, unquantized
+from rapid_inr.inr.steps import peak_lr
 from rapid_inr.runlog.progress import Report, stage
 
 
@@ -83,13 +84,13 @@ def refine(
     Returns:
         float32 [B, S] on the CPU, projected; a row that diverged is as it was, projected.
     """
-    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
+    batch = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device, constraint=projection)
     trained = []
     for start in range(0, len(rows), batch):
         chunk = slice(start, start + batch)
         before = projection.select(chunk)
         constraint = replace(before, log_scales=before.log_scales.clone()).to(device)
-        result = optimise(
+        result = fit_rows(
             rows[chunk].to(device), images[chunk].to(device), spec, config, constraint=constraint, on_progress=on_progress
         ).cpu()
         scales = constraint.log_scales.cpu()
@@ -179,7 +180,7 @@ def compress(
 
 def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
     """Return the config of a fit for training its result further."""
-    lr = config.lr if config.lr is not None else default_lr(spec)
+    lr = peak_lr(spec, config)
     return replace(config, steps=max(1, steps), lr=lr * lr_scale)
 
 

@@ -10,7 +10,8 @@ from kernels.spec import SirenSpec
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.qat import RefineConfig, planned_steps, require_roundable
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.inr.fit import FitConfig, pixels_per_step
+from rapid_inr.inr.fit import FitConfig
+from rapid_inr.inr.steps import pixels_per_step
 
 MAX_SHARD_IMAGES = 1024
 SHARD_S = 60  # about what a kill may cost

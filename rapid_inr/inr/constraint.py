@@ -12,6 +12,7 @@ class Constraint(Protocol):
     """What rows must satisfy while they are trained, such as a mask or a quantization, and the gradient through it."""
 
     log_scales: Tensor  # trained along with the rows, in place; empty where there are none
+    rounds: bool  # whether values are rounded; otherwise it is a mask
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the nearest rows [B, S] that satisfy it."""
@@ -24,6 +25,7 @@ class Unconstrained:
     """The constraint that every row satisfies."""
 
     log_scales = torch.empty(0)
+    rounds = False
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows

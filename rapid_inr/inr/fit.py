@@ -13,25 +13,25 @@ import torch
 from torch import Tensor
 
 from kernels.decode import decode_siren
+from kernels.fit.inputs import ADAM_EPS
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
 from rapid_inr.inr.constraint import Constraint, Unconstrained
-from rapid_inr.inr.coords import pixel_affine, pixel_coords, pixel_lattices
+from rapid_inr.inr.coords import pixel_affine
+from rapid_inr.inr.fused import BACKENDS, fits_fused, optimise_fused
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
+from rapid_inr.inr.steps import DECAYS, decays, first_full_step, lattice_passes, lattice_pixels, peak_lr
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
 
-ADAM_EPS = 1e-8
 MAX_LR = 10.0  # a thousand times the best
 MAX_SEED = 2**63 - 1
-DECAYS = ("cosine", "none")
 STARTS = {"even": even_start, "siren": initial_weights}
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
-FULL_STEP_PIXELS = 4096  # pixels of one pass when a step sees the whole image
 
 
 @dataclass
@@ -50,6 +50,8 @@ class FitConfig:
         retries: how often such an image is fitted again from other initial weights; the best attempt is kept.
         seed: of the initial weights.
         max_batch: most images fitted at once; null leaves it to the memory at hand.
+        backend: ``torch``, ``kernel`` (kernels/fit), or ``auto``: the kernel on a CUDA device, if it takes the size. Weights
+            that are trained through a quantization are always torch's.
 
     Raises:
         ValueError: if a value is out of range.
@@ -66,6 +68,7 @@ class FitConfig:
     retries: int = 1
     seed: int = 0
     max_batch: int | None = None
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         self.betas = tuple(self.betas)
@@ -79,6 +82,7 @@ class FitConfig:
             "full_from": (0 <= self.full_from <= 1, "in [0, 1]"),
             "min_psnr_db": (0 <= self.min_psnr_db <= MAX_PSNR_DB, f"in [0, {MAX_PSNR_DB:g}]"),
             "retries": (self.retries >= 0, "at least 0"),
+            "backend": (self.backend in BACKENDS, f"one of {', '.join(BACKENDS)}"),
             "max_batch": (self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
         }
         for name, (ok, expected) in checks.items():
@@ -117,8 +121,8 @@ def fit(
 ) -> FitResult:
     """Fit a SIREN to each image.
 
-    On a CPU the result of an image is the same, bit for bit, in any batch; on a GPU the order of sums may change with the size of
-    the batch, and with it the last bits of every step.
+    On a CPU the result of an image is the same, bit for bit, in any batch; with torch on a GPU the order of sums may change with
+    the size of the batch, and with it the last bits of every step.
 
     Args:
         images: uint8 [B, height, width, 3].
@@ -170,7 +174,7 @@ def _fit_attempt(
     for some_images, some_ids in zip(images.split(batch), ids.split(batch), strict=True):
         start = STARTS[config.start](spec, some_ids.tolist(), seed=config.seed, attempt=attempt).to(device)
         some_images = some_images.to(device)
-        rows = optimise(start, some_images, spec, config, on_progress=on_progress)
+        rows = fit_rows(start, some_images, spec, config, on_progress=on_progress)
         finite.append(rows.isfinite().all(1, keepdim=True))
         rows = torch.where(finite[-1], rows, 0)  # a fit that diverged is a black image, never a NaN in a store
         weights.append(rows.cpu())
@@ -180,14 +184,28 @@ def _fit_attempt(
     return FitResult(torch.cat(weights), psnr, torch.ones(len(ids), dtype=torch.int64), converged)
 
 
-def default_lr(spec: SirenSpec) -> float:
-    """Return a learning rate near the best for a shape: 1e-2 at 3x16 and omega 15, less for deeper or wide nets and higher omega.
+def fit_rows(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    config: FitConfig,
+    *,
+    constraint: Constraint | None = None,
+    on_progress: Report | None = None,
+) -> Tensor:
+    """Run `config.steps` of Adam by the backend that `config` names; see `optimise`, which is torch's.
 
-    A rule through measurements with 200 to 1,200 steps: 1e-2 at 2x16 and 3x16 (omega 15), 5e-3 at 5x16 (15), 2.5e-3 at 5x13
-    (30), 1.4e-3 at 6x44 (30), 1e-3 at 10x32 (30). Twice as much diverges at depth 5 and beyond, on some images 1.4 times as much
-    at width 44; half as much costs about 1 dB at depth 3.
+    Raises:
+        UserError: if the kernel is named and cannot do it.
     """
-    return 1e-2 * (15 / spec.omega) * (3 / spec.depth) ** (4 / 3) * min(1.0, 32 / spec.hidden)
+    if not fits_fused(config.backend, spec, rows.device, constraint):
+        return optimise(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
+    masks = None if constraint is None else constraint.forward(torch.ones_like(rows)) != 0
+    return optimise_fused(
+        rows, images, spec, learning_rates=[peak_lr(spec, config) * decay for decay in decays(config)], betas=config.betas,
+        lattice_pixels=lattice_pixels(config, images[0, ..., 0].numel()), first_full=first_full_step(config),
+        masks=masks, on_progress=on_progress,
+    )  # fmt: skip
 
 
 def optimise(
@@ -209,7 +227,7 @@ def optimise(
     Returns:
         float32 [B, S], which satisfy the constraint.
     """
-    passes = _passes(images, config)
+    passes = lattice_passes(images, config)
     n_pixels = max(target.shape[1] for _, target in passes)
     workspace = GradientWorkspace(spec, n_images=len(images), n_pixels=n_pixels, device=rows.device)
     factors, rows = omega_factors(spec).to(rows.device), rows.clone()
@@ -217,32 +235,21 @@ def optimise(
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
     constraint = constraint or Unconstrained()
     scale_mean, scale_square = (torch.zeros_like(constraint.log_scales) for _ in range(2))
-    peak_lr = config.lr if config.lr is not None else default_lr(spec)
-    first_full = 0 if config.pixels_per_step is None else math.floor(config.full_from * config.steps)
-    for step in range(config.steps):
+    rate, first_full = peak_lr(spec, config), first_full_step(config)
+    for step, decay in enumerate(decays(config)):
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
         torch.mul(constraint.forward(rows), factors, out=folded)
         grad.zero_()
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
-        decay = 1.0 if config.decay == "none" else 0.5 * (1 + math.cos(math.pi * step / config.steps))
         row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
         adam = {"betas": config.betas, "step": step + 1}
-        _adam_step(rows, row_grad, mean, square, lr=peak_lr * decay, **adam)
+        _adam_step(rows, row_grad, mean, square, lr=rate * decay, **adam)
         _adam_step(constraint.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
         if on_progress is not None:
             on_progress(len(images) / config.steps)
     return constraint.forward(rows)
-
-
-def _passes(images: Tensor, config: FitConfig) -> list[tuple[Tensor, Tensor]]:
-    """Return the coordinates [B, P', 2] and the targets [B, P', 3] in [0, 1] of each lattice of the pixels."""
-    height, width = images.shape[1:3]
-    coords, flat = pixel_coords(height, width).to(images.device), images.flatten(1, 2)
-    lattices = pixel_lattices(height, width, _lattice_pixels(config, height * width))
-    places = [lattice.to(images.device) for lattice in lattices]
-    return [(coords[p].expand(len(images), -1, -1), flat[:, p].float().div_(255)) for p in places]
 
 
 def _adam_step(
@@ -277,21 +284,16 @@ def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
     return torch.cat(psnr)
 
 
-def pixels_per_step(config: FitConfig, n_pixels: int) -> float:
-    """Return how many of the `n_pixels` of an image a step sees, on average."""
-    if config.pixels_per_step is None:
-        return n_pixels
-    return config.full_from * min(n_pixels, config.pixels_per_step) + (1 - config.full_from) * n_pixels
-
-
-def _lattice_pixels(config: FitConfig, n_pixels: int) -> int:
-    return min(n_pixels, config.pixels_per_step or FULL_STEP_PIXELS)
-
-
-def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:
+def images_per_batch(
+    spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device, constraint: Constraint | None = None
+) -> int:
     """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
-    pixels = _lattice_pixels(config, n_pixels)
-    # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
-    floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
+    if fits_fused(config.backend, spec, device, constraint):
+        # targets and what they are made from; start, rows, gradient, two moments and masks
+        floats = 8 * n_pixels + 6 * spec.n_weights
+    else:
+        pixels = lattice_pixels(config, n_pixels)
+        # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
+        floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
     budget = gpu_budget_bytes(device) if device.type == "cuda" else CPU_WORKSPACE_BYTES
     return max(1, min(budget // (4 * floats), config.max_batch or 1 << 30))

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -204,14 +202,3 @@ def test_the_command_takes_queries_as_they_are_typed(study):
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert float(row["top1_pct"]) == 154 / 3
-
-
-def test_the_page_shows_what_the_command_prints(compare, monkeypatch):
-    page = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
-    command, table = re.search(
-        r"    python -m experiments.compare (root=results .*)\n\n```\n(.*?)\n```", page, re.DOTALL
-    ).groups()
-    monkeypatch.chdir(ROOT)
-    code, out, _ = compare(*shlex.split(command))
-    assert code == 0
-    assert out.rstrip("\n") == table

@@ -12,7 +12,6 @@ from rapid_inr.inr.fit import (
     CPU_WORKSPACE_BYTES,
     STARTS,
     FitConfig,
-    default_lr,
     fit,
     images_per_batch,
     measure_psnr,
@@ -20,6 +19,7 @@ from rapid_inr.inr.fit import (
 )
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import GradientWorkspace, initial_weights, siren
+from rapid_inr.inr.steps import default_lr
 from tests.images import smooth_images
 from tests.tolerances import DECODE_PSNR_DB, REFIT_PSNR_DB, REFIT_ROWS
 
@@ -63,6 +63,7 @@ def test_the_weights_returned_are_those_that_were_measured(device):
     torch.testing.assert_close(result.psnr_db, expected, atol=DECODE_PSNR_DB, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.* by torch")  # on a GPU
 def test_a_siren_wider_than_the_kernel_takes_is_fitted_and_measured(device):
     spec, images = SirenSpec(2, 65, 10.0), smooth_images(2, 6, 7)
     result = fit(images, torch.arange(2), spec, FitConfig(steps=3, retries=0), device=device)

@@ -1,0 +1,1 @@
+"""Fit many small images at once, one GPU program an image; `kernels.fit.torch` is the reference."""

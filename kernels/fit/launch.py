@@ -1,0 +1,70 @@
+"""Which sizes the fused fit takes, and how it is cut up and specialised on each generation of GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from kernels.spec import SirenSpec
+
+# Sine layers at most, by the width the kernel computes with: beyond, a compiled kernel keeps most of its sums in local memory.
+MAX_DEPTH = {16: 8, 32: 10, 64: 6}
+FLAT_VALUES = 8  # of a row that a thread updates at a time
+
+
+@dataclass(frozen=True)
+class FitLaunch:
+    """Pixels of a tile, and warps of the one program that fits an image."""
+
+    block: int
+    num_warps: int
+
+
+# by the width the kernel computes with; chosen by the instructions of compiled code (README.md), not yet by measurement
+BY_WIDTH = {16: FitLaunch(32, 1), 32: FitLaunch(32, 4), 64: FitLaunch(32, 8)}
+# Tiles of 64 pixels would be products for wgmma and tcgen05, around which hundreds to thousands of values spill.
+INTERPRETER = FitLaunch(256, 1)
+
+
+def fit_width(spec: SirenSpec) -> int:
+    """Return the width that the fit computes with: a power of two from 16 on."""
+    return max(16, 1 << (spec.hidden - 1).bit_length())
+
+
+def supports_fit(spec: SirenSpec) -> bool:
+    """Return whether the fused fit takes a size."""
+    return spec.depth <= MAX_DEPTH.get(fit_width(spec), 0)
+
+
+def kernel_runs_on(device: torch.device) -> bool:
+    """Return whether a device runs the kernel: CUDA does, and any where triton is set to interpret it."""
+    if device.type == "cuda":
+        return True
+    try:
+        from kernels.decode.fast_math import INTERPRETED  # not at the top: triton exists for Linux only
+    except ImportError:
+        return False
+    return INTERPRETED
+
+
+def fit_launch(spec: SirenSpec, *, capability: int) -> FitLaunch:
+    """Choose the configuration; neither the batch nor the image has a say.
+
+    Args:
+        capability: major compute capability of the GPU, 0 for the interpreter.
+    """
+    return BY_WIDTH[fit_width(spec)] if capability else INTERPRETER
+
+
+def fit_constants(spec: SirenSpec, config: FitLaunch, *, masked: bool) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel: all that a compiled variant depends on."""
+    return {
+        "S": spec.n_weights,
+        "DEPTH": spec.depth,
+        "HIDDEN": spec.hidden,
+        "WIDTH": fit_width(spec),
+        "BLOCK": config.block,
+        "MASKED": masked,
+        "FLAT": 32 * config.num_warps * FLAT_VALUES,
+    }

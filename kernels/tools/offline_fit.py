@@ -1,0 +1,135 @@
+"""Compile the fused fit for GPUs that need not be there, and read what its loop over tiles takes.
+
+`python -m kernels.tools.offline_fit` prints the table of resources in kernels/fit/README.md and fails where a size
+is over its budget.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kernels.fit.launch import fit_constants, fit_launch, fit_width
+from kernels.fit.triton import _fit_siren_kernel
+from kernels.spec import SirenSpec
+from kernels.tools.offline import MAX_COMPILE_S, TARGETS, compile_kernel, cuobjdump
+
+SIZES = ((3, 16), (4, 14), (5, 13), (8, 16), (3, 32), (5, 32), (10, 32), (6, 44), (6, 64))  # depth, hidden
+SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to here keep a tile in registers
+MAX_LOOP_INSTRUCTIONS = 1_050  # for 64 pixels of a small size
+MAX_SHARED_BYTES = {16: 48 * 1024, 32: 99 * 1024, 64: 99 * 1024}  # the least that a GPU of these generations gives a program
+MAX_LOOP_SPILLS = 16  # none at a small size
+SINE_CLOCKS = 8  # that an instruction of 32 lanes holds a scheduler's sine unit, four lanes wide
+
+
+@dataclass(frozen=True)
+class FitResources:
+    """What one compiled variant takes: instructions are a warp's, of one tile in the loop and of a step around the loop."""
+
+    block: int
+    num_warps: int
+    registers: int
+    shared_bytes: int
+    loop_instructions: int
+    loop_sines: int
+    loop_spills: int
+    step_instructions: int
+    compile_s: float
+
+    def faults(self, spec: SirenSpec) -> list[str]:
+        """Name what is over the budget of a size."""
+        small = spec.depth <= SMALL_DEPTH and spec.hidden <= SMALL_WIDTH
+        a_block = self.loop_instructions * self.num_warps * 64 / self.block
+        faults = {
+            f"{self.loop_spills} instructions of local memory in the loop": self.loop_spills > (0 if small else MAX_LOOP_SPILLS),
+            f"{a_block:.0f} instructions for 64 pixels": small and a_block > MAX_LOOP_INSTRUCTIONS,
+            f"{self.shared_bytes} bytes of shared memory": self.shared_bytes > MAX_SHARED_BYTES[fit_width(spec)],
+            f"{self.compile_s:.0f} s of a core to compile": self.compile_s > MAX_COMPILE_S,
+        }
+        return [what for what, over in faults.items() if over]
+
+    @property
+    def clocks_per_pixel(self) -> float:
+        """The least clocks of a multiprocessor for a pixel: its four schedulers issue instructions, and wait for sines."""
+        warp = max(self.loop_instructions, SINE_CLOCKS * self.loop_sines)
+        return warp * self.num_warps / 4 / self.block
+
+
+def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitResources:
+    """Compile the variant that a fit of a size launches.
+
+    Args:
+        target: compute capability, 90 for sm_90.
+        masked: whether there are masks.
+
+    Raises:
+        ValueError: if triton runs as an interpreter.
+    """
+    config = fit_launch(spec, capability=target // 10)
+    pointers = dict.fromkeys(("rows_ptr", "means_ptr", "squares_ptr", "grads_ptr", "rates_ptr", "roots_ptr"), torch.float32)
+    pointers |= {"targets_ptr": torch.float16, "grid_ptr": torch.float16, "starts_ptr": torch.int32}
+    pointers |= {"masks_ptr": torch.uint8 if masked else torch.float32}  # without masks the rows stand there
+    integers = ("first_step", "last_step", "first_full", "n_lattices", "n_pixels", "mask_stride")
+    compiled, compile_s = compile_kernel(
+        _fit_siren_kernel, pointers, integers, fit_constants(spec, config, masked=masked), ("n_pixels",),
+        target=target, options={"num_warps": config.num_warps, "num_stages": 1},
+    )  # fmt: skip
+    instructions = _instructions(cuobjdump("-sass", compiled))
+    tile = _tile_loop(instructions)
+    return FitResources(
+        block=config.block,
+        num_warps=config.num_warps,
+        registers=int(re.search(r"REG:(\d+)", cuobjdump("-res-usage", compiled))[1]),
+        shared_bytes=compiled.metadata.shared,
+        loop_instructions=len(tile),
+        loop_sines=sum("MUFU" in text for text in tile),
+        loop_spills=sum(re.search(r"\b(LDL|STL)\b", text) is not None for text in tile),
+        step_instructions=len(instructions) - len(tile),
+        compile_s=compile_s,
+    )
+
+
+def _instructions(sass: str) -> dict[int, str]:
+    """Return the instructions by their addresses, without padding."""
+    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([@A-Z].*?);", sass)
+    return {int(address, 16): text for address, text in lines if not text.startswith("NOP")}
+
+
+def _tile_loop(instructions: dict[int, str]) -> list[str]:
+    """Return the instructions of the shortest loop that takes all cosines: the one over tiles."""
+    cosines = {address for address, text in instructions.items() if "MUFU.COS" in text}
+    loops = []
+    for end, text in instructions.items():
+        jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
+        if jump and (start := int(jump[1], 16)) <= min(cosines) and max(cosines) < end:
+            loops.append([each for address, each in instructions.items() if start <= address <= end])
+    return min(loops, key=len)
+
+
+def main(sizes: Sequence[str]) -> None:
+    """Print resources as a Markdown table, and fail by what is over budget.
+
+    Args:
+        sizes: DEPTHxWIDTH each; none means all of `SIZES`.
+    """
+    faults = []
+    print("| size | GPU | pixels, warps | registers | shared bytes | loop: instructions, sines, local memory | rest of a step |"
+          " clocks a pixel | compile s |\n|---|---|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
+    for depth, hidden in [tuple(map(int, size.split("x"))) for size in sizes] or SIZES:
+        spec = SirenSpec(depth, hidden, 30.0)
+        for target in TARGETS:
+            r = compile_fit(spec, target=target)
+            print(f"| {depth}x{hidden} | sm_{target} | {r.block}, {r.num_warps} | {r.registers} | {r.shared_bytes} | "
+                  f"{r.loop_instructions}, {r.loop_sines}, {r.loop_spills} | {r.step_instructions} | {r.clocks_per_pixel:.1f} | "
+                  f"{r.compile_s:.0f} |", flush=True)  # fmt: skip
+            faults += [f"{depth}x{hidden}, sm_{target}: {fault}" for fault in r.faults(spec)]
+    if faults:
+        sys.exit("over budget: " + "; ".join(faults))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
