@@ -98,9 +98,7 @@ def _decoded_store(cfg: DictConfig) -> Path | None:
 
 def _options(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
     device = build_device(cfg)
-    return {
-        "device": device, "batch_size": test_batch(data.image_size, device), "dtype": pipeline_dtype(cfg), **ranks()
-    }  # fmt: skip
+    return {"device": device, "batch_size": test_batch(data.image_size, device), "dtype": pipeline_dtype(cfg), **ranks()}
 
 
 def test_batch(image_size: tuple[int, int], device: torch.device) -> int:
@@ -119,14 +117,9 @@ def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tup
             f"than optimizer.batch_size={pipeline.batch_size}"
         )
     order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
-    validation = replace(
-        pipeline,
-        subset=order[:count].sort().values,
-        seed=None,
-        augment=None,
-        batch_size=test_batch(pipeline.image_size, pipeline.device),
-    )
-    return replace(pipeline, subset=order[count:].sort().values), validation
+    kept, trained = order[:count].sort().values, order[count:].sort().values
+    batch_size = test_batch(pipeline.image_size, pipeline.device)
+    return replace(pipeline, subset=trained), replace(pipeline, subset=kept, seed=None, augment=None, batch_size=batch_size)
 
 
 def is_segmentation(cfg: DictConfig) -> bool:
