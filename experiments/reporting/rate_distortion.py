@@ -17,7 +17,9 @@ from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint, psnr_at
 from rapid_inr.plots.rate_distortion import rate_distortion_figure
 
 PUBLISHED = Path(__file__).parent / "published"
-CODECS = {"jpeg": "JPEG", "jpeg_shared": "JPEG, shared tables", "webp": "WebP", "jpeg2000": "JPEG2000", "avif": "AVIF"}
+CODECS = {
+    "jpeg": "JPEG", "jpeg_shared": "JPEG, shared tables", "webp": "WebP", "jpeg2000": "JPEG2000", "avif": "AVIF", "astc": "ASTC",
+}  # fmt: skip
 DENSE = "INR 8 bit"  # what pruned INRs and those of fewer bits are compared with
 KINDS = ("inr", "coin", "classical")
 RATES = {  # bits per pixel that a dataset's curves are compared at; 1.2 is 5% of RGB
@@ -57,6 +59,8 @@ def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     points = []
     for p in run["points"]:
         setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
+        if ":" not in branch:  # a block of ASTC, which is what its rate depends on: all are of one branch
+            setting, branch = branch, ""
         points.append(CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=setting, branch=branch, run=run["path"]))
     return points
 

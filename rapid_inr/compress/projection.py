@@ -78,8 +78,8 @@ class Projection:
         """Return the scales as they are stored, float32 [B, D-1, columns or 1]."""
         return storable_scales(self.log_scales.exp(), self.quantize)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the projected rows [B, S]; where nothing is pruned or rounded, the rows themselves."""
+    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
+        """Return the projected rows [B, S], the same at any step; where nothing is pruned or rounded, the rows themselves."""
         if self.masks is None and not self.rounds:
             return rows
         hidden, rest = split_rows(rows, self.spec)

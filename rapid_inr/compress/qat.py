@@ -9,15 +9,18 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.fold import fold_biases
+from rapid_inr.compress.freeze import freeze
 from rapid_inr.compress.gptq import MAX_WEIGHTS, gptq
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.prune import MAX_LR_SCALE, PruneConfig, PruneResult, prune, prune_ratios
-from rapid_inr.compress.quantize import QuantizeConfig, Quantized, quantize
+from rapid_inr.compress.quantize import QuantizeConfig, Quantized, choose_scales, quantize
 from rapid_inr.errors import UserError
 from rapid_inr.inr.fit import FitConfig, FitResult, fit_rows, images_per_batch, measure_psnr
-from rapid_inr.inr.layout import split_rows, unquantized
+from rapid_inr.inr.layout import hidden_matrices, split_rows, unquantized
 from rapid_inr.inr.steps import peak_lr
 from rapid_inr.runlog.progress import Report, stage
+
+METHODS = ("straight_through", "freeze")
 
 
 @dataclass
@@ -26,6 +29,8 @@ class RefineConfig:
 
     Args:
         steps: optimiser steps through the quantization; 0 for none.
+        method: ``straight_through`` rounds all weights in every step and learns their scales (`Projection`); ``freeze`` rounds
+            layers for good one after another (`Freezing`), better for deep networks at 5 bits.
         lr_scale: their rate over that of the fit.
         betas: Adam's decay rates: through a rounding gradients are noisy, and want a longer memory than those of `fit=fast`.
 
@@ -34,6 +39,7 @@ class RefineConfig:
     """
 
     steps: int = 0
+    method: str = "straight_through"
     lr_scale: float = 0.5
     betas: tuple[float, float] = (0.9, 0.95)
 
@@ -41,6 +47,7 @@ class RefineConfig:
         self.betas = tuple(self.betas)
         checks = {
             "steps": (self.steps >= 0, "at least 0"),
+            "method": (self.method in METHODS, f"one of {', '.join(METHODS)}"),
             "lr_scale": (0 < self.lr_scale <= MAX_LR_SCALE, f"in (0, {MAX_LR_SCALE}]"),
             "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
         }
@@ -164,12 +171,19 @@ def compress(
     masks = None if bool(pruned.masks.all()) else pruned.masks
     rows, scales = fold_biases(pruned.rows, spec), shared_scales
     if quantize_config.is_integer and refine_config.steps > 0:
-        projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
         config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
         config = replace(config, betas=refine_config.betas)
         with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
-            rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
-        scales = projection.scales()
+            if refine_config.method == "freeze":
+                if quantize_config.shares_scales and scales is None:
+                    scales = choose_scales(hidden_matrices(split_rows(rows, spec)[0], spec), quantize_config)
+                rows, scales = freeze(
+                    rows, images, spec, config, quantize_config, masks=masks, scales=scales, device=device, on_progress=report
+                )
+            else:
+                projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
+                rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
+                scales = projection.scales()
     if quantize_config.rounding == "gptq":
         height, width = images.shape[1:3]
         stored = gptq(rows, spec, quantize_config, height=height, width=width, masks=masks, scales=scales, device=device)

@@ -149,7 +149,7 @@ def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: T
     if config.is_integer:
         matrices = hidden_matrices(hidden, spec)
         scales = choose_scales(matrices, config) if scales is None else scales  # [B or 1, D-1, columns or 1]
-        codes = _round_to_codes(matrices, scales, config).to(torch.int8).flatten(1)
+        codes = round_to_codes(matrices, scales, config).to(torch.int8).flatten(1)
         stored_scales = scales.flatten(1).to(config.scales_dtype)
     else:
         codes = hidden.to(CODE_DTYPES[config.bits])
@@ -171,7 +171,8 @@ def quantize_ends(ends: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tupl
     return torch.cat(codes, 1).to(torch.int8), torch.cat(scales, 1).to(config.scales_dtype)
 
 
-def _round_to_codes(matrices: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
+def round_to_codes(matrices: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
+    """Return the codes, still floating, of hidden weights [B, L, H, H] with scales [B or 1, L, H or 1]."""
     return (matrices / scales.unsqueeze(2)).round_().clamp_(-config.max_code, config.max_code)
 
 
@@ -196,7 +197,7 @@ def choose_scales(matrices: Tensor, config: QuantizeConfig) -> Tensor:
     best, least = full, torch.full_like(full, torch.inf)
     for clip in CLIPS.tolist():
         scales = storable_scales(largest * clip, config)
-        error = (_round_to_codes(matrices, scales, config) * scales.unsqueeze(2) - matrices).square_()
+        error = (round_to_codes(matrices, scales, config) * scales.unsqueeze(2) - matrices).square_()
         error = error.sum(axes, keepdim=True).squeeze(2)
         best, least = torch.where(error < least, scales, best), torch.minimum(error, least)
     return best

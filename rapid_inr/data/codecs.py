@@ -1,12 +1,14 @@
-"""Classical image codecs, through Pillow: what a dataset costs at a quality, and how good it then is.
+"""Classical image codecs, through Pillow, and ASTC: what a dataset costs at a quality, and how good it then is.
 
-A point of a curve counts every byte of every file, headers included; no index of where files begin is counted. With shared tables
-(``jpeg_shared``) what is the same in all JPEG files, the quantization and Huffman tables and the JFIF header, is stored once and
-counted once: the abbreviated format of ITU-T T.81, B.4 and B.5. Each file is put together again before it is decoded.
+A point of a curve counts every byte of every file, headers included; no index of where files begin is counted. With shared
+tables (``jpeg_shared``) what is the same in all JPEG files, the quantization and Huffman tables and the JFIF header, is stored
+once and counted once: the abbreviated format of ITU-T T.81, B.4 and B.5. Each file is put together again before it is decoded.
+The header of an ASTC file, which is the same for all images of a size, is also counted once.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 from collections.abc import Callable
@@ -16,17 +18,18 @@ import numpy as np
 import torch
 from PIL import Image, features
 
+from rapid_inr.data.astc import BLOCKS, HEADER_BYTES, MAGIC, decode_astc, encode_astc
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, psnr_db, rgb_pct, ssim
 
 CHUNK_IMAGES = 64
-# what Pillow calls the library that each codec needs
-LIBRARIES = {"jpeg": "jpg", "jpeg_shared": "jpg", "webp": "webp", "jpeg2000": "jpg_2000", "avif": "avif"}
+# what Pillow calls the library that each codec needs; that of astc is a package of its own
+LIBRARIES = {"jpeg": "jpg", "jpeg_shared": "jpg", "webp": "webp", "jpeg2000": "jpg_2000", "avif": "avif", "astc": "astc_encoder"}
 SUBSAMPLINGS = {
     "jpeg": ("4:4:4", "4:2:2", "4:2:0"), "jpeg_shared": ("4:4:4", "4:2:2", "4:2:0"), "webp": ("4:2:0",),
-    "jpeg2000": ("4:4:4",), "avif": ("4:4:4", "4:2:2", "4:2:0"),
+    "jpeg2000": ("4:4:4",), "avif": ("4:4:4", "4:2:2", "4:2:0"), "astc": BLOCKS,
 }  # fmt: skip
 QUALITY_RANGES = {"jpeg2000": (1, math.inf)}  # raw bytes over coded bytes; of all others a quality from 0 to 100
 SHARED_SEGMENTS = (0xE0, 0xDB, 0xC4)  # APP0, DQT, DHT
@@ -34,7 +37,7 @@ START_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", 0xDA
 
 
 class CodecUnavailable(UserError):
-    """Pillow was built without the library that a codec needs; the message names both."""
+    """The library that a codec needs is not there; the message names both."""
 
 
 @dataclass
@@ -43,8 +46,9 @@ class CodecConfig:
 
     Args:
         name: one of `LIBRARIES`.
-        qualities: from 0 to 100; of jpeg2000 the compression ratios, so that the largest takes the fewest bytes.
-        subsamplings: any of ``4:4:4``, ``4:2:2``, ``4:2:0`` that the codec has.
+        qualities: from 0 to 100; of jpeg2000 the compression ratios, so that the largest takes the fewest bytes; of astc the
+            effort of the search, which changes no bytes.
+        subsamplings: any of ``4:4:4``, ``4:2:2``, ``4:2:0`` that the codec has; of astc `BLOCKS`, which take 16 bytes each.
 
     Raises:
         ValueError: if a value is out of range.
@@ -81,8 +85,11 @@ class RatePoint:
 
 
 def require_available(name: str) -> None:
-    """Raise `CodecUnavailable` where this Pillow cannot write and read a codec's files."""
-    if not features.check(LIBRARIES[name]):
+    """Raise `CodecUnavailable` where a codec's files cannot be written and read."""
+    if name == "astc":
+        if importlib.util.find_spec(LIBRARIES[name]) is None:
+            raise CodecUnavailable("codec=astc needs astc_encoder, which is not installed: pip install rapid-inr[astc]")
+    elif not features.check(LIBRARIES[name]):
         raise CodecUnavailable(f"codec={name} needs {LIBRARIES[name]}, which this Pillow was built without")
 
 
@@ -93,6 +100,8 @@ def encode_file(image: np.ndarray, name: str, *, quality: float, subsampling: st
         image: uint8 [height, width, 3].
         name: any of `LIBRARIES`; the file of jpeg_shared has the standard Huffman tables in place of its own optimal ones.
     """
+    if name == "astc":
+        return encode_astc(image, effort=quality, block=subsampling)
     whole = round(quality)
     options = {
         "jpeg": {"format": "JPEG", "quality": whole, "subsampling": subsampling, "optimize": True},
@@ -121,6 +130,8 @@ def _jpeg2000_options(image: np.ndarray, *, ratio: float) -> dict[str, object]:
 
 def decode_file(data: bytes) -> np.ndarray:
     """Return the image of a file, uint8 [height, width, 3]."""
+    if data.startswith(MAGIC):
+        return decode_astc(data)
     with Image.open(io.BytesIO(data)) as picture:
         return np.array(picture.convert("RGB"))
 
@@ -166,6 +177,9 @@ class _Tally:
             self.tables.add(tables)
             self.n_bytes += len(own)
             file = join_tables(tables, own)
+        elif config.name == "astc":
+            self.tables.add(file[:HEADER_BYTES])
+            self.n_bytes += len(file) - HEADER_BYTES
         else:
             self.n_bytes += len(file)
         pair = torch.from_numpy(decode_file(file))[None], torch.from_numpy(image)[None]
@@ -199,7 +213,7 @@ def measure_curve(
         The points by rising bytes, and a message for each image skipped.
 
     Raises:
-        CodecUnavailable: if Pillow lacks the codec.
+        CodecUnavailable: see `require_available`.
         ValueError: if an image is smaller than the window of the SSIM, or none could be read.
     """
     require_available(config.name)

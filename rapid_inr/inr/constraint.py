@@ -1,4 +1,4 @@
-"""What a fit can be held to while rows are trained; `rapid_inr.compress.projection` has the one that prunes and quantizes."""
+"""What a fit can be held to while rows are trained; `projection` and `freeze` in rapid_inr/compress have those that quantize."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Constraint(Protocol):
     log_scales: Tensor  # trained along with the rows, in place; empty where there are none
     rounds: bool  # whether values are rounded; otherwise it is a mask
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the nearest rows [B, S] that satisfy it."""
+    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
+        """Return the nearest rows [B, S] that satisfy it when the share `done` of the steps is done."""
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Take the gradient at `forward(rows)` back to the rows and to `log_scales`."""
@@ -27,7 +27,7 @@ class Unconstrained:
     log_scales = torch.empty(0)
     rounds = False
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
         return rows
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

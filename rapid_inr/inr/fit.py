@@ -6,14 +6,12 @@ its own image. Most steps see an even subset of the pixels (a lattice), the last
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kernels.decode import decode_siren
-from kernels.fit.inputs import ADAM_EPS
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
@@ -22,6 +20,7 @@ from rapid_inr.inr.constraint import Constraint, Unconstrained
 from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.inr.fused import BACKENDS, fits_fused, optimise_fused
 from rapid_inr.inr.layout import unquantized
+from rapid_inr.inr.optimizers import Adam, Soap
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
 from rapid_inr.inr.steps import DECAYS, decays, first_full_step, lattice_passes, lattice_pixels, peak_lr
 from rapid_inr.memory import gpu_budget_bytes
@@ -29,6 +28,7 @@ from rapid_inr.runlog.progress import Report
 
 MAX_LR = 10.0  # a thousand times the best
 MAX_SEED = 2**63 - 1
+OPTIMIZERS = ("adam", "soap")
 STARTS = {"even": even_start, "siren": initial_weights}
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
@@ -41,9 +41,10 @@ class FitConfig:
     Args:
         steps: optimiser steps.
         start: what the weights are drawn from: ``even``: our `even_start`; ``siren``: Sitzmann's `initial_weights`.
-        lr: peak learning rate of Adam; null is `default_lr` of the shape.
+        optimizer: ``adam``; or ``soap``, which fits better in the same steps and pays where a step sees many pixels.
+        lr: peak learning rate; null is `default_lr` of the shape.
         decay: ``cosine``: by half a wave of it to 0; ``none``: the rate stays, as in COIN's recipe.
-        betas: Adam's decay rates.
+        betas: the optimizer's decay rates.
         pixels_per_step: about how many pixels of an image a step sees before `full_from`; null is all of them, always.
         full_from: fraction of the steps after which every step sees all pixels, in [0, 1].
         min_psnr_db: an image that ends below has not converged.
@@ -59,6 +60,7 @@ class FitConfig:
 
     steps: int = 200
     start: str = "even"
+    optimizer: str = "adam"
     lr: float | None = None
     decay: str = "cosine"
     betas: tuple[float, float] = (0.8, 0.8)
@@ -75,6 +77,7 @@ class FitConfig:
         checks = {
             "steps": (self.steps >= 1, "at least 1"),
             "start": (self.start in STARTS, f"one of {', '.join(STARTS)}"),
+            "optimizer": (self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             "lr": (self.lr is None or 0 < self.lr <= MAX_LR, f"in (0, {MAX_LR:g}], or null"),
             "decay": (self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
             "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
@@ -85,6 +88,8 @@ class FitConfig:
             "backend": (self.backend in BACKENDS, f"one of {', '.join(BACKENDS)}"),
             "max_batch": (self.max_batch is None or self.max_batch >= 1, "at least 1, or null"),
         }
+        if self.optimizer == "soap" and self.backend == "kernel":
+            raise UserError("fit.backend is kernel with fit.optimizer=soap, expected auto or torch: the kernel only has Adam")
         for name, (ok, expected) in checks.items():
             if not ok:
                 raise UserError(f"fit.{name} is {getattr(self, name)}, expected {expected}")
@@ -198,7 +203,7 @@ def fit_rows(
     Raises:
         UserError: if the kernel is named and cannot do it.
     """
-    if not fits_fused(config.backend, spec, rows.device, constraint):
+    if config.optimizer != "adam" or not fits_fused(config.backend, spec, rows.device, constraint):
         return optimise(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
     masks = None if constraint is None else constraint.forward(torch.ones_like(rows)) != 0
     return optimise_fused(
@@ -217,7 +222,7 @@ def optimise(
     constraint: Constraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Run `config.steps` of Adam from `rows` and return the new rows.
+    """Run `config.steps` of its optimizer from `rows` and return the new rows.
 
     Args:
         rows: float32 [B, S], the weights to start from, on the device to work on.
@@ -231,36 +236,25 @@ def optimise(
     n_pixels = max(target.shape[1] for _, target in passes)
     workspace = GradientWorkspace(spec, n_images=len(images), n_pixels=n_pixels, device=rows.device)
     factors, rows = omega_factors(spec).to(rows.device), rows.clone()
-    folded, grad, mean, square = (torch.zeros_like(rows) for _ in range(4))
+    folded, grad = torch.zeros_like(rows), torch.zeros_like(rows)
     layers, grads = layer_views(folded, spec), layer_views(grad, spec)
     constraint = constraint or Unconstrained()
-    scale_mean, scale_square = (torch.zeros_like(constraint.log_scales) for _ in range(2))
+    optimizer = Soap(rows, config.betas, spec) if config.optimizer == "soap" else Adam(rows, config.betas)
+    scale_optimizer = Adam(constraint.log_scales, config.betas)
     rate, first_full = peak_lr(spec, config), first_full_step(config)
     for step, decay in enumerate(decays(config)):
         seen = passes if step >= first_full else [passes[step % len(passes)]]
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
-        torch.mul(constraint.forward(rows), factors, out=folded)
+        torch.mul(constraint.forward(rows, step / config.steps), factors, out=folded)
         grad.zero_()
         for some_coords, target in seen:
             workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
         row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
-        adam = {"betas": config.betas, "step": step + 1}
-        _adam_step(rows, row_grad, mean, square, lr=rate * decay, **adam)
-        _adam_step(constraint.log_scales, scale_grad, scale_mean, scale_square, lr=SCALE_LR * decay, **adam)
+        optimizer.step(rows, row_grad, rate * decay)
+        scale_optimizer.step(constraint.log_scales, scale_grad, SCALE_LR * decay)
         if on_progress is not None:
             on_progress(len(images) / config.steps)
     return constraint.forward(rows)
-
-
-def _adam_step(
-    rows: Tensor, grad: Tensor, mean: Tensor, square: Tensor, *, lr: float, betas: tuple[float, float], step: int
-) -> None:
-    """Take one step of Adam (Kingma & Ba 2015, algorithm 1) in place."""
-    beta_1, beta_2 = betas
-    mean.lerp_(grad, 1 - beta_1)
-    square.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
-    root = square.sqrt().mul_(1 / math.sqrt(1 - beta_2**step)).add_(ADAM_EPS)
-    rows.addcdiv_(mean, root, value=-lr / (1 - beta_1**step))
 
 
 def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
@@ -288,7 +282,7 @@ def images_per_batch(
     spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device, constraint: Constraint | None = None
 ) -> int:
     """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
-    if fits_fused(config.backend, spec, device, constraint):
+    if config.optimizer == "adam" and fits_fused(config.backend, spec, device, constraint):
         # targets and what they are made from; start, rows, gradient, two moments and masks
         floats = 8 * n_pixels + 6 * spec.n_weights
     else:

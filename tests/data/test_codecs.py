@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import itertools
 from dataclasses import replace
@@ -22,7 +23,8 @@ from rapid_inr.data.source import CorruptImage
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB
 
 QUALITIES = {"jpeg2000": (40.0, 12.0, 5.0)}
-HERE = [name for name, library in LIBRARIES.items() if features.check(library)]
+HERE = [name for name, library in LIBRARIES.items() if name != "astc" and features.check(library)]
+needs_astc = pytest.mark.skipif(importlib.util.find_spec("astc_encoder") is None, reason="astc-encoder-py is not installed")
 
 
 def shapes(count=3, size=32):
@@ -119,7 +121,39 @@ def test_what_is_no_jpeg_file_has_no_tables(data):
         split_tables(data)
 
 
-@pytest.mark.parametrize("name", list(LIBRARIES))
+@needs_astc
+@pytest.mark.parametrize("block", ["4x4", "8x5", "12x12"])
+def test_astc_takes_sixteen_bytes_a_block_and_its_header_counts_once(block):
+    source, (width, height) = shapes(2, size=30), map(int, block.split("x"))
+    (point,), _ = measure_curve(source, config("astc", (10.0,), (block,)))
+    assert point.n_bytes == 2 * 16 * -(-30 // width) * -(-30 // height) + 16
+    assert point.subsampling == block
+
+
+@needs_astc
+def test_smaller_blocks_of_astc_are_better_and_an_image_keeps_its_sides():
+    image = np.random.default_rng(0).integers(0, 256, (9, 21, 3), dtype=np.uint8)
+    images = [decode_file(encode_file(image, "astc", quality=10, subsampling=block)) for block in ("4x4", "6x6", "12x12")]
+    assert all(decoded.shape == image.shape for decoded in images)
+    small, middle, large = (np.square(decoded.astype(float) - image).mean() for decoded in images)
+    assert small < middle < large
+
+
+@needs_astc
+def test_an_astc_file_is_one_that_its_encoder_wrote_for_a_grey_image():
+    grey = np.full((8, 8, 3), 128, np.uint8)
+    file = encode_file(grey, "astc", quality=60, subsampling="8x8")
+    assert file[:16].hex() == "13aba15c080801" + "080000" * 2 + "010000"
+    assert np.abs(decode_file(file).astype(int) - 128).max() <= 1
+
+
+def test_astc_without_its_wheel_is_named_before_any_work(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CodecUnavailable, match=r"codec=astc needs astc_encoder, .* pip install rapid-inr\[astc\]"):
+        measure_curve(shapes(), config("astc", (60.0,), ("4x4",)))
+
+
+@pytest.mark.parametrize("name", [name for name in LIBRARIES if name != "astc"])
 def test_a_codec_that_pillow_lacks_is_named_before_any_work(monkeypatch, name):
     monkeypatch.setattr(features, "check", lambda library: library != LIBRARIES[name])
     with pytest.raises(CodecUnavailable, match=f"codec={name} needs {LIBRARIES[name]}"):
@@ -133,6 +167,7 @@ def test_a_codec_that_pillow_lacks_is_named_before_any_work(monkeypatch, name):
         ("jpeg", (), ("4:2:0",), r"codec.qualities is \[\], expected one or more from 0 to 100"),
         ("webp", (101,), ("4:2:0",), r"codec.qualities is \[101\], expected"),
         ("jpeg2000", (0.5,), ("4:4:4",), r"codec.qualities is \[0.5\], expected one or more from 1 to inf"),
+        ("astc", (98,), ("7x7",), r"codec.subsamplings is \['7x7'\], expected of astc: 4x4, 5x4"),
         ("webp", (50,), ("4:4:4",), r"codec.subsamplings is \['4:4:4'\], expected of webp: 4:2:0"),
         ("jpeg", (50,), (), r"codec.subsamplings is \[\], expected of jpeg"),
     ],

@@ -200,11 +200,11 @@ def test_what_cannot_be_rounded_so_is_refused_before_an_image_is_read(spec, refi
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("steps", [0, 120])
-def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(steps):
+@pytest.mark.parametrize("refine", [RefineConfig(), RefineConfig(steps=120), RefineConfig(steps=120, method="freeze")])
+def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(refine):
     images = [*smooth_images(4, 12, 12), *smooth_images(1, 10, 14)]
     config = QuantizeConfig(8, 8, "dataset")
-    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=RefineConfig(steps=steps), shard_images=3)
+    store, report = encode(source_of(images), SPEC, FIT, config, refine_config=refine, shard_images=3)
     assert store.scales.shape == (1, SPEC.depth - 1)
     assert store.end_scales.shape == (5, 4)
     for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):

@@ -57,12 +57,15 @@ def test_encodes_and_a_codec_become_tables_and_a_picture(tmp_path):
     write_run(tmp_path / "inr", verb="encode", config=inr, metrics={"images": 6, "bpp": 1.0, "psnr_db": 20.0, "ssim": 0.5})
     points = [{"bpp": rate, "psnr_db": 20 + rate, "ssim": 0.5, "quality": 10, "subsampling": "4:2:0"} for rate in (0.5, 2.0)]
     write_run(tmp_path / "webp", verb="codec", config=config("webp", "classical"), metrics={"images": 6, "points": points})
+    blocks = [p | {"subsampling": block} for p, block in zip(points, ("12x12", "4x4"), strict=True)]
+    write_run(tmp_path / "astc", verb="codec", config=config("astc", "classical"), metrics={"images": 6, "points": blocks})
     equal, own = made_tables(read_runs(tmp_path), "rate_distortion")
     assert (equal.name, equal.title) == ("at_equal_bytes_shapes", "shapes: PSNR in dB at equal bytes")
     assert equal.rows[["codec", "1 bpp (4.2%)", "2 bpp (8.3%)", "images"]].to_numpy().tolist() == [
-        ["INR 8 bit", "20.00", "—", "6 images, 60 + 30 + 20 steps"], ["WebP", "21.25", "22.00", "6 images"],
+        ["INR 8 bit", "20.00", "—", "6 images, 60 + 30 + 20 steps"], ["ASTC", "21.25", "22.00", "6 images"],
+        ["WebP", "21.25", "22.00", "6 images"],
     ]  # fmt: skip
-    assert own.rows["WebP"].tolist() == ["21.25"]
+    assert own.rows["WebP"].tolist() == own.rows["ASTC"].tolist() == ["21.25"]
     pytest.importorskip("matplotlib")
     assert equal.draws()
     assert not own.draws()

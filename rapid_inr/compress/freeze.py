@@ -1,0 +1,164 @@
+"""Round the layers of a network for good, one after another, while all that is not yet rounded is trained to make up for it.
+
+An error of the first layers is the costliest, because all layers behind it build on it, and the easiest to make up for, for the
+same reason. So the rounding goes from front to back, at even distances over most of the steps: the weights of the first layer,
+then the hidden weights of each layer. Biases and the last layer are trained to the end. This is incremental network quantization
+(Zhou et al. 2017, arXiv 1702.03044) by layers, where that goes by magnitude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from kernels.spec import SirenSpec, weight_sections
+from kernels.unpack.torch import unpack_ends
+from rapid_inr.compress.gptq import DAMPING
+from rapid_inr.compress.projection import Projection
+from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, round_to_codes
+from rapid_inr.inr.coords import pixel_coords
+from rapid_inr.inr.fit import FitConfig, images_per_batch, optimise
+from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
+from rapid_inr.inr.siren import layer_views
+from rapid_inr.runlog.progress import Report
+
+SAMPLE_SIDE = 64  # of a grid of points, from which the inputs of a layer are known
+FIRST_AT, LAST_AT = 0.03, 0.9  # of the steps: when the first and the last layer are frozen
+
+
+class Freezing:
+    """The constraint that the layers which are frozen at a time have the weights that are stored.
+
+    Args:
+        rows: float32 [B, S], where the training begins.
+        masks: bool [B, K], true where a hidden weight is kept; None keeps all.
+        scales: float32 [1, D-1, 1], shared by all images; None chooses those of a layer as `config` says when it is frozen.
+    """
+
+    rounds = True
+
+    def __init__(
+        self, rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, masks: Tensor | None = None, scales: Tensor | None = None
+    ) -> None:
+        self.spec, self.config, self.pruning = spec, config, Projection.of(rows, spec, masks=masks)
+        none = hidden_matrices(split_rows(rows, spec)[0], spec)[:, :0]
+        self.shared_scales, self.scales = scales, [choose_scales(none, config)]  # of the layers frozen so far
+        self.stored, self.frozen = rows.clone(), torch.zeros(spec.n_weights, dtype=torch.bool, device=rows.device)
+        self.n_frozen = 0  # layers
+        self.log_scales = rows.new_empty(0)  # none is trained
+
+    def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
+        """Freeze the layers that are due, and return the rows [B, S] with the frozen ones as they are stored."""
+        rows = self.pruning.forward(rows)
+        between = (LAST_AT - FIRST_AT) / max(1, self.spec.depth - 1)
+        while self.n_frozen < self.spec.depth and done >= FIRST_AT + self.n_frozen * between:
+            self._freeze(rows)
+        return self.pruning.forward(torch.where(self.frozen, self.stored, rows))
+
+    def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient by what is not frozen, zero elsewhere, and that of no scales."""
+        return self.pruning.backward(rows, grad)[0].masked_fill(self.frozen, 0), self.log_scales
+
+    def all_scales(self) -> Tensor:
+        """Return the scales of a network that is frozen whole, float32 [B or 1, D-1, H or 1], as they are stored."""
+        return torch.cat(self.scales, 1)
+
+    def _inputs(self, rows: Tensor) -> Tensor:
+        """Return the inputs of the next layer at points all over the image, [B, P, H]."""
+        inputs = pixel_coords(SAMPLE_SIDE, SAMPLE_SIDE).to(rows.device).expand(len(rows), -1, -1)
+        for weight, bias in layer_views(rows, self.spec)[: self.n_frozen]:
+            inputs = torch.sin(self.spec.omega * (inputs @ weight + bias))
+        return inputs
+
+    def _freeze(self, rows: Tensor) -> None:
+        """Round the weights of the next layer."""
+        hidden, ends = split_rows(rows, self.spec)
+        if self.n_frozen == 0:
+            stored = join_rows(
+                hidden, unpack_ends(*quantize_ends(ends, self.spec, self.config), self.spec, torch.float32), self.spec
+            )
+        else:
+            layer = slice(self.n_frozen - 1, self.n_frozen)
+            matrices = hidden_matrices(hidden, self.spec)
+            shared = self.shared_scales
+            scales = choose_scales(matrices[:, layer], self.config) if shared is None else shared[:, layer]
+            self.scales.append(scales)
+            inputs = self._inputs(torch.where(self.frozen, self.stored, rows))
+            matrices[:, layer.start] = round_in_turn(matrices[:, layer.start], inputs, scales.squeeze(1), self.config)
+            stored = join_rows(matrices.flatten(1), ends, self.spec)
+        section = weight_sections(self.spec)[f"weight_{self.n_frozen}"]
+        weights = slice(section.start, section.stop)
+        self.stored[:, weights] = stored[:, weights]
+        self.frozen[weights] = True
+        self.n_frozen += 1
+
+
+def round_in_turn(matrices: Tensor, inputs: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
+    """Round the weights of a layer, those of one input unit after another, each making up for the errors of those before it.
+
+    This is GPTQ (Frantar et al. 2022, arXiv 2210.17323): the outputs of the layer are to change as little as they can.
+
+    Args:
+        matrices: float32 [B, H, H], (fan_in, fan_out) last.
+        inputs: float32 [B, P, H], what the layer is given at P points.
+        scales: float32 [B or 1, H or 1].
+
+    Returns:
+        float32 [B, H, H], codes times scales.
+    """
+    moments = (inputs.mT @ inputs / inputs.shape[1]).double()
+    order = moments.diagonal(dim1=1, dim2=2).argsort(1, descending=True)  # the loudest inputs first: [B, H]
+    by_rows, by_columns = order[:, :, None].expand_as(moments), order[:, None].expand_as(moments)
+    moments, weights = moments.gather(1, by_rows).gather(2, by_columns), matrices.double().gather(1, by_rows)
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    diagonal.add_(DAMPING * diagonal.mean(1, keepdim=True))
+    factors = torch.linalg.cholesky_ex(torch.linalg.inv_ex(moments).inverse, upper=True).L  # of a row that diverged: not finite
+    for i in range(weights.shape[1]):
+        stored = round_to_codes(weights[:, None, i : i + 1], scales[:, None].double(), config)[:, 0, 0] * scales
+        error = (weights[:, i] - stored) / factors[:, i, i, None]
+        weights[:, i:] -= factors[:, i, i:, None] * error[:, None]
+        weights[:, i] = stored
+    return torch.empty_like(matrices).scatter_(1, by_rows, weights.float())
+
+
+def freeze(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    quantize_config: QuantizeConfig,
+    *,
+    masks: Tensor | None = None,
+    scales: Tensor | None = None,
+    device: torch.device,
+    on_progress: Report | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Train rows on their images while their layers are frozen one after another, batch by batch.
+
+    Args:
+        rows: float32 [B, S] on the CPU, like `masks` and `scales`, which are as for `Freezing`.
+        images: uint8 [B, height, width, 3].
+        on_progress: called now and then with the work done since, in images.
+
+    Returns:
+        The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is as it was.
+    """
+    fit_config = replace(fit_config, backend="torch")  # the kernel rounds nothing
+    batch = images_per_batch(spec, fit_config, n_pixels=images[0, ..., 0].numel(), device=device)
+    trained, chosen = [], []
+    for chunk in (slice(start, start + batch) for start in range(0, len(rows), batch)):
+        constraint = Freezing(
+            rows[chunk].to(device), spec, quantize_config,
+            masks=None if masks is None else masks[chunk].to(device), scales=None if scales is None else scales.to(device),
+        )  # fmt: skip
+        result = optimise(
+            rows[chunk].to(device), images[chunk].to(device), spec, fit_config, constraint=constraint, on_progress=on_progress
+        ).cpu()
+        sound = result.isfinite().all(1, keepdim=True)
+        trained.append(torch.where(sound, result, rows[chunk]))
+        if scales is None:
+            before = choose_scales(hidden_matrices(split_rows(rows[chunk], spec)[0], spec), quantize_config)
+            chosen.append(torch.where(sound[:, None], constraint.all_scales().cpu(), before))
+    return torch.cat(trained), torch.cat(chosen) if scales is None else scales
