@@ -8,3 +8,9 @@ class UserError(ValueError):
 
     The message says what is wrong, what was expected, and what to do. Any other exception is a bug and shows its traceback.
     """
+
+
+def require(ok: bool, name: str, value: object, expected: object) -> None:
+    """Raise ``UserError("<name> is <value>, expected <expected>")`` unless `ok`."""
+    if not ok:
+        raise UserError(f"{name} is {value}, expected {expected}")

@@ -9,7 +9,7 @@ import torch
 
 from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
-from kernels.rows import PackedRows, packed_bytes
+from kernels.rows import packed_bytes
 from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
@@ -78,43 +78,30 @@ def capability_of(device: torch.device) -> int:
     return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
 
 
-@dataclass(frozen=True)
-class RowKind:
-    """What of the rows a compiled variant depends on, besides their dtypes.
+def kernel_constants(
+    spec: SirenSpec, images: ImageFormat, sampling: Sampling, *, bits: int, scales: int, unpacked: bool, int8_ends: bool,
+    exact_sine: bool, config: LaunchConfig,
+) -> dict[str, int | bool | str]:  # fmt: skip
+    """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on.
 
     Args:
-        bits: of a code, as the decode reads it.
+        bits: of a code in the rows.
         scales: of a hidden layer.
-        by_image: whether codes have been unpacked, one row an image.
+        unpacked: whether codes have been unpacked, one row of bytes an image.
         int8_ends: whether ends are int8 with scales.
     """
-
-    bits: int
-    scales: int
-    by_image: bool
-    int8_ends: bool
-
-    @classmethod
-    def of(cls, rows: PackedRows, spec: SirenSpec, *, unpacked: bool) -> RowKind:
-        scales = rows.scales_a_layer(spec)
-        return cls(bits=8 if unpacked else rows.bits, scales=scales, by_image=unpacked, int8_ends=rows.end_scales is not None)
-
-
-def kernel_constants(
-    spec: SirenSpec, images: ImageFormat, kind: RowKind, sampling: Sampling, *, exact_sine: bool, config: LaunchConfig
-) -> dict[str, int | bool | str]:
-    """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on."""
     first, rest = column_parts(spec)
+    bits = 8 if unpacked else bits
     return {
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
         "PADDED": first,
         "REST": rest,
-        "BITS": kind.bits,
-        "ROW_CODES": spec.n_hidden_weights if kind.bits >= 8 else packed_bytes(spec.n_hidden_weights, kind.bits),
-        "CODES_BY_IMAGE": kind.by_image,
-        "SCALES": kind.scales,
-        "END_SCALES": kind.int8_ends,
+        "BITS": bits,
+        "ROW_CODES": spec.n_hidden_weights if bits >= 8 else packed_bytes(spec.n_hidden_weights, bits),
+        "CODES_BY_IMAGE": unpacked,
+        "SCALES": scales,
+        "END_SCALES": int8_ends,
         "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,

@@ -106,31 +106,11 @@ def _warn_of_width(hidden: int) -> None:
 
 @torch.library.custom_op("rapid_inr::decode_siren", mutates_args=())
 def decode_operator(
-    codes: Tensor,
-    ends: Tensor,
-    scales: Tensor | None,
-    end_scales: Tensor | None,
-    bits: int,
-    masks: Tensor | None,
-    starts: Tensor | None,
-    ids: Tensor,
-    affine: Tensor,
-    edges: Tensor | None,
-    depth: int,
-    hidden: int,
-    omega: float,
-    height: int,
-    width: int,
-    dtype: torch.dtype,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    round_8bit: bool,
-    channels_last: bool,
-    exact_sine: bool,
-    padding: str,
-    supersample: int,
-    backend: str,
-) -> Tensor:
+    codes: Tensor, ends: Tensor, scales: Tensor | None, end_scales: Tensor | None, bits: int, masks: Tensor | None,
+    starts: Tensor | None, ids: Tensor, affine: Tensor, edges: Tensor | None, depth: int, hidden: int, omega: float,
+    height: int, width: int, dtype: torch.dtype, mean: Sequence[float] | None, std: Sequence[float] | None, round_8bit: bool,
+    channels_last: bool, exact_sine: bool, padding: str, supersample: int, backend: str,
+) -> Tensor:  # fmt: skip
     """Decode as `decode_siren` does; its rows and spec are taken apart, since an operator takes tensors and numbers only."""
     return decode_siren(
         PackedRows(codes, ends, scales, end_scales, bits, masks, starts), ids, affine, spec=SirenSpec(depth, hidden, omega),

@@ -16,7 +16,7 @@ from kernels.checks import require
 from kernels.decode.evaluate import evaluate, map_pixels, places
 from kernels.decode.fast_math import INTERPRETED, ROUND_TO_INTEGER
 from kernels.decode.io import MAX_HIDDEN, ImageFormat
-from kernels.decode.launch import LaunchConfig, RowKind, capability_of, kernel_constants, launch_config
+from kernels.decode.launch import LaunchConfig, capability_of, kernel_constants, launch_config
 from kernels.decode.sampling import Sampling
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
@@ -111,53 +111,34 @@ def decode_siren_triton(
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
         config = config or launch_config(spec, images.n_pixels, capability=capability_of(rows.device))
-        return _launch(rows, ids, affine, spec=spec, images=images, sampling=sampling, exact_sine=exact_sine, config=config)
+        return _launch(rows, ids, affine, spec, images, sampling, exact_sine, config)
 
 
 def _launch(
-    rows: PackedRows,
-    ids: Tensor,
-    affine: Tensor,
-    *,
-    spec: SirenSpec,
-    images: ImageFormat,
-    sampling: Sampling,
-    exact_sine: bool,
+    rows: PackedRows, ids: Tensor, affine: Tensor, spec: SirenSpec, images: ImageFormat, sampling: Sampling, exact_sine: bool,
     config: LaunchConfig,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     layers = triton.cdiv(len(ids), MAX_GRID)
     require(layers <= MAX_GRID, "ids.shape", tuple(ids.shape), f"at most {MAX_GRID}^2 images")
     grid = (triton.cdiv(images.n_pixels, config.block), triton.cdiv(len(ids), layers), layers)
     gains, shifts = images.gains_and_shifts()
     passes = grid[0] * sampling.supersample**2
     unpacked = unpacks_before(bits=rows.bits, masked=rows.masks is not None, passes=passes)
-    kind = RowKind.of(rows, spec, unpacked=unpacked)
-    constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, config=config)
+    constants = kernel_constants(
+        spec, images, sampling, bits=rows.bits, scales=rows.scales_a_layer(spec), unpacked=unpacked,
+        int8_ends=rows.end_scales is not None, exact_sine=exact_sine, config=config,
+    )  # fmt: skip
     codes = unpack_rows(rows, ids, spec) if unpacked else rows.codes
     out, edges = images.empty(len(ids), rows.device), sampling.edges
     _decode_siren_kernel[grid](
-        out,
-        codes,
-        rows.ends,
+        out, codes, rows.ends,
         rows.ends if rows.scales is None else rows.scales,  # not read where there is none
         rows.ends if rows.end_scales is None else rows.end_scales,
-        ids,
-        affine,
-        affine if edges is None else edges,
-        len(ids),
-        len(rows),
-        images.n_pixels,
-        images.width,
-        1.0 / images.width,
+        ids, affine, affine if edges is None else edges,
+        len(ids), len(rows), images.n_pixels, images.width, 1.0 / images.width,
         0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1],
-        6 if affine.ndim == 3 else 0,
-        2 if edges is not None and edges.ndim == 2 else 0,
-        float(spec.omega),
-        *gains,
-        *shifts,
-        **constants,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
-        enable_fp_fusion=True,
-    )
+        6 if affine.ndim == 3 else 0, 2 if edges is not None and edges.ndim == 2 else 0,
+        float(spec.omega), *gains, *shifts,
+        **constants, num_warps=config.num_warps, num_stages=config.num_stages, enable_fp_fusion=True,
+    )  # fmt: skip
     return out

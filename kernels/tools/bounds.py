@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from kernels.spec import IN_FEATURES, OUT_FEATURES, SirenSpec
+from kernels.spec import OUT_FEATURES, SirenSpec
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,6 @@ class Work:
 
     Args:
         sines: of the formula, no padding counted.
-        padded_sines: at the width a backend computes with.
-        products: multiply-adds of the formula, all layers.
         matrix_products: multiply-adds of the layers after the first at the width a backend computes with; the first
             has too few inputs for a matrix unit.
         read_bytes: packed rows.
@@ -22,8 +20,6 @@ class Work:
     """
 
     sines: int
-    padded_sines: int
-    products: int
     matrix_products: int
     read_bytes: int
     written_bytes: int
@@ -68,11 +64,8 @@ def count_work(
         out_columns: that the last layer has there, at least 3.
     """
     pixels = n_pixels * batch
-    hidden = (spec.depth - 1) * spec.hidden**2
     return Work(
         sines=spec.depth * spec.hidden * pixels,
-        padded_sines=spec.depth * width * pixels,
-        products=(IN_FEATURES * spec.hidden + hidden + spec.hidden * OUT_FEATURES) * pixels,
         matrix_products=((spec.depth - 1) * width**2 + width * out_columns) * pixels,
         read_bytes=row_bytes * batch,
         written_bytes=OUT_FEATURES * value_bytes * pixels,

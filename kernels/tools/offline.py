@@ -24,7 +24,7 @@ from triton.compiler import ASTSource
 from kernels.checks import require
 from kernels.decode.fast_math import INTERPRETED
 from kernels.decode.io import ImageFormat
-from kernels.decode.launch import RowKind, kernel_constants, launch_config
+from kernels.decode.launch import kernel_constants, launch_config
 from kernels.decode.sampling import Sampling
 from kernels.decode.triton import _decode_siren_kernel
 from kernels.rows import CODE_DTYPES
@@ -136,12 +136,14 @@ def compile_decode(
     sampling = Sampling(padding, torch.zeros(2), supersample)
     passes = triton.cdiv(images.n_pixels, config.block) * supersample**2
     unpacked = unpacks_before(bits=bits, masked=False, passes=passes)
-    kind = RowKind(bits=8 if unpacked else bits, scales=n_scales, by_image=unpacked, int8_ends=ends == torch.int8)
-    constants = kernel_constants(spec, images, kind, sampling, exact_sine=exact_sine, config=config)
+    constants = kernel_constants(
+        spec, images, sampling, bits=bits, scales=n_scales, unpacked=unpacked, int8_ends=ends == torch.int8,
+        exact_sine=exact_sine, config=config,
+    )  # fmt: skip
     scale = torch.float32 if ends == torch.float32 else torch.float16  # as a store has them
     pointers = {
         "out_ptr": dtype,
-        "codes_ptr": CODE_DTYPES[kind.bits],
+        "codes_ptr": CODE_DTYPES[constants["BITS"]],
         "ends_ptr": ends,
         "scales_ptr": scale,
         "end_scales_ptr": scale,

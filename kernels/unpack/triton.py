@@ -63,19 +63,9 @@ def _count_ones(byte):
 
 @triton.jit(do_not_specialize=["n_rows", "row_bytes", "mask_bytes"])
 def _unpack_rows_kernel(
-    out_ptr,
-    codes_ptr,
-    masks_ptr,
-    starts_ptr,
-    ids_ptr,
-    n_rows,
-    row_bytes,
-    mask_bytes,
-    N_CODES: tl.constexpr,
-    BITS: tl.constexpr,
-    MASKED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    out_ptr, codes_ptr, masks_ptr, starts_ptr, ids_ptr, n_rows, row_bytes, mask_bytes,
+    N_CODES: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Write BLOCK codes of one image; under a mask the place of a code is the number of ones before its own."""
     image = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)

@@ -1,9 +1,9 @@
 """Crop, flip, rotate, scale and shift a picture by the map its pixels are decoded through, instead of resampling it.
 
 An operation is a matrix M, float64 [..., 3, 3]. It takes a place (row, column, 1) of its output to the place of its input that is
-seen there, in pixels with centres at whole numbers. Operations after each other are the product of their matrices, and a decode
-evaluates the INR where the product leads. Every number may be a tensor [B], one value an image, or one for all. All of it is
-tensor code on the device of these tensors, so nothing waits for a GPU.
+seen there, in pixels with centres at whole numbers. Operations after each other are the product of their matrices, the first one
+first: ``crop(...) @ flip(...)``. A decode evaluates the INR where the product leads. Every number may be a tensor [B], one value
+an image, or one for all. All of it is tensor code on the device of these tensors, so nothing waits for a GPU.
 """
 
 from __future__ import annotations
@@ -57,13 +57,6 @@ def scaling(factor: Number, *, size: Size, device: torch.device | str | None = N
 def translation(rows: Number, columns: Number, *, device: torch.device | str | None = None) -> Tensor:
     """Move a picture down and to the right by so many pixels, which may have fractions."""
     return _matrix([[1.0, 0.0, -rows], [0.0, 1.0, -columns], [0.0, 0.0, 1.0]], device)
-
-
-def compose(first: Tensor, *others: Tensor) -> Tensor:
-    """Return the operation that does these one after the other, the first one first."""
-    for other in others:
-        first = first @ other
-    return first
 
 
 def to_coords(operation: Tensor, size: Size | Tensor) -> Tensor:

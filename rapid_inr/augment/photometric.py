@@ -16,8 +16,7 @@ def jitter_colours(images: Tensor, factors: Tensor, *, mean: Tensor, std: Tensor
     Args:
         images: normalised, floating [B, 3, height, width].
         factors: [B, 3], of the three in this order.
-        mean: [3], by which the images were normalised.
-        std: likewise.
+        mean, std: [3], by which the images were normalised.
 
     Returns:
         Like `images`; colours are clipped to what can be shown after each step.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 PADDINGS = ("reflection", "zeros", "border")
 MIXES = ("none", "mixup", "cutmix")
@@ -74,8 +74,7 @@ class AugmentConfig:
             **{name: (0 <= getattr(self, name) <= 1, "0 to 1") for name in ("brightness", "contrast", "saturation")},
         }
         for name, (ok, expected) in checks.items():
-            if not ok:
-                raise UserError(f"augment.{name} is {getattr(self, name)!r}, expected {expected}")
+            require(ok, f"augment.{name}", repr(getattr(self, name)), expected)
         if self.scale is not None and self.crop_padding:
             raise UserError("augment.scale and augment.crop_padding both crop; set scale=null or crop_padding=0")
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rapid_inr.augment.affine import compose, crop, flip, rotation, translation
+from rapid_inr.augment.affine import crop, flip, rotation, translation
 from rapid_inr.augment.policy import PADDINGS, AugmentParams
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
 
 
@@ -29,10 +29,10 @@ def coordinate_maps(params: AugmentParams, image_size: tuple[int, int]) -> Tenso
     device, (rows, columns) = params.flips.device, params.shifts.double().unbind(1)
     operation = translation(-rows, -columns)
     if params.angles is not None:
-        operation = compose(operation, rotation(params.angles.rad2deg(), size=image_size))
-    operation = compose(operation, flip(columns=params.flips, size=image_size, device=device))
+        operation = operation @ rotation(params.angles.rad2deg(), size=image_size)
+    operation = operation @ flip(columns=params.flips, size=image_size, device=device)
     if params.boxes is not None:
-        operation = compose(crop(*params.boxes.unbind(1), size=image_size, device=device), operation)
+        operation = crop(*params.boxes.unbind(1), size=image_size, device=device) @ operation
     height, width = image_size
     to_pixels = [[height / 2, 0.0, (height - 1) / 2], [0.0, width / 2, (width - 1) / 2], [0.0, 0.0, 1.0]]
     return (pixel_affines(torch.tensor(image_size, device=device)) @ operation @ torch.tensor(to_pixels).to(operation)).float()
@@ -123,8 +123,7 @@ def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, padding: str
     Raises:
         ValueError: if `padding` is none of these.
     """
-    if padding not in PADDINGS:
-        raise UserError(f"padding is {padding!r}, expected one of {', '.join(PADDINGS)}")
+    require(padding in PADDINGS, "padding", repr(padding), f"one of {', '.join(PADDINGS)}")
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) + shifts[:, :1]  # [B, height]
     columns = torch.arange(width, device=images.device).expand(len(images), -1)

@@ -9,30 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rapid_inr.data.cifar import cifar10, cifar100
-from rapid_inr.data.download import DownloadFailed
 from rapid_inr.data.flowers import flowers102
 from rapid_inr.data.folder import flat, image_folder, mini_imagenet
 from rapid_inr.data.pixels import MAX_PIXELS
-from rapid_inr.data.reading import Chunk, Loaded, load_all, read_chunks
+from rapid_inr.data.reading import Loaded, load_all
 from rapid_inr.data.shapes import shapes as generated_shapes  # the name itself is the module
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
 from rapid_inr.data.source import exclude as exclude_ids
 from rapid_inr.data.source import limit as limit_to
 from rapid_inr.data.source import resize as resize_to
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
-__all__ = [
-    "READERS",
-    "Chunk",
-    "CorruptImage",
-    "DatasetMissing",
-    "DownloadFailed",
-    "ImageSource",
-    "Loaded",
-    "load_all",
-    "open_source",
-    "read_chunks",
-]
+__all__ = ["READERS", "CorruptImage", "DatasetMissing", "ImageSource", "Loaded", "load_all", "open_source"]
 
 _FROM_FILES = {
     "cifar10": cifar10,
@@ -83,16 +71,14 @@ def open_source(
         CorruptImage: if a file of the dataset is not what it should be.
         DownloadFailed: if a download was asked for and failed.
     """
-    if name not in READERS:
-        raise UserError(f"dataset is {name!r}, expected one of {', '.join(READERS)}")
+    require(name in READERS, "dataset", repr(name), f"one of {', '.join(READERS)}")
     require_split(split)
     _check_options(name, options)
     if name == "shapes":
         source = generated_shapes(split, **options if size is None else {**options, "size": size})
     else:
         folder = Path("data", name) if root is None else Path(root)
-        if max_pixels < 1:
-            raise UserError(f"dataset.max_pixels is {max_pixels}, expected at least 1")
+        require(max_pixels >= 1, "dataset.max_pixels", max_pixels, "at least 1")
         if name not in _WITHOUT_IMAGE_FILES:
             options["max_pixels"] = max_pixels
         source = _FROM_FILES[name](folder, split, download=download, **options)

@@ -83,8 +83,7 @@ def cifar100(root: str | Path, split: str, *, download: bool = False) -> ImageSo
         download: fetch and unpack the official archive (169 MB) where a file is missing.
 
     Raises:
-        DatasetMissing: if a file that the split needs does not exist.
-        CorruptImage: if a file has the wrong size or holds an impossible label.
+        DatasetMissing, CorruptImage: as `cifar10`.
     """
     return _open(_CIFAR100, Path(root), split, download)
 
@@ -112,7 +111,6 @@ def _open(layout: _Layout, root: Path, split: str, download: bool) -> ImageSourc
         class_names=class_names,
         read=read,
         offset=sum(_n_records(layout, folder / file) for file in layout.files["train"]) if split == "test" else 0,
-        one_size=True,
         files=tuple(folder / file for files in wanted.values() for file in files),
     )
 

@@ -21,7 +21,7 @@ from PIL import Image, features
 from rapid_inr.data.astc import BLOCKS, HEADER_BYTES, MAGIC, decode_astc, encode_astc
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.evaluation.metrics import bpp, psnr_db, rgb_pct, ssim
 
 CHUNK_IMAGES = 64
@@ -60,14 +60,13 @@ class CodecConfig:
 
     def __post_init__(self) -> None:
         self.qualities, self.subsamplings = tuple(self.qualities), tuple(self.subsamplings)
-        if self.name not in LIBRARIES:
-            raise UserError(f"codec.name is {self.name!r}, expected one of {', '.join(LIBRARIES)}")
+        require(self.name in LIBRARIES, "codec.name", repr(self.name), f"one of {', '.join(LIBRARIES)}")
         low, high = QUALITY_RANGES.get(self.name, (0, 100))
-        if not self.qualities or not all(low <= quality <= high for quality in self.qualities):
-            raise UserError(f"codec.qualities is {list(self.qualities)}, expected one or more from {low} to {high}")
+        ok = len(self.qualities) > 0 and all(low <= quality <= high for quality in self.qualities)
+        require(ok, "codec.qualities", list(self.qualities), f"one or more from {low} to {high}")
         choices = SUBSAMPLINGS[self.name]
-        if not self.subsamplings or not set(self.subsamplings) <= set(choices):
-            raise UserError(f"codec.subsamplings is {list(self.subsamplings)}, expected of {self.name}: {', '.join(choices)}")
+        ok = len(self.subsamplings) > 0 and set(self.subsamplings) <= set(choices)
+        require(ok, "codec.subsamplings", list(self.subsamplings), f"of {self.name}: {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
@@ -191,9 +190,7 @@ class _Tally:
     def point(self, *, quality: float, subsampling: str) -> RatePoint:
         cost = {"n_bytes": self.n_bytes + sum(map(len, self.tables)), "n_pixels": self.n_pixels}
         means = {"psnr_db": self.psnr_db / self.images, "ssim": self.ssim / self.images}
-        return RatePoint(
-            quality, subsampling, self.images, n_bytes=cost["n_bytes"], bpp=bpp(**cost), rgb_pct=rgb_pct(**cost), **means
-        )
+        return RatePoint(quality, subsampling, self.images, cost["n_bytes"], bpp(**cost), rgb_pct(**cost), **means)
 
 
 def measure_curve(

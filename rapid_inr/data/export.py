@@ -24,6 +24,8 @@ from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
+from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.run import write_json
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
@@ -56,8 +58,7 @@ class Export:
         settings: what decides them: dataset, format, quality.
         class_names: in the order of the labels.
         size: (height, width) of all images, or None where they differ.
-        mean: per channel, of the training images before they were written.
-        std: likewise.
+        mean, std: per channel, of the training images before they were written.
         splits: by name.
         n_bytes: of all files.
     """
@@ -162,7 +163,7 @@ def export_images(
     mean, std = mean_std or moments.mean_std()
     size = tuple(map(int, sizes.pop())) if len(sizes) == 1 else None
     export = Export(folder, settings, sources["train"].class_names, size, mean, std, splits, n_bytes)
-    _write_json(folder / "index.json", {key: value for key, value in asdict(export).items() if key != "folder"})
+    write_json(folder / "index.json", {key: value for key, value in asdict(export).items() if key != "folder"})
     return export
 
 
@@ -179,17 +180,17 @@ def _class_folders(source: ImageSource) -> list[str]:
 def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
     existing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if existing is not None and existing != settings and overwrite:
+    if existing is not None:
+        key = first_difference(existing, settings)
+        if key is None:
+            return _remove_torn(folder)
+        if not overwrite:
+            there, here = (flatten(values).get(key) for values in (existing, settings))
+            raise ExportError(f"{folder} holds an export with {key}={there}, this is {key}={here}")
         _remove(folder)
-    elif existing is not None:
-        for key in sorted(existing.keys() | settings.keys()):
-            if existing.get(key) != settings.get(key):
-                raise ExportError(f"{folder} holds an export with {key}={existing.get(key)}, this is {key}={settings.get(key)}")
-        _remove_torn(folder)
-        return
     if folder.is_dir() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
-    _write_json(path, settings)
+    write_json(path, settings)
 
 
 def _remove(folder: Path) -> None:
@@ -215,11 +216,6 @@ def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:
         with atomic(path) as temporary:
             temporary.write_bytes(encode_image(pixels, format=settings["format"], quality=settings["quality"]))
     return path.stat().st_size
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def read_export(folder: Path | str) -> Export:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,7 @@ IMAGE_SUFFIXES = frozenset(
 )  # of the formats for pictures that Pillow reads
 
 
-@dataclass(frozen=True)
-class LabelledFiles:
-    """The files of a split, in their order, and the class of each."""
-
-    paths: list[Path]
-    labels: list[int]
-
-    def __len__(self) -> int:
-        return len(self.paths)
+LabelledFiles = list[tuple[Path, int]]  # the files of a split, in their order, and the class of each
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -77,8 +68,8 @@ def from_files(
         left_out: what the folders hold besides.
     """
     wanted = {key: files for key, files in (("train", train), ("test", test)) if split in (key, "all") and files is not None}
-    paths = [path for files in wanted.values() for path in files.paths]
-    labels = np.array([label for files in wanted.values() for label in files.labels], dtype=np.int64)
+    paths = [path for files in wanted.values() for path, _ in files]
+    labels = np.array([label for files in wanted.values() for _, label in files], dtype=np.int64)
     return of_splits(
         name,
         split,

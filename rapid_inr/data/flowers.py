@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from rapid_inr.data.download import extract, fetch
-from rapid_inr.data.files import LabelledFiles, from_files
+from rapid_inr.data.files import from_files
 from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.data.source import CorruptImage, DatasetMissing, ImageSource, require_split
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 
 N_CLASSES = 102
 _URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
@@ -34,8 +34,7 @@ def flowers102(
         CorruptImage: if a ``.mat`` file cannot be read, or does not hold what it should.
     """
     require_split(split)
-    if test_split not in _TEST_KEYS:
-        raise UserError(f"test_split is {test_split!r}, expected one of {', '.join(_TEST_KEYS)}")
+    require(test_split in _TEST_KEYS, "test_split", repr(test_split), f"one of {', '.join(_TEST_KEYS)}")
     root = Path(root)
     if download:
         _download(root)
@@ -52,10 +51,10 @@ def flowers102(
             raise CorruptImage(f"{root / 'setid.mat'}: an image number in {variable} is outside 1..{labels.size}")
         numbers = np.sort(numbers)
         paths = [root / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
-        files[key] = LabelledFiles(paths, (labels[numbers - 1] - 1).tolist())
+        files[key] = list(zip(paths, (labels[numbers - 1] - 1).tolist(), strict=True))
     present = {path.name for path in (root / "jpg").iterdir()} if (root / "jpg").is_dir() else set()
     for key in files:
-        absent = [path for path in files[key].paths if path.name not in present]
+        absent = [path for path, _ in files[key] if path.name not in present]
         if absent and split in (key, "all"):
             raise _missing(root, absent[0])
     class_names = tuple(f"flower_{i:03d}" for i in range(1, N_CLASSES + 1))

@@ -54,13 +54,12 @@ def image_folder(root: str | Path, split: str, *, download: bool = False, max_pi
 def _labelled(folder: Path, class_names: list[str], *, needs_all: bool) -> LabelledFiles:
     if not class_names:
         raise UserError(f"{folder}: holds no class folder, expected one folder a class")
-    files = LabelledFiles([], [])
+    files: LabelledFiles = []
     for label, name in enumerate(class_names):
         paths = image_paths(folder / name) if (folder / name).is_dir() else []
         if needs_all and not paths:
             raise UserError(f"{folder / name}: class {name!r} has no image ({_suffixes()})")
-        files.paths.extend(paths)
-        files.labels.extend([label] * len(paths))
+        files += [(path, label) for path in paths]
     return files
 
 
@@ -87,7 +86,7 @@ def mini_imagenet(
     classes = class_folders(root) if root.is_dir() else []
     if not classes:
         raise DatasetMissing(f"Mini-ImageNet not found: looked for class folders in {root}; {_no_download('CLASS/*', download)}")
-    train, test = LabelledFiles([], []), LabelledFiles([], [])
+    train, test = [], []
     for label, folder in enumerate(classes):
         paths = image_paths(folder)
         if len(paths) < MINI_TRAIN + MINI_TEST:
@@ -95,8 +94,7 @@ def mini_imagenet(
         # ranked by hash: unlike a generator's stream, that is the same in every version of every library
         ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest())
         for files, chosen in ((train, ranked[:MINI_TRAIN]), (test, ranked[MINI_TRAIN : MINI_TRAIN + MINI_TEST])):
-            files.paths.extend(sorted(chosen, key=lambda path: path.name))
-            files.labels.extend([label] * len(chosen))
+            files += [(path, label) for path in sorted(chosen, key=lambda path: path.name)]
     return from_files(
         "mini_imagenet", split, train=train, test=test, class_names=tuple(folder.name for folder in classes),
         max_pixels=max_pixels, left_out=_passed_over(root),
@@ -133,7 +131,7 @@ def _no_download(layout: str, asked: bool) -> str:
 
 def _some(names: set[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(sorted(names)[:5]) + more if names else "none"
+    return ", ".join(sorted(names)[:5]) + more
 
 
 def _suffixes() -> str:

@@ -67,15 +67,5 @@ def _bow_tie(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(a - 0.95, (np.abs(y) - 0.85 * a - 0.06) * np.float32(0.76))
 
 
-OUTLINES: dict[str, Outline] = {
-    "disc": _disc,
-    "square": _square,
-    "triangle": _triangle,
-    "star": _star,
-    "cross": _cross,
-    "ring": _ring,
-    "crescent": _crescent,
-    "half_disc": _half_disc,
-    "heart": _heart,
-    "bow_tie": _bow_tie,
-}
+_ALL = (_disc, _square, _triangle, _star, _cross, _ring, _crescent, _half_disc, _heart, _bow_tie)
+OUTLINES: dict[str, Outline] = {outline.__name__[1:]: outline for outline in _ALL}

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.checks import require
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 ON_CORRUPT = ("fail", "skip")
 _TASK_BYTES = 4 << 20  # pixels a task reads: enough to hide what a task costs (20 us), little enough to bound what waits
@@ -75,8 +74,7 @@ def read_chunks(
     require(max_images >= 1, "max_images", max_images, "at least 1")
     require(max_bytes >= 1, "max_bytes", max_bytes, "at least 1")
     require(workers is None or workers >= 1, "workers", workers, "at least 1")
-    if on_corrupt not in ON_CORRUPT:
-        raise UserError(f"dataset.on_corrupt is {on_corrupt!r}, expected one of {', '.join(ON_CORRUPT)}")
+    require(on_corrupt in ON_CORRUPT, "dataset.on_corrupt", repr(on_corrupt), f"one of {', '.join(ON_CORRUPT)}")
     return _chunks(source, max_images, on_corrupt, max_bytes, workers or min(8, os.cpu_count() or 1))
 
 
@@ -150,7 +148,7 @@ def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:
     raise UserError(f"{source.name}: none of {len(source)} images could be read")
 
 
-def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | None = None) -> Loaded:
+def load_all(source: ImageSource, *, on_corrupt: str = "fail") -> Loaded:
     """Read a whole source, whose images must be of one size, into tensors on the CPU.
 
     Raises:
@@ -160,7 +158,7 @@ def load_all(source: ImageSource, *, on_corrupt: str = "fail", workers: int | No
     images = torch.empty(0, dtype=torch.uint8)
     ids, labels, skipped = [], [], []
     n = 0
-    for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt, workers=workers):
+    for chunk in read_chunks(source, max_images=256, on_corrupt=on_corrupt):
         if not chunk.images:
             reason = next(iter(chunk.skipped.values()))
             raise UserError(f"{source.name}: none of {len(source)} images could be read; the first: {reason}")

@@ -9,27 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from rapid_inr.data.outlines import OUTLINES
 from rapid_inr.data.source import ImageSource, of_splits, require_split
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 
 TEXTURES = ("mottled", "striped")
 MAX_CLASSES = len(OUTLINES) * len(TEXTURES)
 _SPLIT_CODE = {"train": 0, "test": 1}
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What all images of a source share."""
-
-    height: int
-    width: int
-    classes: int
-    seed: int
 
 
 def shapes(
@@ -62,14 +51,13 @@ def shapes(
         "size": (size, len(sides) == 2 and min(sides) >= 8, "a side of at least 8, or (height, width)"),
     }
     for name, (value, ok, expected) in checks.items():
-        if not ok:
-            raise UserError(f"dataset.{name} is {value}, expected {expected}")
-    scene = _Scene(int(sides[0]), int(sides[1]), classes, seed)
+        require(ok, f"dataset.{name}", value, expected)
     counts = {key: n for key, n in (("train", count), ("test", test_count)) if split in (key, "all")}
     n_train = counts.get("train", 0)
 
-    def place(image_id: int) -> tuple[str, int]:
-        return ("train", image_id) if image_id < n_train else ("test", image_id - n_train)
+    def render(image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        split, index = ("train", image_id) if image_id < n_train else ("test", image_id - n_train)
+        return _render(int(sides[0]), int(sides[1]), classes, seed, split, index)
 
     return of_splits(
         "shapes",
@@ -77,10 +65,9 @@ def shapes(
         counts,
         labels=np.concatenate([np.arange(n) % classes for n in counts.values()]),
         class_names=_class_names(classes),
-        read=lambda image_id: _render(scene, *place(image_id))[0],
-        read_mask=lambda image_id: _render(scene, *place(image_id))[1],
+        read=lambda image_id: render(image_id)[0],
+        read_mask=lambda image_id: render(image_id)[1],
         offset=count if split == "test" else 0,
-        one_size=True,
     )
 
 
@@ -91,13 +78,13 @@ def _class_names(classes: int) -> tuple[str, ...]:
     return tuple(f"{TEXTURES[label // len(kinds)]} {kinds[label % len(kinds)]}" for label in range(classes))
 
 
-def _render(scene: _Scene, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _render(height: int, width: int, classes: int, seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Return image uint8 [height, width, 3] and mask uint8 [height, width] of one scene."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([scene.seed, _SPLIT_CODE[split], index])))
-    label = index % scene.classes
-    texture = label // len(OUTLINES) if scene.classes > len(OUTLINES) else int(rng.integers(len(TEXTURES)))
-    rows, columns = _pixel_grid(scene.height, scene.width)
-    noise = _pink_noise(rng, scene.height, scene.width)  # [4, height, width]
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _SPLIT_CODE[split], index])))
+    label = index % classes
+    texture = label // len(OUTLINES) if classes > len(OUTLINES) else int(rng.integers(len(TEXTURES)))
+    rows, columns = _pixel_grid(height, width)
+    noise = _pink_noise(rng, height, width)  # [4, height, width]
 
     image = _background(rng, rows, columns, noise)
     cover = _shape_cover(rng, rows, columns, label % len(OUTLINES))

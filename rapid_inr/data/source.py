@@ -11,13 +11,13 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from kernels.checks import require
 from rapid_inr.data.passed_over import NOTHING_PASSED_OVER, PassedOver
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 SPLITS = ("train", "test", "all")
 RESIZES = ("stretch", "crop")
@@ -44,7 +44,6 @@ class ImageSource:
         read: id -> uint8 [height, width, 3]; raises `CorruptImage`.
         read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None where there are no masks.
         offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
-        one_size: whether all images are sure to have the same size.
         file_of: id -> the file of an image; None where images have no file of their own.
         files: those that hold all images, where they have no files of their own.
         passed_over: what a folder holds besides these images.
@@ -61,7 +60,6 @@ class ImageSource:
     read: Callable[[int], np.ndarray]
     read_mask: Callable[[int], np.ndarray] | None = None
     offset: int = 0
-    one_size: bool = False
     file_of: Callable[[int], Path] | None = None
     files: tuple[Path, ...] = ()
     passed_over: PassedOver = NOTHING_PASSED_OVER
@@ -130,15 +128,19 @@ def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
     """
     total = sum(count for _, count in splits)
     require(0 <= image_id < total, "image id", image_id, f"in 0..{total - 1}")
+    split, first = next((split, ids.start) for split, ids in ids_by_split(splits).items() if image_id in ids)
+    return f"{split}_{image_id - first:05d}"
+
+
+def ids_by_split(splits: tuple[tuple[str, int], ...]) -> dict[str, range]:
+    """Return the ids of each split; they count through the splits in order."""
     ends = itertools.accumulate(count for _, count in splits)
-    split, count, end = next((*of, end) for of, end in zip(splits, ends, strict=True) if image_id < end)
-    return f"{split}_{image_id - (end - count):05d}"
+    return {split: range(end - count, end) for (split, count), end in zip(splits, ends, strict=True)}
 
 
 def require_split(split: str) -> None:
     """Raise `UserError` unless `split` is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise UserError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
+    require(split in SPLITS, "split", repr(split), f"one of {', '.join(SPLITS)}")
 
 
 def of_splits(
@@ -148,13 +150,7 @@ def of_splits(
     *,
     labels: np.ndarray | None,
     class_names: Iterable[str] = (),
-    read: Callable[[int], np.ndarray],
-    read_mask: Callable[[int], np.ndarray] | None = None,
-    offset: int = 0,
-    one_size: bool = False,
-    file_of: Callable[[int], Path] | None = None,
-    files: tuple[Path, ...] = (),
-    passed_over: PassedOver = NOTHING_PASSED_OVER,
+    **others: Any,
 ) -> ImageSource:
     """Make a source of the splits in `counts`, with every image in it.
 
@@ -162,7 +158,7 @@ def of_splits(
         split: what was asked for: train, test or all.
         counts: images of each split that the source holds, in the order of the ids.
         labels: integer [N], or None.
-        offset: number of images of the splits that come before those in `counts`.
+        others: of `ImageSource`, `read` at least.
 
     Raises:
         UserError: if there is no image at all.
@@ -172,10 +168,7 @@ def of_splits(
         raise UserError(f"{name}: split {split} holds no image")
     labels = None if labels is None else np.asarray(labels, dtype=np.int64)
     ids = np.arange(total, dtype=np.int64)
-    return ImageSource(
-        name, tuple(counts.items()), ids, labels, tuple(class_names), read, read_mask, offset, one_size, file_of=file_of,
-        files=files, passed_over=passed_over,
-    )  # fmt: skip
+    return ImageSource(name, tuple(counts.items()), ids, labels, tuple(class_names), **others)
 
 
 def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
@@ -184,35 +177,31 @@ def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
     return replace(source, ids=source.ids[kept], labels=labels)
 
 
-def limit(source: ImageSource, n: int | None, *, n_test: int | None = None, seed: int = 0) -> ImageSource:
+def limit(source: ImageSource, n: int | None, *, n_test: int | None = None) -> ImageSource:
     """Keep `n` images drawn evenly from all classes, or all where there are fewer; they stay in the order of their ids.
 
     The smaller of two limits keeps a part of what the larger keeps.
 
     Args:
-        n: of every split but test; None keeps all.
-        n_test: of the split test, likewise.
-        seed: of the draw.
+        n, n_test: of every split but test, and of that; None keeps all.
 
     Raises:
         UserError: if a limit is below 1.
     """
     for name, value in (("limit", n), ("test_limit", n_test)):
-        if value is not None and value < 1:
-            raise UserError(f"dataset.{name} is {value}, expected at least 1, or null")
-    kept, first = np.ones(len(source), dtype=bool), 0
-    for split, count in source.splits:
-        places = np.flatnonzero((source.ids >= first) & (source.ids < first + count))
+        require(value is None or value >= 1, f"dataset.{name}", value, "at least 1, or null")
+    kept = np.ones(len(source), dtype=bool)
+    for split, ids in ids_by_split(source.splits).items():
+        places = np.flatnonzero((source.ids >= ids.start) & (source.ids < ids.stop))
         most = n_test if split == "test" else n
         if most is not None:
-            kept[places[_even_order(source, places, seed)[most:]]] = False
-        first += count
+            kept[places[_even_order(source, places)[most:]]] = False
     return source if kept.all() else keep(source, kept)
 
 
-def _even_order(source: ImageSource, places: np.ndarray, seed: int) -> np.ndarray:
+def _even_order(source: ImageSource, places: np.ndarray) -> np.ndarray:
     """Return the order in which to take some images, so that any number of them is spread evenly over the classes."""
-    order = np.random.default_rng(seed).permutation(len(places))
+    order = np.random.default_rng(0).permutation(len(places))
     if source.labels is None:
         return order
     labels = source.labels[places][order]
@@ -247,14 +236,11 @@ def resize(source: ImageSource, size: int, how: str = "stretch") -> ImageSource:
     Raises:
         UserError: if `size` is below 1 or `how` is unknown.
     """
-    if not isinstance(size, int) or size < 1:
-        raise UserError(f"size is {size}, expected an integer of at least 1")
-    if how not in RESIZES:
-        raise UserError(f"resize is {how!r}, expected one of {', '.join(RESIZES)}")
+    require(isinstance(size, int) and size >= 1, "size", size, "an integer of at least 1")
+    require(how in RESIZES, "resize", repr(how), f"one of {', '.join(RESIZES)}")
     read, read_mask = source.read, source.read_mask
     return replace(
         source,
-        one_size=True,
         read=lambda image_id: _resized(read(image_id), size, how, Image.Resampling.LANCZOS),
         read_mask=read_mask and (lambda image_id: _resized(read_mask(image_id), size, how, Image.Resampling.NEAREST)),
     )

@@ -14,7 +14,7 @@ from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource, name_in_splits
 from rapid_inr.encoding.config import EncodeConfig, default_shard_images
 from rapid_inr.encoding.shard import MEASURED, encode_shard
-from rapid_inr.errors import UserError
+from rapid_inr.errors import require
 from rapid_inr.runlog.progress import Report, stage
 from rapid_inr.store.merge import Survey, merge
 from rapid_inr.store.packed import PackedStore
@@ -101,8 +101,7 @@ def plan_store(
     if shard_images is None:
         height, width = first_image(source, on_corrupt=on_corrupt).shape[:2]
         shard_images = default_shard_images(config, n_pixels=height * width, device=device)
-    if shard_images < 1:
-        raise UserError(f"shard_images is {shard_images}, expected at least 1, or null")
+    require(shard_images >= 1, "shard_images", shard_images, "at least 1, or null")
     return StorePlan(
         config.spec, config.quantize, source.splits, source.class_names, len(source), shard_images, source.digest(), made
     )
@@ -116,11 +115,10 @@ def shared_scales(
     Raises:
         CorruptImage, UserError: see `calibrate`.
     """
-
-    def choose() -> Tensor | None:
-        return calibrate(source, config.spec, config.fit, config.quantize, device=device, on_corrupt=on_corrupt)
-
-    return folder.shared_scales(choose) if config.quantize.shares_scales else None
+    if not config.quantize.shares_scales:
+        return None
+    options = {"device": device, "on_corrupt": on_corrupt}
+    return folder.shared_scales(lambda: calibrate(source, config.spec, config.fit, config.quantize, **options))
 
 
 def encode_shards(

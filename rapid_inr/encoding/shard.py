@@ -12,7 +12,7 @@ from rapid_inr.compress.qat import Compressed, compress
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.reading import Chunk, read_chunks
-from rapid_inr.data.source import ImageSource, keep
+from rapid_inr.data.source import ImageSource, ids_by_split, keep
 from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.inr.fit import fit, measure_psnr
 from rapid_inr.runlog.progress import Report, stage
@@ -42,7 +42,7 @@ def encode_shard(
         skipped.update(chunk.skipped)
         if not chunk.images:
             return _empty_shard(number, skipped)
-        _count(*moments, chunk, _train_ids(source))
+        _count(*moments, chunk, ids_by_split(source.splits).get("train", range(0)))
         encoded, seconds = _encode_chunk(chunk.images, chunk.ids, config, shared_scales, device, on_progress)
         fit_s, compress_s = fit_s + seconds[0], compress_s + seconds[1]
         chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": _labels(chunk.labels, len(plan.class_names))})
@@ -63,15 +63,6 @@ def _count(train: ChannelMoments, others: ChannelMoments, chunk: Chunk, train_id
     """Count images of the train split apart: a network may know of these alone, where there are any."""
     for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
         (train if image_id in train_ids else others).add(image)
-
-
-def _train_ids(source: ImageSource) -> range:
-    first = 0
-    for name, count in source.splits:
-        if name == "train":
-            return range(first, first + count)
-        first += count
-    return range(0)
 
 
 def _labels(labels: np.ndarray | None, n_classes: int) -> Tensor | None:

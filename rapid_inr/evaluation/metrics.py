@@ -119,8 +119,7 @@ def confusion(predicted: Tensor, true: Tensor, *, n_classes: int) -> Tensor:
     """Count the pixels of each true class by the class they were given.
 
     Args:
-        predicted: int64 of any shape, classes in 0..n_classes - 1.
-        true: likewise, of the same shape.
+        predicted, true: int64 of any shape, classes in 0..n_classes - 1.
 
     Returns:
         int64 [n_classes, n_classes], a row a true class, on the same device; the sum of those of parts is that of the whole.

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,8 @@ class BackboneConfig:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        if self.stem not in ("auto", "cifar", "imagenet"):
-            raise UserError(f"backbone.stem is {self.stem!r}, expected 'auto', 'cifar' or 'imagenet'")
-        if self.width < 1:
-            raise UserError(f"backbone.width is {self.width}, expected at least 1")
+        require(self.stem in ("auto", "cifar", "imagenet"), "backbone.stem", repr(self.stem), "'auto', 'cifar' or 'imagenet'")
+        require(self.width >= 1, "backbone.width", self.width, "at least 1")
 
     def resolved_stem(self, image_size: tuple[int, int]) -> str:
         """Return the stem for images of (height, width): that of the config, or what ``auto`` means for them."""
@@ -69,8 +67,7 @@ class ResNet18(nn.Module):
     """[B, 3, height, width] normalised -> [B, n_classes] logits; `stem` is ``cifar`` or ``imagenet``."""
 
     def __init__(self, n_classes: int, *, stem: str, width: int = 64) -> None:
-        if stem not in ("cifar", "imagenet"):
-            raise UserError(f"stem is {stem!r}, expected 'cifar' or 'imagenet'")
+        require(stem in ("cifar", "imagenet"), "stem", repr(stem), "'cifar' or 'imagenet'")
         super().__init__()
         small = stem == "cifar"
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("width", "levels"):
-            if getattr(self, name) < 1:
-                raise UserError(f"unet.{name} is {getattr(self, name)}, expected at least 1")
+            require(getattr(self, name) >= 1, f"unet.{name}", getattr(self, name), "at least 1")
 
 
 def require_halvable(config: UNetConfig, image_size: tuple[int, int]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from rapid_inr.augment.photometric import cut_out, jitter_colours, mix_neighbours
 from rapid_inr.augment.policy import AugmentConfig, AugmentParams, sample_params
 from rapid_inr.augment.warp import Geometry
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.pipelines.batches import Batch, count_batches, epoch_batches, share_of_rank
 from rapid_inr.pipelines.prefetch import ahead
 
@@ -59,8 +59,7 @@ class BatchPipeline:
         stream: gives the images.
         labels: [N, ...] on the device.
         image_size: (height, width) of the images.
-        mean: [3], by which the stream normalises, on the device.
-        std: likewise.
+        mean, std: [3], by which the stream normalises, on the device.
         batch_size: images of a step over all ranks.
         augment: None for none.
         seed: of order and augmentation; None keeps the order and every image.
@@ -109,8 +108,8 @@ class BatchPipeline:
         if self.masks and self.augment is not None and self.augment.mix != "none":
             raise UserError(f"augment.mix is {self.augment.mix}, expected none: a mixture of images has no mask")
         share_of_rank((), rank=self.rank, world_size=self.world_size)
-        if self.seed is not None and self.batch_size % self.world_size:
-            raise UserError(f"batch_size is {self.batch_size}, expected a multiple of the {self.world_size} processes")
+        whole = self.seed is None or self.batch_size % self.world_size == 0
+        require(whole, "batch_size", self.batch_size, f"a multiple of the {self.world_size} processes")
         _ = self.n_batches  # raises where there is no batch
 
     def __len__(self) -> int:
@@ -149,7 +148,7 @@ class BatchPipeline:
         return {"epoch": epoch, "batch": batch, **self._decided()}
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the epoch and the batch that a state names, to go on from with ``epoch(epoch, start=batch)``.
+        """Return the epoch and the batch that a state names, to continue at with ``epoch(epoch, start=batch)``.
 
         The number of processes, and what gives the images, may be another.
 
@@ -227,19 +226,46 @@ def _moved_masks(masks: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _require_positions(subset: Tensor, *, n_images: int) -> None:
-    if subset.dtype != torch.int64 or subset.ndim != 1:
-        raise UserError(f"subset is {subset.dtype} {tuple(subset.shape)}, expected int64 [M]")
-    if len(subset) == 0 or not 0 <= int(subset.min()) <= int(subset.max()) < n_images:
-        raise UserError(f"subset is empty or out of range, expected positions in 0..{n_images - 1}")
+    require(subset.dtype == torch.int64 and subset.ndim == 1, "subset", f"{subset.dtype} {tuple(subset.shape)}", "int64 [M]")
+    within = len(subset) > 0 and 0 <= int(subset.min()) <= int(subset.max()) < n_images
+    require(within, "subset", "empty or out of range", f"positions in 0..{n_images - 1}")
     if len(subset.unique()) < len(subset):
         raise UserError("subset holds a position twice, expected each once at most")
 
 
-def normalizer(mean: Tensor, std: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Return what turns uint8 [B, height, width, 3] into normalised channels_last [B, 3, height, width], on one device."""
+def pixel_pipeline(
+    read: Callable[[Sequence[Ids], Geometry], Iterator[tuple[Tensor, Tensor | None]]],
+    labels: Tensor,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    move: Callable[[Geometry, Tensor, Tensor], Tensor] = Geometry.apply,
+    **options,
+) -> BatchPipeline:
+    """Make a pipeline of whatever reads pixels: they are normalised and moved on the device.
+
+    Args:
+        read: yields for each batch its images, uint8 [b, height, width, 3] on any device, and `Streamed.kept`.
+        labels: [N, ...] of any type.
+        mean, std: per channel, of values in [0, 1].
+        dtype: of the images.
+        move: takes the geometry, normalised images and their ids on the device to images of `geometry.size`.
+        options: of `BatchPipeline`, `image_size` and `batch_size` at least.
+
+    Raises:
+        UserError: as `BatchPipeline`.
+    """
+    device = torch.device(device)
+    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     scale, shift = 1 / (255 * std), mean / std
 
-    def normalize(images: Tensor) -> Tensor:
-        return (images * scale - shift).to(dtype).permute(0, 3, 1, 2)
+    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
+        for ids, (images, kept) in zip(batches, read(batches, geometry), strict=True):
+            kept = None if kept is None or len(kept) == len(ids) else kept
+            there = ids.device if kept is None else ids.device[kept.to(device)]
+            images = (images.to(device, non_blocking=True) * scale - shift).to(dtype).permute(0, 3, 1, 2)
+            yield Streamed(move(geometry, images, there) if len(images) else images, kept)
 
-    return normalize
+    return BatchPipeline(stream, labels.to(device), mean=mean, std=std, **options)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 _STREAM = 2  # keeps the order apart from other random numbers of the same (seed, epoch)
 
@@ -45,25 +44,15 @@ class Batch:
     keeps: Tensor | None = None
     others: Tensor | None = None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors on the device that there are, by name."""
+        named = {"images": self.images, "labels": self.labels, "keeps": self.keeps, "others": self.others}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
     def __iter__(self) -> Iterator[Tensor]:
         if self.keeps is not None:
             raise UserError("a batch of mixed images has two labels an image; use batch.labels, batch.others and batch.keeps")
         return iter((self.images, self.labels))
-
-
-class Pipeline(Protocol):
-    """A way to feed a network.
-
-    `len` is the number of images; `epoch(k)` yields `n_batches` batches of them in the order of epoch k, each image once at
-    most, from batch `start` on.
-    """
-
-    def __len__(self) -> int: ...
-
-    @property
-    def n_batches(self) -> int: ...
-
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]: ...
 
 
 def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
@@ -74,8 +63,7 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     Raises:
         ValueError: if `batch_size` is below 1, or a shuffled epoch would hold no batch.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, expected at least 1")
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if shuffled and batch_size > n_images:
         raise UserError(f"batch_size is {batch_size}, more than the {n_images} images of the set")
     return n_images // batch_size if shuffled else -(-n_images // batch_size)
@@ -111,8 +99,7 @@ def share_of_rank(
     Raises:
         ValueError: if `rank` is not one of the processes.
     """
-    if not 0 <= rank < world_size:
-        raise UserError(f"rank is {rank}, expected 0..{world_size - 1}")
+    require(0 <= rank < world_size, "rank", rank, f"0..{world_size - 1}")
     if world_size == 1:
         return batches
     shares = [batch.tensor_split(world_size)[rank] for batch in batches]

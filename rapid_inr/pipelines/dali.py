@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.errors import UserError
-from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, readable_files, wrong_size
+from rapid_inr.pipelines.dataloader import OnFaults, fail_on, readable_files, wrong_size
 
 RECIPES = ("tuned", "published")
 Moves = tuple[np.ndarray, np.ndarray]  # of all images, on the host: boxes int32 [N, 4], flips int32 [N]
@@ -115,14 +115,11 @@ def dali_pipeline(
     labels: Tensor,
     *,
     image_size: tuple[int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
     device: torch.device | str,
     threads: int,
     prefetch: int = 2,
     recipe: str = "tuned",
-    on_faults: Faults = fail_on,
-    dtype: torch.dtype = torch.float32,
+    on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
     """Let DALI decode image files.
@@ -136,7 +133,7 @@ def dali_pipeline(
         recipe: ``tuned``; or ``published``, as the paper's repository does: one crop and one flip for all images of a batch, each
             image decoded whole and at most 64 at once, no prefetch inside DALI; a GPU still makes the next batch meanwhile.
         on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
-        options: of `BatchPipeline`, `batch_size` at least.
+        options: of `pixel_pipeline`.
 
     Raises:
         PipelineUnavailable: if DALI is not installed.
@@ -148,25 +145,19 @@ def dali_pipeline(
             f"threads {threads}, prefetch {prefetch}, recipe {recipe!r}: expected at least 1, 1, and one of {RECIPES}"
         )
     device = torch.device(device)
-    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
     published = recipe == "published"
     reader = _Reader(
         list(paths), image_size=image_size, device=device, threads=threads, depth=1 if published else prefetch,
         max_batch=min(options["batch_size"], PUBLISHED_BATCH) if published else options["batch_size"],
         may_fuse=not published, on_faults=on_faults,
     )  # fmt: skip
-    normalize = normalizer(mean, std, dtype)
 
-    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
-        fused = reader.fuses(geometry)
-        for ids, (images, kept) in zip(batches, reader.batches(batches, geometry), strict=True):
-            images = normalize(images.to(device))
-            if not fused and len(images):
-                whose = ids.device if kept is None else ids.device[kept.to(device)]
-                images = geometry.apply(images, ids.device[:1].expand(len(whose)) if published else whose)
-            yield Streamed(images, kept)
+    def move(geometry: Geometry, images: Tensor, ids: Tensor) -> Tensor:
+        if reader.fuses(geometry):
+            return images  # DALI has moved them
+        return geometry.apply(images, ids[:1].expand(len(ids)) if published else ids)
 
-    return BatchPipeline(stream, labels.to(device), image_size=image_size, mean=mean, std=std, **options)
+    return pixel_pipeline(reader.batches, labels, image_size=image_size, device=device, move=move, **options)
 
 
 class _Reader:
@@ -174,7 +165,7 @@ class _Reader:
 
     def __init__(
         self, paths: list[Path], *, image_size: tuple[int, int], device: torch.device, threads: int, depth: int, max_batch: int,
-        may_fuse: bool, on_faults: Faults,
+        may_fuse: bool, on_faults: OnFaults,
     ) -> None:  # fmt: skip
         self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
         self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}

@@ -6,11 +6,10 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.pixels import read_image
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
-from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
 from rapid_inr.runlog.liveness import lives, this_process
 
@@ -29,6 +28,7 @@ WATCH_S = 2.0  # between two looks at whether a worker is still needed
 
 # Images of a batch, uint8 [b, height, width, 3]; positions in the batch of those that could be read; what was wrong with others.
 Read = tuple[Tensor, Tensor, tuple[str, ...]]
+OnFaults = Callable[[Sequence[str]], None]  # what is done about files that could not be read: raise, or note them
 
 
 def read_sized(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -95,25 +95,6 @@ class FileImages(Dataset[Read]):
         return torch.from_numpy(stacked), torch.tensor(kept, dtype=torch.int64), tuple(faults)
 
 
-@dataclass
-class _Order:
-    """The batches that the workers are to read next; one object, since persistent workers keep the loader they were made by."""
-
-    batches: list[list[int]] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-class Faults(Protocol):
-    """What is done about files that could not be read: raise, or note them."""
-
-    def __call__(self, messages: Sequence[str]) -> None: ...
-
-
 def fail_on(messages: Sequence[str]) -> None:
     """Raise CorruptImage at the first of these messages."""
     if messages:
@@ -125,34 +106,29 @@ def loader_pipeline(
     labels: Tensor,
     *,
     image_size: tuple[int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
     device: torch.device | str,
     workers: int,
     prefetch: int = 2,
-    on_faults: Faults = fail_on,
-    dtype: torch.dtype = torch.float32,
+    on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
     """Read batches in worker processes; normalise and augment them on the device, as every pipeline does.
 
     Args:
         dataset: `FileImages`, or another whose item is the images of a batch.
-        labels: [N, ...].
         image_size: (height, width) of all images.
         workers: processes; 0 reads in this one.
         prefetch: batches that a worker has ready, at most.
         on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
-        options: of `BatchPipeline`, `batch_size` at least.
+        options: of `pixel_pipeline`.
 
     Raises:
         ValueError: if `workers` is below 0 or `prefetch` below 1; as `BatchPipeline`.
     """
     if workers < 0 or prefetch < 1:
         raise UserError(f"workers is {workers} and prefetch {prefetch}, expected at least 0 and 1")
-    device, order = torch.device(device), _Order()
-    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-    normalize = normalizer(mean, std, dtype)
+    device = torch.device(device)
+    order: list[list[int]] = []  # the batches to read next; one list, since persistent workers keep the loader they were made by
     loader = DataLoader(
         dataset, batch_size=None, sampler=order, num_workers=workers, pin_memory=device.type == "cuda",
         persistent_workers=workers > 0, prefetch_factor=prefetch if workers else None,
@@ -161,18 +137,15 @@ def loader_pipeline(
         generator=torch.Generator(),  # of seeds that no worker uses; the global one is the caller's
     )  # fmt: skip
 
-    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
-        order.batches = [ids.host.tolist() for ids in batches]
-        for ids, (images, kept, faults) in zip(batches, loader, strict=True):
+    def read(batches: Sequence[Ids], _: Geometry) -> Iterator[tuple[Tensor, Tensor]]:
+        order[:] = [ids.host.tolist() for ids in batches]
+        for images, kept, faults in loader:
             on_faults(faults)
-            whole = len(kept) == len(ids)
-            there = ids.device if whole else ids.device[kept.to(device)]
-            images = normalize(images.to(device, non_blocking=True))
-            yield Streamed(geometry.apply(images, there) if len(kept) else images, None if whole else kept)
+            yield images, kept
 
     n_batch = options["batch_size"] * image_size[0] * image_size[1] * 3
     require_fits(n_batch, n_images=options["batch_size"], device=device, what="the images of a batch")
-    return BatchPipeline(stream, labels.to(device), image_size=image_size, mean=mean, std=std, **options)
+    return pixel_pipeline(read, labels, image_size=image_size, device=device, **options)
 
 
 def _end_with(trainer: Mapping[str, Any], worker: int) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed
-from rapid_inr.pipelines.sharded import Fetched, ShardedStore
-from rapid_inr.store.decode import decode, one_size, samples_a_pixel, stored_size
+from rapid_inr.pipelines.sharded import ShardedStore
+from rapid_inr.store.decode import Fetched, decode, one_size, samples_a_pixel, stored_size
 from rapid_inr.store.packed import PackedStore
 
 
@@ -58,18 +58,14 @@ def inr_pipeline(
     mean, std = (torch.tensor(values, device=held.device) for values in (store.header.mean, store.header.std))
 
     def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
-        for ids, (images, places) in zip(batches, _held_images(held, batches), strict=True):
+        of_each = held.fetch(batches) if shard_store else ((held, ids.device) for ids in batches)
+        for ids, (images, places) in zip(batches, of_each, strict=True):
             yield Streamed(_decode_moved(images, places, ids.device, geometry, dtype, stored=stored))
 
     return BatchPipeline(
         stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store,
         compiles=True, **options,
     )  # fmt: skip
-
-
-def _held_images(held: PackedStore | ShardedStore, batches: Sequence[Ids]) -> Iterator[tuple[PackedStore | Fetched, Tensor]]:
-    """Yield for each batch what its images can be decoded from, and where they are in it."""
-    return held.fetch(batches) if isinstance(held, ShardedStore) else ((held, ids.device) for ids in batches)
 
 
 def _decode_moved(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rapid_inr.augment.policy import AugmentConfig
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.store.format import read_store
@@ -36,9 +36,8 @@ class INRLoader(IterableDataset[Batch]):
         seed: of order and augmentation; None keeps the order and every image, and allows no `augment`.
         split: ``train`` or ``test`` of a store that holds both; None for all its images.
         labels: [N, ...] of any type, one for each image of the store or split; by default the classes in it.
-        mean: per channel, of values in [0, 1], to normalise by; by default that of the store's images. A test loader takes its
-            training loader's.
-        std: likewise.
+        mean, std: per channel, of values in [0, 1], to normalise by; by default those of the store's images. A test loader takes
+            its training loader's.
         subset: which images to take, positions or a mask, bool [N], as a tensor or a list; None for all.
         size: (height, width) of the batches, or one number for both; by default the images' own.
         dtype: of the images: float32, float16 or bfloat16.
@@ -81,8 +80,7 @@ class INRLoader(IterableDataset[Batch]):
             raise UserError(f"device is {device}, but torch sees no CUDA device")
         if size is not None:
             size = (size, size) if isinstance(size, int) else tuple(size)
-            if len(size) != 2 or min(size) < 1:
-                raise UserError(f"size is {size}, expected (height, width), at least 1")
+            require(len(size) == 2 and min(size) >= 1, "size", size, "(height, width), at least 1")
         subset = None if subset is None else torch.as_tensor(subset)
         if subset is not None and subset.dtype == torch.bool:
             if subset.shape != (len(store),):
@@ -156,6 +154,6 @@ def _normalised_by(store: PackedStore, *, mean: Sequence[float] | None, std: Seq
     """Return a store that is normalised by other values, where they are given."""
     given = {name: tuple(map(float, values)) for name, values in (("mean", mean), ("std", std)) if values is not None}
     for name, values in given.items():
-        if len(values) != 3 or (name == "std" and min(values) <= 0):
-            raise UserError(f"{name} is {values}, expected one value a channel{', above 0' if name == 'std' else ''}")
+        ok = len(values) == 3 and (name == "mean" or min(values) > 0)
+        require(ok, name, values, f"one value a channel{', above 0' if name == 'std' else ''}")
     return replace(store, header=replace(store.header, **given))

@@ -12,9 +12,9 @@ from torch import Tensor
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
-from rapid_inr.pipelines.base import BatchPipeline, Ids, Streamed, normalizer
+from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import PipelineUnavailable
-from rapid_inr.pipelines.dataloader import Faults, fail_on, read_sized, readable_files
+from rapid_inr.pipelines.dataloader import OnFaults, fail_on, read_sized, readable_files
 
 
 def require_nvjpeg(device: torch.device) -> None:
@@ -30,11 +30,8 @@ def nvjpeg_pipeline(
     labels: Tensor,
     *,
     image_size: tuple[int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
     device: torch.device | str,
-    on_faults: Faults = fail_on,
-    dtype: torch.dtype = torch.float32,
+    on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
     """Read all files into the host's memory, and decode each batch of them on the GPU.
@@ -42,7 +39,7 @@ def nvjpeg_pipeline(
     Args:
         paths: of N JPEG files of one size.
         on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
-        options: of `BatchPipeline`, `batch_size` at least.
+        options: of `pixel_pipeline`.
 
     Raises:
         PipelineUnavailable: without a GPU or torchvision.
@@ -51,26 +48,17 @@ def nvjpeg_pipeline(
     device = torch.device(device)
     require_nvjpeg(device)
     reader = _Reader(list(paths), image_size, device, on_faults)
-    mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-    normalize = normalizer(mean, std, dtype)
 
-    def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
-        for ids in batches:
-            images, kept = reader.read(ids.host)
-            whole = len(kept) == len(ids)
-            there = ids.device if whole else ids.device[kept.to(device)]
-            images = normalize(images)
-            yield Streamed(geometry.apply(images, there) if len(kept) else images, None if whole else kept)
+    def read(batches: Sequence[Ids], _: Geometry) -> Iterator[tuple[Tensor, Tensor]]:
+        return (reader.read(ids.host) for ids in batches)
 
-    return BatchPipeline(
-        stream, labels.to(device), image_size=image_size, mean=mean, std=std, host_bytes=reader.n_bytes, **options
-    )  # fmt: skip
+    return pixel_pipeline(read, labels, image_size=image_size, device=device, host_bytes=reader.n_bytes, **options)
 
 
 class _Reader:
     """Holds the bytes of files and decodes batches of them; what is wrong with a file is told in the batch that it is in."""
 
-    def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: Faults) -> None:
+    def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: OnFaults) -> None:
         self._paths, self._image_size, self._device, self._on_faults = paths, image_size, device, on_faults
         self._files = [_bytes_of(path, image_size) for path in paths]  # or what is wrong
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None

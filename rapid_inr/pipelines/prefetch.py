@@ -64,7 +64,6 @@ def _taken_over(batch: Batch, made: torch.cuda.Event, device: torch.device) -> B
     """Let the caller's stream wait for a batch, and the allocator know that the caller uses its memory."""
     current = torch.cuda.current_stream(device)
     current.wait_event(made)
-    for tensor in (batch.images, batch.labels, batch.keeps, batch.others):
-        if tensor is not None:
-            tensor.record_stream(current)
+    for tensor in batch.tensors().values():
+        tensor.record_stream(current)
     return batch

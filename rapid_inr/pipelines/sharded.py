@@ -16,29 +16,8 @@ from kernels.rows import PackedRows
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import Ids
 from rapid_inr.pipelines.batches import require_fits
-from rapid_inr.store.packed import PackedStore, StoreHeader
-
-
-@dataclass(frozen=True, eq=False)
-class Fetched:
-    """The images of a batch, as all that `decode` reads of a store.
-
-    Args:
-        header: of the store.
-        rows: of these images alone.
-        sizes: int32 [B, 2] (height, width), or None where `header.size` holds for all.
-    """
-
-    header: StoreHeader
-    rows: PackedRows
-    sizes: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def device(self) -> torch.device:
-        return self.rows.device
+from rapid_inr.store.decode import Fetched
+from rapid_inr.store.packed import PackedStore
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,18 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-COLOURS = (
-    "#0b4f9e",
-    "#d9480f",
-    "#12908e",
-    "#a83232",
-    "#6db33f",
-    "#7a4fb5",
-    "#b8860b",
-    "#2f86d6",
-    "#c0559b",
-    "#4a4a4a",
-)  # of lines
+COLOURS = (  # of lines
+    "#0b4f9e", "#d9480f", "#12908e", "#a83232", "#6db33f", "#7a4fb5", "#b8860b", "#2f86d6", "#c0559b", "#4a4a4a",
+)  # fmt: skip
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
 MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the pictures of one cell
 TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
@@ -52,8 +43,7 @@ def comparison_sheet(
     """Write a sheet of original, decoded, error for each image, with a caption under each triple.
 
     Args:
-        originals: uint8 [height, width, 3] each, of any sizes.
-        decoded: likewise, of the same sizes.
+        originals, decoded: uint8 [height, width, 3] each, of any sizes.
 
     Raises:
         ValueError: if there is no image, or the sequences do not match.

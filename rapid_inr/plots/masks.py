@@ -20,8 +20,7 @@ def mask_sheet(
 
     Args:
         images: uint8 [B, height, width, 3].
-        true: integer [B, height, width], 0 for the background.
-        predicted: likewise.
+        true, predicted: integer [B, height, width], 0 for the background.
     """
     palette = colours(int(max(true.max(), predicted.max())) + 1)
     cells = [np.concatenate(parts, axis=1) for parts in zip(images, palette[true], palette[predicted], strict=True)]

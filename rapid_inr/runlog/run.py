@@ -31,9 +31,10 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.files import atomic
-from rapid_inr.runlog.liveness import Heartbeat, lives, this_process
+from rapid_inr.runlog.liveness import Heartbeat, this_process
+from rapid_inr.runlog.records import read_json, status_of
 from rapid_inr.runlog.wandb_mirror import WandbMirror
 
 TRACK_MODES = ("offline", "online", "off")
@@ -149,7 +150,7 @@ class Run:
         command: the command line that repeats the run.
         track: ``offline``, ``online`` or ``off``: how W&B mirrors the run.
         overwrite: whether a run that is already there may be replaced.
-        group: what the run belongs to in W&B, such as a multirun; the point of a sweep belongs to that.
+        group: what the run belongs to in W&B, such as a multirun.
 
     Raises:
         FileExistsError: if the folder holds a run and `overwrite` is false.
@@ -168,8 +169,7 @@ class Run:
         overwrite: bool = False,
         group: str | None = None,
     ) -> None:
-        if track not in TRACK_MODES:
-            raise UserError(f"track is {track!r}, expected one of {', '.join(TRACK_MODES)}")
+        require(track in TRACK_MODES, "track", repr(track), f"one of {', '.join(TRACK_MODES)}")
         self.folder = Path(folder)
         if (self.folder / "record.json").exists() and not overwrite:
             raise FileExistsError(f"{self.folder} holds a run already; choose another run_dir, or overwrite=true")
@@ -195,10 +195,8 @@ class Run:
         return self
 
     def _require_not_running(self) -> None:
-        path = self.folder / "record.json"
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            running = before["status"] == "running" and lives(before["process"], touched=path.stat().st_mtime)
+            running = status_of(self.folder, read_json(self.folder / "record.json")) == "running"
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return  # there is none, or it was torn by a kill
         if running:

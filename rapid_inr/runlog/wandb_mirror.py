@@ -1,8 +1,8 @@
 """W&B as a mirror of a run's folder: whatever goes wrong there becomes one warning, and the run goes on without it.
 
 config      the configuration, and under ``origin`` what else the record says: command, commit, versions, machine
-tags        verb, dataset, pipeline, codec and INR, and the labels of a sweep's point
-group       the sweep, or the multirun, that a run belongs to
+tags        verb, dataset, pipeline, codec and INR
+group       the multirun that a run belongs to
 history     the lines of metrics.jsonl, over ``epoch`` where they have one
 summary     the metrics, and under ``units`` the unit of each
 media       the pictures, and the columns of images.csv as histograms
@@ -12,7 +12,6 @@ artifacts   the store that was written, by reference: its path, size and checksu
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +33,7 @@ class WandbMirror:
         track: ``offline``, ``online`` or ``off``.
         config: the resolved configuration.
         origin: what the record says of where the run comes from.
-        group: what the run belongs to, if its folder does not say.
+        group: what the run belongs to.
     """
 
     def __init__(
@@ -49,12 +48,10 @@ class WandbMirror:
     def _start(self, track: str, origin: Mapping[str, Any], group: str | None) -> None:
         import wandb
 
-        point = _point(self._folder)
         settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=60)
         self._run = wandb.init(
             project=PROJECT, dir=str(self._folder), mode=track, name=self._folder.name, job_type=self._verb, settings=settings,
-            config={**self._config, "origin": dict(origin)}, group=group if point is None else _sweep_of(self._folder),
-            tags=tags(self._verb, self._config, {} if point is None else point["labels"]),
+            config={**self._config, "origin": dict(origin)}, group=group, tags=tags(self._verb, self._config),
         )  # fmt: skip
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -104,10 +101,9 @@ class WandbMirror:
             print(f"warning [wandb]: {type(error).__name__}: {error}; the run goes on without it", file=sys.stderr)
 
 
-def tags(verb: str, config: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
-    """Return the words by which runs are found in W&B, such as ``train``, ``cifar10``, ``inr:3x16``, ``net:small``."""
-    found = [verb, *_names(config), *(f"{axis}:{label}" for axis, label in labels.items())]
-    return [tag[:LONGEST_TAG] for tag in dict.fromkeys(found)]
+def tags(verb: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the words by which runs are found in W&B, such as ``train``, ``cifar10``, ``inr:3x16``."""
+    return [tag[:LONGEST_TAG] for tag in dict.fromkeys([verb, *_names(config)])]
 
 
 def _names(config: Mapping[str, Any]) -> Iterator[str]:
@@ -128,17 +124,6 @@ def columns(path: Path) -> dict[str, list[float]]:
         rows = list(csv.DictReader(file))
     found = {name: [float(row[name]) for row in rows if row.get(name)] for name in HISTOGRAMS}
     return {name: values for name, values in found.items() if len(set(values)) > 1}
-
-
-def _point(folder: Path) -> dict[str, Any] | None:
-    """Return what a sweep says of its point in this folder; None where the run is no point of one."""
-    path = folder / "point.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _sweep_of(folder: Path) -> str:
-    """Return EXPERIMENT/SCALE of a point's folder, wherever the sweep lies."""
-    return "/".join(folder.resolve().parts[-3:-1])
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, Any]:

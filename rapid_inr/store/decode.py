@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,27 +17,33 @@ from rapid_inr.evaluation.metrics import images_at_once
 from rapid_inr.inr.coords import pixel_affine, pixel_edges
 from rapid_inr.store.packed import PackedStore, StoreHeader
 
+BATCH_IMAGES = 256  # that `decode_each` decodes at once, at most; large ones are fewer
 
-class Decodable(Protocol):
-    """What `decode` reads of a store: one that is whole, or images that were fetched from others."""
+
+@dataclass(frozen=True, eq=False)
+class Fetched:
+    """Images that were fetched from the stores of several processes: all that `decode` reads of a store.
+
+    Args:
+        header: of the store.
+        rows: of these images alone.
+        sizes: int32 [B, 2] (height, width), or None where `header.size` holds for all.
+    """
+
+    header: StoreHeader
+    rows: PackedRows
+    sizes: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
-    def header(self) -> StoreHeader: ...
-
-    @property
-    def rows(self) -> PackedRows: ...
-
-    @property
-    def sizes(self) -> Tensor | None: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def __len__(self) -> int: ...
+    def device(self) -> torch.device:
+        return self.rows.device
 
 
 def decode(
-    store: Decodable,
+    store: PackedStore | Fetched,
     ids: Tensor,
     *,
     size: tuple[int, int] | None = None,
@@ -88,7 +94,7 @@ def _affine_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_affine(height, width).to(device)
 
 
-def _edges(store: Decodable, ids: Tensor) -> Tensor:
+def _edges(store: PackedStore | Fetched, ids: Tensor) -> Tensor:
     """Return the coordinates of the outermost pixel centres, [2] where they are the same for all, else [B, 2]."""
     if store.header.size is not None:
         return _edges_on(*store.header.size, store.device)
@@ -100,7 +106,7 @@ def _edges_on(height: int, width: int, device: torch.device) -> Tensor:
     return pixel_edges(torch.tensor([height, width])).to(device)
 
 
-def one_size(store: Decodable, ids: Tensor) -> tuple[int, int]:
+def one_size(store: PackedStore | Fetched, ids: Tensor) -> tuple[int, int]:
     """Return the (height, width) that the images share.
 
     Raises:
@@ -120,21 +126,15 @@ def samples_a_pixel(stored: tuple[float, float], size: tuple[int, int]) -> int:
     return min(MAX_SUPERSAMPLE, max(1, round(shrunk)))
 
 
-def stored_size(store: Decodable) -> tuple[float, float]:
+def stored_size(store: PackedStore | Fetched) -> tuple[float, float]:
     """Return the (height, width) of the images of a store, their mean where they differ."""
     if store.header.size is not None:
         return store.header.size
     return tuple(store.sizes.float().mean(0).tolist())
 
 
-def decode_each(
-    store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None, batch_size: int = 256
-) -> Iterator[Tensor]:
-    """Decode the images in order, the first `limit` or all, uint8 [height, width, 3] on the CPU.
-
-    Args:
-        batch_size: images decoded at once, at most; large ones are fewer.
-    """
+def decode_each(store: PackedStore, *, size: tuple[int, int] | None = None, limit: int | None = None) -> Iterator[Tensor]:
+    """Decode the images in order, the first `limit` or all, uint8 [height, width, 3] on the CPU."""
     ids = torch.arange(min(len(store), limit or len(store)))
     if size is not None or store.header.size is not None:
         runs = (ids,)
@@ -144,6 +144,6 @@ def decode_each(
     for run in runs:
         height, width = size or store.size_of(int(run[0]))
         stored = (height, width) if size is None else stored_size(store)
-        for batch in run.split(min(batch_size, images_at_once(height * width))):
+        for batch in run.split(min(BATCH_IMAGES, images_at_once(height * width))):
             images = decode(store, batch, size=(height, width), supersample=samples_a_pixel(stored, (height, width)))
             yield from images.permute(0, 2, 3, 1).cpu()

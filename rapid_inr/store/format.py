@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.pixels import MAX_PIXELS
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 from rapid_inr.store.codes import has_lowest_code, pad_rows
 from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
@@ -140,19 +141,18 @@ def _fault_of(name: str, block: Tensor) -> str:
 def _parse_header(raw: dict[str, Any]) -> StoreHeader:
     spec = _typed(raw, "spec", depth=int, hidden=int, omega=float)
     for name, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN), ("omega", MAX_OMEGA)):
-        if not 0 < spec[name] <= most:
-            raise UserError(f"spec.{name} is {brief(spec[name])}, expected above 0 and at most {most}")
+        require(0 < spec[name] <= most, f"spec.{name}", brief(spec[name]), f"above 0 and at most {most}")
     quantize = _typed({"quantize": {"rounding": USUAL_ROUNDING} | raw["quantize"]}, "quantize", **QUANTIZE_TYPES)
     return StoreHeader(
         spec=SirenSpec(**spec | {"omega": float(spec["omega"])}),
         quantize=QuantizeConfig(**quantize),
         size=None if raw["size"] is None else _numbers(raw, "size", int, length=2, low=1, high=MAX_SIDE),
         splits=_splits(raw["splits"]),
-        class_names=_texts(raw, "class_names"),
+        class_names=_list(raw, "class_names", "names", lambda value: _is(value, str)),
         mean=_numbers(raw, "mean", float, length=3, low=0, high=1),
         std=_numbers(raw, "std", float, length=3, low=LEAST_STD, high=1),
         made=dict(raw["made"]),
-        skipped=_ids(raw, "skipped"),
+        skipped=_list(raw, "skipped", "source ids", lambda value: _is(value, int) and 0 <= value < 1 << 31),
     )
 
 
@@ -162,15 +162,14 @@ def _is(value: Any, kind: type) -> bool:
 
 def _typed(raw: dict[str, Any], name: str, **kinds: type) -> dict[str, Any]:
     for key, kind in kinds.items():
-        if not _is(raw[name][key], kind):
-            raise UserError(f"{name}.{key} is {brief(raw[name][key])}, expected {kind.__name__}")
+        require(_is(raw[name][key], kind), f"{name}.{key}", brief(raw[name][key]), kind.__name__)
     return raw[name]
 
 
 def _numbers(raw: dict[str, Any], name: str, kind: type, *, length: int, low: float, high: float) -> tuple[Any, ...]:
     values = raw[name]
-    if len(values) != length or not all(_is(value, kind) and low <= value <= high for value in values):
-        raise UserError(f"{name} is {brief(values)}, expected {length} of type {kind.__name__} from {low:.3g} to {high}")
+    ok = len(values) == length and all(_is(value, kind) and low <= value <= high for value in values)
+    require(ok, name, brief(values), f"{length} of type {kind.__name__} from {low:.3g} to {high}")
     return tuple(map(kind, values))
 
 
@@ -181,17 +180,9 @@ def _splits(values: list[Any]) -> tuple[tuple[str, int], ...]:
     return tuple((name, count) for name, count in values)
 
 
-def _texts(raw: dict[str, Any], name: str) -> tuple[str, ...]:
+def _list(raw: dict[str, Any], name: str, what: str, is_one: Callable[[Any], bool]) -> tuple[Any, ...]:
     values = raw[name]
-    if not (isinstance(values, list) and all(_is(value, str) for value in values)):
-        raise UserError(f"{name} is {brief(values)}, expected a list of names")
-    return tuple(values)
-
-
-def _ids(raw: dict[str, Any], name: str) -> tuple[int, ...]:
-    values = raw[name]
-    if not (isinstance(values, list) and all(_is(value, int) and 0 <= value < 1 << 31 for value in values)):
-        raise UserError(f"{name} is {brief(values)}, expected a list of source ids")
+    require(isinstance(values, list) and all(map(is_one, values)), name, brief(values), f"a list of {what}")
     return tuple(values)
 
 

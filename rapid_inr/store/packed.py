@@ -13,8 +13,8 @@ from torch import Tensor
 from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
 from kernels.spec import SirenSpec, end_sections, n_ends
 from rapid_inr.compress.quantize import QuantizeConfig
-from rapid_inr.data.source import name_in_splits
-from rapid_inr.errors import UserError
+from rapid_inr.data.source import ids_by_split, name_in_splits
+from rapid_inr.errors import UserError, require
 from rapid_inr.store.codes import row_starts, take_rows
 from rapid_inr.store.sealed import brief
 
@@ -37,8 +37,7 @@ class StoreHeader:
         size: (height, width) of all images, or None where they differ.
         splits: (name, number of images) of the source, in order; a source id counts through them.
         class_names: empty without labels.
-        mean: per channel, of the original images in [0, 1].
-        std: likewise.
+        mean, std: per channel, of the original images in [0, 1].
         made: how the store was made, as JSON values: dataset, fit, seed. No times or paths, so equal work gives equal bytes.
         skipped: source ids of the images that could not be read.
 
@@ -114,37 +113,31 @@ class PackedStore:
     def __post_init__(self) -> None:
         spec, quantize = self.header.spec, self.header.quantize
         n = len(self.ends)
-        if n == 0:
-            raise UserError("the store is empty, expected at least one image")
-        scales_shape = quantize.scales_shape(n, spec)
-        self._check_presence("scales", expected=quantize.is_integer)
-        self._check_presence("end_scales", expected=quantize.ends_bits == 8)
+        require(n > 0, "the store", "empty", "at least one image")
+        n_scales, n_layers, columns = quantize.scales_shape(n, spec)
+        whole = quantize.is_integer
+        # shape, dtypes, and whether the header asks for it, forbids it, or says nothing (None)
         expected = {
-            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,)),
-            "scales": ((scales_shape[0], scales_shape[1] * scales_shape[2]), (quantize.scales_dtype,)),
-            "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,)),
-            "sizes": ((n, 2), (torch.int32,)),
-            "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64)),
-            "source_ids": ((n,), (torch.int32, torch.int64)),
-            "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,)),
+            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,), True),
+            "scales": ((n_scales, n_layers * columns), (quantize.scales_dtype,), whole),
+            "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,), quantize.ends_bits == 8),
+            "sizes": ((n, 2), (torch.int32,), self.header.size is None),
+            "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64), None),
+            "source_ids": ((n,), (torch.int32, torch.int64), None),
+            "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,), None if whole else False),
         }
-        for name, (shape, dtypes) in expected.items():
+        for name, (_, _, needed) in expected.items():
+            there, kinds = getattr(self, name) is not None, ("None", "a tensor")
+            require(needed in (None, there), name, kinds[there], f"{kinds[not there]} by the header")
+        for name, (shape, dtypes, _) in expected.items():
             self._check(name, shape, dtypes)
+        codes_shape = (n, packed_bytes(spec.n_hidden_weights, quantize.bits) if whole else spec.n_hidden_weights)
         if self.masks is not None:
-            if not quantize.is_integer:
-                raise UserError(f"masks is a tensor, expected None at {quantize.bits} bits")
             object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
-        self._check("codes", self._codes_shape(), (CODE_DTYPES[quantize.bits],))
-        if (self.header.size is None) != (self.sizes is not None):
-            raise UserError("exactly one of header.size and sizes must be given")
+            codes_shape = (int(self.starts[-1]),)
+        self._check("codes", codes_shape, (CODE_DTYPES[quantize.bits],))
         rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
         object.__setattr__(self, "rows", rows)
-
-    def _check_presence(self, name: str, *, expected: bool) -> None:
-        if (getattr(self, name) is not None) != expected:
-            raise UserError(
-                f"{name} is {'None' if expected else 'a tensor'}, expected {'a tensor' if expected else 'None'} by the header"
-            )
 
     def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
         tensor = getattr(self, name)
@@ -152,18 +145,9 @@ class PackedStore:
             return
         if tuple(tensor.shape) != shape:
             raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-        if tensor.dtype not in dtypes:
-            raise UserError(f"{name} is {tensor.dtype}, expected {' or '.join(map(str, dtypes))}")
+        require(tensor.dtype in dtypes, name, tensor.dtype, " or ".join(map(str, dtypes)))
         if tensor.device != self.device:
             raise UserError(f"{name} is on {tensor.device}, ends on {self.device}")
-
-    def _codes_shape(self) -> tuple[int, ...]:
-        spec, quantize = self.header.spec, self.header.quantize
-        if self.starts is not None:
-            return (int(self.starts[-1]),)
-        if not quantize.is_integer:
-            return (len(self), spec.n_hidden_weights)
-        return (len(self), packed_bytes(spec.n_hidden_weights, quantize.bits))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -202,12 +186,11 @@ class PackedStore:
         ids = ids.to(self.device)
         source_ids = torch.arange(len(self), dtype=torch.int32) if self.source_ids is None else self.source_ids
         tensors = self.tensors() | {"source_ids": source_ids.to(self.device)}
-        taken = {name: tensor[ids] for name, tensor in tensors.items() if name not in ("codes", "masks", "scales")}
-        own_scales = self.scales is not None and self.header.quantize.granularity != "dataset"
-        taken["scales"] = self.scales[ids] if own_scales else self.scales
-        taken["masks"] = None if self.masks is None else self.masks[ids]
-        taken["codes"] = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
-        return replace(self, **taken)
+        if self.header.quantize.granularity == "dataset":
+            tensors.pop("scales", None)  # shared by all images
+        taken = {name: tensor[ids] for name, tensor in tensors.items() if name != "codes"}
+        codes = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
+        return replace(self, codes=codes, **taken)
 
     def of_split(self, split: str) -> PackedStore:
         """Return the store of the images of one split of the source.
@@ -215,18 +198,13 @@ class PackedStore:
         Raises:
             ValueError: if there are none.
         """
-        first = 0
-        for name, count in self.header.splits:
-            if name == split:
-                source_ids = torch.arange(len(self)) if self.source_ids is None else self.source_ids.cpu()
-                ids = ((source_ids >= first) & (source_ids < first + count)).nonzero().flatten()
-                if len(ids) == len(self):
-                    return self
-                if len(ids) > 0:
-                    return self.take(ids)
-            first += count
-        others = ", ".join(name for name, _ in self.header.splits)
-        raise UserError(f"the store holds no image of split {split!r}, but of {others}")
+        ranges = ids_by_split(self.header.splits)
+        wanted = ranges.get(split, range(0))
+        source_ids = torch.arange(len(self)) if self.source_ids is None else self.source_ids.cpu()
+        ids = ((source_ids >= wanted.start) & (source_ids < wanted.stop)).nonzero().flatten()
+        if len(ids) == 0:
+            raise UserError(f"the store holds no image of split {split!r}, but of {', '.join(ranges)}")
+        return self if len(ids) == len(self) else self.take(ids)
 
     def to(self, device: torch.device | str) -> PackedStore:
         """Copy the store to a device, unless it is there.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.store.packed import require_plain_names
 from rapid_inr.store.sealed import brief
 
@@ -54,22 +54,13 @@ class StorePlan:
     def values(self) -> dict[str, Any]:
         """Return all of it as JSON values, by the keys of the command line where it has them."""
         raw = json.loads(json.dumps(asdict(self)))
-        return dict(_leaves({"inr": raw.pop("spec"), **raw.pop("made"), **raw}))
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        return flatten({"inr": raw.pop("spec"), **raw.pop("made"), **raw})
 
 
 def plan_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """Name the first key in which two plans differ and both its values; empty where they are the same."""
-    for key in (*here, *there):
-        if there.get(key) != here.get(key):
-            if key == "digest":
-                return "the images, or their files' names, sizes or times of modification, have changed since"
-            return f"{key} is {brief(there.get(key))} there, {brief(here.get(key))} here"
-    return ""
+    key = first_difference(there, here, ignored=("digest",))  # which any other difference may explain
+    if key is not None:
+        return f"{key} is {brief(there.get(key))} there, {brief(here.get(key))} here"
+    same = there["digest"] == here["digest"]
+    return "" if same else "the images, or their files' names, sizes or times of modification, have changed since"

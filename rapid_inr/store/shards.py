@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -221,24 +221,17 @@ def read_header(path: Path) -> dict[str, Any]:
         FileNotFoundError: if there is none.
         StoreFormatError: if it is not a shard that this version can read.
     """
-    with _named(path), safe_open(path, framework="pt") as file:
-        return unseal(path, file.metadata(), METADATA_KEY, version=VERSION, remedy=REMEDY)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Raise what the library says of a damaged file as an error that names it."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise StoreFormatError(f"{path} is damaged ({brief(error)}){REMEDY}") from None
+    return _open(path)[0]
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the values and the tensors of a file, which are those that its values tell of."""
-    with _named(path), safe_open(path, framework="pt") as file:
-        raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION, remedy=REMEDY)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    try:
+        with safe_open(path, framework="pt") as file:
+            raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION, remedy=REMEDY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    except SafetensorError as error:
+        raise StoreFormatError(f"{path} is damaged ({brief(error)}){REMEDY}") from None
     layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
     if raw["layout"] != layout:
         raise StoreFormatError(f"{path} is damaged: its tensors are not those of its header{REMEDY}")

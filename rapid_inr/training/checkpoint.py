@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
+from rapid_inr.runlog.differences import first_difference
 
 VERSION = 3
 METADATA_KEY, CHECKSUM_KEY = "rapid_inr_training", "sha256"
@@ -50,7 +51,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, training: Mapping[st
     """Write a checkpoint, atomically: the file is whole, or still the one before.
 
     Args:
-        training: JSON values that identify the training: network, optimizer, data.
+        training: JSON values that identify the training, by dotted names: network, optimizer, data.
     """
     values = {"version": VERSION, "training": dict(training), "reports": checkpoint.reports, "steps": checkpoint.steps}
     text = json.dumps(values)
@@ -91,10 +92,8 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path} holds values in {name} that are not finite; the training had diverged")
-    now = json.loads(json.dumps(dict(training)))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise CheckpointError(f"{path} is of a training with {key}={before.get(key)}, this one has {key}={now.get(key)}")
+    if (key := first_difference(before, training)) is not None:
+        raise CheckpointError(f"{path} is of a training with {key}={before.get(key)}, this one has {key}={training.get(key)}")
     return checkpoint
 
 

@@ -39,7 +39,7 @@ def plain_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
 def replayed_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
     """Return the same for a model on a GPU, captured at the first batch and replayed for all that are shaped alike.
 
-    It is captured anew at a larger batch, since those that lack images are the exception; other batches take the plain way. The
+    It is captured again at a larger batch, since those that lack images are the exception; other batches take the plain way. The
     loss that is returned, and the gradients, are overwritten by the next step.
     """
     plain, captured, largest = plain_step(model, loss_of, autocast=autocast), None, 0
@@ -64,7 +64,7 @@ class CapturedStep:
     """
 
     def __init__(self, model: nn.Module, plain: Step, like: Batch) -> None:
-        self._tensors = {name: tensor.clone() for name, tensor in _tensors(like).items()}
+        self._tensors = {name: tensor.clone() for name, tensor in like.tensors().items()}
         static = Batch(ids=like.ids, **self._tensors)
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         device = like.images.device
@@ -86,20 +86,14 @@ class CapturedStep:
 
     def fits(self, batch: Batch) -> bool:
         """Return whether a batch is shaped like the one that was captured."""
-        shapes = ({name: (t.shape, t.dtype) for name, t in tensors.items()} for tensors in (_tensors(batch), self._tensors))
+        shapes = ({name: (t.shape, t.dtype) for name, t in tensors.items()} for tensors in (batch.tensors(), self._tensors))
         return next(shapes) == next(shapes)
 
     def replay(self, batch: Batch) -> Tensor:
         """Take the step with a batch that fits."""
-        for name, tensor in _tensors(batch).items():
+        for name, tensor in batch.tensors().items():
             self._tensors[name].copy_(tensor)
         for parameter, gradient in self._gradients:
             parameter.grad = gradient  # a plain step between has put others there
         self._graph.replay()
         return self._loss
-
-
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    """Return what a step reads of a batch on the device."""
-    named = {"images": batch.images, "labels": batch.labels, "keeps": batch.keeps, "others": batch.others}
-    return {name: tensor for name, tensor in named.items() if tensor is not None}

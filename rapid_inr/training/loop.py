@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import BatchPipeline
-from rapid_inr.pipelines.batches import Batch, Pipeline
+from rapid_inr.pipelines.batches import Batch
 from rapid_inr.training.checkpoint import Checkpoint
 from rapid_inr.training.cuda_graph import Step, plain_step, replayed_step
 from rapid_inr.training.schedule import OptimizerConfig, rate_factor, size_at
@@ -29,9 +29,9 @@ class TrainingDiverged(UserError):
 class EvalSets:
     """The images on which each epoch is evaluated: clean test images and, where given, decoded ones and a validation split."""
 
-    test: Pipeline
-    decoded: Pipeline | None = None
-    validation: Pipeline | None = None
+    test: BatchPipeline
+    decoded: BatchPipeline | None = None
+    validation: BatchPipeline | None = None
 
 
 def train(
@@ -186,7 +186,7 @@ def _evaluate_all(learner: Learner, eval_sets: EvalSets, task: Task, *, device: 
 
 @torch.no_grad()
 def evaluate(
-    model: Callable[[Tensor], Tensor], images: Pipeline, task: Task, *, device: torch.device | str, autocast: bool
+    model: Callable[[Tensor], Tensor], images: BatchPipeline, task: Task, *, device: torch.device | str, autocast: bool
 ) -> float:
     """Return the score of a model on images, in percent, over all of them and all processes.
 

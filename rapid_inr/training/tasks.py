@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -45,17 +44,16 @@ def segmentation(n_classes: int) -> Task:
     Args:
         n_classes: of pixels, the background among them.
     """
-    count = partial(_confusion, n_classes=n_classes)
+
+    def count(logits: Tensor, masks: Tensor) -> Tensor:
+        return confusion(logits.argmax(1), masks, n_classes=n_classes)
+
     return Task("miou_pct", "mIoU", n_classes, (n_classes, n_classes), count, miou_pct)
 
 
 def _correct_and_all(logits: Tensor, labels: Tensor) -> Tensor:
     correct = (logits.argmax(1) == labels).sum()
     return torch.stack([correct, torch.full_like(correct, len(labels))])
-
-
-def _confusion(logits: Tensor, masks: Tensor, *, n_classes: int) -> Tensor:
-    return confusion(logits.argmax(1), masks, n_classes=n_classes)
 
 
 def require_classes(labels: Tensor, n_classes: int) -> None:

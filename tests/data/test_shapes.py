@@ -21,7 +21,7 @@ def test_an_image_is_the_same_every_time_and_in_every_order():
     forward = pixels(source)
     backward = np.stack([source.read(i) for i in reversed(range(12))])[::-1]
     np.testing.assert_array_equal(forward, backward)
-    np.testing.assert_array_equal(load_all(source, workers=4).images.numpy(), forward)
+    np.testing.assert_array_equal(load_all(source).images.numpy(), forward)
 
 
 def test_images_splits_and_seeds_differ():

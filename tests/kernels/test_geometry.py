@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from kernels.spec import SirenSpec
-from rapid_inr.augment.affine import compose, crop, flip, rotation, scaling, to_coords, translation
+from rapid_inr.augment.affine import crop, flip, rotation, scaling, to_coords, translation
 from rapid_inr.inr.coords import pixel_affine, pixel_edges
 from tests.kernels.random_rows import random_batch
 from tests.tolerances import FAST_TORCH_RGB, KERNEL_RGB
@@ -74,7 +74,7 @@ GEOMETRIES = {
     "a rotation": rotation(33, size=SIZE),
     "an enlargement": scaling(1.7, size=SIZE),
     "a shrinking": scaling(0.4, size=SIZE),
-    "a flip, a turn and a shift": compose(flip(size=SIZE), rotation(-70, size=SIZE), translation(1.3, -2.6)),
+    "a flip, a turn and a shift": flip(size=SIZE) @ rotation(-70, size=SIZE) @ translation(1.3, -2.6),
 }
 
 

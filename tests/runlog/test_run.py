@@ -40,7 +40,8 @@ def test_a_finished_run_leaves_three_files_and_a_whole_record(tmp_path):
         run.log(epoch=0, loss=1.5)
         run.metrics |= {"psnr_db": 30.5, "images": 4}
         run.warn("not_converged", "2 images")
-    assert {path.name for path in run.folder.iterdir()} == {"config.yaml", "metrics.jsonl", "record.json"}
+    visible = {path.name for path in run.folder.iterdir() if path.name != ".lock"}
+    assert visible == {"config.yaml", "metrics.jsonl", "record.json"}
     assert (run.folder / "config.yaml").read_text(encoding="utf-8") == "seed: 7\nname: Grüße\n"
     record = read_record(run.folder)
     assert set(record) == PROMISED

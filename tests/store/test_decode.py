@@ -3,7 +3,7 @@ import torch
 
 from kernels.spec import SirenSpec
 from kernels.unpack.torch import gather_hidden, unpack_ends
-from rapid_inr.augment.affine import compose, crop, flip, rotation, scaling, to_coords
+from rapid_inr.augment.affine import crop, flip, rotation, scaling, to_coords
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.evaluation.metrics import psnr_db, to_8bit
 from rapid_inr.inr.coords import pixel_coords
@@ -73,8 +73,9 @@ def test_normalised_images_are_the_8_bit_ones_less_mean_over_std(device):
 @pytest.mark.parametrize("batch_pixels", [1, 50, 1 << 22])  # one image, two, all at once
 def test_decoding_each_image_is_decoding_it_alone(monkeypatch, device, batch_pixels):
     monkeypatch.setattr("rapid_inr.evaluation.metrics.BATCH_PIXELS", batch_pixels)
+    monkeypatch.setattr("rapid_inr.store.decode.BATCH_IMAGES", 2)
     for store in (small_store(5).to(device), small_store(5, mixed=True).to(device)):
-        images = list(decode_each(store, batch_size=2))
+        images = list(decode_each(store))
         assert len(images) == 5
         for i, image in enumerate(images):
             assert image.shape == (*store.size_of(i), 3)
@@ -89,7 +90,8 @@ def test_images_decoded_at_once_are_bounded_by_their_pixels(monkeypatch):
     )
     monkeypatch.setattr("rapid_inr.evaluation.metrics.BATCH_PIXELS", 2 * 20 * 30)
     assert len(list(decode_each(small_store(5), size=(20, 30)))) == 5
-    assert len(list(decode_each(small_store(5), size=(2, 3), batch_size=3))) == 5
+    monkeypatch.setattr("rapid_inr.store.decode.BATCH_IMAGES", 3)
+    assert len(list(decode_each(small_store(5), size=(2, 3)))) == 5
     assert taken == [2, 2, 1, 3, 2]
 
 
@@ -112,7 +114,7 @@ def test_weights_that_a_mask_leaves_out_are_zero(bits, device):
 def test_an_integer_crop_and_flip_are_those_of_the_decoded_image(padding, mode, mixed, device):
     store, ids = small_store(4, mixed=mixed).to(device), torch.tensor([1, 0, 3], device=device)
     sizes = [store.size_of(int(i)) for i in ids]
-    operation = compose(crop(-2, 1, 6, 5, size=(6, 5), device=device), flip(size=(6, 5), device=device))
+    operation = crop(-2, 1, 6, 5, size=(6, 5), device=device) @ flip(size=(6, 5), device=device)
     maps = torch.stack([to_coords(operation, size) for size in sizes])
     found = decode(store, ids, size=(6, 5), affine=maps, padding=padding)
     for image, i, size in zip(found.cpu(), ids.tolist(), sizes, strict=True):

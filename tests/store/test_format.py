@@ -179,7 +179,7 @@ def store_format_metadata(path):
         (lambda raw: raw.update(size=[8.9, 8.9]), r"size is \[8.9, 8.9\], expected 2"),
         (lambda raw: raw.update(size=[10**12, 10**12]), "size is .*, expected 2"),
         (lambda raw: raw.update(size=[True, True]), "size is .*, expected 2"),
-        (lambda raw: raw.update(size=None), "exactly one"),
+        (lambda raw: raw.update(size=None), "sizes is None, expected a tensor by the header"),
         (lambda raw: raw.update(mean=[1, 2]), r"mean is \[1, 2\], expected 3 of type float from 0 to 1"),
         (lambda raw: raw.update(mean=[math.inf, 0, 0]), "mean is .*, expected 3"),
         (lambda raw: raw.update(mean=[math.nan, 0, 0]), "mean is .*, expected 3"),

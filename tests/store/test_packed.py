@@ -65,7 +65,7 @@ def test_pixels_are_counted_over_mixed_sizes():
         ("masks", torch.zeros(2, 4, dtype=torch.uint8), "masks has shape"),
         ("masks", torch.zeros(1, 4, dtype=torch.uint8), r"masks has shape \(1, 4\), expected \(4, 4\)"),
         ("labels", torch.zeros(4), "labels is torch.float32"),
-        ("sizes", torch.ones(4, 2, dtype=torch.int32), "exactly one"),
+        ("sizes", torch.ones(4, 2, dtype=torch.int32), "sizes is a tensor, expected None"),
         ("source_ids", torch.zeros(3, dtype=torch.int32), "source_ids has shape"),
     ],
 )
