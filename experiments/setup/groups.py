@@ -36,6 +36,11 @@ def require_side(key: str, value: Any) -> None:
         raise UserError(f"{key} is {value!r}, expected an integer of at least 1, or [height, width] of such, or null")
 
 
+def sides(size: Any) -> tuple[int, int] | None:
+    """Return the (height, width) of such a value; None for null."""
+    return (size, size) if isinstance(size, int) else size and tuple(size)
+
+
 def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UserError(f"{key} is {value!r}, expected one of {', '.join(choices)}")

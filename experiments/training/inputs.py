@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
 from experiments.setup.distributed import ranks, world_size
-from experiments.setup.groups import FROM_FILES
+from experiments.setup.groups import FROM_FILES, sides
 from experiments.setup.run_folder import start_run
 from experiments.training.provenance import require_exported_from, require_made_from, rows_of
 from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
@@ -195,9 +195,8 @@ def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False)
 
 def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
     """Return the (height, width) to decode at: ``dataset.size``, or what the images share."""
-    size = cfg.dataset.size
-    if size is not None:
-        return (size, size) if isinstance(size, int) else tuple(size)
+    if cfg.dataset.size is not None:
+        return sides(cfg.dataset.size)
     try:
         return one_size(store, torch.arange(len(store)))
     except ValueError:
