@@ -103,12 +103,7 @@ def test_an_archive_is_unpacked_beside_what_is_there(tmp_path):
     found = {
         str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file() and path != archive
     }
-    assert found == {
-        "set/mine.txt": "mine",
-        "set/a.bin": "set/a.bin",
-        "set/deep/b.bin": "set/deep/b.bin",
-        "top.txt": "top.txt",
-    }
+    assert found == {"set/mine.txt": "mine", "set/a.bin": "set/a.bin", "set/deep/b.bin": "set/deep/b.bin", "top.txt": "top.txt"}
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "set/../../outside.txt"])

@@ -1,14 +1,14 @@
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from experiments.setup import cli
-from tests.experiments.commands import task_of
+from tests.experiments.commands import TINY, run_here
 
 
 @pytest.fixture
@@ -17,17 +17,26 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(verb, *overrides):
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [f"experiments.{verb}", *overrides])
-        try:
-            cli.main(verb, task_of(verb))
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
+        code = run_here(monkeypatch, verb, *overrides)
+        return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory):
+    """A store that was encoded once for all tests."""
+    folder = tmp_path_factory.mktemp("encoded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run_here(patch, "encode", *TINY, "out=a.inr") == 0
+    return folder / "a.inr"
+
+
+@pytest.fixture
+def store(encoded, tmp_path):
+    """Put that store into the test's folder, as a.inr."""
+    return shutil.copy(encoded, tmp_path)
 
 
 @pytest.fixture

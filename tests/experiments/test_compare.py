@@ -3,9 +3,8 @@
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -189,16 +188,18 @@ def test_very_many_keys_are_cut_with_a_note_and_rows_stay_apart(compare, tmp_pat
     assert err == "warning [more_keys]: 4 more keys differ: k08, k09, k10, k11; group_by=... chooses\n"
 
 
-def test_the_command_takes_queries_as_they_are_typed(study):
-    arguments = [
-        "where=optimizer.epochs >= 6 and pipeline != 'resident' and status in ['finished']",
-        "metric=top1_pct",
-        "format=csv",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.compare", *arguments],
-        cwd=study.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (row,) = csv.DictReader(io.StringIO(done.stdout))
-    assert float(row["top1_pct"]) == 154 / 3
+def test_the_command_takes_queries_as_they_are_typed(program, study):
+    where = "where=optimizer.epochs >= 6 and pipeline != 'resident' and status in ['finished']"
+    out, err = program("experiments.compare", where, "metric=top1_pct", "format=csv").communicate()
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert float(row["top1_pct"]) == 154 / 3, err
+
+
+def test_the_commands_on_the_page_compare_the_committed_records(compare):
+    page = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    python -m experiments\.compare (.*root=results.*)$", page, re.MULTILINE)
+    assert commands
+    for typed in commands:
+        code, out, err = compare(*shlex.split(typed, comments=True), f"root={ROOT / 'results'}")
+        assert code == 0, err
+        assert "psnr_db" in out

@@ -23,15 +23,13 @@ def test_decode_writes_pictures_named_by_split_and_index(command, tmp_path):
         assert picture.size == (30, 20)
 
 
-def test_one_number_decodes_to_squares(command, tmp_path):
-    command("encode", *TINY, "out=a.inr")
+def test_one_number_decodes_to_squares(command, tmp_path, store):
     assert command("decode", "store=a.inr", "out=pictures", "size=20", "limit=1", "track=off")[0] == 0
     with Image.open(tmp_path / "pictures" / "train_00000.png") as picture:
         assert picture.size == (20, 20)
 
 
-def test_pictures_of_two_decodes_are_never_mixed(command, tmp_path):
-    command("encode", *TINY, "out=a.inr")
+def test_pictures_of_two_decodes_are_never_mixed(command, tmp_path, store):
     decode = ("decode", "store=a.inr", "out=pictures", "track=off")
     assert command(*decode, "limit=3")[0] == 0
     (tmp_path / "pictures" / "mine.png").write_text("precious")
@@ -45,9 +43,8 @@ def test_pictures_of_two_decodes_are_never_mixed(command, tmp_path):
     assert (code, "a.inr is a file" in err) == (2, True)
 
 
-def test_several_stores_are_compared_on_one_sheet(command, tmp_path):
-    for name, bits in (("a", 8), ("b", 4)):
-        command("encode", *TINY, f"quantize.bits={bits}", f"out={name}.inr")
+def test_several_stores_are_compared_on_one_sheet(command, tmp_path, store):
+    command("encode", *TINY, "quantize.bits=4", "out=b.inr")
     code, out, _ = command("decode", "store=[a.inr,b.inr]", "out=pictures", "limit=3", "track=off")
     assert (code, "3 images of 2 stores" in out) == (0, True)
     assert os.listdir(tmp_path / "pictures") == ["comparison.png"]

@@ -22,8 +22,7 @@ def images_of_run(tmp_path):
     ("key", "made", "asked"),
     [("seed", 0, 1), ("classes", 5, 4), ("count", 9, 8), ("size", 12, 16), ("resize", "stretch", "crop")],
 )
-def test_a_store_of_another_dataset_is_refused(command, tmp_path, key, made, asked):
-    command("encode", *TINY, "out=a.inr")
+def test_a_store_of_another_dataset_is_refused(command, tmp_path, store, key, made, asked):
     code, _, err = command(*TRAIN, *SHAPES, f"dataset.{key}={asked}")
     assert code == 2
     assert f"the store was made with dataset.{key}={made}, this is dataset.{key}={asked}" in err
@@ -92,8 +91,7 @@ def test_a_header_holds_no_path_and_nothing_that_changes_no_byte(tmp_path):
 
 
 @pytest.mark.parametrize(("autocast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_raw_images_and_inrs_feed_what_the_network_computes_in(command, tmp_path, autocast, dtype):
-    command("encode", *TINY, "out=a.inr")
+def test_raw_images_and_inrs_feed_what_the_network_computes_in(encoded, autocast, dtype):
     cfg = composed("train", *SHAPES, f"autocast={autocast}", "optimizer.batch_size=4")
-    for data in (inputs.resident_input(cfg), inputs.inr_input(cfg, read_store(tmp_path / "a.inr"))):
+    for data in (inputs.resident_input(cfg), inputs.inr_input(cfg, read_store(encoded))):
         assert next(iter(data.pipeline.epoch(0))).images.dtype == dtype

@@ -54,7 +54,7 @@ def test_a_trial_is_told_as_its_record_says(search, tmp_path):
         assert trial.constraints == {"rgb_pct": metrics["rgb_pct"] - 120}
 
 
-def test_started_again_a_search_continues_as_at_a_stretch(search, tmp_path):
+def test_started_again_a_search_continues_as_at_a_stretch(search, tmp_path, formula):
     search("trials=2")
     assert search("trials=4")[0] == 0
     search("trials=4", "run_dir=t")

@@ -71,19 +71,19 @@ def test_a_finished_training_is_skipped_where_only_what_it_does_not_read_has_cha
     assert finished == ["runs/end_to_end/smoke/raw: finished before"]
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
-def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path, status):
+def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path):
     gone = this_process() | {"start": 1}
     assert command("encode", "-m", *MEMORY, "variant=8bit")[0] == 0
     decode = ("decode", f"store={ONE}/train.inr", "out=pictures", "run_dir=own")
     assert command(*decode)[0] == 0
-    for one, folder in ((("encode", "-m", *MEMORY, "variant=8bit"), ONE), (decode, "own")):
-        for path in (tmp_path / "pictures").glob("*"):
-            path.unlink()
-        alter(tmp_path / folder, status=status, process=gone)
-        assert command(*one)[0] == 0
-        assert record_of(tmp_path / folder)["status"] == "finished"
-    alter(tmp_path / "own", status=status, process=gone)
+    for status in ("failed", "interrupted", "running"):
+        for one, folder in ((("encode", "-m", *MEMORY, "variant=8bit"), ONE), (decode, "own")):
+            for path in (tmp_path / "pictures").glob("*"):
+                path.unlink()
+            alter(tmp_path / folder, status=status, process=gone)
+            assert command(*one)[0] == 0
+            assert record_of(tmp_path / folder)["status"] == "finished"
+    alter(tmp_path / "own", status="failed", process=gone)
     code, _, err = command(*decode[:2], "out=others", "run_dir=own", "limit=1")
     assert (code, "own holds a run already" in err) == (2, True)  # another command's run is not taken
 
@@ -121,27 +121,20 @@ def test_a_failing_job_is_recorded_and_told_and_stops_no_other(command, tmp_path
     assert record_of(tmp_path / "runs/memory/smoke/2x9-8bit")["status"] == "finished"
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_parallel_launcher_reports_the_failures_of_its_jobs(program, tmp_path, launcher):
-    options = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.launcher.timeout_min=5"]}[launcher]
-    process = program("experiments.encode", "-m", *MEMORY, "variant=8bit", "inr=2x8,2x0", f"hydra/launcher={launcher}", *options)
-    _, err = process.communicate()
-    assert process.returncode == 1, err
-    assert "1 of 2 jobs failed: runs/memory/smoke/2x0-8bit (inr.hidden is 0, expected at least 1)" in err
-    assert record_of(tmp_path / ONE)["status"] == "finished"
-
-
-def test_an_experiment_file_can_name_its_launcher(program, tmp_path):
+@pytest.mark.parametrize(("launcher", "options"), [("joblib", "n_jobs: 2"), ("submitit_local", "timeout_min: 5")])
+def test_a_parallel_launcher_that_an_experiment_names_reports_the_failures_of_its_jobs(program, tmp_path, launcher, options):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "parallel.yaml").write_text(
-        "# @package _global_\ndefaults: [memory/smoke, {override /hydra/launcher: joblib}]\n"
-        "hydra: {launcher: {n_jobs: 2}, sweeper: {params: {variant: '8bit,6bit'}}}\n"
+        f"# @package _global_\ndefaults: [memory/smoke, {{override /hydra/launcher: {launcher}}}]\n"
+        f"hydra: {{launcher: {{{options}}}, sweeper: {{params: {{variant: 8bit}}}}}}\n"
     )
-    process = program("experiments.encode", "-m", f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=parallel", "track=off")
+    parallel = (f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=parallel", "track=off", "inr=2x8,2x0")
+    process = program("experiments.encode", "-m", *parallel)
     _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "JoblibLauncher" in (tmp_path / "runs" / "parallel" / "multirun.yaml").read_text()
-    assert {path.parent.name for path in tmp_path.rglob("record.json")} == {"2x8-8bit", "2x8-6bit"}
+    assert process.returncode == 1, err
+    assert "1 of 2 jobs failed: runs/parallel/2x0-8bit (inr.hidden is 0, expected at least 1)" in err
+    assert f"{launcher.partition('_')[0]}_launcher" in (tmp_path / "runs" / "parallel" / "multirun.yaml").read_text()
+    assert record_of(tmp_path / "runs" / "parallel" / "2x8-8bit")["status"] == "finished"
 
 
 def test_a_multirun_without_an_experiment_leaves_its_runs_and_no_empty_folders(command, tmp_path):

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from experiments.training.inputs import require_runnable
@@ -29,27 +28,16 @@ def two_processes_train(*options: str) -> str:
     return done.stdout
 
 
-def test_two_processes_train_and_one_of_them_keeps_the_run(tmp_path):
-    printed = two_processes_train(f"run_dir={tmp_path / 'run'}")
-    assert printed.count("resident: top-1") == 1
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert (record["metrics"]["epochs"], record["metrics"]["images"]) == (1, 12)
-    assert load_file(tmp_path / "run" / "resident_best.safetensors")
-
-
-def test_processes_that_share_a_store_train_as_those_that_each_hold_it(command, tmp_path):
-    command("encode", *SMOKE, *SHAPES, "inr=2x8", f"out={tmp_path / 'a.inr'}", f"run_dir={tmp_path / 'encode'}")
-    weights, n_bytes = [], []
-    for shard_store in ("false", "true"):
-        run = tmp_path / shard_store
-        two_processes_train(
-            "pipeline=inr", f"store={tmp_path / 'a.inr'}", f"pipeline.shard_store={shard_store}", f"run_dir={run}"
-        )
-        weights.append(load_file(run / "inr_last.safetensors"))
-        n_bytes.append(json.loads((run / "record.json").read_text())["metrics"]["device_bytes"])
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    assert n_bytes[1] == n_bytes[0] / 2
+def test_two_processes_train_from_half_a_store_each_and_one_of_them_keeps_the_run(command, tmp_path):
+    command("encode", *SMOKE, *SHAPES, "inr=2x8", "out=a.inr")
+    inr = ("pipeline=inr", f"store={tmp_path / 'a.inr'}")
+    assert command("train", *SMOKE, *SHAPES, *MIXED, *inr, "run_dir=alone")[0] == 0
+    printed = two_processes_train(*inr, "pipeline.shard_store=true", f"run_dir={tmp_path / 'both'}")
+    assert printed.count("inr: top-1") == 1
+    alone, both = (json.loads((tmp_path / run / "record.json").read_text())["metrics"] for run in ("alone", "both"))
+    assert (both["epochs"], both["images"]) == (alone["epochs"], alone["images"]) == (1, 12)
+    assert both["device_bytes"] == alone["device_bytes"] / 2
+    assert load_file(tmp_path / "both" / "inr_best.safetensors")
 
 
 @pytest.mark.parametrize(

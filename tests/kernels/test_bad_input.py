@@ -58,11 +58,7 @@ BAD_ROWS = {
     ),
     "masks of another type": ({"masked": True}, rows(masks=torch.Tensor.int), "masks.dtype is torch.int32, expected torch.uint8"),
     "too few masks": ({"masked": True}, rows(masks=lambda t: t[:1]), "masks.shape is (1, 16), expected (5, 16)"),
-    "rows of one length with starts": (
-        {"masked": True},
-        rows(codes=lambda t: t[None]),
-        "expected [total bytes] with masks",
-    ),
+    "rows of one length with starts": ({"masked": True}, rows(codes=lambda t: t[None]), "expected [total bytes] with masks"),
 }
 BAD = {
     "nonsense backend": (lambda b: {"backend": "cuda"}, "backend is 'cuda', expected one of auto, kernel, torch"),
@@ -87,10 +83,7 @@ BAD = {
         lambda b: {"padding": "reflection"},
         "edges is None, expected a tensor with padding='reflection'",
     ),
-    "edges of another type": (
-        lambda b: {"edges": torch.zeros(2).double()},
-        "edges.dtype is torch.float64, expected",
-    ),
+    "edges of another type": (lambda b: {"edges": torch.zeros(2).double()}, "edges.dtype is torch.float64, expected"),
     "edges of another batch": (lambda b: {"edges": torch.zeros(3, 2)}, "edges.shape is (3, 2), expected (2,) or (4, 2)"),
     "edges beyond the square": (lambda b: {"edges": torch.tensor([0.5, 1.0])}, "edges is [0.5, 1.0], expected 1 - 1 / height"),
     "no sample": (lambda b: {"supersample": 0}, "supersample is 0, expected a whole number from 1 to 16"),

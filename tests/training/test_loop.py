@@ -7,15 +7,7 @@ from torch import nn
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.pipelines.batches import Batch
 from rapid_inr.training import loop as training
-from rapid_inr.training.loop import (
-    EvalSets,
-    TrainingDiverged,
-    batch_loss,
-    best_epoch,
-    evaluate,
-    summary,
-    train,
-)
+from rapid_inr.training.loop import EvalSets, TrainingDiverged, batch_loss, best_epoch, evaluate, summary, train
 from rapid_inr.training.schedule import OptimizerConfig
 from rapid_inr.training.tasks import classification
 from tests.trainings import THREE, Fixed, clean, one_batch, pipeline, report, small_model, train_small
