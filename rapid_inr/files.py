@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 @contextmanager
@@ -29,3 +32,10 @@ def atomic(path: Path | str) -> Iterator[Path]:
             error.filename = str(path)  # a write to a full disk does not name its file
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what writers that were killed have left directly in a folder, where nobody may be writing now."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)

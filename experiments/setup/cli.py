@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments import end_at_once
 from experiments.setup.build import build
 from experiments.setup.command_line import (
     CONFIGS,
@@ -29,6 +31,7 @@ from experiments.setup.config_store import register, unknown_keys
 from experiments.setup.distributed import require_alone
 from experiments.setup.errors import errors_in_one_line
 from experiments.setup.run_folder import experiment_of, folder_of, run_name
+from experiments.setup.streams import secure_streams
 from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError
 
@@ -43,6 +46,9 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     A user error ends the program with one line on stderr and exit code 2; a bug shows its traceback. With ``-m`` each job
     records its own failure, and the program ends with their list and exit code 1.
     """
+    secure_streams()
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work is told
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and the message is worded here alone
 
     def job(cfg: DictConfig) -> None:

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import TRACK_MODES
+from rapid_inr.store.format import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
 
 FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
 PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
@@ -109,11 +110,11 @@ class InrConfig:
     omega: float | None = None
 
     def __post_init__(self) -> None:
-        for key in ("depth", "hidden"):
-            if getattr(self, key) < 1:
-                raise UserError(f"inr.{key} is {getattr(self, key)}, expected at least 1")
-        if self.omega is not None and not 0 < self.omega < float("inf"):
-            raise UserError(f"inr.omega is {self.omega}, expected positive and finite, or null")
+        for key, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN)):
+            if not 1 <= getattr(self, key) <= most:
+                raise UserError(f"inr.{key} is {getattr(self, key)}, expected 1 to {most}")
+        if self.omega is not None and not 0 < self.omega <= MAX_OMEGA:
+            raise UserError(f"inr.omega is {self.omega}, expected above 0 and at most {MAX_OMEGA:g}, or null")
 
 
 @dataclass

@@ -7,9 +7,12 @@ import json
 import re
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +22,7 @@ from yaml import YAMLError
 from experiments.setup.build import build_device
 from experiments.setup.config_store import schema
 from experiments.setup.groups import unread_groups
+from rapid_inr.data.export import LOCK
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.liveness import lives
@@ -137,6 +141,7 @@ def require_file_can_be_written(path: Path, *, overwrite: bool) -> None:
     Raises:
         OSError: if the output cannot be written, or exists and `overwrite` is false.
     """
+    _require_utf8(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected the name of a file to write")
     if path.exists() and not overwrite:
@@ -148,6 +153,14 @@ def require_file_can_be_written(path: Path, *, overwrite: bool) -> None:
         pass
 
 
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        name = str(path).encode(errors="backslashreplace").decode()
+        raise UserError(f"{name} is no UTF-8, which is all that safetensors opens; choose another name") from None
+
+
 def require_folder_can_be_written(path: Path) -> None:
     """Do the same for an output that is a folder."""
     if path.exists() and not path.is_dir():
@@ -155,3 +168,28 @@ def require_folder_can_be_written(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
         pass
+
+
+@contextmanager
+def sole_writer(output: Path, *, folder: Path) -> Iterator[None]:
+    """Let one process at a time write an output.
+
+    Args:
+        folder: where the lock lies meanwhile; made if needed, and removed in the end if nothing else is in it.
+
+    Raises:
+        UserError: if another process is writing it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another process is writing {output}") from None
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # it is not empty, or gone
+            folder.rmdir()

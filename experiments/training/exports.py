@@ -14,6 +14,7 @@ from PIL import Image
 from experiments.encoding.decoded import as_decoded, likeness
 from experiments.setup.build import build_device, build_source
 from experiments.setup.groups import sides
+from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import dataset_facts, require_made_from, rows_of
 from rapid_inr.data import ImageSource
 from rapid_inr.data.codecs import decode_file
@@ -109,7 +110,7 @@ def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Expo
         nonlocal written
         written += n
 
-    with progress_bar("export", n_images, unit="images") as bar:
+    with sole_writer(out, folder=out), progress_bar("export", n_images, unit="images") as bar:
         export = export_images(
             plan.sources, out, settings=plan.settings, mean_std=plan.mean_std, on_corrupt=cfg.dataset.on_corrupt,
             on_progress=bar.advance, on_written=count_written, overwrite=cfg.overwrite,

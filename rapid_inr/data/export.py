@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
-from rapid_inr.files import atomic
+from rapid_inr.files import atomic, remove_torn
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.run import write_json
 
@@ -31,7 +30,7 @@ FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
 QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
 _SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
 _SAMPLE = 256  # images by which a quality is chosen for a number of bytes
-TORN_AFTER_S = 3600  # that a temporary file has not been written to
+LOCK = ".lock"  # held in the folder by who writes there
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
 
@@ -122,7 +121,7 @@ def export_images(
     on_written: Callable[[int], None] = lambda n: None,
     overwrite: bool = False,
 ) -> Export:
-    """Write the images of each split into a folder, or those that an earlier start has not written.
+    """Write the images of each split into a folder, or those that an earlier start has not written; one process at a time.
 
     Args:
         sources: by split; "train" among them, whose labels and classes are those of all.
@@ -183,12 +182,14 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     if existing is not None:
         key = first_difference(existing, settings)
         if key is None:
-            return _remove_torn(folder)
+            for below in (folder, *folder.glob("*/*/")):
+                remove_torn(below)
+            return
         if not overwrite:
             there, here = (flatten(values).get(key) for values in (existing, settings))
             raise ExportError(f"{folder} holds an export with {key}={there}, this is {key}={here}")
         _remove(folder)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
     write_json(path, settings)
 
@@ -201,13 +202,6 @@ def _remove(folder: Path) -> None:
     for path in sorted({path.parent for path in files} | {path.parents[1] for path in files}, reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
-
-
-def _remove_torn(folder: Path) -> None:
-    """Remove what writers that were killed have left; what is younger may be another process's."""
-    for path in folder.glob("*/*/.*"):
-        if time.time() - path.stat().st_mtime > TORN_AFTER_S and re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name):
-            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:

@@ -32,7 +32,7 @@ import torch
 from filelock import FileLock
 
 from rapid_inr.errors import UserError, require
-from rapid_inr.files import atomic
+from rapid_inr.files import atomic, remove_torn
 from rapid_inr.runlog.liveness import Heartbeat, this_process
 from rapid_inr.runlog.records import read_json, status_of
 from rapid_inr.runlog.wandb_mirror import WandbMirror
@@ -71,8 +71,9 @@ def _finite(value: Any) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine: processor, cores, memory in GB, and the GPU if there is one."""
+    """Describe the machine: processor, cores, memory in GB, the GPU if there is one, and what else can change the last bits."""
     facts: dict[str, Any] = {"cpu": _cpu_name(), "cpu_cores": os.cpu_count(), "os": platform.system()}
+    facts |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         facts["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
     if torch.cuda.is_available():
@@ -187,8 +188,10 @@ class Run:
         self._record |= {"versions": versions(), "machine": machine()}
         with FileLock(self.folder / ".lock"):  # of two processes that start the same run at once, one is refused
             self._require_not_running()
+            remove_torn(self.folder)
             (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
             self._write_record("running", process=this_process())
+            (self.folder / ".lock").unlink(missing_ok=True)  # whoever waits for it will read the record
         self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
         self._heartbeat = Heartbeat(self.folder / "record.json")
         self._mirror = WandbMirror(self._track, self.folder, config=self._config, origin=self._record, group=self._group)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rapid_inr.errors import UserError
 
 SCHEDULES = ("cosine", "linear")
+MAX_LR = 100  # far beyond any that trains
 _SIZE_STEP = 4  # progressive sizes are multiples of this, which the strides of a backbone divide evenly
 
 
@@ -54,16 +55,20 @@ class OptimizerConfig:
     full_size_from: float = 0.7
 
     def __post_init__(self) -> None:
+        fraction = "in [0, 1)"
         checks = {
-            "epochs": self.epochs >= 1, "batch_size": self.batch_size >= 1, "lr": self.lr > 0,
-            "momentum": 0 <= self.momentum < 1, "weight_decay": self.weight_decay >= 0,
-            "label_smoothing": 0 <= self.label_smoothing < 1, "warmup": 0 <= self.warmup < 1,
-            "schedule": self.schedule in SCHEDULES, "ema": 0 <= self.ema < 1, "validation_split": 0 <= self.validation_split < 1,
-            "first_size": self.first_size is None or self.first_size >= 1, "full_size_from": 0 < self.full_size_from <= 1,
+            "epochs": (self.epochs >= 1, "at least 1"), "batch_size": (self.batch_size >= 1, "at least 1"),
+            "lr": (0 < self.lr <= MAX_LR, f"in (0, {MAX_LR}]"), "momentum": (0 <= self.momentum < 1, fraction),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "at least 0 and finite"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, fraction), "warmup": (0 <= self.warmup < 1, fraction),
+            "schedule": (self.schedule in SCHEDULES, " or ".join(SCHEDULES)), "ema": (0 <= self.ema < 1, fraction),
+            "validation_split": (0 <= self.validation_split < 1, fraction),
+            "first_size": (self.first_size is None or self.first_size >= 1, "at least 1, or null"),
+            "full_size_from": (0 < self.full_size_from <= 1, "in (0, 1]"),
         }  # fmt: skip
-        for name, ok in checks.items():
+        for name, (ok, expected) in checks.items():
             if not ok:
-                raise UserError(f"optimizer.{name} is {getattr(self, name)}, which is out of range")
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}, expected {expected}")
 
 
 def rate_factor(config: OptimizerConfig, total: int) -> Callable[[int], float]:

@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -111,12 +110,11 @@ def test_an_unreadable_image_is_left_out_where_that_is_asked_for(tmp_path):
     assert export.splits["train"].ids == (0, 1, 3)
 
 
-def test_what_a_writer_that_was_killed_has_left_is_removed_once_it_is_old(tmp_path):
+def test_what_a_writer_that_was_killed_has_left_is_removed(tmp_path):
     export_images(sources(2), tmp_path / "a", settings=PNG)
-    old, young, precious = (tmp_path / "a" / "train" / "disc" / name for name in (".x.png.0123abcd", ".y.png.0123abcd", ".notes"))
-    for path in (old, young, precious):
+    folder = tmp_path / "a" / "train" / "disc"
+    torn, precious = (tmp_path / "a" / ".index.json.0123abcd", folder / ".x.png.0123abcd"), folder / ".notes"
+    for path in (*torn, precious):
         path.touch()
-    for path in (old, precious):
-        os.utime(path, (0, 0))
     export_images(sources(2), tmp_path / "a", settings=PNG)
-    assert [path.exists() for path in (old, young, precious)] == [False, True, True]
+    assert [path.exists() for path in (*torn, precious)] == [False, False, True]

@@ -9,11 +9,13 @@ import subprocess
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from experiments.encoding import encode_job, merging
 from kernels.spec import SirenSpec
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.runlog.liveness import this_process
 from rapid_inr.store.decode import decode_each
 from rapid_inr.store.format import read_store
 from rapid_inr.store.plan import StorePlan
@@ -59,6 +61,19 @@ def test_what_is_interrupted_continues_to_the_same_bytes(command, tmp_path, monk
     assert not (tmp_path / "a.inr.shards").exists()
     assert json.loads((tmp_path / "second" / "record.json").read_text())["metrics"]["images"] == 9
     assert len((tmp_path / "second" / "images.csv").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running", "finished"])
+def test_the_same_command_takes_over_the_folder_of_a_run_that_did_not_finish(command, tmp_path, status):
+    encode = ("encode", *TINY, "out=a.inr", "run_dir=run")
+    assert command(*encode)[0] == 0
+    path = tmp_path / "run" / "record.json"
+    record = json.loads(path.read_text())
+    gone = {"process": {**this_process(), "pid": 1, "start": -1}} if status == "running" else {}
+    path.write_text(json.dumps(record | {"status": status} | gone))
+    (tmp_path / "a.inr").unlink()
+    code, _, err = command(*encode)
+    assert (code, "run holds a run already" in err) == ((2, True) if status == "finished" else (0, False))
 
 
 def test_what_is_killed_continues_to_the_same_bytes(command, tmp_path, program, whole):
@@ -188,6 +203,21 @@ def test_an_error_after_the_last_shard_leaves_no_store_and_the_same_command_ends
     code, _, err = command("encode", *SHARDED, "out=a.inr")
     assert (code, "resuming: 5 of 5 shards exist" in err) == (0, True)
     assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+@pytest.mark.parametrize("verb", ["encode", "merge", "export"])
+def test_of_two_processes_that_write_one_output_the_second_is_refused(command, tmp_path, verb):
+    command("encode", *SHARDED, "out=a.inr", "keep_shards=true")
+    options = {"encode": (*SHARDED, "out=a.inr"), "merge": ("out=a.inr", "track=off"), "export": (*SHAPES, "out=files")}
+    folder = tmp_path / ("files" if verb == "export" else "a.inr.shards")
+    folder.mkdir(exist_ok=True)
+    kept = shards_of(tmp_path)
+    with FileLock(folder / ".lock"):
+        code, _, err = command(verb, *options[verb], *(() if verb == "export" else ("overwrite=true",)), "run_dir=second")
+    assert (code, err.splitlines()[-1]) == (2, f"error: another process is writing {'files' if verb == 'export' else 'a.inr'}")
+    assert set(shards_of(tmp_path)) - {"second"} == set(kept)
+    assert command(verb, *options[verb], *(() if verb == "export" else ("overwrite=true",)), "run_dir=second")[0] == 0
+    assert not (folder / ".lock").exists()
 
 
 @pytest.mark.parametrize("verb", ["encode", "merge"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rapid_inr.runlog import liveness
 from rapid_inr.runlog import run as tracking
@@ -52,6 +53,22 @@ def test_a_finished_run_leaves_three_files_and_a_whole_record(tmp_path):
     assert record["seconds"] >= 0
     assert record["versions"] == versions()
     assert record["machine"] == machine()
+
+
+def test_what_a_run_that_was_killed_has_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".resident.safetensors.0123abcd").touch()
+    (tmp_path / ".notes").touch()
+    with open_run(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} <= {".notes", ".lock"}
+
+
+def test_a_record_tells_what_can_change_the_last_bits(tmp_path):
+    with open_run(tmp_path) as run:
+        pass
+    found = read_record(run.folder)["machine"]
+    assert found["threads"] == torch.get_num_threads()
+    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
 
 
 def test_the_record_is_there_from_the_start(tmp_path):
