@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from omegaconf import DictConfig
 
-from experiments.setup.build import build_codec, build_source
+from experiments.setup.build import build, build_source
 from experiments.setup.cli import main
 from experiments.setup.run_folder import start_run
 from rapid_inr.data.codecs import measure_curve, require_available
@@ -15,7 +15,7 @@ from rapid_inr.runlog.run import write_csv
 
 
 def run_codec(cfg: DictConfig) -> None:
-    config = build_codec(cfg)
+    config = build(cfg.codec)
     require_available(config.name)
     source = build_source(cfg)
     with start_run(cfg, "codec") as run:

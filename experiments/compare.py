@@ -34,11 +34,8 @@ def as_text(argument: str) -> str:
 
 def names(value: str | ListConfig | None) -> list[str] | None:
     """Return the names that a setting lists, with commas or as a list."""
-    return (
-        value
-        if value is None
-        else [str(name).strip() for name in (value if isinstance(value, ListConfig) else str(value).split(","))]
-    )
+    listed = value.split(",") if isinstance(value, str) else value
+    return listed and [str(name).strip() for name in listed]
 
 
 def compared(cfg: DictConfig, verb: str, runs: pd.DataFrame, settings: list[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -77,13 +74,8 @@ def warn(name: str, messages: list[str]) -> None:
 def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
     """Say on stderr what a table does not: runs without a result, and what makes numbers hard to compare."""
     lost = runs.reindex(columns=[*runs, *({"error"} - set(runs))])[runs.status.isin(["failed", "interrupted", "crashed"])]
-    warn(
-        "not_finished",
-        [
-            f"{run.run}: {run.status}, {run.error if isinstance(run.error, str) else 'no error on record'}"
-            for run in lost.itertuples()
-        ],
-    )
+    errors = lost.error.map(lambda error: error if isinstance(error, str) else "no error on record")
+    warn("not_finished", [f"{run}: {status}, {error}" for run, status, error in zip(lost.run, lost.status, errors, strict=True)])
     if (machines := runs[runs.status == "finished"].machine.nunique()) > 1:
         warn("different_machines", [f"the {verb} runs are of {machines} machines, between which times do not compare"])
 

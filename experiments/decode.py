@@ -11,6 +11,7 @@ from PIL import Image
 
 from experiments.setup.build import build_device
 from experiments.setup.cli import main
+from experiments.setup.groups import sides
 from experiments.setup.run_folder import require_folder_can_be_written, start_run
 from rapid_inr.errors import UserError
 from rapid_inr.plots.figures import contact_sheet, save_png
@@ -24,8 +25,6 @@ PICTURE = re.compile(r"(train|test|all)_\d{5,}\.png")
 
 
 def run_decode(cfg: DictConfig) -> None:
-    if cfg.limit is not None and cfg.limit < 1:
-        raise UserError(f"limit is {cfg.limit}, expected at least 1")
     if isinstance(cfg.store, ListConfig):
         compare_stores(cfg)
     else:
@@ -34,7 +33,7 @@ def run_decode(cfg: DictConfig) -> None:
 
 def decode_store(cfg: DictConfig) -> None:
     """Write a picture for each image of a store, and a sheet of the first."""
-    size, store = read_size(cfg), open_store(cfg, cfg.store)
+    size, store = sides(cfg.size), open_store(cfg, cfg.store)
     n_images = min(len(store), cfg.limit or len(store))
     out, names = Path(cfg.out), [f"{store.name_of(i)}.png" for i in range(n_images)]
     require_no_other_pictures(out, names, overwrite=cfg.overwrite)
@@ -55,7 +54,7 @@ def decode_store(cfg: DictConfig) -> None:
 
 def compare_stores(cfg: DictConfig) -> None:
     """Write a sheet of the first images that all stores hold, once from each store."""
-    size, stores = read_size(cfg), {Path(path).name: open_store(cfg, path) for path in cfg.store}
+    size, stores = sides(cfg.size), {Path(path).name: open_store(cfg, path) for path in cfg.store}
     if len(stores) < len(cfg.store) or not stores:
         raise UserError(f"store is {list(cfg.store)}, expected one or more files of different names")
     places = [{store.name_of(i): i for i in range(len(store))} for store in stores.values()]
@@ -78,14 +77,6 @@ def compare_stores(cfg: DictConfig) -> None:
 
 def open_store(cfg: DictConfig, path: str) -> PackedStore:
     return read_store(path, device=build_device(cfg), max_pixels=cfg.max_pixels)
-
-
-def read_size(cfg: DictConfig) -> tuple[int, int] | None:
-    """Return the (height, width) to decode at; one number is both."""
-    size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
-    if size is not None and min(size) < 1:
-        raise UserError(f"size is {list(size)}, expected [height, width] of at least 1")
-    return size
 
 
 def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from experiments.reporting.runs import read_and_warn
 from experiments.reporting.search_table import read_search, search_table
 from experiments.reporting.tables import MadeTable, made_tables, unfinished
 from experiments.setup.cli import main
+from experiments.setup.errors import optional
 from experiments.setup.run_folder import require_file_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
@@ -67,13 +67,10 @@ def picture(path: Path, caption: str) -> dict[str, Any]:
 
 def drawn(draw: Callable[[Path], None], caption: str) -> dict[str, Any] | None:
     """Return what a function draws, None without matplotlib."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            draw(Path(folder) / "picture.png")
-        except ImportError as error:
-            print(f"warning [no_picture]: {error}", file=sys.stderr)
-            return None
+    with tempfile.TemporaryDirectory() as folder, optional("picture"):
+        draw(Path(folder) / "picture.png")
         return picture(Path(folder) / "picture.png", caption)
+    return None
 
 
 def card(claimed: PaperNumber, tables: Sequence[MadeTable]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.search_table import excess, metrics_of, read_search, search_table, title_of
 from experiments.setup.cli import CONFIGS, compose_command, main
-from experiments.setup.errors import is_bug
+from experiments.setup.errors import is_bug, optional
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.runlog.liveness import lives, this_process
@@ -185,7 +185,7 @@ def run_command(command: str, overrides: list[str]) -> None:
     before = hydra.cfg
     hydra.cfg = before.copy()
     OmegaConf.set_readonly(hydra.cfg.hydra, False)
-    hydra.cfg.hydra.overrides.task = overrides
+    hydra.cfg.hydra.job.config_name, hydra.cfg.hydra.overrides.task = command, overrides
     try:
         task(cfg)
     finally:
@@ -208,10 +208,8 @@ def conclude(study: Any, folder: Path) -> None:
         print(f"warning [trials_failed]: {', '.join(failed)}", file=sys.stderr)
     if "best" not in set(table["result"]):
         print("warning [beyond_limits]: no trial keeps the limits", file=sys.stderr)
-    try:
+    with optional("picture"):
         draw(study, folder / "search.png")
-    except ImportError as error:
-        print(f"warning [no_picture]: {error}", file=sys.stderr)
 
 
 def draw(study: Any, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from experiments.reporting.runs import read_and_warn
 from experiments.reporting.search_table import read_search, search_table
 from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
 from experiments.setup.cli import main
+from experiments.setup.errors import optional
 from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
@@ -104,18 +104,11 @@ def write_table(made: MadeTable, out: Path) -> Path:
         path.write_text(made.markdown(linked_from=folder) + "\n", encoding="utf-8")
     for end, frame in texts.items():
         for kind, form in {"csv": to_csv, "json": to_json, "tex": to_latex}.items():
-            try:
-                text = form(frame)
-            except ImportError as error:
-                print(f"warning [no_{kind}]: {error}", file=sys.stderr)
-                continue
-            with atomic(folder / f"{made.name}{end}.{kind}") as path:
-                path.write_text(text, encoding="utf-8")
+            with optional(kind), atomic(folder / f"{made.name}{end}.{kind}") as path:
+                path.write_text(form(frame), encoding="utf-8")
     if made.draws():
-        try:
+        with optional("picture"):
             made.draw(folder / f"{made.name}.png")
-        except ImportError as error:
-            print(f"warning [no_picture]: {error}", file=sys.stderr)
     return folder
 
 

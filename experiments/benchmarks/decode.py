@@ -18,7 +18,7 @@ from torch import Tensor
 
 from experiments.benchmarks.offline_table import print_offline_table
 from experiments.benchmarks.rivals import bmm_chain, nvjpeg_decoder
-from experiments.setup.build import build_device, build_quantize
+from experiments.setup.build import build, build_device
 from kernels.decode import decode_siren
 from kernels.decode.io import MAX_HIDDEN
 from kernels.decode.launch import padded_width
@@ -95,7 +95,7 @@ def make_case(cfg: DictConfig, size: tuple[int, int, int], batch: int | None, de
     spec = SirenSpec(depth, hidden, default_omega(side, side))
     batch = batch or max(1, PIXELS_AT_ONCE[device.type] // side**2)
     weights = initial_weights(spec, range(batch), seed=cfg.seed)
-    return Case(spec, side, batch, quantize(weights, spec, build_quantize(cfg)).packed(device))
+    return Case(spec, side, batch, quantize(weights, spec, build(cfg.quantize)).packed(device))
 
 
 def backends(case: Case) -> dict[str, Decode]:

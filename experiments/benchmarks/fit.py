@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.reporting.markdown import markdown_table
-from experiments.setup.build import build_device, build_fit, build_source, build_spec
+from experiments.reporting.markdown import formatted_table
+from experiments.setup.build import build, build_device, build_source, build_spec
 from kernels.fit.launch import fit_width
 from kernels.spec import SirenSpec
 from kernels.tools.ceilings import measure_ceilings, timed_s
@@ -67,7 +67,7 @@ SIZES = (
 
 def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time fitting the images of ``cfg.dataset``, loaded beforehand; on a GPU the backends too."""
-    source, device, config = build_source(cfg), build_device(cfg), build_fit(cfg)
+    source, device, config = build_source(cfg), build_device(cfg), build(cfg.fit)
     spec = build_spec(cfg, image_size=first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2])
     loaded = load_all(source, on_corrupt=cfg.dataset.on_corrupt)
     fit(loaded.images[:16], loaded.ids[:16], spec, config, device=device)  # warm up
@@ -85,7 +85,7 @@ def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
     }  # fmt: skip
     if device.type == "cuda":
         metrics["backends"] = [row for size in SIZES for row in time_backends(size, device)]
-        print(backends_table(metrics["backends"]))
+        print(formatted_table(metrics["backends"], COLUMNS))
     return metrics
 
 
@@ -127,9 +127,3 @@ COLUMNS = {
     "predicted": ("predicted_images_per_s", ",.0f"), "images/s": ("images_per_s", ",.0f"), "of the bound": ("of_bound", ".0%"),
     "PSNR, dB": ("psnr_db", ".2f"),
 }  # fmt: skip
-
-
-def backends_table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows of `time_backends` as Markdown, with — for what there is not."""
-    cells = [{h: "—" if row[key] is None else format(row[key], style) for h, (key, style) in COLUMNS.items()} for row in rows]
-    return markdown_table(cells, COLUMNS)

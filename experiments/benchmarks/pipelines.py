@@ -16,11 +16,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.markdown import formatted_table
-from experiments.setup.build import build_autocast, build_backbone_config, build_device, build_optimizer, build_source
+from experiments.setup.build import build, build_autocast, build_device, build_source
 from experiments.setup.cli import CONFIGS
 from experiments.setup.errors import USER_ERRORS, is_bug, one_line
-from experiments.setup.groups import PipelineConfig
-from experiments.training.inputs import PIPELINES, TrainingInput, open_input
+from experiments.setup.groups import PIPELINES, PipelineConfig
+from experiments.training.inputs import TrainingInput, open_input
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import limit
 from rapid_inr.errors import UserError
@@ -65,9 +65,6 @@ class PipelineSpeed:
 
 def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Time every pipeline in ``pipelines`` that can run here, say why the others cannot, and leave table and CSV in the run."""
-    unknown = sorted(set(cfg.pipelines) - set(PIPELINES))
-    if unknown or not cfg.pipelines:
-        raise UserError(f"pipelines holds {', '.join(unknown) or 'nothing'}, expected some of {', '.join(PIPELINES)}")
     if cfg.optimizer.first_size is not None:
         raise UserError(f"optimizer.first_size is {cfg.optimizer.first_size}, but timed epochs are of one size; expected null")
     _require_trainable(cfg)
@@ -88,18 +85,14 @@ def benchmark_pipelines(cfg: DictConfig, run: Run) -> dict[str, Any]:
             data = None
             _free()
         if name == "inr":
-            _warn_slow(run, speeds[-1])
+            loader, step = speeds[-1].loader_images_per_s, speeds[-1].step_images_per_s
+            for warning in decode_slower_than_step(decode_images_per_s=loader, step_images_per_s=step):
+                run.warn(*warning)
         table = _write(run.folder, speeds)
     if not speeds:
         raise UserError("none of the pipelines can run here")
     print(table)
     return _metrics(speeds) | made_from | {"images": speeds[-1].images, "batch_size": cfg.optimizer.batch_size}
-
-
-def _warn_slow(run: Run, speed: PipelineSpeed) -> None:
-    speeds = {"decode_images_per_s": speed.loader_images_per_s, "step_images_per_s": speed.step_images_per_s}
-    for warning in decode_slower_than_step(**speeds):
-        run.warn(*warning)
 
 
 def _free() -> None:
@@ -110,12 +103,10 @@ def _free() -> None:
 
 
 def _metrics(speeds: list[PipelineSpeed]) -> dict[str, float]:
-    return {
-        f"{s.pipeline}_{name}": value
-        for s in speeds
-        for name, value in asdict(s).items()
-        if name != "pipeline" and value is not None
+    values = {
+        f"{speed.pipeline}_{name}": value for speed in speeds for name, value in asdict(speed).items() if name != "pipeline"
     }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _require_trainable(cfg: DictConfig) -> None:
@@ -161,10 +152,10 @@ def _time_pipeline(cfg: DictConfig, data: TrainingInput, before: list[PipelineSp
 def _stepper(cfg: DictConfig, data: TrainingInput) -> Callable[[Batch], None]:
     """Return a training step of the configured backbone."""
     device, n_classes = build_device(cfg), len(data.class_names)
-    model = build_backbone(build_backbone_config(cfg), n_classes=n_classes, image_size=data.image_size, seed=cfg.seed)
+    model = build_backbone(build(cfg.backbone), n_classes=n_classes, image_size=data.image_size, seed=cfg.seed)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    gradients = gradient_step(model, build_optimizer(cfg), device=device, autocast=build_autocast(cfg))
+    gradients = gradient_step(model, build(cfg.optimizer), device=device, autocast=build_autocast(cfg))
 
     def step(batch: Batch) -> None:
         gradients(batch)

@@ -54,10 +54,5 @@ def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: Enc
     ids = shown if store.source_ids is None else store.source_ids[: len(shown)].tolist()
     decoded = [image.numpy() for image in decode_each(store, limit=len(shown))]
     captions = [f"{store.name_of(i)}  {report.psnr_db[i]:.1f} dB" for i in shown]
-    comparison_sheet(
-        path,
-        [source.read(int(i)) for i in ids],
-        decoded,
-        captions,
-        title=f"{source.name} as {spec.depth}x{spec.hidden}, omega {spec.omega:g}",
-    )
+    title = f"{source.name} as {spec.depth}x{spec.hidden}, omega {spec.omega:g}"
+    comparison_sheet(path, [source.read(int(i)) for i in ids], decoded, captions, title=title)

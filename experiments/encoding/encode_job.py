@@ -18,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
-from experiments.encoding.jobs import ALONE, Job, build_job_device
+from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
-from experiments.setup.build import build_device, build_fit, build_prune, build_quantize, build_refine, build_source, build_spec
+from experiments.setup.build import build, build_device, build_source, build_spec
+from experiments.setup.distributed import build_own_device
 from experiments.training.provenance import how_made
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource
@@ -58,7 +59,7 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
         UserError: if it is not in order, such as pruning of weights that are stored as floating numbers.
     """
     source = build_source(cfg, split=split)
-    fit, quantize, prune, refine = build_fit(cfg), build_quantize(cfg), build_prune(cfg), build_refine(cfg)
+    fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
     for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
         if wanted and not quantize.is_integer:
             # zeros are stored like any other weight there, and no quantization is left to train through
@@ -142,7 +143,7 @@ def encode_dataset(
     warn_left_out(run, plan.source, report)
     if plan.config.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
-    run.metrics |= mean_ssim(plan.source, store, device=build_job_device(cfg, job)) | {"image_bytes": image_bytes(store)}
+    run.metrics |= mean_ssim(plan.source, store, device=build_own_device(cfg)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     os.replace(folder.whole_file, out)
     if not keep_shards:
@@ -158,7 +159,7 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
         print(f"resuming: {len(own) - len(missing)} of {len(own)} shards exist", file=sys.stderr)
     if not missing:
         return
-    options = {"device": build_job_device(cfg, job), "on_corrupt": cfg.dataset.on_corrupt}
+    options = {"device": build_own_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
     work = (plan.source, plan.config, shared_scales(plan.source, plan.config, folder, **options), folder, missing)
 
     def check(shard: Shard) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import torch
 from omegaconf import DictConfig
 from torch import distributed
 
-from experiments.setup.build import build_device
+from experiments.setup.distributed import rank, world_size
 from rapid_inr.errors import UserError
 
 LONGEST_WAIT = timedelta(days=30)  # of a process for the last shard of another
@@ -64,17 +62,7 @@ def build_job(cfg: DictConfig) -> Job:
         return job
     if job != ALONE:
         raise UserError(f"shard is {cfg.shard!r}, expected 1/1 under torchrun, which gives every process its share")
-    return Job(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), torchrun=True)
-
-
-def build_job_device(cfg: DictConfig, job: Job) -> torch.device:
-    """Return the device of a job: under torchrun every process of a machine has its own GPU."""
-    device = build_device(cfg)
-    if not job.torchrun or device.type != "cuda":
-        return device
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(device)
-    return device
+    return Job(rank(), world_size(), torchrun=True)
 
 
 @contextmanager

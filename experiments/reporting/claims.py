@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT, Link, Measured, number
-from rapid_inr.errors import UserError
 
 PAPER = Path(__file__).parent / "paper"
 MARKS = {
@@ -35,7 +34,7 @@ class PaperNumber:
     at_most: float | None = None
     at_least: float | None = None
     where: str = ""
-    known: tuple[str, ...] = ()
+    known: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -61,33 +60,14 @@ class PaperNumber:
         return (self.at_most is None or ours <= self.at_most) and (self.at_least is None or ours >= self.at_least)
 
 
-def read_paper(folder: Path = PAPER) -> dict[str, PaperNumber]:
-    """Return the numbers of all files of a folder, by their keys.
-
-    Raises:
-        ValueError: if two have the same key, one has a field that is unknown, or a value and no source; the message names it.
-    """
+def read_paper() -> dict[str, PaperNumber]:
+    """Return the numbers of all files of the folder, by their keys."""
     numbers: dict[str, PaperNumber] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(PAPER.glob("*.yaml")):
         file = OmegaConf.to_container(OmegaConf.load(path))
         shared = {name: file[name] for name in ("where", "known") if name in file}
-        for key, entry in file["numbers"].items():
-            if key in numbers:
-                raise UserError(f"{path}: {key} is there twice")
-            numbers[key] = _number(key, shared | entry, path)
+        numbers |= {key: PaperNumber(key, **shared | entry) for key, entry in file["numbers"].items()}
     return numbers
-
-
-def _number(key: str, entry: Mapping[str, Any], path: Path) -> PaperNumber:
-    known = {name.name for name in fields(PaperNumber)}
-    if unknown := entry.keys() - known:
-        raise UserError(f"{path}: {key} has {', '.join(sorted(unknown))}, expected of {', '.join(sorted(known - {'key'}))}")
-    read = PaperNumber(**{**entry, "key": key, "known": tuple(entry.get("known", ()))})
-    if read.value is not None and not (read.where and read.known):
-        raise UserError(f"{path}: {key} has a value, and so it needs where and known")
-    if stray := set(read.known) - MARKS.keys():
-        raise UserError(f"{path}: {key} is known by {', '.join(sorted(stray))}, expected of {', '.join(MARKS)}")
-    return read
 
 
 def paper_table(numbers: Mapping[str, PaperNumber]) -> pd.DataFrame:

@@ -72,9 +72,11 @@ def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
 
 
 def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """Return the settings in which runs differ, seeds and bookkeeping left out."""
+    """Return the settings in which runs differ, seeds and bookkeeping left out; a run that lacks a whole group doesn't count."""
     shown = [key for key in settings if not BOOKKEEPING.fullmatch(key) and key in runs]
-    differ = [key for key in shown if texts(runs[key]).nunique(dropna=False) > 1]
+    groups = {key.partition(".")[0] for key in settings if "." in key}
+    readers = {group: runs[runs.filter(regex=rf"^{group}\.").notna().any(axis=1)] for group in groups}
+    differ = [key for key in shown if texts(readers.get(key.partition(".")[0], runs)[key]).nunique(dropna=False) > 1]
     return sorted(differ, key=lambda key: "." in key)  # inr, dataset and the like first
 
 
@@ -130,11 +132,10 @@ def grouped(runs: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> 
 def in_order(table: pd.DataFrame, key: str, *, falling: bool) -> pd.DataFrame:
     """Return the rows sorted by a key or the mean of a metric; those that lack it come last."""
     values = table[key].map(lambda cell: cell.mean if isinstance(cell, Measured) else cell)
-    absent = values.isna()
-    order = sorted(
-        values.index[~absent], key=lambda i: values[i] if isinstance(values[i], float) else natural(values[i]), reverse=falling
-    )
-    return table.loc[[*order, *values.index[absent]]].reset_index(drop=True)
+    present = values.dropna()
+    order = present.map(lambda value: value if isinstance(value, float) else natural(value)).to_dict()
+    ordered = sorted(order, key=order.get, reverse=falling)
+    return table.loc[[*ordered, *values.index[values.isna()]]].reset_index(drop=True)
 
 
 def averaged_over(table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], settings: Sequence[str]) -> list[str]:

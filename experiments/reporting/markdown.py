@@ -43,14 +43,10 @@ def replace_block(text: str, name: str, content: str) -> str:
 
 def formatted_table(values: Sequence[Mapping[str, Any]], columns: Columns) -> str:
     """Return a Markdown table with a row for each mapping of values; what one lacks is a dash."""
-    rows = [{heading: _formatted(row.get(key), style) for heading, (key, style) in columns.items()} for row in values]
-    return markdown_table(rows, columns)
 
+    def text(value: Any, style: str) -> str:
+        return "—" if value is None else format(value, style)
 
-def _formatted(value: Any, style: str) -> str:
-    return "—" if value is None else format(value, style)
-
-
-def decode_table(measurements: Sequence[Mapping[str, Any]]) -> str:
-    """Return the measurements of the decode benchmark as Markdown."""
-    return formatted_table(measurements, DECODE_COLUMNS)
+    return markdown_table(
+        [{heading: text(row.get(key), style) for heading, (key, style) in columns.items()} for row in values], columns
+    )

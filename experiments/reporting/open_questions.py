@@ -6,7 +6,7 @@ import pandas as pd
 
 from experiments.reporting.cells import summarize, value_of
 from experiments.reporting.claims import Claim
-from experiments.reporting.paper_tables import INR, NETWORKS, QUALITY, below, images_of, of_store, only
+from experiments.reporting.paper_tables import INR, NETWORKS, QUALITY, below, below_raw, images_of, of_store, only
 from experiments.reporting.tables import Figure, table
 
 
@@ -78,11 +78,7 @@ def fourth_images(runs: pd.DataFrame) -> pd.DataFrame:
     ],
 )  # fmt: skip
 def fourth_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    nets = only(runs, "train")
-    nets["lost"] = below(nets, only(nets, arm="raw"))
-    return summarize(nets, ["arm"], {
-        "% of RGB": ("rgb_pct", 1), "top-1, %": ("top1_pct", 2), "points below raw": ("lost", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
+    return below_raw(runs, ["arm"])
 
 
 @table(

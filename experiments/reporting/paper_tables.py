@@ -135,6 +135,15 @@ def end_to_end(runs: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
+def below_raw(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return how well networks learn from each kind of images, against the raw ones."""
+    nets = only(runs, "train")
+    nets["lost"] = below(nets, only(nets, arm="raw"))
+    return summarize(nets, by, {
+        "% of RGB": ("rgb_pct", 1), "top-1, %": ("top1_pct", 2), "points below raw": ("lost", 2), "images/s": ("images_per_s", 0),
+    })  # fmt: skip
+
+
 @table("baseline_jpeg", "What the images cost and how near they are to the originals")
 def jpeg_images(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(images_of(runs), ["arm", "quality"], QUALITY)
@@ -146,11 +155,7 @@ def jpeg_images(runs: pd.DataFrame) -> pd.DataFrame:
     figure=Figure("% of RGB", "top-1, %", line=("arm",)),
 )  # fmt: skip
 def jpeg_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    nets = only(runs, "train")
-    nets["lost"] = below(nets, only(nets, arm="raw"))
-    return summarize(nets, ["arm", "quality"], {
-        "% of RGB": ("rgb_pct", 1), "top-1, %": ("top1_pct", 2), "points below raw": ("lost", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
+    return below_raw(runs, ["arm", "quality"])
 
 
 @table("pruning", "CIFAR-10's test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))

@@ -48,13 +48,6 @@ def benchmark_decode(runs: pd.DataFrame) -> pd.DataFrame:
     return listed(_decode_lines(runs), DECODE_COLUMNS | {"threads": ("threads", "d")})
 
 
-def decode_kernel(runs: pd.DataFrame) -> pd.DataFrame:
-    lines = _decode_lines(runs)
-    shown = ("size", "images/s", "of the sine bound", "over `bmm`", "PSNR to float64, dB", "lost at 35 dB, dB")
-    columns = {heading: DECODE_COLUMNS[heading] for heading in shown} | {"over `bmm`": ("speedup", ".1f")}
-    return listed(lines[lines.backend == "kernel"] if len(lines) else lines, columns)
-
-
 def _suite(runs: pd.DataFrame, suite: str) -> pd.DataFrame:
     benchmarks = runs[runs.verb == "benchmark"]
     return benchmarks[benchmarks["cfg.suite"] == suite] if "cfg.suite" in runs else benchmarks
@@ -71,8 +64,7 @@ def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
 
 RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  # by the name of their block
     "demo": ("The demo", demo), "encode": ("Encoding", encode), "train": ("Training", train),
-    "benchmark": ("Speed of fitting", benchmark), "decode_kernel": ("The decode kernel", decode_kernel),
-    "benchmark_decode": ("Speed of decoding", benchmark_decode),
+    "benchmark": ("Speed of fitting", benchmark), "benchmark_decode": ("Speed of decoding", benchmark_decode),
 }  # fmt: skip
 
 

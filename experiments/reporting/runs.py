@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from experiments.setup.groups import unread_groups
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.records import read_json, status_of
@@ -22,7 +23,6 @@ from rapid_inr.runlog.records import read_json, status_of
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
 RENAMED = ("_headspace", "_headroom")  # the end of metrics' names in records from before the renaming, and today's
 SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # configuration that other columns hold
-MOST_NESTED = 50  # mappings and lists within each other in a configuration
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a key of the outermost level begins
@@ -48,7 +48,8 @@ def read_runs(root: Path | str) -> pd.DataFrame:
         version.PACKAGE: of python, torch, triton, ...
         LABEL: each label of the run, as text
         METRIC: each metric under its own name
-        cfg.KEY: the configuration, nested keys with dots; lists are JSON text; ``cfg.inr`` is DEPTHxWIDTH
+        cfg.KEY: the configuration, nested keys with dots; lists are JSON text; ``cfg.inr`` is DEPTHxWIDTH. A training that uses
+            no INRs lacks the groups that describe them, and one that uses no files lacks ``export``
 
         A label or metric with the name of a column that is further up is ``label.NAME`` or ``metric.NAME``.
 
@@ -89,16 +90,9 @@ def read_and_warn(root: Path | str) -> pd.DataFrame:
 
 def _record_files(root: Path) -> Iterator[Path]:
     """Yield the records below a folder; folders of W&B and hidden ones hold none."""
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-        except OSError:  # removed meanwhile, or somebody else's
-            continue
-        yield from (folder / name for name in ("record.json", "records.jsonl") if kinds.get(name) is False)
-        waiting += [folder / name for name, is_folder in kinds.items() if is_folder and name != "wandb" and name[0] != "."]
+    for folder, folders, files in os.walk(root):  # which passes over what was removed meanwhile, or is somebody else's
+        folders[:] = [name for name in folders if name != "wandb" and name[0] != "."]
+        yield from (Path(folder, name) for name in ("record.json", "records.jsonl") if name in files)
 
 
 def _row_of_folder(path: Path, root: Path) -> dict[str, Any]:
@@ -137,7 +131,8 @@ def run_row(run: str, path: Path | None, config: Mapping[str, Any], record: Mapp
     row |= {f"label.{name}" if name in row else name: value for name, value in labels.items()}
     metrics = {_today(name): value for name, value in (record.get("metrics") or {}).items()}
     row |= {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
-    leaves = flatten({key: value for key, value in config.items() if key not in SAID_ELSEWHERE}, "cfg.")
+    left_out = (*SAID_ELSEWHERE, *unread_groups(config))
+    leaves = flatten({key: value for key, value in config.items() if key not in left_out}, "cfg.")
     settings = {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in leaves.items()}
     if settings.get("cfg.inr.depth") is not None:
         settings["cfg.inr"] = f"{settings['cfg.inr.depth']}x{settings.get('cfg.inr.hidden')}"
@@ -158,12 +153,7 @@ def machine_of(record: Mapping[str, Any]) -> str | None:
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """Return a configuration; groups that many runs share word by word are parsed once, which is most of a study's.
-
-    Raises:
-        YAMLError, ValueError: if it is none, or what no run writes: aliases, which may stand for billions of values, or nesting
-            so deep that the parser would crash.
-    """
+    """Return a configuration; groups that many runs share word by word are parsed once, which is most of a study's."""
     config: dict[str, Any] = {}
     for block in _BLOCK.split(text):
         config |= _parsed(block) or {}
@@ -172,9 +162,4 @@ def parse_config(text: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1 << 16)
 def _parsed(text: str) -> Any:
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MOST_NESTED:
-            raise ValueError("config.yaml has aliases, or is nested too deeply")
     return yaml.load(text, Loader=_Loader)

@@ -8,26 +8,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.setup.schema import build
 from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
-from rapid_inr.compress.prune import PruneConfig
-from rapid_inr.compress.qat import RefineConfig
-from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import READERS, open_source
-from rapid_inr.data.codecs import CodecConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.errors import UserError
-from rapid_inr.inr.fit import FitConfig
 from rapid_inr.inr.siren import default_omega
-from rapid_inr.models.resnet import BackboneConfig
-from rapid_inr.models.unet import UNetConfig
-from rapid_inr.training.schedule import OptimizerConfig
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return a configuration as plain values."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def build(group: DictConfig) -> Any:
+    """Return the dataclass that a group of a configuration describes, its ranges checked."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain(group).items()}
+    return OmegaConf.get_type(group)(**values)
 
 
 def build_device(cfg: DictConfig) -> torch.device:
@@ -58,41 +55,9 @@ def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
     return SirenSpec(cfg.inr.depth, cfg.inr.hidden, float(omega))
 
 
-def build_fit(cfg: DictConfig) -> FitConfig:
-    return build(cfg.fit, FitConfig)
-
-
-def build_prune(cfg: DictConfig) -> PruneConfig:
-    return build(cfg.prune, PruneConfig)
-
-
-def build_refine(cfg: DictConfig) -> RefineConfig:
-    return build(cfg.refine, RefineConfig)
-
-
-def build_quantize(cfg: DictConfig) -> QuantizeConfig:
-    return build(cfg.quantize, QuantizeConfig)
-
-
-def build_codec(cfg: DictConfig) -> CodecConfig:
-    return build(cfg.codec, CodecConfig)
-
-
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:
-    config = build(cfg.augment, AugmentConfig)
+    config = build(cfg.augment)
     return config if config.changes_anything else None
-
-
-def build_backbone_config(cfg: DictConfig) -> BackboneConfig:
-    return build(cfg.backbone, BackboneConfig)
-
-
-def build_unet_config(cfg: DictConfig) -> UNetConfig:
-    return build(cfg.unet, UNetConfig)
-
-
-def build_optimizer(cfg: DictConfig) -> OptimizerConfig:
-    return build(cfg.optimizer, OptimizerConfig)
 
 
 def build_autocast(cfg: DictConfig) -> bool:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import end_at_once
+from experiments.setup.build import build
 from experiments.setup.command_line import (
     CONFIGS,
     choices_of,
@@ -26,10 +27,10 @@ from experiments.setup.command_line import (
     require_known,
     with_quoted_paths,
 )
+from experiments.setup.config_store import register, unknown_keys
 from experiments.setup.distributed import require_alone
 from experiments.setup.errors import errors_in_one_line
 from experiments.setup.run_folder import experiment_of, folder_of, run_name
-from experiments.setup.schema import build, register, unknown_keys
 from experiments.setup.streams import secure_streams
 from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError

@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.setup.schema import SCHEMAS, CommonConfig, schema
+from experiments.setup.config_store import schema
+from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 
@@ -56,9 +57,12 @@ def _with_quoted_path(argument: str, *, multirun: bool) -> str:
 
 
 def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Let ``inr=DEPTHxWIDTH`` name any shape that the command line or a file of configs/ mentions."""
+    """Let ``inr=DEPTHxWIDTH`` name any shape that the command line or a file of configs/ mentions; refuse what is no choice."""
     for argument in arguments:
-        for choice in argument.removeprefix("inr=").split(",") if argument.startswith("inr=") else ():
+        group, _, value = argument.lstrip("+").partition("=")
+        if value == "null" and (CONFIGS / group).is_dir():
+            raise UserError(f"{group} is null, expected a choice; leave it out, or --help lists the choices")
+        for choice in value.split(",") if group == "inr" else ():
             if not re.fullmatch(r"\d+x\d+", choice):
                 raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
     text = " ".join([*arguments, *(path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))])
@@ -141,10 +145,8 @@ def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exce
     if match := re.match(r"Could not override '([^']+)'", text):
         return unknown(match[1].lstrip("+"), verb)
     if text.startswith("Error merging override "):
-        override, reason = (
-            text.splitlines()[0].removeprefix("Error merging override "),
-            str(error.__cause__ or "").partition("\n")[0],
-        )
+        override = text.splitlines()[0].removeprefix("Error merging override ")
+        reason = str(error.__cause__ or "").partition("\n")[0]
         kinds = {"Integer": "an integer", "Float": "a number", "valid bool": "true or false", "Boolean": "true or false"}
         expected = next((words for kind, words in kinds.items() if kind in reason), None)
         if match := re.search(r"incompatible with type hint '(.*)'", reason):
@@ -161,18 +163,11 @@ def require_known(cfg: DictConfig, verb: str, unknown_names: Sequence[str]) -> N
     """
     if not unknown_names:
         return
-    known, debug = known_keys(verb), {path.stem: _top_keys(path) for path in (CONFIGS / "debug").glob("*.yaml")}
-    of_debug = set().union(*debug.values())
-    tops = {name.partition(".")[0] for name in known}
-    for name in unknown_names:
-        if name in known or name in tops:
-            continue
-        if name in of_debug:
-            OmegaConf.set_struct(cfg, False)
-            del cfg[name]
-            continue
-        raise unknown(name, verb)
-
-
-def _top_keys(path: Path) -> set[str]:
-    return set(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    known = known_keys(verb)
+    known |= {name.partition(".")[0] for name in known}
+    of_debug = {key for path in (CONFIGS / "debug").glob("*.yaml") for key in yaml.safe_load(path.read_text(encoding="utf-8"))}
+    for name in set(unknown_names) - known:
+        if name not in of_debug:
+            raise unknown(name, verb)
+        OmegaConf.set_struct(cfg, False)
+        del cfg[name]

@@ -41,6 +41,15 @@ def errors_in_one_line() -> Iterator[None]:
         sys.exit(130)
 
 
+@contextmanager
+def optional(what: str) -> Iterator[None]:
+    """Leave out what a library is missing for, with a line on stderr."""
+    try:
+        yield
+    except ImportError as error:
+        print(f"warning [no_{what}]: {error}", file=sys.stderr)
+
+
 def is_bug(error: BaseException) -> bool:
     """Return whether an exception is not a user's mistake; an OSError about neither a file nor a disk is a bug too."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -13,7 +14,20 @@ from rapid_inr.store.format import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
 
 FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
 PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
+OF_INRS = ("inr", "fit", "prune", "quantize", "refine")
 ON_CORRUPT = ("fail", "skip")
+
+
+def unread_groups(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the groups of a configuration that change no result: of a training those of INRs or files that it doesn't use."""
+    if not {"pipeline", "export", "files", "store", "test_on_decoded", "test_store"} <= set(config):
+        return ()  # no training
+    pipeline, export = config["pipeline"]["name"], config["export"]
+    exports = pipeline in FROM_FILES and config["files"] is None
+    encodes = pipeline == "inr" and config["store"] is None
+    encodes |= config["test_on_decoded"] and config["test_store"] is None
+    encodes |= exports and (export["as_inr"] or export["decoded"])
+    return (*(() if encodes else OF_INRS), *(() if exports else ("export",)))
 
 
 def require_side(key: str, value: Any) -> None:
@@ -21,6 +35,11 @@ def require_side(key: str, value: Any) -> None:
     sides = value if isinstance(value, list | tuple) else [value, value]
     if value is not None and not (len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)):
         raise UserError(f"{key} is {value!r}, expected an integer of at least 1, or [height, width] of such, or null")
+
+
+def sides(size: Any) -> tuple[int, int] | None:
+    """Return the (height, width) of such a value; None for null."""
+    return (size, size) if isinstance(size, int) else size and tuple(size)
 
 
 def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -151,6 +170,23 @@ class ExportConfig:
         require_choice("export.format", self.format, ("jpeg", "webp", "png"))
         if sum((self.quality is not None, self.bytes is not None, self.as_inr)) > 1:
             raise UserError("export.quality, export.bytes and export.as_inr exclude each other; give one")
+
+
+@dataclass
+class DecodeSuiteConfig:
+    """What ``suite=decode`` times.
+
+    Args:
+        sizes: DEPTHxWIDTH@PIXELS.
+        batches: images at once; null: what makes 2^18 pixels on a CPU, 2^22 on a GPU.
+        threads: of a CPU; null: all its cores.
+        offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
+    """
+
+    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
+    batches: list[int] | None = None
+    threads: int | None = None
+    offline: bool = True
 
 
 @dataclass

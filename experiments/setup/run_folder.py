@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.setup.build import build_device
-from experiments.setup.schema import schema
+from experiments.setup.config_store import schema
+from experiments.setup.groups import unread_groups
 from rapid_inr.data.export import LOCK
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
@@ -105,7 +106,13 @@ def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
     kind = OmegaConf.get_type(cfg)
     defaults = {} if kind is dict else flatten(OmegaConf.to_container(schema(kind)))
     now = OmegaConf.to_container(cfg, resolve=True)
-    return first_difference(before, now, ignored=CHANGE_NOTHING, defaults=defaults)
+    return first_difference(before, now, ignored=(*CHANGE_NOTHING, *unread_groups(now)), defaults=defaults)
+
+
+def command_line() -> str:
+    """Return the command that repeats this run."""
+    hydra = HydraConfig.get()
+    return f"python -m experiments.{hydra.job.config_name} {shlex.join(hydra.overrides.task)}".strip()
 
 
 def start_run(cfg: DictConfig, verb: str) -> Run:
@@ -121,7 +128,7 @@ def start_run(cfg: DictConfig, verb: str) -> Run:
         raise UserError(f"{cfg.run_dir} is being run by another process")
     run = Run(
         cfg.run_dir, verb=verb, config=OmegaConf.to_container(cfg), config_yaml=OmegaConf.to_yaml(cfg),
-        command=f"python -m experiments.{verb} {shlex.join(hydra.overrides.task)}".strip(), track=cfg.track.mode,
+        command=command_line(), track=cfg.track.mode,
         overwrite=cfg.overwrite or cfg.experiment_name is not None or state == "broken",
         group=None if cfg.experiment_name is None and hydra.mode != RunMode.MULTIRUN else Path(cfg.folder).as_posix(),
     )  # fmt: skip

@@ -6,16 +6,15 @@ library itself takes, such as `FitConfig`, or one of `experiments.setup.groups`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING
 
 from experiments.setup.groups import (
     PIPELINES,
     DatasetConfig,
+    DecodeSuiteConfig,
     ExportConfig,
     InrConfig,
     PipelineConfig,
@@ -133,6 +132,8 @@ class DecodeConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         require_side("size", self.size)
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"limit is {self.limit}, expected at least 1")
 
 
 @dataclass
@@ -163,29 +164,38 @@ class ExportCommandConfig(CommonConfig):
 
 
 @dataclass
-class FeedConfig(StoreConfig):
-    """What the commands that feed a network take.
+class NetworkConfig(StoreConfig):
+    """What trains a network: all keys of ``demo``.
+
+    Args:
+        autocast: bfloat16: ``auto`` (on a GPU), true or false.
+    """
+
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    autocast: bool | str = "auto"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.autocast, str) and self.autocast != "auto":
+            raise UserError(f"autocast is {self.autocast!r}, expected auto, true or false")
+
+
+@dataclass
+class FeedConfig(NetworkConfig):
+    """What the commands take that train from any input pipeline.
 
     Args:
         store: FILE.inr to train from with pipeline=inr; null takes that of the dataset and `inr`, and encodes it if need be.
         files: folder of an export for the pipelines that read files; null makes one as `export` says.
         stores_dir: folder of the stores and exports that are made on demand.
-        autocast: bfloat16: ``auto`` (on a GPU), true or false.
     """
 
     store: str | None = None
     files: str | None = None
     stores_dir: str = "stores"
     export: ExportConfig = field(default_factory=ExportConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
-    autocast: bool | str = "auto"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.autocast, str) and self.autocast != "auto":
-            raise UserError(f"autocast is {self.autocast!r}, expected auto, true or false")
 
 
 @dataclass
@@ -210,23 +220,6 @@ class TrainConfig(FeedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("task", self.task, ("classification", "segmentation"))
-
-
-@dataclass
-class DecodeSuiteConfig:
-    """What ``suite=decode`` times.
-
-    Args:
-        sizes: DEPTHxWIDTH@PIXELS.
-        batches: images at once; null: what makes 2^18 pixels on a CPU, 2^22 on a GPU.
-        threads: of a CPU; null: all its cores.
-        offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
-    """
-
-    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
-    batches: list[int] | None = None
-    threads: int | None = None
-    offline: bool = True
 
 
 @dataclass
@@ -256,16 +249,6 @@ class BenchmarkConfig(FeedConfig):
 
 
 @dataclass
-class DemoConfig(StoreConfig):
-    """Keys of ``demo``; `autocast` is as for ``train``."""
-
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    autocast: bool | str = "auto"
-
-
-@dataclass
 class SearchConfig(CommonConfig):
     """Keys of ``search``; ``search=NAME/PRESET`` sets them.
 
@@ -286,44 +269,6 @@ class SearchConfig(CommonConfig):
 
 SCHEMAS: dict[str, type[CommonConfig]] = {
     "encode": EncodeConfig, "merge": MergeConfig, "info": InfoConfig, "decode": DecodeConfig, "codec": CodecCommandConfig,
-    "export": ExportCommandConfig, "train": TrainConfig, "benchmark": BenchmarkConfig, "demo": DemoConfig,
+    "export": ExportCommandConfig, "train": TrainConfig, "benchmark": BenchmarkConfig, "demo": NetworkConfig,
     "search": SearchConfig,
 }  # fmt: skip
-
-
-def schema(config: type) -> DictConfig:
-    """Return a dataclass as a typed configuration that can be changed, though the library freezes its own dataclasses.
-
-    Keys that it does not have may be added: `unknown_keys` finds them, and `check` names them better than OmegaConf does.
-    """
-    node = OmegaConf.structured(config, flags={"struct": False})
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig):
-            OmegaConf.set_readonly(child, None)
-    OmegaConf.set_struct(node.labels, False)  # free-form
-    return node
-
-
-def register() -> None:
-    """Offer the schemas to Hydra, as ``VERB_schema``; commands that have none of their own use ``common_schema``."""
-    store = ConfigStore.instance()
-    for verb, config in {"common": CommonConfig, **SCHEMAS}.items():
-        store.store(name=f"{verb}_schema", node=schema(config))
-
-
-def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of keys that the dataclasses of a configuration do not have."""
-    kind = OmegaConf.get_type(cfg)
-    known = {field.name for field in fields(kind)} if is_dataclass(kind) else None
-    for key in cfg:
-        if known is not None and key not in known:
-            yield f"{prefix}{key}"
-        elif not OmegaConf.is_missing(cfg, key) and OmegaConf.is_dict(cfg._get_node(key)) and cfg[key] is not None:
-            yield from unknown_keys(cfg[key], f"{prefix}{key}.")
-
-
-def build(node: DictConfig, kind: type | None = None) -> Any:
-    """Return the dataclass that a configuration describes, its ranges checked; `kind` is that which it has by itself."""
-    values: Mapping[str, Any] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
-    return (kind or OmegaConf.get_type(node))(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

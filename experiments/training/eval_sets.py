@@ -13,9 +13,8 @@ from torch import Tensor
 
 from experiments.setup.build import build_device, build_source
 from experiments.setup.distributed import ranks
-from experiments.training.inputs import TrainingInput, decode_size, pipeline_dtype
+from experiments.training.inputs import TrainingInput, decode_size, load_labelled, pipeline_dtype
 from experiments.training.provenance import missing_images, require_made_from, rows_of
-from experiments.training.sources import is_segmentation, load_labelled
 from experiments.training.store_cache import metrics_of, store_on_demand
 from rapid_inr.data import Loaded
 from rapid_inr.errors import UserError
@@ -99,9 +98,7 @@ def _decoded_store(cfg: DictConfig) -> Path | None:
 
 def _options(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
     device = build_device(cfg)
-    return {
-        "device": device, "batch_size": test_batch(data.image_size, device), "dtype": pipeline_dtype(cfg), **ranks()
-    }  # fmt: skip
+    return {"device": device, "batch_size": test_batch(data.image_size, device), "dtype": pipeline_dtype(cfg), **ranks()}
 
 
 def test_batch(image_size: tuple[int, int], device: torch.device) -> int:
@@ -120,14 +117,14 @@ def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tup
             f"than optimizer.batch_size={pipeline.batch_size}"
         )
     order = torch.from_numpy(np.random.default_rng((seed, _STREAM)).permutation(len(pipeline)))
-    validation = replace(
-        pipeline,
-        subset=order[:count].sort().values,
-        seed=None,
-        augment=None,
-        batch_size=test_batch(pipeline.image_size, pipeline.device),
-    )
-    return replace(pipeline, subset=order[count:].sort().values), validation
+    kept, trained = order[:count].sort().values, order[count:].sort().values
+    batch_size = test_batch(pipeline.image_size, pipeline.device)
+    return replace(pipeline, subset=trained), replace(pipeline, subset=kept, seed=None, augment=None, batch_size=batch_size)
+
+
+def is_segmentation(cfg: DictConfig) -> bool:
+    """Return whether masks are learnt; a command without a ``task``, such as the demo, classifies."""
+    return cfg.get("task") == "segmentation"
 
 
 def with_masks(pipeline: BatchPipeline, cfg: DictConfig, *, split: str) -> BatchPipeline:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from experiments.encoding.decoded import as_decoded, likeness
 from experiments.setup.build import build_device, build_source
+from experiments.setup.groups import sides
 from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import dataset_facts, require_made_from, rows_of
 from rapid_inr.data import ImageSource
@@ -70,10 +71,9 @@ def plan_export(
         store = read_store(decoded)
         require_made_from(store, cfg)
         store = rows_of(store, original, on_corrupt=cfg.dataset.on_corrupt).to(build_device(cfg))
-        header, size = store.header, cfg.dataset.size
+        header = store.header
         settings["decoded"] = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
-        sides = (size, size) if isinstance(size, int) else size and tuple(size)
-        sources["train"] = as_decoded(original, store, size=sides)
+        sources["train"] = as_decoded(original, store, size=sides(cfg.dataset.size))
         mean_std = (header.mean, header.std)  # as pipeline=inr
     return ExportPlan(sources, original, settings, mean_std)
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from experiments.setup.build import build_augment, build_autocast, build_device, build_source
 from experiments.setup.distributed import ranks, world_size
+from experiments.setup.groups import FROM_FILES, sides
 from experiments.setup.run_folder import start_run
 from experiments.training.provenance import require_exported_from, require_made_from, rows_of
-from experiments.training.sources import load_labelled
 from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
-from rapid_inr.data import ImageSource, Loaded
+from rapid_inr.data import ImageSource, Loaded, load_all
 from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import CorruptImage, keep
@@ -37,9 +37,6 @@ from rapid_inr.store.decode import one_size
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, StoreTooLarge
 
-FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
-PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
-
 
 @dataclass
 class Faults:
@@ -47,10 +44,6 @@ class Faults:
 
     on_corrupt: str
     messages: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
-
-    def __post_init__(self) -> None:
-        if self.on_corrupt not in ("fail", "skip"):
-            raise UserError(f"dataset.on_corrupt is {self.on_corrupt!r}, expected fail or skip")
 
     def __call__(self, messages: Sequence[str]) -> None:
         if messages and self.on_corrupt == "fail":
@@ -121,7 +114,7 @@ def require_runnable(cfg: DictConfig) -> None:
         require_dali()
     if name == "nvjpeg":
         require_nvjpeg(build_device(cfg))
-    if cfg.pipeline.get("shard_store", False) and world_size() == 1:
+    if cfg.pipeline.shard_store and world_size() == 1:
         raise UserError(
             "pipeline.shard_store is true, but there is one process; start several with: "
             "torchrun --nproc-per-node=N -m experiments.train ..."
@@ -145,29 +138,31 @@ def _common_options(cfg: DictConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _load_train(cfg: DictConfig) -> tuple[ImageSource, Loaded, dict[str, Triple]]:
-    source = build_source(cfg, split="train")
-    loaded, moments = load_labelled(source, cfg), ChannelMoments()
-    moments.add(loaded.images.numpy())
-    mean, std = moments.mean_std()
-    return source, loaded, {"mean": mean, "std": std}
+def load_labelled(source: ImageSource, cfg: DictConfig) -> Loaded:
+    """Load a source that has labels."""
+    if source.labels is None:
+        raise UserError(f"dataset={source.name} has no labels, so nothing can be trained from it")
+    return load_all(source, on_corrupt=cfg.dataset.on_corrupt)
 
 
 def resident_input(cfg: DictConfig) -> TrainingInput:
     """Raw uint8 images of the training split, on the device."""
-    source, loaded, moments = _load_train(cfg)
-    pipeline = resident_pipeline(loaded.images, loaded.labels, device=build_device(cfg), **moments, **_common_options(cfg))
-    return TrainingInput("resident", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+    return _raw_input(cfg, "resident", resident_pipeline)
 
 
 def ram_input(cfg: DictConfig) -> TrainingInput:
     """Raw uint8 images of the training split in the host's memory, through a DataLoader."""
-    source, loaded, moments = _load_train(cfg)
-    workers = {"workers": cfg.pipeline.workers, "prefetch": cfg.pipeline.prefetch}
-    pipeline = ram_pipeline(
-        loaded.images, loaded.labels, device=build_device(cfg), **workers, **moments, **_common_options(cfg)
-    )  # fmt: skip
-    return TrainingInput("ram", pipeline, source.class_names, pipeline.image_size, **moments, skipped=loaded.skipped)
+    return _raw_input(cfg, "ram", ram_pipeline, workers=cfg.pipeline.workers, prefetch=cfg.pipeline.prefetch)
+
+
+def _raw_input(cfg: DictConfig, name: str, make: Callable[..., BatchPipeline], **options: Any) -> TrainingInput:
+    source = build_source(cfg, split="train")
+    loaded, moments = load_labelled(source, cfg), ChannelMoments()
+    moments.add(loaded.images.numpy())
+    mean, std = moments.mean_std()
+    options |= {"mean": mean, "std": std, "device": build_device(cfg), **_common_options(cfg)}
+    pipeline = make(loaded.images, loaded.labels, **options)
+    return TrainingInput(name, pipeline, source.class_names, pipeline.image_size, mean, std, skipped=loaded.skipped)
 
 
 def store_input(cfg: DictConfig) -> TrainingInput:
@@ -200,9 +195,8 @@ def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False)
 
 def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
     """Return the (height, width) to decode at: ``dataset.size``, or what the images share."""
-    size = cfg.dataset.size
-    if size is not None:
-        return (size, size) if isinstance(size, int) else tuple(size)
+    if cfg.dataset.size is not None:
+        return sides(cfg.dataset.size)
     try:
         return one_size(store, torch.arange(len(store)))
     except ValueError:

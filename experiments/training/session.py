@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,11 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import nn
 
-from experiments.setup.build import (
-    build_augment,
-    build_autocast,
-    build_backbone_config,
-    build_device,
-    build_optimizer,
-    build_unet_config,
-    plain,
-)
+from experiments.setup.build import build, build_augment, build_autocast, build_device, plain
 from experiments.setup.distributed import is_main_process
-from experiments.training.eval_sets import TestSet, split_validation, test_pipeline, with_masks
+from experiments.training.eval_sets import TestSet, is_segmentation, split_validation, test_pipeline, with_masks
 from experiments.training.inputs import TrainingInput
 from experiments.training.provenance import dataset_facts, digest
-from experiments.training.sources import is_segmentation
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.models.resnet import build_backbone
@@ -100,16 +92,16 @@ def prepare_training(
 
 def _build_model(cfg: DictConfig, task: Task, *, image_size: tuple[int, int]) -> nn.Module:
     if is_segmentation(cfg):
-        require_halvable(build_unet_config(cfg), image_size)
-        return build_unet(build_unet_config(cfg), n_classes=task.n_classes, seed=cfg.seed)
-    return build_backbone(build_backbone_config(cfg), n_classes=task.n_classes, image_size=image_size, seed=cfg.seed)
+        require_halvable(build(cfg.unet), image_size)
+        return build_unet(build(cfg.unet), n_classes=task.n_classes, seed=cfg.seed)
+    return build_backbone(build(cfg.backbone), n_classes=task.n_classes, image_size=image_size, seed=cfg.seed)
 
 
 def _identity(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
     """Return by what a checkpoint is recognised as one of this training, under dotted names."""
-    optimizer = asdict(build_optimizer(cfg))
+    optimizer = asdict(build(cfg.optimizer))
     del optimizer["compile"], optimizer["graph"]  # the same weights, computed faster
-    backbone, augment = build_backbone_config(cfg), build_augment(cfg)
+    backbone, augment = build(cfg.backbone), build_augment(cfg)
     network = {"stem": backbone.resolved_stem(data.image_size), "width": backbone.width}
     return flatten({
         **({"unet": plain(cfg.unet)} if is_segmentation(cfg) else {"backbone": network}),
@@ -125,12 +117,14 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
 
     The network is left with the weights that were tested.
     """
-    optimizer, task, reports, learners = build_optimizer(cfg), training.task, [], []
+    optimizer, task, reports, learners = build(cfg.optimizer), training.task, [], []
     per_epoch = training.pipeline.n_batches * training.pipeline.batch_size
     checkpoint = _restored(run, training, reports)
-    with progress_bar(
-        f"train {training.name}", optimizer.epochs * per_epoch, unit="images", done=per_epoch * len(reports)
-    ) as bar:
+    n_images, n_done = optimizer.epochs * per_epoch, per_epoch * len(reports)
+    with (
+        progress_bar(f"train {training.name}", n_images, unit="images", done=n_done) as bar,
+        _throttled(bar.advance) as on_batch,
+    ):
 
         def on_epoch(report: EpochReport, learner: Learner) -> None:
             run.log(pipeline=training.name, **report.values())
@@ -143,13 +137,15 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
 
         train(
             training.model, training.pipeline, training.eval_sets, optimizer, task=task, device=build_device(cfg),
-            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch, on_batch=_throttled(bar.advance),
+            autocast=build_autocast(cfg), resume=checkpoint, on_epoch=on_epoch, on_batch=on_batch,
         )  # fmt: skip
     training.model.load_state_dict(learners[0].weights())
     return reports
 
 
-def _throttled(advance: Callable[[int], None]) -> Callable[[int], None]:
+@contextmanager
+def _throttled(advance: Callable[[int], None]) -> Iterator[Callable[[int], None]]:
+    """Yield what counts images and passes them on now and then, the last ones at the end."""
     waiting, last = 0, time.perf_counter()
 
     def on_batch(n_images: int) -> None:
@@ -159,7 +155,8 @@ def _throttled(advance: Callable[[int], None]) -> Callable[[int], None]:
             advance(waiting)
             waiting, last = 0, time.perf_counter()
 
-    return on_batch
+    yield on_batch
+    advance(waiting)
 
 
 def _restored(run: Run, training: Training, reports: list[EpochReport]) -> Checkpoint | None:

@@ -14,17 +14,17 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.setup.build import build_device, build_source, plain
+from experiments.setup.run_folder import command_line
 from experiments.training.exports import plan_export, write_export
 from experiments.training.provenance import dataset_facts, digest, how_made
 from rapid_inr.runlog.run import Run
@@ -99,14 +99,14 @@ def _run_folder(path: Path) -> Path:
 def _make_once(path: Path, make: Callable[[Run], Any], *, verb: str, config: DictConfig) -> None:
     """Let one process make an output in a run of its own; the others wait for it. A failed or killed run is made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with _lock(path):
         if path.exists() and metrics_of(path):
             return
         print(f"{verb}: {path} is not there yet, making it", file=sys.stderr)
         values = _run_config(config, out=path)
         with Run(
             _run_folder(path), verb=verb, config=values, config_yaml=OmegaConf.to_yaml(OmegaConf.create(values)),
-            command=_command(), track=config.track.mode, overwrite=True,
+            command=command_line(), track=config.track.mode, overwrite=True,
         ) as run:  # fmt: skip
             run.metrics["device"] = build_device(config).type
             make(run)
@@ -117,21 +117,10 @@ def _run_config(cfg: DictConfig, *, out: Path) -> Mapping[str, Any]:
     return {"seed": cfg.seed, "device": cfg.device, **groups, "out": str(out)}
 
 
-def _command() -> str:
-    """Return the command that asked for it, which also repeats it."""
-    hydra = HydraConfig.get()
-    return " ".join(["python -m", f"experiments.{hydra.job.config_name}", *hydra.overrides.task])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> AbstractContextManager:
     lock = FileLock(f"{path}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         print(f"waiting for another job to make {path}", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

@@ -147,3 +147,25 @@ def test_of_a_store_without_room_in_the_gpu_the_benchmark_says_so_and_times_the_
     monkeypatch.setattr("experiments.benchmarks.pipelines.open_input", refuse)
     speeds = ("benchmark", "suite=pipelines", *SMOKE, *SHAPES, "pipelines=[resident,inr]", "fit.min_psnr_db=1")
     assert warned(*speeds) == ["store_does_not_fit"]
+
+
+@pytest.mark.parametrize("name", ["encoding", "speed"])
+def test_a_provoked_failure_has_its_warning_on_record(command, tmp_path, name):
+    verb = {"encoding": "encode", "speed": "benchmark"}[name]
+    code, _, err = command(verb, "-m", f"experiment=failures_of_{name}/smoke", "track=off")
+    assert code == 0, err
+    warned = {path.parent.name: json.loads(path.read_text())["warnings"] for path in tmp_path.rglob("smoke/*/record.json")}
+    assert len(warned) == 2
+    assert all(variant in [warning["name"] for warning in some] for variant, some in warned.items())
+
+
+def test_a_provoked_loss_of_accuracy_has_its_warning_on_record(command, tmp_path):
+    experiment = ("train", "-m", "experiment=failures_of_training/smoke", "track=off")
+    folder = tmp_path / "runs" / "failures_of_training" / "smoke"
+    assert command(*experiment, "variant=baseline")[0] == 0
+    record = json.loads((folder / "baseline" / "record.json").read_text())
+    record["metrics"]["top1_pct"] = 100.0  # so few images teach a network nothing
+    (folder / "baseline" / "record.json").write_text(json.dumps(record))
+    assert command(*experiment, "variant=accuracy_below_baseline")[0] == 0
+    warnings = json.loads((folder / "accuracy_below_baseline" / "record.json").read_text())["warnings"]
+    assert "accuracy_below_baseline" in [warning["name"] for warning in warnings]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from experiments.benchmarks import fit as benchmark
-from experiments.benchmarks.fit import SIZES, FitSize, backends_table, time_backends
+from experiments.benchmarks.fit import COLUMNS, SIZES, FitSize, time_backends
+from experiments.reporting.markdown import formatted_table
 from kernels.fit.launch import kernel_runs_on, supports_fit
 from kernels.tools.bounds import Ceilings
 from rapid_inr.inr.fit import FitConfig
@@ -21,7 +22,7 @@ def test_both_backends_are_timed_unless_the_kernel_is_wrong(device, monkeypatch,
     rows = time_backends(TINY, device)
     assert [row["backend"] for row in rows] == ["torch", "kernel"]
     assert [row["images_per_s"] is None for row in rows] == [False, wrong]
-    lines = backends_table(rows).splitlines()
+    lines = formatted_table(rows, COLUMNS).splitlines()
     assert lines[2].startswith("| 2x8 at 8 px | torch | 7,812 | — |") == (TINY.bound_images_per_s(1e9) < 7813)
     assert ("| — | — |" in lines[3]) == wrong
 

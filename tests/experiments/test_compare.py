@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments.compare import as_text
+from experiments.reporting.runs import read_runs
 from rapid_inr.runlog.liveness import this_process
 from tests.experiments.reporting.written import write_run
 
@@ -51,6 +52,15 @@ def test_seeds_are_averaged_and_only_what_differs_is_shown(compare, study):
         ["resident", "6", "2", "finished", "54.50", "±", "0.71"],
     ]
     assert err == "warning [not_finished]: lost: failed, OSError: no space\n"
+
+
+def test_what_a_training_does_not_read_is_no_difference(compare, command, tmp_path):
+    train = ("train", "dataset=shapes", "dataset.size=12", "dataset.count=8", "dataset.test_count=8", "debug=smoke", "track=off")
+    assert command(*train, "pipeline=inr", "inr=2x8", "fit.steps=9", "run_dir=runs/inr")[0] == 0
+    assert command(*train, "export.quality=10", "run_dir=runs/raw")[0] == 0
+    assert rows(compare("metric=loss")[1])[0] == ["pipeline", "run", "status", "loss"]
+    raw = read_runs(tmp_path / "runs").set_index("run").loc["raw"]
+    assert raw[[name for name in raw.index if name.split(".")[1:2] in (["inr"], ["fit"], ["export"])]].isna().all()
 
 
 def test_differences_from_a_baseline_are_those_of_scipy(compare, study):

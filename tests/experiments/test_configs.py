@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from experiments.__main__ import commands
-from experiments.setup import build
+from experiments.setup.build import build
 from experiments.setup.cli import CONFIGS
 from experiments.setup.command_line import command_of, offer_inr_shapes, quoted, with_quoted_paths
 from experiments.setup.run_folder import run_name
@@ -48,19 +48,13 @@ def test_the_help_of_a_command_shows_its_own_groups_and_experiments():
     assert "accuracy/" not in text
 
 
-@pytest.mark.parametrize(
-    ("group", "verb", "builder"),
-    [
-        ("fit", "encode", build.build_fit), ("quantize", "encode", build.build_quantize), ("prune", "encode", build.build_prune),
-        ("refine", "encode", build.build_refine), ("optimizer", "train", build.build_optimizer),
-        ("augment", "train", build.build_augment), ("backbone", "train", build.build_backbone_config),
-        ("codec", "codec", build.build_codec), ("pipeline", "train", lambda cfg: cfg.pipeline.name),
-    ],
-)  # fmt: skip
-def test_every_choice_builds(group, verb, builder):
-    built = {choice: builder(composed(verb, f"{group}={choice}")) for choice in choices(group)}
+@pytest.mark.parametrize("group", ["fit", "quantize", "prune", "refine", "optimizer", "augment", "backbone", "pipeline", "codec"])
+def test_every_choice_builds(group):
+    built = {
+        choice: build(composed("codec" if group == "codec" else "train", f"{group}={choice}")[group]) for choice in choices(group)
+    }
     if group == "pipeline":
-        assert all(choice == name for choice, name in built.items())
+        assert all(choice == config.name for choice, config in built.items())
 
 
 @pytest.mark.parametrize("choice", choices("dataset"))
@@ -69,20 +63,20 @@ def test_a_dataset_has_its_own_name(choice):
 
 
 def test_the_papers_recipe_is_as_published():
-    fit = build.build_fit(composed("encode", "fit=paper"))
+    fit = build(composed("encode", "fit=paper").fit)
     assert (fit.steps, fit.lr, fit.pixels_per_step, fit.betas) == (5000, 5e-4, None, (0.9, 0.999))
     assert composed("encode", "inr=5x13").inr == {"depth": 5, "hidden": 13, "omega": 30}
-    o = build.build_optimizer(composed("train", "optimizer=paper"))
+    o = build(composed("train", "optimizer=paper").optimizer)
     assert (o.epochs, o.batch_size, o.lr, o.momentum, o.weight_decay, o.warmup) == (200, 128, 0.01, 0.9, 5e-4, 0)
 
 
 def test_coins_recipe_is_as_published():
-    fit = build.build_fit(composed("encode", "fit=coin"))
+    fit = build(composed("encode", "fit=coin").fit)
     assert (fit.steps, fit.lr, fit.decay, fit.pixels_per_step) == (50_000, 2e-4, "none", None)
 
 
 def test_the_seed_of_a_fit_is_that_of_the_command():
-    assert build.build_fit(composed("encode", "seed=3")).seed == 3
+    assert build(composed("encode", "seed=3").fit).seed == 3
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -168,6 +162,9 @@ def test_a_home_folder_is_expanded_and_a_sweep_over_stores_stays_one(monkeypatch
         (["dataset.size=0.5"], "dataset.size is 0.5"),
         (["dataset.exclude=[1,2.5]"], "dataset.exclude is"),
         (["pipeline.workers=2"], "pipeline=resident takes no pipeline.workers"),
+        (["optimizer=null"], "optimizer is null, expected a choice; leave it out, or --help lists the choices"),
+        (["variant=null"], "variant is null, expected a choice"),
+        (["inr=wide"], "inr is 'wide', expected DEPTHxWIDTH, for instance 3x16"),
         (["optimizer=fats"], "Could not find 'optimizer/fats'"),
         (["experiment=accuracy"], "expected accuracy/cpu or accuracy/paper or accuracy/smoke or accuracy/whole"),
         (["experiment=memory/cpu"], "another command: python -m experiments.encode -m experiment=memory/cpu"),
@@ -202,3 +199,10 @@ def test_a_variant_wins_over_its_experiment():
     assert composed("train", "experiment=segmentation/paper", "variant=3x16-8bit").inr.depth == 3
     coin = composed("encode", "experiment=rate_distortion_kodak/paper", "variant=coin")
     assert (coin.fit.steps, coin.fit.start, coin.refine.steps, coin.quantize.bits) == (50_000, "siren", 0, 16)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("kodak", 10_000), ("photos", 5_000), ("cifar10", 600)])
+def test_a_rate_distortion_experiment_has_its_own_steps_and_coin_those_of_its_authors(name, steps):
+    for variant, expected in {"8bit": steps, "coin": 50_000}.items():
+        assert composed("encode", f"experiment=rate_distortion_{name}/paper", f"variant={variant}").fit.steps == expected
+    assert composed("encode", f"experiment=rate_distortion_{name}/smoke", "variant=coin").fit.steps == 20

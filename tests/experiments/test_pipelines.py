@@ -52,6 +52,11 @@ def test_dali_trains_from_an_export(command, tmp_path, name):
     assert metrics_of(tmp_path / "a")["images"] == 20
 
 
+def test_the_bar_of_a_short_training_ends_full(command):
+    _, _, err = command(*TRAIN, "run_dir=a")
+    assert " 20/20 " in err
+
+
 RECIPE = ("optimizer.epochs=3", "optimizer.validation_split=0.2", "optimizer.ema=0.5", "augment=strong")
 
 

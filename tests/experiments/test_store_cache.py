@@ -81,7 +81,7 @@ def test_a_store_whose_encode_did_not_end_is_made_again(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     cfg, path = composed(*TRAIN), tmp_path / "a.inr"
-    monkeypatch.setattr(store_cache, "_command", lambda: "")
+    monkeypatch.setattr(store_cache, "command_line", lambda: "")
     with pytest.raises(KeyboardInterrupt):
         store_cache._make_once(path, make, verb="encode", config=cfg)
     for _ in range(2):

@@ -60,6 +60,17 @@ def test_a_run_that_finished_is_skipped_until_its_configuration_changes(command,
     assert "steps: 20\n" in config.read_text()
 
 
+def test_a_finished_training_is_skipped_where_only_what_it_does_not_read_has_changed(command, tmp_path):
+    train = ("train", "-m", "experiment=end_to_end/smoke", "track=off")
+    assert command(*train, "variant=raw,inr")[0] == 0
+    for config in (tmp_path / "runs" / "end_to_end" / "smoke").glob("*/config.yaml"):
+        text = config.read_text()
+        assert "fit:\n  steps: 20\n" in text
+        config.write_text(text.replace("fit:\n  steps: 20\n", "fit:\n  steps: 21\n"))
+    finished = [line for line in command(*train, "variant=raw,inr")[1].splitlines() if "finished before" in line]
+    assert finished == ["runs/end_to_end/smoke/raw: finished before"]
+
+
 def test_a_run_that_did_not_come_to_its_end_is_run_again_by_the_same_command(command, tmp_path):
     gone = this_process() | {"start": 1}
     assert command("encode", "-m", *MEMORY, "variant=8bit")[0] == 0

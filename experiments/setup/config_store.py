@@ -1,0 +1,43 @@
+"""How Hydra and OmegaConf are given the dataclasses of schema.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.setup.schema import SCHEMAS, CommonConfig
+
+
+def schema(config: type) -> DictConfig:
+    """Return a dataclass as a typed configuration that can be changed, though the library freezes its own dataclasses.
+
+    Keys that it does not have may be added: `unknown_keys` finds them, and the command line names them better than OmegaConf.
+    """
+    node = OmegaConf.structured(config, flags={"struct": False})
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            OmegaConf.set_readonly(child, None)
+    OmegaConf.set_struct(node.labels, False)  # free-form
+    return node
+
+
+def register() -> None:
+    """Offer the schemas to Hydra, as ``VERB_schema``; commands that have none of their own use ``common_schema``."""
+    store = ConfigStore.instance()
+    for verb, config in {"common": CommonConfig, **SCHEMAS}.items():
+        store.store(name=f"{verb}_schema", node=schema(config))
+
+
+def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of keys that the dataclasses of a configuration do not have."""
+    kind = OmegaConf.get_type(cfg)
+    known = {field.name for field in fields(kind)} if is_dataclass(kind) else None
+    for key in cfg:
+        if known is not None and key not in known:
+            yield f"{prefix}{key}"
+        elif not OmegaConf.is_missing(cfg, key) and OmegaConf.is_dict(cfg._get_node(key)) and cfg[key] is not None:
+            yield from unknown_keys(cfg[key], f"{prefix}{key}.")
