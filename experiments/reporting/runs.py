@@ -24,6 +24,7 @@ FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "er
 RENAMED = ("_headspace", "_headroom")  # the end of metrics' names in records from before the renaming, and today's
 SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # configuration that other columns hold
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
+MOST_NESTED = 50  # mappings and lists within each other in a configuration
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a key of the outermost level begins
 
@@ -162,4 +163,10 @@ def parse_config(text: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1 << 16)
 def _parsed(text: str) -> Any:
+    """Parse YAML as runs write it. Aliases may stand for billions of values, and deep nesting crashes libyaml."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MOST_NESTED:
+            raise ValueError("config.yaml has aliases, or is nested too deeply")
     return yaml.load(text, Loader=_Loader)

@@ -89,7 +89,8 @@ def test_a_record_without_a_machine_is_a_run_all_the_same(tmp_path):
         ("record.json", b'{"verb": "tr'), ("record.json", b"null"), ("record.json", b"[]"), ("record.json", b"{}"),
         ("record.json", b"\xff\xfe\x00"), ("record.json", b"[" * 100_000), ("record.json", b'{"verb": [], "status": "finished"}'),
         ("config.yaml", b"seed: [1"), ("config.yaml", None), ("config.yaml", b"\xff\xfe"),
-        ("config.yaml", b"- a list"), ("point.json", b"null"), ("point.json", b"{}"),
+        ("config.yaml", b"- a list"), ("config.yaml", b"a: &a [x, x]\nb: [*a, *a]\n"), ("config.yaml", b"a: " + b"[" * 10_000),
+        ("point.json", b"null"), ("point.json", b"{}"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_read_is_named_and_hides_no_other(tmp_path, file, content):
