@@ -71,7 +71,7 @@ class FitConfig:
     retries: int = 1
     seed: int = 0
     max_batch: int | None = None
-    backend: str = "auto"
+    backend: str = "torch"  # not auto until the kernel has passed its tests on a GPU
 
     def __post_init__(self) -> None:
         self.betas = tuple(self.betas)

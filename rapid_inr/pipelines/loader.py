@@ -22,8 +22,9 @@ from rapid_inr.store.packed import PackedStore
 class INRLoader(IterableDataset[Batch]):
     """Batches decoded from a store on its device; each iteration is the next epoch.
 
-    An iteration that is broken off is continued by the next one. A loader has one place: where a second iteration begins, the
-    first one raises. ``DataLoader(loader, batch_size=None)`` works; it must have no worker processes.
+    Leave an epoch early and the next iteration continues it; without a seed, each iteration starts at the first image. A loader
+    remembers one position: where a second iteration begins, the first one raises. ``DataLoader(loader, batch_size=None)`` works
+    without worker processes.
 
         train = INRLoader("train.inr", 256, augment=AugmentConfig())
         test = INRLoader("test.inr", 256, seed=None, mean=train.mean, std=train.std)
@@ -92,7 +93,7 @@ class INRLoader(IterableDataset[Batch]):
             shard_store=shard_store,
         )  # fmt: skip
         self.mean, self.std, self.classes = store.header.mean, store.header.std, store.header.class_names
-        self._epoch, self._batch, self._iteration = 0, 0, None
+        self._epoch, self._batch, self._iteration, self._restored = 0, 0, None, False
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -116,8 +117,10 @@ class INRLoader(IterableDataset[Batch]):
         """Begin an iteration over what is left of the current epoch."""
         if get_worker_info() is not None:
             raise UserError("INRLoader decodes on its own device, not in worker processes; use DataLoader(..., num_workers=0)")
-        self._iteration = iteration = object()
-        return self._batches(iteration)
+        if self._pipeline.seed is None and not self._restored:
+            self._batch = 0
+        self._iteration, self._restored = object(), False
+        return self._batches(self._iteration)
 
     def _batches(self, iteration: object) -> Iterator[Batch]:
         batches = self._pipeline.epoch(self._epoch, start=self._batch)
@@ -147,7 +150,7 @@ class INRLoader(IterableDataset[Batch]):
             UserError: if that loader had another seed, batch size, subset or augmentation, or the state names no batch.
         """
         self._epoch, self._batch = self._pipeline.place_of(state)
-        self._iteration = None
+        self._iteration, self._restored = None, True
 
 
 def _normalised_by(store: PackedStore, *, mean: Sequence[float] | None, std: Sequence[float] | None) -> PackedStore:

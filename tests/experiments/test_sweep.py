@@ -112,7 +112,7 @@ def test_a_failing_job_is_recorded_and_told_and_stops_no_other(command, tmp_path
     assert code == 1
     lines = err.splitlines()
     assert f"failed: {ONE}: KeyError: 'a bug'" in lines
-    assert "failed: runs/memory/smoke/2x0-8bit: inr.hidden is 0, expected at least 1" in lines
+    assert "failed: runs/memory/smoke/2x0-8bit: inr.hidden is 0, expected 1 to 4096" in lines
     assert lines[-1].startswith(f"2 of 3 jobs failed: {ONE} (KeyError: 'a bug'), runs/memory/smoke/2x0-8bit (inr.hidden is 0")
     record = record_of(tmp_path / ONE)
     assert (record["status"], record["error"]) == ("failed", "KeyError: 'a bug'")
@@ -132,7 +132,7 @@ def test_a_parallel_launcher_that_an_experiment_names_reports_the_failures_of_it
     process = program("experiments.encode", "-m", *parallel)
     _, err = process.communicate()
     assert process.returncode == 1, err
-    assert "1 of 2 jobs failed: runs/parallel/2x0-8bit (inr.hidden is 0, expected at least 1)" in err
+    assert "1 of 2 jobs failed: runs/parallel/2x0-8bit (inr.hidden is 0, expected 1 to 4096)" in err
     assert f"{launcher.partition('_')[0]}_launcher" in (tmp_path / "runs" / "parallel" / "multirun.yaml").read_text()
     assert record_of(tmp_path / "runs" / "parallel" / "2x8-8bit")["status"] == "finished"
 

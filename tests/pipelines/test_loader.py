@@ -29,6 +29,19 @@ def assert_same(some, others) -> None:
         assert torch.equal(images, other_images)
 
 
+def test_a_loader_without_a_seed_starts_at_the_first_image_unless_it_was_given_a_state():
+    loader = INRLoader(small_store(6), 2, seed=None)
+    first = next(iter(loader))
+    assert [batch.ids.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]
+    assert first.ids.tolist() == [0, 1]
+    iteration = iter(loader)
+    next(iteration)
+    state = loader.state_dict()
+    other = INRLoader(small_store(6), 2, seed=None)
+    other.load_state_dict(state)
+    assert [batch.ids.tolist() for batch in other] == [[2, 3], [4, 5]]
+
+
 def test_each_iteration_is_another_epoch():
     feed = loader()
     first, second = seen(feed), seen(feed)
