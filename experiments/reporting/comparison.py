@@ -172,12 +172,20 @@ def with_differences(
     Raises:
         UserError: if it means no row.
     """
-    bases = table[[baseline in (*map(str, row[keys]), *runs.run[row.runs]) for _, row in table.iterrows()]]
+    names = [
+        {*map(str, row[keys]), *runs.run[row.runs], *(run.rpartition("/")[2] for run in runs.run[row.runs])}
+        for _, row in table.iterrows()
+    ]
+    bases = table[[baseline in of_row for of_row in names]]
     if bases.empty:
         meant = query(runs, baseline).index if re.search(r"[=<>]", baseline) else []
         bases = table[[row.runs.isin(meant).all() for _, row in table.iterrows()]]
     if bases.empty:
-        raise UserError(f"baseline={baseline} is no row of this table")
+        cells = sorted({str(cell) for key in keys for cell in table[key]} - {"nan", "None"})
+        raise UserError(
+            f"baseline={baseline} is no row of this table; name a cell of it ({', '.join(cells[:12])}), a run "
+            f"({runs.run.iloc[0]}), or a query (arm == 'raw')"
+        )
     between = [key for key in keys if bases[key].nunique(dropna=False) > 1]
     own = {tuple(map(str, row[between])): i for i, row in bases.iterrows()}
     base_of = [own.get(tuple(map(str, row[between]))) for _, row in table.iterrows()]

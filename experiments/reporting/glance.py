@@ -29,11 +29,11 @@ def _memory(runs: pd.DataFrame) -> dict[str, Any]:
     small = runs[(runs.verb == "encode") & (runs.rgb_pct <= 5) & (runs.get("cfg.dataset.size") == 224)]
     best = small.sort_values(["images", "psnr_db"]).tail(1)
     if best.empty:
-        return _row("dataset in 5% of its RGB bytes", read_paper()["memory_rgb_pct"].text, ABSENT, ABSENT, best)
+        return _row("dataset in 5% of its uncompressed bytes", read_paper()["memory_rgb_pct"].text, ABSENT, ABSENT, best)
     run = best.iloc[0]
     ours = f"{run.rgb_pct:.1f}% at {run.psnr_db:.1f} dB"
     where = f"{int(run.images)} photographs at 224 px, {run['cfg.inr']} in {run['cfg.quantize.bits']:.0f} bits; {run.machine}"
-    return _row("dataset in 5% of its RGB bytes", read_paper()["memory_rgb_pct"].text, ours, where, best)
+    return _row("dataset in 5% of its uncompressed bytes", read_paper()["memory_rgb_pct"].text, ours, where, best)
 
 
 def _accuracy(runs: pd.DataFrame) -> dict[str, Any]:
@@ -88,6 +88,6 @@ def _decode_rate(runs: pd.DataFrame) -> dict[str, Any]:
 def _encode_rate(runs: pd.DataFrame) -> dict[str, Any]:
     run = runs[(runs.get("cfg.suite") == "fit") & (runs.get("device") == "cuda")].sort_values("images_per_s").tail(1)
     if run.empty:
-        return _row("images fitted a second", ABSENT, ABSENT, "`make gpu`", run)
+        return _row("images fitted a second, by torch", ABSENT, ABSENT, "`make gpu`", run)
     where = f"{run['cfg.inr'].iloc[0]} at 32 px, {run['cfg.fit.steps'].iloc[0]:.0f} steps; {run.machine.iloc[0]}"
-    return _row("images fitted a second", ABSENT, f"{run.images_per_s.iloc[0]:,.0f}", where, run)
+    return _row("images fitted a second, by torch", ABSENT, f"{run.images_per_s.iloc[0]:,.0f}", where, run)
