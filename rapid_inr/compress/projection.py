@@ -6,8 +6,8 @@ the rounding error (LSQ: Esser et al. 2020, arXiv 1902.08153, equation 3), here 
 
     w' = s clip(round(w / s), -q, q);   dw'/dw = [|w / s| <= q];   dw'/d(log s) = s (round(w / s) - w / s), or +-s q where clipped
 
-Ends are rounded as they are stored, with scales chosen anew from their maximum each time. Scales that all images share stay as
-they are: images are trained batch by batch, and no batch may move what the others read.
+First and last layers are rounded as they are stored, with scales chosen again from their maximum in each step. Scales that all
+images share stay as they are: images are trained batch by batch, and no batch may move what the others read.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def progress_bar(what: str, total: float, *, unit: str, done: float = 0) -> Iter
         task = progress.add_task(what, total=total, completed=done, facts="")
         yield Bar(progress, task, unit, done)
         completed = progress.tasks[task].completed
-        progress.update(task, completed=round(completed))  # what was counted in fractions may have come to a hair less
+        progress.update(task, completed=round(completed))  # a sum of fractions may be a little less
     finally:
         with _lock:
             _shown.pop()

@@ -66,7 +66,7 @@ class WandbMirror:
         self._run.log(values)
 
     def finish(self, metrics: Mapping[str, Any], *, exit_code: int) -> None:
-        """Send what the run has come to."""
+        """Send the metrics and files of a finished run."""
         if self._run is not None:
             self._try(lambda: self._finish(metrics, exit_code))
 

@@ -95,7 +95,7 @@ def compared(rank: int, world_size: int) -> dict[str, str | int | float]:
 
 
 def loaders_differ(place: dict[str, int]) -> str:
-    """Break off an epoch, and go on with another loader."""
+    """Leave an epoch early and continue it with another loader."""
     boxes = torch.rand(N, 4, generator=torch.Generator().manual_seed(0))
     whole, part, other = (
         INRLoader(small_store(N), 6, augment=STRONG, labels=boxes, **place, shard_store=sharded)

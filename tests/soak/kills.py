@@ -78,7 +78,7 @@ def clean(verb: str) -> None:
 
 
 def result_of(verb: str) -> Any:
-    """Return what a command has come to: bytes, or of a training its losses, scores and weights."""
+    """Return the result of a command: bytes, or the losses, scores and weights of a training."""
     if verb != "train":
         return digest_of(Path(RESULTS[verb]))
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]

@@ -109,7 +109,7 @@ def test_a_damaged_part_is_named(folder):
 def test_the_scales_that_shards_share_are_those_of_the_first_job(folder):
     late = torch.tensor([2.0])
 
-    def slow():  # meanwhile another job has come to the same place
+    def slow():  # meanwhile another job writes the same file
         folder.shared_scales(lambda: torch.tensor([1.0]))
         return late
 
