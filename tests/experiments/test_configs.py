@@ -114,8 +114,9 @@ def test_make_reproduce_knows_every_experiment_and_goes_on_after_a_failure(tmp_p
     assert sorted(listed) == EXPERIMENTS
     (tmp_path / "fake").write_text('#!/bin/sh\necho "$@"\ncase "$@" in *memory*) exit 3;; esac\n')
     (tmp_path / "fake").chmod(0o755)
-    make = ["make", "-o", ".venv/installed", "reproduce", f"PYTHON_M={tmp_path}/fake", "PRESET=smoke", "ONLY=memory accuracy"]
-    done = subprocess.run(make, cwd=root, capture_output=True, text=True)
+    make = ["make", "--no-print-directory", "-o", ".venv/installed", "reproduce"]  # also where `make test` is the parent
+    options = [f"PYTHON_M={tmp_path}/fake", "PRESET=smoke", "ONLY=memory accuracy"]
+    done = subprocess.run([*make, *options], cwd=root, capture_output=True, text=True)
     assert "experiments.encode -m experiment=memory/smoke" in done.stdout
     assert "experiments.train -m experiment=accuracy/smoke" in done.stdout
     assert done.stdout.splitlines()[-1] == "failed: memory"
