@@ -52,7 +52,7 @@ def run_trainings(cfg: DictConfig, run: Run, trainings: Sequence[Training]) -> d
     def train_second() -> None:
         try:
             reports[trainings[1].name] = run_training(cfg, run, trainings[1])
-        except Exception as error:
+        except Exception as error:  # raised again below, in the thread that the user waits for
             errors.append(error)
 
     torch.set_num_threads(1)  # of threads that begin from now on, too

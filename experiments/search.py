@@ -165,7 +165,7 @@ def run_trial(study: Any, trial: Any, search: Mapping[str, Any], folder: Path) -
         lacking = [metric for metric in metrics_of(search) if metrics.get(metric) is None]
         if lacking:
             raise UserError(f"the record has no {', '.join(lacking)}; it has {', '.join(metrics)}")
-    except Exception as error:
+    except Exception as error:  # whatever it is: recorded, and the other trials go on
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=load_optuna().trial.TrialState.FAIL)
         print(f"{told} failed: {error}", file=sys.stderr)

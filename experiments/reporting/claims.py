@@ -88,7 +88,7 @@ class Claim:
     """A number of the paper that a table measures: its key, our column, and the labels of the rows that it is about.
 
     Args:
-        not_at: presets too small to judge it by.
+        not_at: presets too small to decide it.
     """
 
     key: str

@@ -73,7 +73,7 @@ def test_presets_are_never_mixed_and_smoke_proves_no_claim(sample):
     assert [(table.preset, table.name) for table in made] == [
         (p, n) for p in ("cpu", "small", "smoke") for n in ("memory", "accuracy")
     ]
-    assert [len(table.claims) for table in made] == [2, 1, 2, 0, 0, 0]  # `small` is too small to judge an accuracy by
+    assert [len(table.claims) for table in made] == [2, 1, 2, 0, 0, 0]  # `small` is too small to decide about accuracy
     assert [table.name for table in made_tables(read_runs(sample), "sample", preset="cpu")] == ["memory", "accuracy"]
 
 
