@@ -50,9 +50,9 @@ def write_images_csv(path: Path, store: PackedStore, report: EncodeReport, *, so
 
 
 def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:
-    shown, spec = range(min(SHEET_IMAGES, len(store))), store.header.spec
+    shown = range(min(SHEET_IMAGES, len(store)))
     ids = shown if store.source_ids is None else store.source_ids[: len(shown)].tolist()
     decoded = [image.numpy() for image in decode_each(store, limit=len(shown))]
     captions = [f"{store.name_of(i)}  {report.psnr_db[i]:.1f} dB" for i in shown]
-    title = f"{source.name} as {spec.depth}x{spec.hidden}, omega {spec.omega:g}"
+    title = f"{source.name} as {store.header.code}"
     comparison_sheet(path, [source.read(int(i)) for i in ids], decoded, captions, title=title)

@@ -63,8 +63,8 @@ def offer_inr_shapes(arguments: Sequence[str]) -> None:
         if value == "null" and (CONFIGS / group).is_dir():
             raise UserError(f"{group} is null, expected a choice; leave it out, or --help lists the choices")
         for choice in value.split(",") if group == "inr" else ():
-            if not re.fullmatch(r"\d+x\d+", choice):
-                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
+            if choice != "cosine" and not re.fullmatch(r"\d+x\d+", choice):
+                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16, or cosine")
     text = " ".join([*arguments, *(path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))])
     for choice in set(re.findall(r"\b\d+x\d+\b", text)):
         if not (CONFIGS / "inr" / f"{choice}.yaml").exists():

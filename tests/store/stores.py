@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import torch
 
@@ -11,6 +11,7 @@ from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.inr.siren import initial_weights
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore, StoreHeader
+from rapid_inr.store.siren import SirenCode
 
 SPEC = SirenSpec(depth=2, hidden=5, omega=15.0)
 
@@ -26,8 +27,7 @@ def small_store(
         kept = torch.rand((n, spec.n_hidden_weights), generator=torch.Generator().manual_seed(0)) < 0.5
     codes = pack_codes(rows.codes, config.bits, kept) if config.is_integer else rows.codes
     header = StoreHeader(
-        spec=spec,
-        quantize=config,
+        code=SirenCode(spec, config),
         size=None if mixed else (6, 4),
         splits=(("train", n), ("test", 3)),
         class_names=("cat", "dog", "eel"),
@@ -38,8 +38,13 @@ def small_store(
     sizes = torch.tensor([[6, 4], [3, 8]], dtype=torch.int32).repeat(n, 1)[:n] if mixed else None
     packed_masks = None if kept is None else pack_masks(kept)
     labels = torch.arange(n, dtype=torch.uint8) % 3
-    return PackedStore(header, codes, rows.ends, rows.scales, rows.end_scales, packed_masks, sizes, labels)
+    tensors = {"codes": codes, "ends": rows.ends, "scales": rows.scales, "end_scales": rows.end_scales, "masks": packed_masks}
+    return store_of(header, tensors | {"sizes": sizes, "labels": labels})
 
 
-def with_tensors(store: PackedStore, **tensors: torch.Tensor) -> PackedStore:
-    return replace(store, **tensors)
+def store_of(header: StoreHeader, tensors: Mapping[str, torch.Tensor | None]) -> PackedStore:
+    return PackedStore.of(header, {name: tensor for name, tensor in tensors.items() if tensor is not None})
+
+
+def with_tensors(store: PackedStore, **tensors: torch.Tensor | None) -> PackedStore:
+    return store_of(store.header, store.tensors() | tensors)
