@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import rapid_inr.encoding.shard
+import rapid_inr.encoding.siren
 from kernels.spec import SirenSpec, end_sections
 from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.prune import PruneConfig
@@ -101,9 +101,9 @@ def test_the_header_knows_the_channels_of_the_train_split_alone():
 
 def test_the_seconds_of_the_fit_are_those_inside_it(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("rapid_inr.encoding.shard.time.perf_counter", lambda: float(next(clock)))
-    real = rapid_inr.encoding.shard.compress
-    monkeypatch.setattr("rapid_inr.encoding.shard.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
+    monkeypatch.setattr("rapid_inr.encoding.siren.time.perf_counter", lambda: float(next(clock)))
+    real = rapid_inr.encoding.siren.compress
+    monkeypatch.setattr("rapid_inr.encoding.siren.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
     _, report = encode(source_of(mixed_images()), SPEC, replace(FIT, steps=1), QuantizeConfig())
     assert report.fit_s == 2  # one tick for each of two sizes
     assert report.compress_s == 4  # and one more for each within
@@ -146,7 +146,7 @@ def test_the_rows_of_an_image_do_not_depend_on_what_is_encoded_beside_it():
     part, _ = encode(replace(source, ids=source.ids[3:]), SPEC, FIT, QuantizeConfig())
     assert torch.equal(whole.rows.codes[3:], part.rows.codes)
     assert torch.equal(whole.rows.ends[3:], part.rows.ends)
-    assert torch.equal(whole.scales[3:], part.scales)
+    assert torch.equal(whole.rows.scales[3:], part.rows.scales)
     assert part.source_ids.tolist() == [3, 4]
 
 
