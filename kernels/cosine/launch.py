@@ -1,26 +1,18 @@
-"""How the cosine kernel is cut up and specialised. Nothing here was timed: see kernels.tools.offline_cosine."""
+"""How the cosine kernel is cut up and specialised. Compiled only, never timed: see kernels/README.md."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kernels.cosine.spec import CosineSpec
 from kernels.decode.io import ImageFormat
-from kernels.decode.launch import MIN_BLOCK, MIN_WIDTH, LaunchConfig, next_power_of_2
+from kernels.decode.launch import MIN_WIDTH, next_power_of_2
 from kernels.decode.sampling import Sampling
 
-LAUNCH = LaunchConfig(block=128, num_warps=4, polynomial_every=8)
-MAX_BLOCKS = 8  # of a program, which looks the coefficients up once for all: 1,024 pixels
+BLOCK = 128  # pixels at a time: with 64, rows and columns take a fifth more instructions a pixel; 256 spill
+WARPS = 4
+PROGRAM_PIXELS = 1024  # of a program, which looks up an image's coefficients in the time of two blocks
 
 
-def cosine_launch(n_pixels: int) -> LaunchConfig:
-    """Choose the configuration for images of `n_pixels`; the batch size has no say."""
-    return replace(LAUNCH, block=min(LAUNCH.block, max(MIN_BLOCK, next_power_of_2(n_pixels))))
-
-
-def cosine_constants(
-    spec: CosineSpec, images: ImageFormat, sampling: Sampling, *, config: LaunchConfig
-) -> dict[str, int | bool | str]:
+def cosine_constants(spec: CosineSpec, images: ImageFormat, sampling: Sampling) -> dict[str, int | bool | str]:
     """Return the compile-time arguments of the kernel."""
     return {
         "FREQUENCIES": spec.frequencies,
@@ -28,11 +20,10 @@ def cosine_constants(
         "GROUPS": spec.groups,
         "DIMENSIONS": spec.dimensions,
         "PROFILES": spec.profiles,
-        "POLYNOMIAL_EVERY": config.polynomial_every,
         "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,
         "CHANNELS_LAST": images.channels_last,
-        "BLOCK": config.block,
-        "BLOCKS": MAX_BLOCKS,
+        "BLOCK": BLOCK,
+        "BLOCKS": PROGRAM_PIXELS // BLOCK,
     }

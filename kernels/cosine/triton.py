@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.cosine.launch import MAX_BLOCKS, cosine_constants, cosine_launch
+from kernels.cosine.launch import PROGRAM_PIXELS, WARPS, cosine_constants
 from kernels.cosine.spec import WORDS, CosineRows, CosineSpec
 from kernels.decode.fast_math import INTERPRETED, clamp_unit, fast_sin
 from kernels.decode.io import ImageFormat
@@ -44,24 +44,31 @@ def _load_coefficients(
 
 
 @triton.jit
-def _cosines(t, PADDED: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr):
-    """Return cos(pi f (t + 1) / 2) at coordinates t [BLOCK] for each frequency f, [BLOCK, PADDED]."""
+def _cosine_phases(t, PADDED: tl.constexpr):
+    """Return what has cos(pi f (t + 1) / 2) for its sine, at coordinates t [BLOCK] and for each frequency f, [BLOCK, PADDED]."""
     f = tl.arange(0, PADDED).to(tl.float32)
-    return fast_sin((t * HALF_PI + HALF_PI)[:, None] * f[None, :] + HALF_PI, POLYNOMIAL_EVERY)
+    return (t * HALF_PI + HALF_PI)[:, None] * f[None, :] + HALF_PI
 
 
 @triton.jit
-def _evaluate(y, x, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr):
-    """Return RGB in [0, 1] and a column of padding, [BLOCK, 4], at coordinates y and x; black where not `rgb`, [4]."""
-    v, u = _cosines(y, PADDED, POLYNOMIAL_EVERY).to(tl.float16), _cosines(x, PADDED, POLYNOMIAL_EVERY)
-    s_0 = tl.sum(tl.dot(v, z_0) * u, 1)
-    s_1 = tl.sum(tl.dot(v, z_1) * u, 1)
-    s_2 = tl.sum(tl.dot(v, z_2) * u, 1)
+def _sample(
+    i, j, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb,
+    PADDED: tl.constexpr, PADDING: tl.constexpr,
+):  # fmt: skip
+    """Return RGB in [0, 1] and a column of padding, [BLOCK, 4], at rows i and columns j; black in the columns not `rgb`."""
+    y, x, inside = map_pixels(i, j, affine_ptr, edges_ptr, PADDING)
+    # adding a product of zeros leaves the phases in the layout of a product, where the next one wants them: else they pass
+    # through shared memory, from a layout in which every thread maps 32 pixels (594 instructions a pixel and not 995)
+    zeros = tl.zeros([y.shape[0], 16], tl.float16)
+    phase = tl.dot(zeros, tl.zeros([16, PADDED], tl.float16), acc=_cosine_phases(y, PADDED))
+    v = fast_sin(phase, 0).to(tl.float16)
+    u = fast_sin(_cosine_phases(x, PADDED), 0)
     c = tl.arange(0, 4)
-    value = s_0[:, None] * tl.load(colour_ptr + c * 3, mask=rgb, other=0.0)[None, :]
-    value += s_1[:, None] * tl.load(colour_ptr + c * 3 + 1, mask=rgb, other=0.0)[None, :]
-    value += s_2[:, None] * tl.load(colour_ptr + c * 3 + 2, mask=rgb, other=0.0)[None, :]
-    return clamp_unit(value + tl.load(mean_ptr + c, mask=rgb, other=0.0)[None, :])
+    value = tl.sum(tl.dot(v, z_0) * u, 1)[:, None] * tl.load(colour_ptr + c * 3, mask=rgb, other=0.0)[None, :]
+    value += tl.sum(tl.dot(v, z_1) * u, 1)[:, None] * tl.load(colour_ptr + c * 3 + 1, mask=rgb, other=0.0)[None, :]
+    value += tl.sum(tl.dot(v, z_2) * u, 1)[:, None] * tl.load(colour_ptr + c * 3 + 2, mask=rgb, other=0.0)[None, :]
+    value = clamp_unit(value + tl.load(mean_ptr + c, mask=rgb, other=0.0)[None, :])
+    return tl.where(inside[:, None], value, 0.0) if PADDING == "zeros" else value
 
 
 @triton.jit(do_not_specialize=["n_images", "n_rows", "width", "affine_stride", "edges_stride"])
@@ -70,8 +77,8 @@ def _decode_cosine_kernel(
     n_images, n_rows, n_pixels, width, inverse_width, affine_stride, edges_stride,
     gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
     FREQUENCIES: tl.constexpr, PADDED: tl.constexpr, GROUPS: tl.constexpr, DIMENSIONS: tl.constexpr, PROFILES: tl.constexpr,
-    POLYNOMIAL_EVERY: tl.constexpr, PADDING: tl.constexpr, SUPERSAMPLE: tl.constexpr,
-    ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
+    PADDING: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Decode up to BLOCKS times BLOCK pixels of one image."""
     image = tl.program_id(1).to(tl.int64) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
@@ -97,14 +104,15 @@ def _decode_cosine_kernel(
     first = tl.program_id(0) * BLOCKS
     for block in range(first, tl.minimum(first + BLOCKS, tl.cdiv(n_pixels, BLOCK))):
         top, left = places(block, width, inverse_width, BLOCK)
-        value = tl.zeros([BLOCK, 4], tl.float32)
-        for sample in range(SUPERSAMPLE * SUPERSAMPLE):
-            i = top + ((sample // SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
-            j = left + ((sample % SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
-            y, x, inside = map_pixels(i, j, affine_ptr, edges_ptr, PADDING)
-            colours = _evaluate(y, x, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED, POLYNOMIAL_EVERY)
-            value += tl.where(inside[:, None], colours, 0.0) if PADDING == "zeros" else colours
-        value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
+        if SUPERSAMPLE == 1:  # no loop, as in the kernel for SIRENs
+            value = _sample(top, left, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED, PADDING)
+        else:
+            value = tl.zeros([BLOCK, 4], tl.float32)
+            for sample in range(SUPERSAMPLE * SUPERSAMPLE):
+                i = top + ((sample // SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
+                j = left + ((sample % SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
+                value += _sample(i, j, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED, PADDING)
+            value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
         write_pixels(
             value, out_ptr, image, block, n_pixels, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2, ROUND, CHANNELS_LAST, BLOCK
         )
@@ -116,14 +124,12 @@ def decode_cosine_triton(
     """Decode by the kernel, in one launch, on inputs that `decode_cosine` has checked."""
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
-        config = cosine_launch(images.n_pixels)
         gains, shifts = images.gains_and_shifts()
         out, edges = images.empty(len(ids), rows.device), sampling.edges
-        _decode_cosine_kernel[grid_of(images.n_pixels, config.block * MAX_BLOCKS, len(ids))](
+        _decode_cosine_kernel[grid_of(images.n_pixels, PROGRAM_PIXELS, len(ids))](
             out, rows.codes, rows.books, rows.table, rows.colour, rows.mean, ids, affine, affine if edges is None else edges,
             len(ids), len(rows), images.n_pixels, images.width, 1.0 / images.width,
             6 if affine.ndim == 3 else 0, 2 if edges is not None and edges.ndim == 2 else 0, *gains, *shifts,
-            **cosine_constants(spec, images, sampling, config=config), num_warps=config.num_warps, num_stages=1,
-            enable_fp_fusion=True,
+            **cosine_constants(spec, images, sampling), num_warps=WARPS, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip
         return out
