@@ -23,7 +23,7 @@ from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.runlog.progress import Report
 from rapid_inr.store.cosine import CosineCode
 
-SAMPLE_IMAGES = 32_000  # by which codebooks are learned
+SAMPLE_IMAGES = 50_000  # by which codebooks are learned
 DIMENSIONS = 8  # coefficients that a byte can code
 
 
