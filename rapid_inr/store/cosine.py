@@ -105,7 +105,7 @@ def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
     """Return which component of which word each row of `books` is, int64 [K], ascending: see `docs/format.md`.
 
     Raises:
-        UserError: if a table names a component that is not there, or one twice.
+        UserError: if a table names a component that is not there, or one twice, or a byte codes nothing.
     """
     most = spec.groups * spec.dimensions - 1
     low, high = (int(value) for value in table.aminmax())
@@ -114,4 +114,6 @@ def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
     used = table.flatten(1)
     slots = (first + used)[used >= 0].sort().values
     require(bool((slots.diff() > 0).all()), "table", "with a component twice", "each once")
+    n_used, n_bytes = len((slots // spec.dimensions).unique()), spec.profiles * spec.groups
+    require(n_used == n_bytes, "table", f"of {n_used} of {n_bytes} groups", "a coefficient of each")
     return slots
