@@ -19,8 +19,9 @@ SHEET_IMAGES = 12
 def say_store(out: Path, run: Run) -> None:
     """Print what was written, in one line."""
     m = run.metrics
+    codebooks = f" ({m['own_rgb_pct']:.1f}% without codebooks)" if "own_rgb_pct" in m else ""
     print(
-        f"{out}: {m['images']:,} images, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB, {m['bpp']:.2f} bpp, "
+        f"{out}: {m['images']:,} images, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB{codebooks}, {m['bpp']:.2f} bpp, "
         f"{m['psnr_db']:.2f} dB, {m['encode_ms_per_image']:.1f} ms an image; run in {run.folder}"
     )
 

@@ -156,6 +156,8 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
     if not missing:
         return
     options = {"device": build_own_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
+    if job.speaks and folder.plan.code.shared and not folder.shared_file.exists():
+        print(f"choosing what all images share as {folder.plan.code}", file=sys.stderr)
     shared = folder.share(lambda: plan.encoder.choose_shared(plan.learn_from or plan.source, **options))
     work = (plan.source, plan.encoder, shared, folder, missing)
 

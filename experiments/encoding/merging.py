@@ -37,7 +37,7 @@ def merge_shards(
     write_images_csv(run.folder / "images.csv", store, report, source=source)
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
     run.metrics |= store_rates(store, store_bytes=folder.whole_file.stat().st_size)
-    run.metrics |= metrics_of(folder.plan, merged.survey) | {"device_bytes": store.nbytes}
+    run.metrics |= metrics_of(folder.plan, merged.survey) | {"device_bytes": store.nbytes, "shared_s": folder.shared_s}
     return store, report
 
 

@@ -53,7 +53,13 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
 
 
 def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
-    """Return the shape of SIRENs; where omega is null it follows the size of the images."""
+    """Return the shape of SIRENs; where omega is null it follows the size of the images.
+
+    Raises:
+        UserError: if ``inr`` is not of that family.
+    """
+    if cfg.inr.depth is None:
+        raise UserError("inr is cosine, expected DEPTHxWIDTH: a cosine series is not fitted")
     omega = default_omega(*image_size) if cfg.inr.omega is None else cfg.inr.omega
     return SirenSpec(cfg.inr.depth, cfg.inr.hidden, float(omega))
 

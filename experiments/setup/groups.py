@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from kernels.cosine.spec import MAX_PROFILES
+from kernels.cosine.spec import MAX_FREQUENCIES, MAX_PROFILES
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import TRACK_MODES
 from rapid_inr.store.siren import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
@@ -16,6 +16,7 @@ from rapid_inr.store.siren import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
 FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
 PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
 OF_INRS = ("inr", "fit", "prune", "quantize", "refine")
+MAX_BYTES = 3 * MAX_FREQUENCIES**2 + 1  # a byte a coefficient, and one for the profile
 ON_CORRUPT = ("fail", "skip")
 
 
@@ -115,17 +116,13 @@ class InrConfig:
     profiles: int | None = None
 
     def __post_init__(self) -> None:
-        series, sirens = ("bytes", "profiles"), ("depth", "hidden", "omega")
-        is_series = self.depth is None and self.hidden is None
-        for key in sirens if is_series else series:
-            if getattr(self, key) is not None:
-                takes = "a SIREN such as inr=3x16 takes it" if is_series else f"inr=cosine inr.{key}={getattr(self, key)} sets it"
-                raise UserError(f"inr.{key} is {getattr(self, key)}, expected null for {inr_name(vars(self))}; {takes}")
-        if is_series:
-            if self.bytes is None:
-                raise UserError("inr.bytes is null, expected the bytes of an image")
-            if not 1 <= (self.profiles or 0) <= MAX_PROFILES:
-                raise UserError(f"inr.profiles is {self.profiles}, expected 1 to {MAX_PROFILES}")
+        if self.bytes is not None or self.profiles is not None:
+            for key in ("depth", "hidden", "omega"):
+                if getattr(self, key) is not None:
+                    raise UserError(f"inr.{key} is {getattr(self, key)}, expected null with inr.bytes, which is of inr=cosine")
+            for key, most in (("bytes", MAX_BYTES), ("profiles", MAX_PROFILES)):
+                if not 1 <= (getattr(self, key) or 0) <= most:
+                    raise UserError(f"inr.{key} is {getattr(self, key)}, expected 1 to {most}")
             return
         for key, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN)):
             if not 1 <= (getattr(self, key) or 0) <= most:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -179,7 +180,9 @@ class ShardFolder:
         path = self.shared_file
         if self.plan.code.shared and not path.exists():
             own = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            self._write(own, choose(), {})
+            began = time.perf_counter()
+            chosen = choose()
+            self._write(own, chosen, {"seconds": time.perf_counter() - began})
             with suppress(FileExistsError):  # on a GPU the last bits of another job's may differ, so that only one may count
                 os.link(own, path)
             own.unlink()
@@ -196,6 +199,11 @@ class ShardFolder:
         if not self.shared_file.exists():
             raise StoreFormatError(f"{self.shared_file} is missing, which holds {', '.join(self.plan.code.shared)}{REMEDY}")
         return {name: tensor.clone() for name, tensor in _read_sound(self.shared_file)[1].items()}
+
+    @property
+    def shared_s(self) -> float:
+        """Seconds that it took to choose these tensors; 0 where there are none."""
+        return read_header(self.shared_file)["seconds"] if self.plan.code.shared else 0.0
 
     def read(self, numbers: Iterable[int]) -> Iterator[Shard]:
         """Yield shards, one at a time, their tensors memory-mapped."""
