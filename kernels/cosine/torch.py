@@ -36,13 +36,15 @@ def decode_cosine_torch(
     line_values = OUT_FEATURES * images.width * (1 if separable else spec.frequencies)
     n_images, n_lines = cut(len(ids), images.height, line_values, TILE_VALUES)
     n_images = min(n_images, math.ceil(len(ids) / torch.get_num_threads()))
+    gain = torch.where(torch.arange(spec.frequencies, device=ids.device) > 0, 2**0.5, 1)
+    gains = gain[:, None] * gain  # what the cosines lack
     out = images.empty(len(ids), rows.device)
     flat = images.planes(out)
 
     def decode_tile(corner: tuple[int, int]) -> None:
         tile = slice(corner[0], min(corner[0] + n_images, len(ids)))
         top, end = corner[1], min(corner[1] + n_lines, images.height)
-        z = dense_coefficients(rows, ids[tile], spec)
+        z = dense_coefficients(rows, ids[tile], spec) * gains
         maps = affine[tile] if len(affine) > 1 else affine
         i, j = (torch.arange(*ends, dtype=torch.float32, device=ids.device) for ends in ((top, end), (0, images.width)))
 
@@ -66,7 +68,7 @@ def _sample(
     """Return RGB [b, 3, P] of the pixels of lines and columns.
 
     Args:
-        z: coefficients [b, 3, F, F].
+        z: coefficients [b, 3, F, F], times sqrt(2) for each frequency that is not 0.
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
         images: those of the batch that the coefficients belong to.
         separable: whether the maps keep lines and columns apart, so that the cosines of a line are the same in every column.
@@ -80,7 +82,6 @@ def _sample(
     coords = maps[:, :, :2] @ places + maps[:, :, 2:]  # [1 or b, 2, P]
     f = torch.arange(z.shape[-1], device=z.device)[:, None]
     phi = ((sampling.bend(coords, images) + 1) * (math.pi / 2))[:, :, None].mul(f).cos_()  # [1 or b, 2, F, P]
-    phi[:, :, 1:] *= 2**0.5
     (v, u), (y, x) = phi.unbind(1), coords.unbind(1)
     if separable:
         v, u, y, x = v[:, :, : len(i)], u[:, :, : len(j)], y[:, : len(i), None], x[:, None, : len(j)]
