@@ -67,10 +67,10 @@ def gptq(
     steps = dequantize(ones, spec).to(device)  # [B, S], the value of code 1; 1 for floating ends
     kept = None if masks is None else masks.flip(1)
 
-    def round_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
-        batch_rows, batch_kept = rows[places].to(device), None if kept is None else kept[places].to(device)
+    def round_batch(chunk: slice, report: Report) -> tuple[Tensor, Tensor]:
+        batch_rows, batch_kept = rows[chunk].to(device), None if kept is None else kept[chunk].to(device)
         factors, sound = _factors(batch_rows, spec, coords, order, batch_kept)
-        codes = _round_in_turn(batch_rows[:, order], factors, steps[places][:, order], config, n_ends=n_ends(spec))
+        codes = _round_in_turn(batch_rows[:, order], factors, steps[chunk][:, order], config, n_ends=n_ends(spec))
         return codes.cpu(), sound.cpu()
 
     batches = map_batches(round_batch, len(rows), at_once=_images_per_batch(spec, device), device=device)
