@@ -107,15 +107,15 @@ def groups_of(rates: Tensor, spec: CosineSpec) -> list[list[int]]:
     Coefficients that are far apart share a byte: groups of neighbours, which are large in the same images, code worse.
     """
     groups: list[list[int]] = [[] for _ in range(spec.groups)]
-    open_groups = [(0.0, number) for number in range(spec.groups)]
+    open_groups = [(0.0, 0, number) for number in range(spec.groups)]  # bits, coefficients
     for i, coefficient in enumerate(rates.argsort(descending=True, stable=True).tolist()):
         rate = float(rates[coefficient])
         if not open_groups or (i >= spec.groups and rate < LEAST_BITS):
             break
-        spent, number = heapq.heappop(open_groups)
+        spent, _, number = heapq.heappop(open_groups)
         groups[number].append(coefficient)
         if len(groups[number]) < spec.dimensions:
-            heapq.heappush(open_groups, (spent + rate, number))
+            heapq.heappush(open_groups, (spent + rate, len(groups[number]), number))
     return groups
 
 
