@@ -9,7 +9,6 @@ their own: images choose the profile that codes them best, profiles the bits tha
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from kernels.cosine import CosineSpec
 from kernels.cosine.spec import WORDS
-from rapid_inr.cosine.series import analyse, colour_transform
+from rapid_inr.cosine.series import along_axes, colour_axes
 
 PROFILE_IMAGES = 8000  # by which profiles are told apart
 PROFILE_ROUNDS = 12
@@ -27,18 +26,18 @@ LEAST_BITS = 0.35  # of a coefficient that is worth a place in a group
 LARGEST_CODE = 127  # of a word's component, stored as int8
 
 
-def learn(images: Sequence[Tensor], spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
+def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
     """Learn the codebooks of images.
 
     Args:
-        images: uint8 [n, H, W, 3] of each size.
+        z: float32 [N, 3, F^2], their series, as `analyse` has them.
 
     Returns:
         ``books``, ``book_scales``, ``table``, ``colour`` and ``colour_mean``, as docs/format.md has them.
     """
     generator = torch.Generator().manual_seed(seed)
-    colour, mean = colour_transform(images)
-    z = torch.cat([analyse(some, colour, mean, spec.frequencies) for of_size in images for some in of_size.split(1024)])
+    colour, mean = colour_axes(z)
+    z = along_axes(z, colour, mean)
     average = z.mean(0)
     rates = profile_rates(z[torch.randperm(len(z), generator=generator)[:PROFILE_IMAGES]] - average, spec)
     profiles = torch.cat([nearest_profile((some - average).square_(), rates) for some in z.split(1024)])

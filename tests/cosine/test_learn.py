@@ -8,7 +8,7 @@ import torch
 from kernels.cosine import CosineSpec
 from rapid_inr.cosine.code import code
 from rapid_inr.cosine.learn import groups_of, k_means, learn, mirror_signs, nearest_words, rates_of
-from rapid_inr.cosine.series import analyse
+from rapid_inr.cosine.series import along_axes, analyse
 from rapid_inr.store.cosine import CosineCode
 from tests.images import smooth_images
 
@@ -50,16 +50,15 @@ def test_words_lie_where_points_are(n):
 
 
 def test_a_mirrored_image_has_the_signs_that_are_learned_from():
-    colour, mean = torch.eye(3), torch.full((3,), 0.5)
-    z, mirrored = (analyse(images, colour, mean, 6) for images in (IMAGES[:4], IMAGES[:4].flip(2)))
+    z, mirrored = (analyse(images, 6).flatten(1) for images in (IMAGES[:4], IMAGES[:4].flip(2)))
     torch.testing.assert_close(z * mirror_signs(SPEC), mirrored, rtol=0, atol=1e-6)
 
 
 def test_codes_are_the_best_of_all_profiles():
-    shared = learn([IMAGES], SPEC, seed=0)
+    shared = learn(analyse(IMAGES, 6), SPEC, seed=0)
     kind, some = CosineCode(SPEC), IMAGES[::30]
     rows = kind.rows(shared | {"codes": torch.zeros((1, SPEC.row_bytes), dtype=torch.uint8)})
-    z = analyse(some, rows.colour, rows.mean, 6)
+    z = along_axes(analyse(some, 6), rows.colour, rows.mean)
     codes = code(z, rows, SPEC)
     assert codes[:, 0].unique().tolist() == [0, 1]  # smooth images and noise
     for image, own in zip(z, codes.tolist(), strict=True):
@@ -78,12 +77,11 @@ def test_codes_are_the_best_of_all_profiles():
 
 
 def test_codebooks_are_the_same_for_the_same_images_and_seed():
-    first, again, other = (learn([IMAGES], SPEC, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (learn(analyse(IMAGES, 6), SPEC, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["books"], other["books"])
 
 
 def test_a_single_flat_image_can_be_learned_from():
-    CosineCode(SPEC).rows(
-        learn([torch.full((1, 6, 6, 3), 9, dtype=torch.uint8)], SPEC, seed=0) | {"codes": torch.zeros(1, 10, dtype=torch.uint8)}
-    )
+    flat = analyse(torch.full((1, 6, 6, 3), 9, dtype=torch.uint8), 6)
+    CosineCode(SPEC).rows(learn(flat, SPEC, seed=0) | {"codes": torch.zeros((1, 10), dtype=torch.uint8)})

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rapid_inr.cosine.series import analyse, colour_transform, cosines, synthesise
+from rapid_inr.cosine.series import along_axes, analyse, colour_axes, cosines, synthesise
 from tests.images import smooth_images
 
 IMAGES = smooth_images(5, 9, 7)
@@ -17,10 +17,19 @@ def test_cosines_are_orthogonal_at_the_centres_of_pixels():
     assert phi[3, 4].item() == pytest.approx(math.sqrt(2) * math.cos(math.pi * 3 * 4.5 / 9), abs=1e-6)
 
 
+def series_of(images):
+    """Return all that a series has of square images, or of the shorter side of others."""
+    z = analyse(images, min(images.shape[1:3]))
+    colour, mean = colour_axes(z)
+    return along_axes(z, colour, mean), colour, mean
+
+
 def test_the_axes_of_colours_are_a_rotation_after_which_they_do_not_correlate():
-    colour, mean = colour_transform([IMAGES, smooth_images(3, 4, 4)])
+    images = smooth_images(5, 8, 8)
+    _, colour, mean = series_of(images)
     torch.testing.assert_close(colour.T @ colour, torch.eye(3), rtol=0, atol=1e-6)
-    colours = torch.cat([images.reshape(-1, 3) for images in (IMAGES, smooth_images(3, 4, 4))]) / 255
+    colours = images.reshape(-1, 3) / 255
+    torch.testing.assert_close(mean, colours.mean(0))
     covariance = ((colours - mean) @ colour).T.cov()
     assert (covariance - covariance.diag().diag()).abs().max() < 1e-5 * covariance.max()
     assert covariance.diag().tolist() == sorted(covariance.diag().tolist(), reverse=True)
@@ -28,14 +37,12 @@ def test_the_axes_of_colours_are_a_rotation_after_which_they_do_not_correlate():
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 8)])
 def test_all_frequencies_give_the_pixels_back(size):
-    images, (colour, mean) = smooth_images(4, *size), colour_transform([smooth_images(4, *size)])
-    z = analyse(images, colour, mean, size[0])
-    torch.testing.assert_close(synthesise(z, colour, mean, size), images / 255, rtol=0, atol=1e-5)
+    images = smooth_images(4, *size)
+    torch.testing.assert_close(synthesise(*series_of(images), size), images / 255, rtol=0, atol=1e-5)
 
 
 def test_the_squared_error_of_pixels_is_a_third_of_that_of_coefficients():
-    colour, mean = colour_transform([IMAGES])
-    z = analyse(IMAGES, colour, mean, 7)
+    z, colour, mean = series_of(IMAGES)
     other = z + torch.randn(z.shape, generator=torch.Generator().manual_seed(0)) / 100
     error = synthesise(other, colour, mean, (9, 7)) - synthesise(z, colour, mean, (9, 7))
     torch.testing.assert_close(error.square().mean((1, 2, 3)), (other - z).square().sum(1) / 3)
