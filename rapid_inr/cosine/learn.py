@@ -47,13 +47,13 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
         own = (z[profiles == profile] if (profiles == profile).sum() >= WORDS else z).T.contiguous()
         for number, members in enumerate(groups_of(rates[profile], spec)):
             table[profile, members] = (number * spec.dimensions + torch.arange(len(members))).to(torch.int16)
+            # a mirrored image is as good an example: twice the points
             points = torch.stack([own[members].T, own[members].T * mirror[members]], 1).flatten(0, 1)
             books.append(k_means(points, generator).T)
     words = torch.cat(books)  # [K, 256]
-    scales = (words.abs().amax(1) / LARGEST_CODE).clamp(min=2**-14)
-    scales = torch.where(scales.half() < scales, scales * (1 + 2**-10), scales).half()
+    scales = (words.abs().amax(1) / LARGEST_CODE).clamp(min=2**-14).half()
     return {
-        "books": (words / scales.float()[:, None]).round().to(torch.int8),
+        "books": (words / scales.float()[:, None]).round().clamp(-LARGEST_CODE, LARGEST_CODE).to(torch.int8),
         "book_scales": scales,
         "table": table.view(spec.profiles, 3, spec.frequencies, spec.frequencies),
         "colour": colour,
@@ -62,7 +62,7 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
 
 
 def mirror_signs(spec: CosineSpec) -> Tensor:
-    """Return the signs that coefficients get when an image is mirrored left to right, [3 F^2]: images mean as much so."""
+    """Return the signs that coefficients get when an image is mirrored left to right, [3 F^2]."""
     signs = torch.tensor([1.0, -1.0]).repeat(spec.frequencies)[: spec.frequencies]
     return signs.expand(3, spec.frequencies, -1).flatten()
 

@@ -89,9 +89,9 @@ class CosineConfig:
         analysed = time.perf_counter()
         codes = code(z, rows, self.spec)
         coded = time.perf_counter()
-        rows = self.code.rows({name: tensor.to(device) for name, tensor in (shared | {"codes": codes}).items()})
+        stored = self.code.rows({name: tensor.to(device) for name, tensor in (shared | {"codes": codes}).items()})
         decoded = decode_cosine(
-            rows, torch.arange(n, device=device), pixel_affine(height, width).to(device), spec=self.spec,
+            stored, torch.arange(n, device=device), pixel_affine(height, width).to(device), spec=self.spec,
             height=height, width=width, dtype=torch.uint8,
         )  # fmt: skip
         measured = {
