@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from experiments.setup.groups import inr_name, unread_groups
+from experiments.setup.groups import unread_groups
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
-from rapid_inr.runlog.records import read_json, status_of
+from rapid_inr.runlog.records import inr_name, read_json, status_of
 
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
 RENAMED = ("_headspace", "_headroom")  # the end of metrics' names in records from before the renaming, and today's

@@ -148,7 +148,9 @@ def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
         own, usual = (OmegaConf.to_container(some, resolve=True) for some in (cfg[group], usual))
         for key in own:
             if own[key] != usual[key] and (key, own[key]) != ("seed", cfg.seed):
-                raise UserError(f"{group}.{key} is {own[key]}, expected {usual[key]}: inr=cosine has no {group}; leave it out")
+                raise UserError(
+                    f"{group}.{key} is {own[key]}, expected {usual[key]}: it is a key of SIRENs, and inr is cosine; leave it out"
+                )
 
 
 def unknown(key: str, verb: str) -> UserError:

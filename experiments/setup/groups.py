@@ -131,11 +131,6 @@ class InrConfig:
             raise UserError(f"inr.omega is {self.omega}, expected above 0 and at most {MAX_OMEGA:g}, or null")
 
 
-def inr_name(inr: Mapping[str, Any]) -> str:
-    """Return the name of INRs, as ``3x16`` or ``cosine-154``, from the values of an `InrConfig`."""
-    return f"cosine-{inr['bytes']}" if inr.get("bytes") is not None else f"{inr['depth']}x{inr['hidden']}"
-
-
 @dataclass
 class PipelineConfig:
     """What feeds the network.
