@@ -78,7 +78,7 @@ def benchmark_fit(cfg: DictConfig, run: Run) -> dict[str, Any]:
         seconds.append(time.perf_counter() - began)
     per_image = 1e3 * median(seconds) / len(loaded.images)
     metrics = {
-        "backend": "kernel" if fits_fused(config.backend, spec, device) else "torch",
+        "backend": "kernel" if fits_fused(config, spec, device) else "torch",
         "images": len(loaded.images), "threads": torch.get_num_threads(), "fit_psnr_db": result.psnr_db.mean().item(),
         "fit_s": median(seconds), "fit_ms_per_image": per_image, "images_per_s": 1e3 / per_image,
         "fit_s_fastest": min(seconds), "fit_s_slowest": max(seconds),

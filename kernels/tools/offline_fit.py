@@ -10,9 +10,11 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 
+from kernels.fit.inputs import Rounding
 from kernels.fit.launch import fit_constants, fit_launch, fit_width
 from kernels.fit.triton import _fit_siren_kernel
 from kernels.spec import SirenSpec
@@ -59,12 +61,13 @@ class FitResources:
         return warp * self.num_warps / 4 / self.block
 
 
-def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitResources:
+def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False, rounded: bool = False) -> FitResources:
     """Compile the variant that a fit of a size launches.
 
     Args:
         target: compute capability, 90 for sm_90.
         masked: whether there are masks.
+        rounded: whether rows are trained through a quantization, one with a scale a column and ends in 8 bits.
 
     Raises:
         ValueError: if triton runs as an interpreter.
@@ -73,9 +76,12 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
     pointers = dict.fromkeys(("rows_ptr", "means_ptr", "squares_ptr", "grads_ptr", "rates_ptr", "roots_ptr"), torch.float32)
     pointers |= {"targets_ptr": torch.float16, "grid_ptr": torch.float16, "starts_ptr": torch.int32}
     pointers |= {"masks_ptr": torch.uint8 if masked else torch.float32}  # without masks the rows stand there
+    pointers |= dict.fromkeys(("rounded_ptr", "log_scales_ptr", "scale_means_ptr", "scale_squares_ptr"), torch.float32)
+    scales = torch.zeros(1, spec.depth - 1, spec.hidden)
+    rounding = Rounding(scales, 15, 8, 1.0, lambda rows: rows, lambda rows, grad: (grad, scales)) if rounded else None
     integers = ("first_step", "last_step", "first_full", "n_lattices", "n_pixels", "mask_stride")
     compiled, compile_s = compile_kernel(
-        _fit_siren_kernel, pointers, integers, fit_constants(spec, config, masked=masked), ("n_pixels",),
+        _fit_siren_kernel, pointers, integers, fit_constants(spec, config, masked=masked, rounding=rounding), ("n_pixels",),
         target=target, options={"num_warps": config.num_warps, "num_stages": 1},
     )  # fmt: skip
     instructions = _instructions(cuobjdump("-sass", compiled))
@@ -111,7 +117,7 @@ def _tile_loop(instructions: dict[int, str]) -> list[str]:
 
 
 def main(sizes: Sequence[str]) -> None:
-    """Print resources as a Markdown table, and fail by what is over budget.
+    """Print resources as a Markdown table, plain and through a rounding with masks, and fail by what is over budget.
 
     Args:
         sizes: DEPTHxWIDTH each; none means all of `SIZES`.
@@ -119,14 +125,14 @@ def main(sizes: Sequence[str]) -> None:
     faults = []
     print("| size | GPU | pixels, warps | registers | shared bytes | loop: instructions, sines, local memory | rest of a step |"
           " clocks a pixel | compile s |\n|---|---|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
-    for depth, hidden in [tuple(map(int, size.split("x"))) for size in sizes] or SIZES:
-        spec = SirenSpec(depth, hidden, 30.0)
-        for target in TARGETS:
-            r = compile_fit(spec, target=target)
-            print(f"| {depth}x{hidden} | sm_{target} | {r.block}, {r.num_warps} | {r.registers} | {r.shared_bytes} | "
-                  f"{r.loop_instructions}, {r.loop_sines}, {r.loop_spills} | {r.step_instructions} | {r.clocks_per_pixel:.1f} | "
-                  f"{r.compile_s:.0f} |", flush=True)  # fmt: skip
-            faults += [f"{depth}x{hidden}, sm_{target}: {fault}" for fault in r.faults(spec)]
+    chosen = [tuple(map(int, size.split("x"))) for size in sizes] or SIZES
+    for rounded, (depth, hidden), target in product((False, True), chosen, TARGETS):
+        spec, name = SirenSpec(depth, hidden, 30.0), f"{depth}x{hidden}{', rounded' if rounded else ''}"
+        r = compile_fit(spec, target=target, masked=rounded, rounded=rounded)
+        print(f"| {name} | sm_{target} | {r.block}, {r.num_warps} | {r.registers} | {r.shared_bytes} | "
+              f"{r.loop_instructions}, {r.loop_sines}, {r.loop_spills} | {r.step_instructions} | {r.clocks_per_pixel:.1f} | "
+              f"{r.compile_s:.0f} |", flush=True)  # fmt: skip
+        faults += [f"{name}, sm_{target}: {fault}" for fault in r.faults(spec)]
     if faults:
         sys.exit("over budget: " + "; ".join(faults))
 
