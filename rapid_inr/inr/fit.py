@@ -175,7 +175,7 @@ def _fit_attempt(
     on_progress: Report | None,
 ) -> FitResult:
     def fit_batch(places: slice, report: Report) -> tuple[Tensor, Tensor, Tensor]:
-        start = STARTS[config.start](spec, ids[places].tolist(), seed=config.seed, attempt=attempt).to(device)
+        start = STARTS[config.start](spec, ids[places].to(device), seed=config.seed, attempt=attempt)
         originals = images[places].to(device)
         rows = fit_rows(start, originals, spec, config, on_progress=report)
         finite = rows.isfinite().all(1, keepdim=True)
