@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rapid_inr.compress.bits import pack_bits
 
-PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile
+PACK_ROWS = 1024  # packed at once, since a value takes 8 bytes meanwhile
 COUNT_ROWS = 1 << 14  # whose bits are counted at once: 12 bytes a byte of mask meanwhile
 
 
