@@ -53,8 +53,8 @@ def test_the_hand_written_gradient_is_that_of_autograd(spec, parts):
     for part in (slice(0, parts[0]), slice(parts[0], 24)):  # two passes add up
         layers, grads = layer_views(folded, spec), layer_views(grad, spec)
         workspace.add_gradient(layers, grads, coords[part].expand(3, -1, -1), target[:, part], scale=2 / (3 * 24))
-    # float32 sums against float64: measured 4e-7 of the largest entry
-    assert torch.allclose((grad * factors).double(), reference.grad, atol=4e-6 * reference.grad.abs().max().item(), rtol=0)
+    # sines off by up to 1e-5 against float64: measured 5.6e-6 of the largest entry
+    assert torch.allclose((grad * factors).double(), reference.grad, atol=3e-5 * reference.grad.abs().max().item(), rtol=0)
 
 
 def mix_in_plain_python(z):
