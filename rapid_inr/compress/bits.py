@@ -1,4 +1,4 @@
-"""Pack integers into bytes, least significant bit first, a row padded to whole bytes; kernels/unpack has the way back."""
+"""Pack integers into bytes, least significant bit first, each row padded to whole bytes; kernels/unpack unpacks them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
         bits: 1 to 8.
 
     Returns:
-        uint8 [B, packed_bytes(n, bits)]; the bits behind the last value are 0.
+        uint8 [B, packed_bytes(n, bits)]; the bits after the last value are 0.
 
     Raises:
         ValueError: if `bits` is out of range or a value does not fit.
