@@ -16,7 +16,7 @@ from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
 from experiments.reporting.glance import at_a_glance
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
-from experiments.reporting.runs import read_and_warn
+from experiments.reporting.runs import read_and_warn, write_records
 from experiments.reporting.search_table import read_search, search_table
 from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
 from experiments.setup.cli import main
@@ -119,6 +119,9 @@ def run_tables(cfg: DictConfig) -> None:
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"{path}: {len(BLOCK.findall(text))} tables brought up to date")
+        return
+    if cfg.records is not None:
+        print(f"{cfg.records}: {write_records(cfg.root, cfg.records)} runs below {cfg.root} are in it")
         return
     runs = read_and_warn(cfg.root)
     names = [cfg.name] if cfg.name else sorted(set(runs.experiment.dropna()))

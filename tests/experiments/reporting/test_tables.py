@@ -114,6 +114,15 @@ def test_without_matplotlib_all_but_the_pictures_is_written(sample, monkeypatch,
     assert "warning [no_picture]: curves need matplotlib" in capsys.readouterr().err
 
 
+def test_links_lead_to_the_line_of_a_run(command, sample):
+    code, out, err = command("tables", "root=runs/sample", "records=results/sample/records.jsonl")
+    assert (code, out) == (0, "results/sample/records.jsonl: 6 runs below runs/sample are in it\n"), err
+    made = experiment_markdown(read_runs("results"), "sample", linked_from=Path("docs"))
+    line = Path("results/sample/records.jsonl").read_text().splitlines()[0]
+    assert '"run": "cpu/encode-a"' in line
+    assert "[record](../results/sample/records.jsonl#L1)" in made
+
+
 def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
     text = "before\n<!-- experiment:sample -->\nold\n<!-- /experiment:sample -->\nafter"
     made = filled(text, sample, linked_from=Path())
