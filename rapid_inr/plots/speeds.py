@@ -9,7 +9,7 @@ from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_f
 
 
 def speed_figure(path: Path, curves: Mapping[str, Sequence[tuple[float, float, float]]], *, step: float, title: str) -> None:
-    """Draw images a second over workers, on a logarithmic scale: training as a line, the loader alone dotted.
+    """Draw images a second over workers, on a logarithmic scale: training as a line, the loader alone dotted with hollow points.
 
     Args:
         curves: by pipeline; workers, and images a second of the loader alone and of training.
@@ -24,9 +24,11 @@ def speed_figure(path: Path, curves: Mapping[str, Sequence[tuple[float, float, f
         workers, alone, training = zip(*sorted(points), strict=True)
         look = {"color": COLOURS[i % len(COLOURS)], "marker": "o", "markersize": 4}
         axes.plot(workers, training, label=name, **look)
-        axes.plot(workers, alone, linestyle=":", **look)
+        axes.plot(workers, alone, linestyle=":", markerfacecolor="none", **look)
     axes.axhline(step, color="#222222", linewidth=1.1, linestyle="--", label="free decode: the step alone")
-    axes.plot([], [], color="#222222", linestyle=":", label="dotted: the loader alone")
+    axes.plot(
+        [], [], color="#222222", linestyle=":", marker="o", markersize=4, markerfacecolor="none", label="hollow: the loader alone"
+    )
     axes.set(xlabel="workers", ylabel="images a second", title=title, yscale="log")
     whole_numbers(axes.xaxis)
     tidy(axes)
