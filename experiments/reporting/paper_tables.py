@@ -67,7 +67,7 @@ def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, ow
 
 @table(
     "memory", "Bytes of the stored training images",
-    claims=[Claim("memory_rgb_pct", "% of RGB", {"store": ("paper", "paper-pruned", "5bit")})],
+    claims=[Claim("memory_rgb_pct", "% of RGB", {"net": ("5x13", "4x12", "6x44"), "store": ("paper-pruned", "5bit")})],
     figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "net"), title="PSNR of the stored training images over their bytes"),
 )  # fmt: skip
 def memory(runs: pd.DataFrame) -> pd.DataFrame:

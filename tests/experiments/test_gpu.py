@@ -24,6 +24,13 @@ def test_all_stages_run_at_smoke_and_are_skipped_when_started_again(tmp_path):
     assert re.findall(r"^== (\S+): done before", again.stdout, re.MULTILINE) == STAGES
 
 
+def test_the_page_has_the_stages_and_their_limits():
+    limits = re.findall(r"^(?:stage|run|own) (\S+) (\d+) ", SCRIPT.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| \d+ \| `(\S+)` \| (\d+) \|", (SCRIPT.parents[1] / "docs" / "gpu.md").read_text(), re.MULTILINE)
+    assert [name for name, _ in limits] == STAGES
+    assert rows == limits
+
+
 def test_a_stage_that_fails_is_named_and_the_next_one_starts(tmp_path):
     done = gpu(tmp_path, PY="false", STAGES="decode fit")
     assert re.findall(r"^== (\S+): code 1", done.stdout, re.MULTILINE) == ["decode", "fit"]
