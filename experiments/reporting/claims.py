@@ -122,26 +122,11 @@ class ClaimRow:
         """Return it as a row with a column a label."""
         delta = self.number.delta(self.ours.mean)
         return {
-            "claim": self.number.says, **self.labels, **self._numbers,
+            "claim": self.number.says, **self.labels, "paper": self.number.text,
+            "ours ± spread (n)": f"{self.ours.text} ({self.ours.n})",
             "delta": None if delta is None else number(delta, self.ours.digits, sign="+"),
             "within the claim?": self.verdict, "records": self.records,
         }  # fmt: skip
-
-    def machines(self, runs: pd.DataFrame) -> list[str]:
-        """Return the devices that the row was measured on."""
-        return list(runs[runs.path.isin([link.path for link in self.records])].machine.unique())
-
-    def short(self, place: str) -> dict[str, Any]:
-        """Return it as a row with one column that says where it was measured."""
-        labels = ", ".join(label for label in self.labels.values() if isinstance(label, str))
-        return {
-            "claim": self.number.says, "measured on": f"{labels}; {place}", **self._numbers,
-            "within the claim?": self.verdict, "records": self.records,
-        }  # fmt: skip
-
-    @property
-    def _numbers(self) -> dict[str, str]:
-        return {"paper": self.number.text, "ours ± spread (n)": f"{self.ours.text} ({self.ours.n})"}
 
 
 def held_claims(claims: Sequence[Claim], rows: pd.DataFrame, paper: Mapping[str, PaperNumber], *, preset: str) -> list[ClaimRow]:

@@ -133,8 +133,6 @@ def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
         filled(text.replace("sample", "other"), sample, linked_from=Path())
     with pytest.raises(UserError, match="the text has no block"):
         filled("nothing", sample, linked_from=Path())
-    claims = filled("<!-- claims:sample -->\n<!-- /claims:sample -->", sample, linked_from=Path())
-    assert "| stored dataset, of its raw RGB bytes | a; preset cpu, 2 cores, Fast | about 5% | 5.0 (1) | yes |" in claims
 
 
 @pytest.mark.parametrize("page", PAGES)
