@@ -16,7 +16,7 @@ import torch
 from kernels.fit.launch import fit_constants, fit_launch, fit_width
 from kernels.fit.triton import _fit_siren_kernel
 from kernels.spec import SirenSpec
-from kernels.tools.offline import MAX_COMPILE_S, TARGETS, compile_kernel, cuobjdump
+from kernels.tools.offline import MAX_COMPILE_S, TARGETS, compile_kernel, cuobjdump, find_loops, read_instructions
 
 SIZES = ((3, 16), (4, 14), (5, 13), (8, 16), (3, 32), (5, 32), (10, 32), (6, 44), (6, 64))  # depth, hidden
 SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to here keep a tile in registers
@@ -78,7 +78,7 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
         _fit_siren_kernel, pointers, integers, fit_constants(spec, config, masked=masked), ("n_pixels",),
         target=target, options={"num_warps": config.num_warps, "num_stages": 1},
     )  # fmt: skip
-    instructions = _instructions(cuobjdump("-sass", compiled))
+    instructions = read_instructions(compiled)
     tile = _tile_loop(instructions)
     return FitResources(
         block=config.block,
@@ -93,21 +93,10 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
     )
 
 
-def _instructions(sass: str) -> dict[int, str]:
-    """Return the instructions by their addresses, without padding."""
-    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([@A-Z].*?);", sass)
-    return {int(address, 16): text for address, text in lines if not text.startswith("NOP")}
-
-
 def _tile_loop(instructions: dict[int, str]) -> list[str]:
     """Return the instructions of the shortest loop that takes all cosines: the one over tiles."""
     cosines = {address for address, text in instructions.items() if "MUFU.COS" in text}
-    loops = []
-    for end, text in instructions.items():
-        jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
-        if jump and (start := int(jump[1], 16)) <= min(cosines) and max(cosines) < end:
-            loops.append([each for address, each in instructions.items() if start <= address <= end])
-    return min(loops, key=len)
+    return list(min((loop for loop in find_loops(instructions) if cosines <= loop.keys()), key=len).values())
 
 
 def main(sizes: Sequence[str]) -> None:

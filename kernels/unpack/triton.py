@@ -66,7 +66,7 @@ def _rank_kept(masks_ptr, first, index, real, DEPTH: tl.constexpr, HIDDEN: tl.co
 def _prepare_layer(
     weights_ptr, codes_ptr, ends_ptr, scales_ptr, masks_ptr, layer, omega, bias_gain,
     DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr,
-    SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, SIDE: tl.constexpr,
+    SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the weights of a hidden layer."""
     place = tl.arange(0, SIDE * SIDE)
@@ -74,7 +74,7 @@ def _prepare_layer(
     first, real = layer * HIDDEN * HIDDEN, (k < HIDDEN) & (n < HIDDEN)
     index, kept = first + k * HIDDEN + n, real
     if MASKED:
-        index, kept = _rank_kept(masks_ptr, first, index, real, DEPTH, HIDDEN, SIDE * SIDE)
+        index, kept = _rank_kept(masks_ptr, first, index, real, DEPTH, HIDDEN, BLOCK)
     gain = omega
     if SCALES > 0:
         column = n if SCALES == HIDDEN else n * 0  # one a column, or one for all
@@ -123,6 +123,7 @@ def _prepare_rows_kernel(
     n_rows, scales_stride, omega,
     DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, ROW_CODES: tl.constexpr,
     ROW_MASKS: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, SIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write a hidden layer of one image's row, and where there are no more, its ends."""
     image, layer = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -139,16 +140,17 @@ def _prepare_rows_kernel(
         _prepare_layer(
             weights_ptr + image * ((DEPTH - 1) * WIDTH * WIDTH), codes_ptr, ends_ptr, scales_ptr + row * scales_stride,
             masks_ptr + row * ROW_MASKS, layer, omega, bias_gain,
-            DEPTH, HIDDEN, WIDTH, BITS, ROW_MASKS > 0, SCALES, BIAS_IN_PRODUCT, SIDE,
+            DEPTH, HIDDEN, WIDTH, BITS, ROW_MASKS > 0, SCALES, BIAS_IN_PRODUCT, SIDE, BLOCK,
         )  # fmt: skip
     else:
         out_ptr += image * ((6 + DEPTH) * WIDTH + 4)
-        _prepare_ends(out_ptr, ends_ptr, end_scales_ptr, known, omega, DEPTH, HIDDEN, WIDTH, END_SCALES, BIAS_IN_PRODUCT, SIDE * SIDE)
+        _prepare_ends(out_ptr, ends_ptr, end_scales_ptr, known, omega, DEPTH, HIDDEN, WIDTH, END_SCALES, BIAS_IN_PRODUCT, BLOCK)
 
 
 def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, int8_ends: bool) -> dict[str, int | bool]:
     """Return the compile-time arguments of the kernel; `scales` are those of a hidden layer."""
     width, n_codes = padded_width(spec), spec.n_hidden_weights
+    side = triton.next_power_of_2(width)
     return {
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
@@ -159,7 +161,8 @@ def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, 
         "SCALES": scales,
         "END_SCALES": int8_ends,
         "BIAS_IN_PRODUCT": bias_in_product(spec),
-        "SIDE": triton.next_power_of_2(width),
+        "SIDE": side,
+        "BLOCK": 8 * side,  # values of the ends, or bytes of a mask, at once
     }
 
 
@@ -180,6 +183,6 @@ def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor
         weights, ends, rows.codes, rows.ends,
         *(none if tensor is None else tensor for tensor in (rows.scales, rows.end_scales, rows.masks, rows.starts)),
         ids, len(rows), 0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1], float(spec.omega),
-        **constants, num_warps=4, enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
+        **constants, num_warps=constants["SIDE"] // 16, enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
     )  # fmt: skip
     return weights, ends

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernels.decode.launch import column_parts, launch_config, padded_width
+from kernels.decode.launch import LaunchConfig, column_parts, launch_config, padded_width
 from kernels.spec import SirenSpec
 from kernels.tools.tune import VALUES_A_THREAD, candidates
 
@@ -30,6 +30,7 @@ def test_what_is_tried_is_what_there_is_and_other_things_that_can_work():
     present, *others = candidates(spec, 224**2, capability=9)
     assert present == launch_config(spec, 224**2, capability=9)
     assert len({present, *others}) == len(others) + 1 > 6
+    assert LaunchConfig(64, num_warps=2) in others  # the cycle model's choice
     for config in others:
         assert VALUES_A_THREAD[0] <= config.block * 48 // (32 * config.num_warps) <= VALUES_A_THREAD[1]
         assert config.block % 64 == 0
