@@ -42,7 +42,7 @@ def decode_siren(
     """Decode a batch of packed rows into images, on a GPU without waiting for it.
 
     Args:
-        rows: see `PackedRows`. The kernel uses floating codes as float16 (at most 65,504).
+        rows: see `PackedRows`. The kernel uses a hidden weight times omega as float16 (at most 65,504).
         ids: int64 [B], the row of each image. Out of range is an error on the CPU. On a GPU nobody looks: the kernel writes that
             image black, and torch stops with an assertion of the device.
         affine: float32 [2, 3], or [B, 2, 3] for one an image: maps (row, column, 1) of an output pixel to the INR's coordinate.
