@@ -12,7 +12,7 @@ import triton.language as tl
 
 from kernels.decode.fast_math import fast_sin
 from kernels.tools.ceilings import timed_s
-from kernels.tools.offline import compile_kernel, find_loops, read_instructions
+from kernels.tools.machine_code import compile_kernel, find_loops, read_instructions
 
 BLOCK = 1024  # values a program: 8 a thread, so that none need wait for the one before
 ROUNDS = 4096

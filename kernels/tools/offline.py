@@ -6,29 +6,22 @@ budget. It needs triton's compiler, so TRITON_INTERPRET must be unset.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
-from kernels.checks import require
-from kernels.decode.fast_math import INTERPRETED
 from kernels.decode.io import ImageFormat
 from kernels.decode.launch import LaunchConfig, kernel_constants, launch_config
 from kernels.decode.sampling import Sampling
 from kernels.decode.triton import _decode_siren_kernel
 from kernels.rows import CODE_DTYPES
 from kernels.spec import SirenSpec
+from kernels.tools.machine_code import compile_kernel, cuobjdump, find_loops, read_instructions
 from kernels.unpack.triton import _prepare_rows_kernel, prepare_constants
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
@@ -61,15 +54,6 @@ MAX_REGISTERS = 255
 MAX_SHARED_BYTES = 48 * 1024  # what a program may take without asking for more
 MAX_PTX_LINES = 5_500  # layers unrolled would be 10,000 for 10x32
 MAX_COMPILE_S = 20.0
-TRITON_TYPES = {
-    torch.int8: "i8",
-    torch.int32: "i32",
-    torch.int64: "i64",
-    torch.uint8: "u8",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.float32: "fp32",
-}
 
 
 @dataclass(frozen=True)
@@ -145,7 +129,7 @@ def compile_decode(
     divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
     options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
     compiled = compile_kernel(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
-    return _read_resources(*compiled)
+    return read_resources(*compiled)
 
 
 def compile_prepare(
@@ -176,52 +160,12 @@ def compile_prepare(
     constants = prepare_constants(spec, bits=bits, masked=masked, scales=n_scales, int8_ends=ends == torch.int8)
     integers = ("n_rows", "scales_stride")
     options = {"num_warps": constants["SIDE"] // 16}
-    return _read_resources(
+    return read_resources(
         *compile_kernel(_prepare_rows_kernel, pointers, integers, constants, (), target=target, options=options)
     )
 
 
-def compile_kernel(
-    kernel: triton.JITFunction,
-    pointers: dict[str, torch.dtype],
-    integers: tuple[str, ...],
-    constants: dict[str, int | bool | str],
-    divisible: tuple[str, ...],
-    *,
-    target: int,
-    options: dict[str, Any],
-) -> tuple[triton.compiler.CompiledKernel, float]:
-    """Compile a kernel as its launch would, and return it with the seconds of a core that it took.
-
-    Args:
-        pointers: their element types, by name; all are divisible by 16.
-        integers: names of the int32 arguments; what is in no other list is a float32.
-        divisible: those of them that are divisible by 16.
-        target: compute capability, 90 for sm_90.
-
-    Raises:
-        ValueError: if triton runs as an interpreter, which has no compiler.
-    """
-    require(not INTERPRETED, "TRITON_INTERPRET", "set", "unset: the interpreter compiles nothing")
-    types = {name: "*" + TRITON_TYPES[dtype] for name, dtype in pointers.items()}
-    types |= dict.fromkeys(integers, "i32") | dict.fromkeys(constants, "constexpr")
-    source = ASTSource(
-        fn=kernel,
-        signature={name: types.get(name, "fp32") for name in kernel.arg_names},
-        constexprs={(kernel.arg_names.index(name),): value for name, value in constants.items()},
-        attrs={(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, *divisible)},
-    )
-    start = _cpu_s()
-    compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options | {"enable_fp_fusion": True})
-    return compiled, _cpu_s() - start
-
-
-def _cpu_s() -> float:
-    """Return the seconds of a core that this process and its children (ptxas) have used, whatever else the machine does."""
-    return sum(os.times()[:4])
-
-
-def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -> Resources:
+def read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -> Resources:
     ptx, instructions = compiled.asm["ptx"], read_instructions(compiled)
     usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", cuobjdump("-res-usage", compiled)))
     products = [loop for loop in find_loops(instructions) if any("MMA" in text for text in loop.values())]
@@ -244,29 +188,6 @@ def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) 
         matrix_instructions=tuple(sorted(set(matrix))),
         compile_s=compile_s,
     )
-
-
-def read_instructions(compiled: triton.compiler.CompiledKernel) -> dict[int, str]:
-    """Return the instructions of a kernel by their addresses, without padding."""
-    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([@A-Z].*?);", cuobjdump("-sass", compiled))
-    return {int(address, 16): text for address, text in lines if not text.startswith("NOP")}
-
-
-def find_loops(instructions: dict[int, str]) -> Iterator[dict[int, str]]:
-    """Yield the instructions between each jump backwards and where it leads."""
-    for end, text in instructions.items():
-        jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
-        if jump and int(jump[1], 16) < end:
-            yield {address: each for address, each in instructions.items() if int(jump[1], 16) <= address <= end}
-
-
-def cuobjdump(option: str, compiled: triton.compiler.CompiledKernel) -> str:
-    """Return what NVIDIA's tool says of the machine code of a kernel."""
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        return subprocess.run([tool, option, cubin], capture_output=True, text=True, check=True).stdout
 
 
 def main(sizes: Sequence[str]) -> None:

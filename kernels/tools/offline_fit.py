@@ -16,7 +16,8 @@ import torch
 from kernels.fit.launch import fit_constants, fit_launch, fit_width
 from kernels.fit.triton import _fit_siren_kernel
 from kernels.spec import SirenSpec
-from kernels.tools.offline import MAX_COMPILE_S, TARGETS, compile_kernel, cuobjdump, find_loops, read_instructions
+from kernels.tools.machine_code import compile_kernel, cuobjdump, read_instructions, shortest_loop
+from kernels.tools.offline import MAX_COMPILE_S, TARGETS
 
 SIZES = ((3, 16), (4, 14), (5, 13), (8, 16), (3, 32), (5, 32), (10, 32), (6, 44), (6, 64))  # depth, hidden
 SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to here keep a tile in registers
@@ -79,7 +80,7 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
         target=target, options={"num_warps": config.num_warps, "num_stages": 1},
     )  # fmt: skip
     instructions = read_instructions(compiled)
-    tile = _tile_loop(instructions)
+    tile = shortest_loop(instructions, "MUFU.COS")  # the one over tiles
     return FitResources(
         block=config.block,
         num_warps=config.num_warps,
@@ -91,12 +92,6 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
         step_instructions=len(instructions) - len(tile),
         compile_s=compile_s,
     )
-
-
-def _tile_loop(instructions: dict[int, str]) -> list[str]:
-    """Return the instructions of the shortest loop that takes all cosines: the one over tiles."""
-    cosines = {address for address, text in instructions.items() if "MUFU.COS" in text}
-    return list(min((loop for loop in find_loops(instructions) if cosines <= loop.keys()), key=len).values())
 
 
 def main(sizes: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """Decode a batch of each size once, for NVIDIA's profiler:
 
-ncu --kernel-name _decode_siren_kernel --section SpeedOfLight --section ComputeWorkloadAnalysis --section InstructionStats
-    --section SchedulerStats --section WarpStateStats --section Occupancy python -m kernels.tools.profile 10x32@224 10x40@224
+    ncu --kernel-name _decode_siren_kernel --set full python -m kernels.tools.profile 10x32@224 10x40@224
 
 How busy the sine unit (XU), the multiply-adds (FMA) and the issue of instructions are, and what a warp waits for, says which of
 them bounds the decode.

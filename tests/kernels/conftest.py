@@ -5,14 +5,7 @@ import importlib.util
 import pytest
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-NEED_TRITON = [
-    "test_fast_math.py",
-    "test_offline.py",
-    "test_offline_fit.py",
-    "test_kernel.py",
-    "test_launch.py",
-    "test_sine_ceiling.py",
-]
+NEED_TRITON = [f"test_{name}.py" for name in ("fast_math", "kernel", "launch", "offline", "offline_fit", "sine_ceiling")]
 collect_ignore = [] if HAS_TRITON else NEED_TRITON
 
 
