@@ -7,38 +7,22 @@ if not, the longer of the two.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 
-from kernels.decode.fast_math import fast_sin
 from kernels.tools.ceilings import timed_s
 from kernels.tools.machine_code import compile_kernel, find_loops, read_instructions
+from kernels.tools.sine_ceiling import BLOCK, PROGRAMS, _units_kernel, launch_sines
 
-BLOCK = 1024  # values a program: 8 a thread, so that none need wait for the one before
-ROUNDS = 4096
-PROGRAMS = 64  # a processor
 REPEATS = 15  # the fastest counts
-KINDS = {"sines": (True, False), "conversions": (False, True), "both": (True, True)}
-# a conversion of two values to the halves of 32 bits, which are the next float32; moves between registers cost nothing
-CONVERT = tl.constexpr("{ .reg .b32 h; cvt.rn.f16x2.f32 h, $1, $1; mov.b32 $0, h; }")
-
-
-@triton.jit
-def _units_kernel(sink_ptr, rounds, SINES: tl.constexpr, CONVERSIONS: tl.constexpr, BLOCK: tl.constexpr):
-    x = (tl.arange(0, BLOCK) + tl.program_id(0)).to(tl.float32)
-    y = x
-    for _ in range(rounds):
-        if SINES:
-            x = fast_sin(x, 0)
-        if CONVERSIONS:
-            y = tl.inline_asm_elementwise(CONVERT, "=f,f", [y], dtype=tl.float32, is_pure=True, pack=1)
-    tl.store(sink_ptr + tl.program_id(0), tl.sum(x + y, axis=0))  # keeps the compiler from leaving them out
+KINDS = {
+    "sines": {"sines": True, "conversions": False},
+    "conversions": {"sines": False, "conversions": True},
+    "both": {"sines": True, "conversions": True},
+}
 
 
 def count_loop(kind: str, *, target: int) -> dict[str, int]:
     """Return how many sines, conversions and instructions the loop of a kind is compiled to; see `compile_kernel`."""
-    sines, conversions = KINDS[kind]
-    constants = {"SINES": sines, "CONVERSIONS": conversions, "BLOCK": BLOCK}
+    constants = {name.upper(): value for name, value in KINDS[kind].items()} | {"PROGRAMS": PROGRAMS, "BLOCK": BLOCK}
     compiled, _ = compile_kernel(
         _units_kernel, {"sink_ptr": torch.float32}, ("rounds",), constants, (), target=target, options={"num_warps": 4}
     )
@@ -49,20 +33,12 @@ def count_loop(kind: str, *, target: int) -> dict[str, int]:
 def main() -> None:
     """Print the time of each kind, and how much of the shorter one adds to the longer when both are done."""
     device = torch.device("cuda")
-    programs = PROGRAMS * torch.cuda.get_device_properties(device).multi_processor_count
-    sink = torch.empty(programs, device=device)
-    seconds = {}
-    for name, (sines, conversions) in KINDS.items():
-
-        def launch(sines: bool = sines, conversions: bool = conversions) -> None:
-            _units_kernel[(programs,)](
-                sink, ROUNDS, SINES=sines, CONVERSIONS=conversions, BLOCK=BLOCK, num_warps=4, enable_fp_fusion=True
-            )
-
-        launch()
-        seconds[name] = min(timed_s(launch, device) for _ in range(REPEATS))
-        print(f"{name}: {1e3 * seconds[name]:.2f} ms, {programs * BLOCK * ROUNDS / seconds[name] / 1e12:.2f}e12 a second")
-    *alone, both = seconds.values()
+    sink, seconds = torch.zeros(torch.cuda.get_device_properties(device).multi_processor_count, device=device), []
+    for name, units in KINDS.items():
+        count = launch_sines(sink, **units)
+        seconds.append(min(timed_s(lambda units=units: launch_sines(sink, **units), device) for _ in range(REPEATS)))
+        print(f"{name}: {1e3 * seconds[-1]:.2f} ms, {count / seconds[-1] / 1e12:.2f}e12 a second")
+    *alone, both = seconds
     print(f"{(both - max(alone)) / min(alone):.0%} of the shorter is added: 100% is one unit, 0% two")
 
 

@@ -103,8 +103,8 @@ def _prepare_ends(
         line, n, last = place // WIDTH, place % WIDTH, place - LINES * WIDTH
         k, c = last // 4, last % 4
         in_sines, is_weight = last < 0, k < WIDTH
-        written = tl.where(BIAS_IN_PRODUCT, 3, LINES) * WIDTH  # biases that the products add are written there alone
-        in_row = (in_sines & (place < written) & (n < HIDDEN)) | ((last >= 0) & (c < tl.where(known, 3, 0)))
+        written = 3 if BIAS_IN_PRODUCT else LINES  # a bias that a product adds is not written here
+        in_row = ((line < written) & (n < HIDDEN)) | ((last >= 0) & (c < tl.where(known, 3, 0)))
         in_row = in_row & (in_sines | (k < HIDDEN) | (k == WIDTH))
         source = tl.where(in_sines, line * HIDDEN + n, LINES * HIDDEN + tl.where(is_weight, k, HIDDEN) * 3 + c)
         gain = tl.where(in_sines, omega, 1.0)
@@ -172,7 +172,7 @@ def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor
     Returns:
         Weights float16 [B, (D - 1) W^2] and ends float32 [B, (6 + D) W + 4]. The ends of an id that is no row's are black.
     """
-    masked, none = rows.masks is not None, ids  # what stands for a tensor that is not read
+    masked, unread = rows.masks is not None, ids  # any tensor stands for one that is not read
     constants = prepare_constants(
         spec, bits=rows.bits, masked=masked, scales=rows.scales_a_layer(spec), int8_ends=rows.end_scales is not None
     )
@@ -181,7 +181,7 @@ def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor
     ends = torch.empty((len(ids), (6 + spec.depth) * width + 4), dtype=torch.float32, device=ids.device)
     _prepare_rows_kernel[(len(ids), spec.depth)](
         weights, ends, rows.codes, rows.ends,
-        *(none if tensor is None else tensor for tensor in (rows.scales, rows.end_scales, rows.masks, rows.starts)),
+        *(unread if tensor is None else tensor for tensor in (rows.scales, rows.end_scales, rows.masks, rows.starts)),
         ids, len(rows), 0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1], float(spec.omega),
         **constants, num_warps=constants["SIDE"] // 16, enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
     )  # fmt: skip
