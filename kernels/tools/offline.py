@@ -22,7 +22,7 @@ from kernels.decode.triton import _decode_siren_kernel
 from kernels.rows import CODE_DTYPES
 from kernels.spec import SirenSpec
 from kernels.tools.machine_code import compile_kernel, cuobjdump, find_loops, read_instructions
-from kernels.unpack.triton import _prepare_rows_kernel, prepare_constants
+from kernels.unpack.triton import _prepare_rows_kernel, prepare_constants, prepare_warps
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
 # depth, hidden, side of the image in pixels: those of the experiments, and the widest
@@ -159,7 +159,7 @@ def compile_prepare(
     n_scales = 0 if bits > 8 else scales or spec.hidden
     constants = prepare_constants(spec, bits=bits, masked=masked, scales=n_scales, int8_ends=ends == torch.int8)
     integers = ("n_rows", "scales_stride")
-    options = {"num_warps": constants["SIDE"] // 16}
+    options = {"num_warps": prepare_warps(constants)}
     return read_resources(
         *compile_kernel(_prepare_rows_kernel, pointers, integers, constants, (), target=target, options=options)
     )

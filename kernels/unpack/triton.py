@@ -166,6 +166,11 @@ def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, 
     }
 
 
+def prepare_warps(constants: dict[str, int | bool]) -> int:
+    """Return the warps of a program: for 16 weights a thread, since 32 spill."""
+    return max(1, constants["SIDE"] ** 2 // 512)
+
+
 def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
     """Prepare the rows of a batch, in one launch.
 
@@ -183,6 +188,6 @@ def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor
         weights, ends, rows.codes, rows.ends,
         *(unread if tensor is None else tensor for tensor in (rows.scales, rows.end_scales, rows.masks, rows.starts)),
         ids, len(rows), 0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1], float(spec.omega),
-        **constants, num_warps=constants["SIDE"] // 16, enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
+        **constants, num_warps=prepare_warps(constants), enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
     )  # fmt: skip
     return weights, ends
