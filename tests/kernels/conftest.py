@@ -5,7 +5,10 @@ import importlib.util
 import pytest
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-NEED_TRITON = [f"test_{name}.py" for name in ("fast_math", "kernel", "launch", "offline", "offline_fit", "sine_ceiling")]
+NEED_TRITON = [
+    f"test_{name}.py"
+    for name in ("cosine_kernel", "fast_math", "kernel", "launch", "offline", "offline_cosine", "offline_fit", "sine_ceiling")
+]
 collect_ignore = [] if HAS_TRITON else NEED_TRITON
 
 
