@@ -197,7 +197,7 @@ class DecodeSuiteConfig:
         offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
     """
 
-    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
+    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224", "6x44@224"])
     batches: list[int] | None = None
     threads: int | None = None
     offline: bool = True
