@@ -51,8 +51,8 @@ def store_path(cfg: DictConfig) -> Path:
     """Return where the store that a configuration describes is kept; ``cfg.dataset.split`` names its images."""
     learn_from = learning_source(cfg)
     decisive = how_made(cfg) | {
-        "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr), "format": VERSION,
-        "learned_from": learn_from and learn_from.digest(),
+        "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr),
+        "quantize": plain(cfg.quantize), "format": VERSION, "learned_from": learn_from and learn_from.digest(),
     }  # fmt: skip
     name = f"{cfg.dataset.name}-{cfg.dataset.split}-{inr_name(cfg.inr)}-{digest(decisive)}.inr"
     return Path(cfg.stores_dir) / name
