@@ -65,7 +65,8 @@ def test_a_dataset_has_its_own_name(choice):
 def test_the_papers_recipe_is_as_published():
     fit = build(composed("encode", "fit=paper").fit)
     assert (fit.steps, fit.lr, fit.pixels_per_step, fit.betas) == (5000, 5e-4, None, (0.9, 0.999))
-    assert composed("encode", "inr=5x13").inr == {"depth": 5, "hidden": 13, "omega": 30}
+    inr = composed("encode", "inr=5x13").inr
+    assert (inr.depth, inr.hidden, inr.omega) == (5, 13, 30)
     o = build(composed("train", "optimizer=paper").optimizer)
     assert (o.epochs, o.batch_size, o.lr, o.momentum, o.weight_decay, o.warmup) == (200, 128, 0.01, 0.9, 5e-4, 0)
 
