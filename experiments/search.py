@@ -20,7 +20,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.search_table import excess, metrics_of, read_search, search_table, title_of
-from experiments.setup.cli import CONFIGS, compose_command, main
+from experiments.setup.choices import choices_of
+from experiments.setup.cli import compose_command, main
 from experiments.setup.errors import is_bug, optional
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
@@ -78,7 +79,7 @@ def space_of(cfg: DictConfig) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not cfg.space:
-        raise UserError(f"search=NAME/PRESET is required, one of: {', '.join(search_names())}")
+        raise UserError(f"search=NAME/PRESET is required, one of: {', '.join(choices_of('search', 'search'))}")
     space: dict[str, Any] = {}
     for key, values in OmegaConf.to_container(cfg.space).items():
         try:
@@ -90,11 +91,6 @@ def space_of(cfg: DictConfig) -> dict[str, Any]:
         except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"space.{key} is {values}, expected {{low, high, step, log}} or a list of choices: {error}") from None
     return space
-
-
-def search_names() -> list[str]:
-    """Return NAME/PRESET of all searches."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("search/*/*.yaml"))
 
 
 def require_same_search(search: Mapping[str, Any], folder: Path) -> None:

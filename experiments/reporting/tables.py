@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from experiments.reporting.cells import ABSENT, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
 from experiments.reporting.formats import to_markdown
-from experiments.setup.command_line import CONFIGS
+from experiments.setup.choices import CONFIGS
 from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 

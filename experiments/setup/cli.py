@@ -17,9 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments import end_at_once
 from experiments.setup.build import build
+from experiments.setup.choices import CONFIGS
 from experiments.setup.command_line import (
-    CONFIGS,
-    choices_of,
     explained,
     is_multirun,
     offer_inr_shapes,
@@ -30,13 +29,14 @@ from experiments.setup.command_line import (
 from experiments.setup.config_store import register, unknown_keys
 from experiments.setup.distributed import require_alone
 from experiments.setup.errors import errors_in_one_line
+from experiments.setup.help import help_text
 from experiments.setup.run_folder import experiment_of, folder_of, run_name
 from experiments.setup.streams import secure_streams
 from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError
 
 register()
-for resolver in (experiment_of, folder_of, run_name, choices_of):
+for resolver in (experiment_of, folder_of, run_name):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -66,6 +66,9 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
         require_experiment_of(verb, sys.argv[1:])
         offer_inr_shapes(sys.argv[1:])
         try:
+            if {"-h", "--help"} & set(sys.argv):  # Hydra's own takes ten seconds to list groups of all packages
+                print(help_text(verb, [argument for argument in sys.argv[1:] if "=" in argument]))
+                return
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, verb) from error

@@ -14,12 +14,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.setup.choices import CONFIGS, choices_of, command_of, experiment_names, read_command
 from experiments.setup.config_store import schema
 from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Keys whose values are paths, which may hold whatever Hydra gives a meaning: commas, equals signs, brackets, quotes.
 PATHS = (
     "dataset.root", "dataset.exclude", "store", "out", "files", "test_store", "baseline", "resume", "decoded", "stores_dir",
@@ -72,18 +72,6 @@ def offer_inr_shapes(arguments: Sequence[str]) -> None:
             ConfigStore.instance().store(group="inr", name=choice, node={"depth": depth, "hidden": hidden, "omega": None})
 
 
-def command_of(experiment: str) -> str | None:
-    """Return the command that ``experiment=NAME/PRESET`` is for, or None where configs/ has no such experiment."""
-    path = CONFIGS / "experiment" / experiment.partition("/")[0] / "paper.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["command"] if path.is_file() else None
-
-
-def experiment_names(verb: str) -> list[str]:
-    """Return NAME/PRESET of all experiments that a command can run."""
-    paths = sorted((CONFIGS / "experiment").glob("*/*.yaml"))
-    return [name for path in paths if command_of(name := f"{path.parent.name}/{path.stem}") == verb]
-
-
 def require_experiment_of(verb: str, arguments: Sequence[str]) -> None:
     """Refuse an experiment that is unknown or another command's, several at once, and ``run_dir`` for several runs.
 
@@ -102,33 +90,16 @@ def require_experiment_of(verb: str, arguments: Sequence[str]) -> None:
         command = command_of(value)
         if command not in (None, verb):
             raise UserError(f"experiment={value} is for another command: python -m experiments.{command} -m experiment={value}")
-        path = CONFIGS / "experiment" / f"{value}.yaml"
-        if command is not None and not path.is_file():
+        if command is not None and not (CONFIGS / "experiment" / f"{value}.yaml").is_file():
             choices = " or ".join(name for name in experiment_names(verb) if name.startswith(f"{value.partition('/')[0]}/"))
             raise UserError(f"experiment is {value!r}, expected {choices}")
-
-
-def choices_of(verb: str) -> str:
-    """Return the config groups that a command has and their choices, for its ``--help``."""
-    lines = []
-    defaults = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))["defaults"]
-    for group in (group for entry in defaults if isinstance(entry, dict) for group in entry if not group.startswith("override ")):
-        choices = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-        if group == "experiment":
-            names = [name.split("/") for name in experiment_names(verb)]
-            presets = {name: ",".join(preset for other, preset in names if other == name) for name, _ in names}
-            choices = [f"{name}/{{{several}}}" for name, several in presets.items()]
-        if group == "inr":
-            choices = ["DEPTHxWIDTH", *choices]
-        lines += [f"{group}: {', '.join(choices)}"] if choices else []
-    return "\n".join(lines)
 
 
 def known_keys(verb: str) -> set[str]:
     """Return the dotted names of all keys of a command, those of its YAML file included."""
     typed = OmegaConf.to_container(schema(SCHEMAS.get(verb, CommonConfig)))
-    own = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))
-    return set(flatten(typed)) | set(flatten({key: value for key, value in own.items() if key not in ("defaults", "hydra")}))
+    own = {key: value for key, value in read_command(verb).items() if key not in ("defaults", "hydra")}
+    return set(flatten(typed)) | set(flatten(own))
 
 
 def unknown(key: str, verb: str) -> UserError:
@@ -142,6 +113,13 @@ def unknown(key: str, verb: str) -> UserError:
 def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exception:
     """Return an error that says plainly what Hydra has found wrong with an override, or the same where it does so itself."""
     text = str(error)
+    if match := re.match(rf"In '{verb}': Could not find '(\w+)/(.+)'", text):
+        group, choice = match.groups()
+        choices = choices_of(verb, group)
+        close = difflib.get_close_matches(choice, experiment_names() if group == "experiment" else choices, n=1)
+        return UserError(
+            f"{group} is {choice!r}" + (f"; did you mean {close[0]}?" if close else f", expected {', '.join(choices)}")
+        )
     if match := re.match(r"Could not override '([^']+)'", text):
         return unknown(match[1].lstrip("+"), verb)
     if text.startswith("Error merging override "):

@@ -107,7 +107,11 @@ class MergeConfig(CommonConfig):
 
 @dataclass
 class InfoConfig(CommonConfig):
-    """Keys of ``info``: `store` is the FILE.inr to read."""
+    """Keys of ``info``.
+
+    Args:
+        store: FILE.inr to read.
+    """
 
     store: str = MISSING
 
