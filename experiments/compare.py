@@ -42,7 +42,7 @@ def compared(cfg: DictConfig, verb: str, runs: pd.DataFrame, settings: list[str]
     """Return the rows of the runs of one command, as a configuration asks for them, and the keys by which they differ."""
     asked, metrics = names(cfg.group_by), names(cfg.metric)
     keys = comparison.differing(runs, settings) if asked in (None, ["run"]) else [comparison.resolve(runs, key) for key in asked]
-    keys += ["seed", "run"] if asked == ["run"] else []
+    keys = ["run", *keys, "seed"] if asked == ["run"] else keys  # the run first: where there are too many keys, it is shown
     if comparison.mixes_code(runs, keys):
         if cfg.any_code:
             warn("different_code", [f"rows of {verb} average runs of different code"])

@@ -191,21 +191,20 @@ def with_differences(
     base_of = [own.get(tuple(map(str, row[between]))) for _, row in table.iterrows()]
     for metric in metrics:
         pairs = [
-            ("baseline" if base == i else None if base is None else _difference(runs, table, metric, i, base))
-            for i, base in enumerate(base_of)
+            ("baseline" if base == i else None if base is None else _difference(own, table[metric][base]))
+            for i, (own, base) in enumerate(zip(table[metric], base_of, strict=True))
         ]
         table.insert(table.columns.get_loc(metric) + 1, f"Δ {metric}", pd.Series(pairs, table.index, dtype=object))
     return table
 
 
-def _difference(runs: pd.DataFrame, table: pd.DataFrame, metric: str, i: int, base: int) -> Difference | None:
-    own, other = table[metric][i], table[metric][base]
+def _difference(own: Measured | None, other: Measured | None) -> Difference | None:
     if own is None or other is None:
         return None
     p = None
     if own.n > 1 and other.n > 1 and (own.std or other.std):
-        from scipy.stats import ttest_ind
+        from scipy.stats import ttest_ind_from_stats
 
-        sides = [runs.loc[table.runs[row]].query("status == 'finished'")[metric].dropna().astype(float) for row in (i, base)]
-        p = float(ttest_ind(*sides, equal_var=False).pvalue)
+        sides = (value for side in (own, other) for value in (side.mean, side.std, side.n))
+        p = float(ttest_ind_from_stats(*sides, equal_var=False).pvalue)
     return Difference(own.mean - other.mean, own.mean / other.mean if other.mean else None, p, own.digits)

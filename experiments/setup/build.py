@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -28,14 +29,16 @@ def build(group: DictConfig) -> Any:
 
 
 def build_device(cfg: DictConfig) -> torch.device:
-    """Return the device that ``device=auto|cpu|cuda`` means here."""
-    if cfg.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.device):
+    """Return the device that ``device=auto|cpu|cuda`` means here: under torchrun, each process of a machine has its own GPU."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.device):
         raise UserError(f"device is {cfg.device!r}, expected auto, cpu or cuda")
-    device = torch.device(cfg.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    available = torch.cuda.is_available()
+    device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if available else "cpu")
+    if device.type == "cuda" and not available:
         raise UserError("device=cuda, but torch sees no CUDA device here; use device=cpu, or install a CUDA build of torch")
+    if device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)  # kernels are launched on the current one
     return device
 
 

@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-import torch
 from omegaconf import DictConfig
 from torch import distributed
 
@@ -52,15 +51,6 @@ def require_alone(verb: str, *, multirun: bool) -> None:
         raise UserError("torchrun runs one job, not the several of a multirun (-m); start it once for each")
 
 
-def build_own_device(cfg: DictConfig) -> torch.device:
-    """Return the device of this process: under torchrun every process of a machine has its own GPU."""
-    device = build_device(cfg)
-    if world_size() > 1 and device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    return device
-
-
 @contextlib.contextmanager
 def init_distributed(cfg: DictConfig) -> Iterator[None]:
     """Join the other processes of a torchrun, if there are any, each on a GPU of its own where there are GPUs.
@@ -70,10 +60,7 @@ def init_distributed(cfg: DictConfig) -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    device = build_own_device(cfg)
-    if device.type == "cuda":
-        cfg.device = str(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if build_device(cfg).type == "cuda" else "gloo")
     try:
         with contextlib.ExitStack() as stack:
             if not is_main_process():

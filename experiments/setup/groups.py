@@ -19,14 +19,14 @@ ON_CORRUPT = ("fail", "skip")
 
 
 def unread_groups(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the groups of a configuration that change no result: of a training those of INRs or files that it doesn't use."""
-    if not {"pipeline", "export", "files", "store", "test_on_decoded", "test_store"} <= set(config):
-        return ()  # no training
-    pipeline, export = config["pipeline"]["name"], config["export"]
-    exports = pipeline in FROM_FILES and config["files"] is None
-    encodes = pipeline == "inr" and config["store"] is None
-    encodes |= config["test_on_decoded"] and config["test_store"] is None
-    encodes |= exports and (export["as_inr"] or export["decoded"])
+    """Return the groups of a configuration that change no result: those of INRs or files, where no pipeline uses them."""
+    if not {"pipeline", "export", "files", "store"} <= set(config) or config.get("suite", "pipelines") != "pipelines":
+        return ()  # neither a training nor a benchmark of trainings
+    pipelines = set(config.get("pipelines") or [config["pipeline"]["name"]])
+    exports = bool(pipelines & {*FROM_FILES}) and config["files"] is None
+    encodes = "inr" in pipelines and config["store"] is None
+    encodes |= bool(config.get("test_on_decoded")) and config.get("test_store") is None
+    encodes |= exports and (config["export"]["as_inr"] or config["export"]["decoded"])
     return (*(() if encodes else OF_INRS), *(() if exports else ("export",)))
 
 
