@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn
 from experiments.reporting.search_table import read_search, search_table
-from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
+from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, mixed_settings, unfinished
 from experiments.setup.cli import main
 from experiments.setup.errors import optional
 from experiments.setup.run_folder import require_folder_can_be_written
@@ -74,9 +75,13 @@ def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, pre
     """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
     parts = []
     tables = made_tables(runs, name, preset=preset)
+    for made in tables:
+        if mixed := mixed_settings(made):
+            print(f"warning [averaged_over]: rows of {made.name} average runs that differ in {', '.join(mixed)}", file=sys.stderr)
     for at in dict.fromkeys(made.preset for made in tables):
+        own = runs[(runs.experiment == name) & (runs.preset == at)]
         parts += [made.markdown(linked_from=linked_from) for made in tables if made.preset == at]
-        parts += ["\n".join(f"    {command}" for command in commands_of(name, at))]
+        parts += ["\n".join(f"    {command}" for command in commands_of(name, at, own))]
     parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
     return "\n\n".join(filter(None, parts)) or "Not measured yet."
 

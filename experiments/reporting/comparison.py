@@ -14,7 +14,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.evaluation.units import unit_of
 
 BOOKKEEPING = re.compile(  # settings that change no result, or that other keys tell better
-    r"(.*\.)?seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
+    r"(.*\.)?seed|run_dir|folder|overwrite|out|resume|baseline|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
 )
 WORDS = ("and", "or", "not", "in", "True", "False", "None")  # of a query
 HEADLINES = (  # the metrics that say most

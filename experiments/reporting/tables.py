@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
+from experiments.reporting.comparison import differing, short_names
 from experiments.reporting.formats import to_markdown
 from experiments.setup.choices import CONFIGS
 from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
+NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "flowers102": "Flowers-102", "mini_imagenet": "Mini-ImageNet"}
 SMOKE = "smoke"  # the preset that shows that an experiment runs, and proves nothing
 USUAL = {  # columns of an experiment without a table of its own
     "% of RGB": ("rgb_pct", 1), "bpp": ("bpp", 2), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4),
@@ -46,7 +49,8 @@ class Table:
     """A table of an experiment: `make` turns the finished runs of the experiment at one preset into its rows.
 
     Args:
-        each: a label; there is a table for each of its values, which takes the place of ``{}`` in the title.
+        title: of the table; ``{dataset}`` in it is the dataset of its runs.
+        each: a label; there is a table for each of its values, which replaces ``{}`` in the title.
         picture: draws the runs to a PNG, where a `figure` of the rows does not do.
     """
 
@@ -132,14 +136,40 @@ class MadeTable:
         )  # fmt: skip
 
 
-def commands_of(experiment: str, preset: str) -> list[str]:
-    """Return the commands that run an experiment at a preset, one for each of its files in configs/experiment."""
+def commands_of(experiment: str, preset: str, runs: pd.DataFrame) -> list[str]:
+    """Return the commands that repeat some runs of an experiment at a preset.
+
+    Runs that were started with ``experiment=...`` are one sweep over all values on record, a user's own variants among them; an
+    experiment of configs/ without such runs is told as its files have it.
+    """
+    sweeps: dict[tuple[str, ...], dict[str, list[str]]] = {}  # by the keys that are set: the values of each
+    for command in runs.command.dropna():
+        words = [word for word in shlex.split(command)[3:] if not word.startswith(("overwrite=", "track"))]
+        pairs = [(f"{key}{sign}", value) for key, sign, value in (word.partition("=") for word in words)]
+        if any(key == "experiment=" for key, _ in pairs):
+            sweep = sweeps.setdefault((command.split()[2], *sorted(key for key, _ in pairs)), {})
+            for key, value in pairs:
+                sweep[key] = list(dict.fromkeys([*sweep.get(key, ()), value]))
     commands = []
     for path in sorted((CONFIGS / "experiment").glob(f"*/{preset}.yaml")):
-        base = OmegaConf.load(path.with_name("paper.yaml"))
-        if base.get("experiment_name", path.parent.name) == experiment:
-            commands.append(f"python -m experiments.{base.command} -m experiment={path.parent.name}/{preset}")
+        base, choice = OmegaConf.load(path.with_name("paper.yaml")), f"{path.parent.name}/{preset}"
+        is_own = base.get("experiment_name", path.parent.name) == experiment
+        if is_own and not any(choice in sweep["experiment="] for sweep in sweeps.values()):
+            commands.append(f"python -m experiments.{base.command} -m experiment={choice}")
+    for (module, *_), sweep in sweeps.items():
+        several = "-m " if any(len(values) > 1 for values in sweep.values()) else ""
+        commands.append(f"python -m {module} {several}{shlex.join(key + ','.join(values) for key, values in sweep.items())}")
     return commands
+
+
+def mixed_settings(made: MadeTable) -> list[str]:
+    """Return the settings, seeds aside, in which runs differ that one cell averages: some were edited between two runs."""
+    runs = short_names(made.runs)
+    rows = [
+        row for row in made.rows.to_dict("records") if any(isinstance(cell, Measured) and cell.n > 1 for cell in row.values())
+    ]
+    groups = [runs[runs.path.isin([link.path for link in row["records"]])] for row in rows]
+    return list(dict.fromkeys(key for group in groups for key in differing(group, runs.attrs["settings"])))
 
 
 def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[MadeTable]:
@@ -166,7 +196,9 @@ def _made(one: Table, part: str, experiment: str, preset: str, runs: pd.DataFram
     links = [link.path for links in rows.records for link in links] if len(rows) else []
     claims = held_claims([] if preset == SMOKE else one.claims, rows, read_paper(), preset=preset)
     name = f"{one.name}_{part}" if part else one.name
-    return MadeTable(one, name, one.title.format(part), experiment, preset, runs[runs.path.isin(links)], rows, claims)
+    datasets = runs.get("cfg.dataset.name", pd.Series(dtype=str)).dropna().unique()
+    title = one.title.format(part, dataset=", ".join(NAMES.get(dataset, dataset) for dataset in datasets))
+    return MadeTable(one, name, title, experiment, preset, runs[runs.path.isin(links)], rows, claims)
 
 
 def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:

@@ -112,7 +112,9 @@ def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
 def command_line() -> str:
     """Return the command that repeats this run."""
     hydra = HydraConfig.get()
-    return f"python -m experiments.{hydra.job.config_name} {shlex.join(hydra.overrides.task)}".strip()
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    return f"python -m experiments.{hydra.job.config_name} {shlex.join([*flags, *hydra.overrides.task])}".strip()
 
 
 def start_run(cfg: DictConfig, verb: str) -> Run:

@@ -83,6 +83,28 @@ def test_a_run_that_is_there_twice_is_refused(sample):
         made_tables(read_runs(sample), "sample")
 
 
+def test_runs_whose_settings_were_edited_in_between_are_named(sample, capsys):
+    for seed in range(2):
+        options = {"dataset": {"name": "shapes"}, "labels": {"dataset": "c", "arm": "raw"}, "optimizer": {"epochs": 5 + seed}}
+        config = options | {"experiment_name": "sample", "preset": "cpu", "seed": seed}
+        write_run(Path(f"runs/sample/cpu/c-{seed}"), config=config, seed=seed, metrics={"top1_pct": 50.0 + seed})
+    experiment_markdown(read_runs(sample), "sample", linked_from=Path())
+    assert capsys.readouterr().err == ("warning [averaged_over]: rows of accuracy average runs that differ in optimizer.epochs\n")
+
+
+def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own(tmp_path):
+    choice = {"experiment_name": "accuracy", "preset": "smoke", "dataset": {"name": "shapes"}}
+    for variant, seed in [("mine", 0), ("mine", 1), ("raw", 0)]:
+        write_run(
+            tmp_path / f"{variant}-{seed}", config=choice | {"labels": {"arm": variant, "net": variant}}, seed=seed,
+            metrics={"top1_pct": 50.0},
+            command=f"python -m experiments.train experiment=accuracy/smoke variant={variant} seed={seed} overwrite=true",
+        )  # fmt: skip
+    text = experiment_markdown(read_runs(tmp_path), "accuracy", linked_from=Path())
+    assert "**ResNet-18 on shapes from raw images" in text
+    assert "    python -m experiments.train -m experiment=accuracy/smoke variant=mine,raw seed=0,1" in text.splitlines()
+
+
 def test_an_experiment_without_tables_has_one_of_what_its_runs_have(sample, monkeypatch):
     monkeypatch.delitem(tables.TABLES, "sample")
     text = experiment_markdown(read_runs(sample), "sample", linked_from=Path())
