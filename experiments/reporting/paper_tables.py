@@ -71,7 +71,7 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "accuracy", "ResNet-18 on {dataset} from raw images and from INRs, tested on clean and on decoded images",
+    "accuracy", "ResNet-18 on CIFAR-10 from raw images and from INRs, tested on clean and on decoded images",
     claims=[Claim("accuracy_drop", "points lost", {"arm": ("INR",)}, not_at=("cpu",))],
 )  # fmt: skip
 def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def jpeg_images(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of {dataset}, tested on clean images",
+    "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of CIFAR-10, tested on clean images",
     claims=[Claim("accuracy_drop", "points below raw", {"arm": ("INR",)}, not_at=("cpu",))],
     figure=Figure("% of RGB", "top-1, %", line=("arm",)),
 )  # fmt: skip
@@ -158,7 +158,7 @@ def jpeg_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     return below_raw(runs, ["arm", "quality"])
 
 
-@table("pruning", "{dataset}'s test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
+@table("pruning", "CIFAR-10's test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
 def pruning_curves(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(only(runs, role="curve"), ["rule", "amount"], {
         "pruned, share of hidden weights": ("prune_ratio", 2), "of the least pruned twentieth": ("prune_ratio_p05", 2),
@@ -184,7 +184,7 @@ def _accuracy_of_stores(runs: pd.DataFrame, label: str, *, baseline: str | Seque
 
 
 @table(
-    "quantization", "{dataset}'s test images at fewer and fewer bits of a hidden weight",
+    "quantization", "CIFAR-10's test images at fewer and fewer bits of a hidden weight",
     figure=Figure("% of RGB", "PSNR, dB", line=("weights",)),
 )  # fmt: skip
 def bits(runs: pd.DataFrame) -> pd.DataFrame:
@@ -212,7 +212,7 @@ def quantization_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "architecture", "{dataset}'s test images as SIRENs of every shape, 8 bits a hidden weight",
+    "architecture", "CIFAR-10's test images as SIRENs of every shape, 8 bits a hidden weight",
     figure=Figure("% of RGB", "PSNR, dB", line=("layers",)),
 )  # fmt: skip
 def shapes(runs: pd.DataFrame) -> pd.DataFrame:
@@ -223,7 +223,7 @@ def shapes(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "architecture", "A network trained from {dataset} as SIRENs of a few shapes, tested on clean images",
+    "architecture", "A network trained from CIFAR-10 as SIRENs of a few shapes, tested on clean images",
     claims=[Claim("accuracy_drop", "points lost", not_at=("cpu",))], figure=Figure("% of RGB", "top-1, %"),
 )  # fmt: skip
 def shapes_accuracy(runs: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from experiments.reporting.open_questions import growth
 from experiments.reporting.paper_tables import accuracy, break_even
 from experiments.reporting.run_tables import RUN_TABLES
 from experiments.reporting.runs import read_runs
-from experiments.reporting.tables import TABLES, made_tables
+from experiments.reporting.tables import TABLES, Table, made_tables
 from experiments.tables import experiment_markdown, filled, write_table
 from rapid_inr.errors import UserError
 from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
@@ -92,7 +92,8 @@ def test_runs_whose_settings_were_edited_in_between_are_named(sample, capsys):
     assert capsys.readouterr().err == ("warning [averaged_over]: rows of accuracy average runs that differ in optimizer.epochs\n")
 
 
-def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own(tmp_path):
+def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(tables.TABLES, "accuracy", [Table("accuracy", "Networks on {dataset}", accuracy)])
     choice = {"experiment_name": "accuracy", "preset": "smoke", "dataset": {"name": "shapes"}}
     for variant, seed in [("mine", 0), ("mine", 1), ("raw", 0)]:
         write_run(
@@ -101,7 +102,7 @@ def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own
             command=f"python -m experiments.train experiment=accuracy/smoke variant={variant} seed={seed} overwrite=true",
         )  # fmt: skip
     text = experiment_markdown(read_runs(tmp_path), "accuracy", linked_from=Path())
-    assert "**ResNet-18 on shapes from raw images" in text
+    assert "**Networks on shapes.**" in text
     assert "    python -m experiments.train -m experiment=accuracy/smoke variant=mine,raw seed=0,1" in text.splitlines()
 
 
