@@ -1,4 +1,4 @@
-"""From a configuration to the objects it describes; below this file nothing knows of Hydra."""
+"""Build the objects that a configuration describes. Nothing below this file knows Hydra."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build(group: DictConfig) -> Any:
-    """Return the dataclass that a group of a configuration describes, its ranges checked."""
+    """Return the dataclass of a config group, which checks its ranges."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain(group).items()}
     return OmegaConf.get_type(group)(**values)
 
@@ -53,7 +53,7 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
 
 
 def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
-    """Return the shape of the INRs; where omega is null it follows the size of the images."""
+    """Return the shape of the INRs. Where omega is null, the size of the images decides it."""
     omega = default_omega(*image_size) if cfg.inr.omega is None else cfg.inr.omega
     return SirenSpec(cfg.inr.depth, cfg.inr.hidden, float(omega))
 
@@ -64,5 +64,5 @@ def build_augment(cfg: DictConfig) -> AugmentConfig | None:
 
 
 def build_autocast(cfg: DictConfig) -> bool:
-    """Return whether to train in bfloat16; ``auto`` does on a GPU alone, since few CPUs are faster in it."""
+    """Return whether to train in bfloat16. ``auto`` does so on a GPU only, since few CPUs are faster in it."""
     return build_device(cfg).type == "cuda" if cfg.autocast == "auto" else cfg.autocast

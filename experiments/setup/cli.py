@@ -1,4 +1,4 @@
-"""The entry of every command: Hydra composes its configuration, whose values are checked before any work."""
+"""Run a command: Hydra composes its configuration, and its values are checked before any work."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     """
     secure_streams()
     if signal.getsignal(signal.SIGINT) is end_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work is told
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and the message is worded here alone
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work handles Ctrl-C
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors, and they are worded here
 
     def job(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             run_job(cfg, verb, lambda cfg: _checked(cfg, verb), task)
             return
-        with errors_in_one_line():  # in here, or Hydra adds a line of its own
+        with errors_in_one_line():  # inside the job, or Hydra adds a line
             require_alone(verb, multirun=False)
             require_choices()
             run_once(_checked(cfg, verb), task)
@@ -79,7 +79,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
 
 
 def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration of a command as its command line would make it, inside another command.
+    """Return the configuration that a command line gives a command, for use inside another command.
 
     Raises:
         UserError: at an unknown key or a wrong value.
@@ -94,7 +94,7 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _checked(cfg: DictConfig, verb: str) -> DictConfig:
-    """Return a configuration whose keys are known and whose values are in range; what is required may still be missing."""
+    """Check the keys and ranges of a configuration, and return it. Required values may still be missing."""
     require_known(cfg, verb, list(unknown_keys(cfg)))
     for key in cfg:
         group = None if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) else cfg[key]

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: paths as they are typed, any shape of an INR; and what it says of a wrong key."""
+"""Prepare the command line for Hydra (any path, any shape of an INR), and word what is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 
-# Keys whose values are paths, which may hold whatever Hydra gives a meaning: commas, equals signs, brackets, quotes.
+# Keys whose values are paths. A path may have commas, equals signs, brackets and quotes, which mean something to Hydra.
 PATHS = (
     "dataset.root", "dataset.exclude", "store", "out", "files", "test_store", "baseline", "resume", "decoded", "stores_dir",
     "folder", "run_dir", "backbone.weights", "root", "update", "plot",
 )  # fmt: skip
-WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # texts that Hydra would not take for a text
+WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # Hydra reads these as values, not as text
 SWEEPS = re.compile(r",|^(choice|range|interval|glob|shuffle|sort)\(")
 
 
@@ -34,7 +34,7 @@ def is_multirun(arguments: Sequence[str]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return a text as Hydra reads it whole, whatever is in it."""
+    """Return a text in quotes, so that Hydra takes it literally."""
     if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and text.lower() not in WORDS:
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text)
@@ -42,7 +42,7 @@ def quoted(text: str) -> str:
 
 
 def with_quoted_paths(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with bare paths in quotes and their ``~`` expanded; a sweep over several stays one."""
+    """Return a command line with paths in quotes and ``~`` expanded. A sweep over several paths stays a sweep."""
     multirun = is_multirun(arguments)
     return [_with_quoted_path(argument, multirun=multirun) for argument in arguments]
 
@@ -57,7 +57,7 @@ def _with_quoted_path(argument: str, *, multirun: bool) -> str:
 
 
 def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Let ``inr=DEPTHxWIDTH`` name any shape that the command line or a file of configs/ mentions; refuse what is no choice."""
+    """Make every DEPTHxWIDTH on the command line or in configs/ a choice of ``inr``. Refuse others, and null for a group."""
     for argument in arguments:
         group, _, value = argument.lstrip("+").partition("=")
         if value == "null" and (CONFIGS / group).is_dir():
@@ -73,7 +73,7 @@ def offer_inr_shapes(arguments: Sequence[str]) -> None:
 
 
 def require_experiment_of(verb: str, arguments: Sequence[str]) -> None:
-    """Refuse an experiment that is unknown or another command's, several at once, and ``run_dir`` for several runs.
+    """Refuse an unknown preset, an experiment of another command, several experiments, and ``run_dir`` for several runs.
 
     Raises:
         UserError: with what to type instead.
@@ -96,14 +96,14 @@ def require_experiment_of(verb: str, arguments: Sequence[str]) -> None:
 
 
 def known_keys(verb: str) -> set[str]:
-    """Return the dotted names of all keys of a command, those of its YAML file included."""
+    """Return the dotted names of a command's keys, from its dataclass and its YAML file."""
     typed = OmegaConf.to_container(schema(SCHEMAS.get(verb, CommonConfig)))
     own = {key: value for key, value in read_command(verb).items() if key not in ("defaults", "hydra")}
     return set(flatten(typed)) | set(flatten(own))
 
 
 def unknown(key: str, verb: str) -> UserError:
-    """Return the error of a key that a command does not have, with the most similar one that it has."""
+    """Return the error for a key that a command lacks, with the most similar key that it has."""
     known = known_keys(verb)
     groups = {name.partition(".")[0] for name in known}
     close = difflib.get_close_matches(key, sorted(known | groups), n=1, cutoff=0.6)
@@ -111,7 +111,7 @@ def unknown(key: str, verb: str) -> UserError:
 
 
 def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exception:
-    """Return an error that says plainly what Hydra has found wrong with an override, or the same where it does so itself."""
+    """Return a plain error for what Hydra found wrong with an override, or the error itself if it is plain already."""
     text = str(error)
     if match := re.match(rf"In '{verb}': Could not find '(\w+)/(.+)'", text):
         group, choice = match.groups()
@@ -135,9 +135,9 @@ def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exce
 
 
 def require_known(cfg: DictConfig, verb: str, unknown_names: Sequence[str]) -> None:
-    """Refuse keys that neither the dataclasses nor the YAML file of a command have.
+    """Refuse keys that are in neither the dataclasses nor the YAML file of a command.
 
-    ``debug=...`` sets keys of several commands, so those that this one lacks are taken out instead.
+    ``debug=...`` sets keys of several commands; those that this one lacks are removed.
     """
     if not unknown_names:
         return

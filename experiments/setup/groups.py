@@ -1,4 +1,4 @@
-"""The groups of a configuration that the library has no dataclass for: which images, which INRs, what feeds the network."""
+"""Config groups that the library has no dataclass for: the dataset, the INRs, the input pipeline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def require_side(key: str, value: Any) -> None:
 
 
 def sides(size: Any) -> tuple[int, int] | None:
-    """Return the (height, width) of such a value; None for null."""
+    """Return the (height, width) that a side or a pair stands for; None for null."""
     return (size, size) if isinstance(size, int) else size and tuple(size)
 
 
@@ -52,11 +52,11 @@ class DatasetConfig:
     """Which images.
 
     Args:
-        name: one of `rapid_inr.data.READERS`.
+        name: the reader, which dataset=NAME sets.
         root: folder of the data; shapes are generated and need none.
         split: train, test, or all.
         limit: how many of the training images to take, evenly from all classes; null for all.
-        test_limit: the same of the test images.
+        test_limit: the same for the test images.
         size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
         resize: ``stretch``, or ``crop``: take the centre square first.
         exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
@@ -64,10 +64,10 @@ class DatasetConfig:
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.
         test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
-        seed: of shapes: what is drawn; of mini_imagenet: of the 420/120 split of each class.
+        seed: of shapes: what is drawn; of mini_imagenet: how the images of a class are split, 420 to 120.
         count: of shapes: training images.
         test_count: of shapes: test images.
-        classes: of shapes.
+        classes: of shapes: how many kinds.
     """
 
     name: str = MISSING
@@ -178,9 +178,9 @@ class DecodeSuiteConfig:
 
     Args:
         sizes: DEPTHxWIDTH@PIXELS.
-        batches: images at once; null: what makes 2^18 pixels on a CPU, 2^22 on a GPU.
-        threads: of a CPU; null: all its cores.
-        offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
+        batches: images decoded at once; null: enough for 2^18 pixels on a CPU, 2^22 on a GPU.
+        threads: on a CPU; null: one for each core.
+        offline: also compile the kernel for several GPUs, which need not be present, and print its resources: half a minute.
     """
 
     sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
@@ -191,7 +191,11 @@ class DecodeSuiteConfig:
 
 @dataclass
 class TrackConfig:
-    """How W&B mirrors a run: ``offline``, ``online`` or ``off``."""
+    """How W&B mirrors a run.
+
+    Args:
+        mode: ``offline``, ``online`` or ``off``.
+    """
 
     mode: str = "off"
 
