@@ -1,4 +1,4 @@
-"""`python -m experiments.tables`: the tables of experiments and of single runs, from records, offline."""
+"""`python -m experiments.tables`: print the tables of experiments and of single runs, from records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLOCK = re.compile(r"<!-- (results|experiment|claims|search|glance):([\w-]+) -->
 
 
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
-    """Return a Markdown text with its marked blocks made from the runs below a folder.
+    """Return a Markdown text whose marked blocks are filled from the runs below a folder.
 
     A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
     ``claims:NAME`` of these the paper's claims alone, in few columns, ``search:NAME`` the best trials of a search, and
@@ -64,7 +64,7 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
 
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
-    """Return the best trials of a search, a table for each folder that it was run in."""
+    """Return the best trials of a search, one table for each folder of it."""
     folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
     made = [search_table(folder, linked_from=linked_from) for folder in folders]
     texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]
@@ -87,7 +87,7 @@ def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, pre
 
 
 def short_claims(tables: Sequence[MadeTable], name: str) -> pd.DataFrame:
-    """Return the paper's numbers beside ours in few columns; a claim that was not measured has one row with dashes."""
+    """Return the paper's numbers beside ours in few columns. A claim without a measurement has one row of dashes."""
     held = [(claim, made) for made in tables for claim in made.claims]
     rows = [claim.short(f"preset {made.preset}, {', '.join(claim.machines(made.runs))}") for claim, made in held]
     paper, told = read_paper(), {claim.number.key for claim, _ in held}

@@ -1,4 +1,4 @@
-"""The registry of tables, and what becomes of one at a preset: rows, claims beside them, a note and a figure."""
+"""The registry of tables, and a table made at a preset: its rows, the claims beside them, a note and a figure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
 NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "flowers102": "Flowers-102", "mini_imagenet": "Mini-ImageNet"}
-SMOKE = "smoke"  # the preset that shows that an experiment runs, and proves nothing
-USUAL = {  # columns of an experiment without a table of its own
+SMOKE = "smoke"  # this preset shows that an experiment runs, and proves nothing
+USUAL = {  # the columns of an experiment that has no table
     "% of RGB": ("rgb_pct", 1), "bpp": ("bpp", 2), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4),
     "encoding, ms an image": ("encode_ms_per_image", 1), "top-1, %": ("top1_pct", 2), "images/s": ("images_per_s", 0),
 }  # fmt: skip
@@ -30,11 +30,11 @@ USUAL = {  # columns of an experiment without a table of its own
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn of a table: column `y` over label or column `x`, a line for each combination of the labels `line`.
+    """The figure of a table: column `y` over label or column `x`, a line for each combination of the labels `line`.
 
     Args:
-        log: whether numbers on x are spaced by their logarithm.
-        title: of the figure; None for the table's.
+        log: whether the x axis is logarithmic.
+        title: of the figure; None: that of the table.
     """
 
     x: str
@@ -51,7 +51,7 @@ class Table:
     Args:
         title: of the table; ``{dataset}`` in it is the dataset of its runs.
         each: a label; there is a table for each of its values, which replaces ``{}`` in the title.
-        picture: draws the runs to a PNG, where a `figure` of the rows does not do.
+        picture: draws the runs to a PNG, instead of `figure`.
     """
 
     name: str
@@ -67,7 +67,7 @@ TABLES: dict[str, list[Table]] = defaultdict(list)  # by experiment
 
 
 def table(experiment: str, title: str, **options: Any) -> Callable[[Callable], Callable]:
-    """Register the function below as a table of an experiment; options are the fields of `Table`."""
+    """Register the decorated function as a table of an experiment; options are fields of `Table`."""
 
     def register(make: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
         TABLES[experiment].append(Table(make.__name__, title, make, **options))
@@ -78,7 +78,7 @@ def table(experiment: str, title: str, **options: Any) -> Callable[[Callable], C
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table at a preset: `runs` that it is of, and its rows as `summarize` returns them."""
+    """A table at a preset: its runs, and its rows as `summarize` returns them."""
 
     table: Table
     name: str
@@ -91,12 +91,12 @@ class MadeTable:
 
     @property
     def machines(self) -> list[str]:
-        """Return the devices that did the work, the one of most runs first."""
+        """Return the devices of the runs, the most frequent first."""
         return list(self.runs.machine.value_counts().index)
 
     @property
     def note(self) -> str:
-        """Return what holds for the whole table."""
+        """Return the preset, the machines, and whether cells are means."""
         averaged = any(isinstance(cell, Measured) and cell.n > 1 for cell in self.rows.to_numpy().flat)
         spread = "; mean ± standard deviation over the runs of a row" if averaged else ""
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."
@@ -120,7 +120,7 @@ class MadeTable:
         )
 
     def draw(self, path: Path) -> None:
-        """Draw the table's picture, with the paper's number as a line where one is claimed of what is drawn.
+        """Draw the table's picture; if the paper claims a number for the drawn column, it is a line.
 
         Raises:
             ImportError: if matplotlib is not installed.
@@ -173,10 +173,10 @@ def mixed_settings(made: MadeTable) -> list[str]:
 
 
 def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[MadeTable]:
-    """Return the tables of an experiment that have rows, at every preset that it was run at, or at one.
+    """Return the tables of an experiment that have rows, at one preset or at all.
 
     Raises:
-        UserError: if a run is there twice, which would make its row a mean of one and the same.
+        UserError: if a run is there twice: its row would be the mean of one run.
     """
     own = runs[(runs.experiment == experiment) & (runs.status == "finished")]
     same = ["experiment", "preset", "verb", "seed", *(name for name in own if name.startswith("cfg."))]
@@ -216,7 +216,7 @@ def unfinished(runs: pd.DataFrame, experiment: str) -> list[str]:
 
 
 def figure_lines(rows: pd.DataFrame, figure: Figure) -> dict[str, list[tuple[str | float, float, float]]]:
-    """Return what a figure draws: by the labels of each line, x with mean and standard deviation of y."""
+    """Return the lines of a figure: by label, x with mean and standard deviation of y."""
     lines: dict[str, list[tuple[str | float, float, float]]] = defaultdict(list)
     for row in rows.to_dict("records"):
         x, y = row.get(figure.x), row[figure.y]
