@@ -7,23 +7,24 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.cosine.spec import CosineRows, CosineSpec
+from kernels.cosine.spec import WORDS, CosineRows, CosineSpec
 from kernels.decode.io import ImageFormat, cut
 from kernels.decode.sampling import Sampling
 from kernels.spec import OUT_FEATURES
 from kernels.workers import for_each
 
-TILE_VALUES = 2**17  # of the largest tensor of a tile
+TILE_VALUES = 2**19  # of the largest tensor of a tile
 
 
 def dense_coefficients(rows: CosineRows, ids: Tensor, spec: CosineSpec) -> Tensor:
     """Return the coefficients of images, float32 [b, 3, F, F]."""
-    codes = rows.codes[ids].long()
-    profile, words = codes.split((spec.row_bytes - spec.groups, spec.groups), 1)
-    profile = profile.flatten() if spec.profiles > 1 else torch.zeros_like(ids)
-    values = rows.books[profile[:, None], torch.arange(spec.groups, device=ids.device), words].float()  # [b, G, D]
-    values = torch.nn.functional.pad(values.flatten(1), (1, 0))  # the table's -1 is the zero before them
-    return values.gather(1, rows.table[profile].flatten(1).long() + 1).view(len(ids), *rows.table.shape[1:])
+    codes = rows.codes.index_select(0, ids).long()
+    profile = codes[:, 0] if spec.profiles > 1 else torch.zeros_like(ids)
+    book = torch.arange(spec.groups, device=ids.device) + spec.groups * profile[:, None]  # [b, G]
+    words = (codes[:, -spec.groups :] + WORDS * book).flatten()
+    values = rows.books.flatten(0, 2).index_select(0, words).view(len(ids), -1).float()  # [b, G D]
+    places = (rows.table.long() + 1).index_select(0, profile)  # 0 is the zero that the table calls -1
+    return torch.nn.functional.pad(values, (1, 0)).gather(1, places.flatten(1)).view(places.shape)
 
 
 def decode_cosine_torch(
