@@ -122,10 +122,7 @@ class PipelineConfig:
     """What feeds the network.
 
     Args:
-        name: ``resident``: raw uint8 on the device; ``ram``: in the host's memory, through a DataLoader; ``inr``: a packed store
-            on the device, decoded batch by batch; ``dataloader``: image files, decoded by Pillow in the workers of a DataLoader;
-            ``dali``: by NVIDIA DALI; ``dali_published``: by DALI as in the paper's repository: one crop and flip a batch, at most
-            64 images at once, no prefetch; ``nvjpeg``: JPEG files in the host's memory, decoded in batches on the GPU.
+        name: which pipeline; pipeline=NAME sets it.
         workers: processes of ram and dataloader, 0 for none; threads of DALI; null for the others.
         prefetch: batches that a worker, or DALI, has ready.
         shard_store: of inr with torchrun: each process keeps its share of the store and fetches the others' rows for each batch.
