@@ -175,7 +175,7 @@ def run_trial(study: Any, trial: Any, search: Mapping[str, Any], folder: Path) -
 
 
 def run_command(command: str, overrides: list[str]) -> None:
-    """Run another command in this process; its record has a command line of its own."""
+    """Run another command in this process, with its own command line in its record."""
     task = getattr(importlib.import_module(f"experiments.{command}"), f"run_{command}")
     cfg, hydra = compose_command(command, overrides), HydraConfig.instance()
     before = hydra.cfg
@@ -216,7 +216,7 @@ def draw(study: Any, path: Path) -> None:
 
     search = read_search(path.parent)
     goals = list(search["goals"])
-    with matplotlib.rc_context(), atomic(path) as temporary:  # Optuna sets a style of its own
+    with matplotlib.rc_context(), atomic(path) as temporary:  # Optuna changes the style
         if len(goals) == 1:
             axes = plots.plot_optimization_history(study, target_name=goals[0])
         else:

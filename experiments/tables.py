@@ -37,7 +37,7 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
     ``glance:claims`` one row a claim.
 
     Raises:
-        UserError: if it has none, or one whose name is unknown.
+        UserError: if it has no block, or one with an unknown name.
     """
     blocks = BLOCK.findall(text)
     if not blocks:

@@ -42,7 +42,7 @@ def resolve(runs: pd.DataFrame, name: str) -> str:
     """Return the column of this name, or the only one whose name ends with it.
 
     Raises:
-        UserError: if there is none; the message names the nearest.
+        UserError: if no column fits; the message names the nearest.
     """
     longer = [full for full in runs if full.endswith(f".{name}")]
     if name in runs or len(longer) == 1:
@@ -67,7 +67,7 @@ def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
         return runs[runs.eval(names, engine="python", local_dict={}, global_dict={})]
     except UserError:
         raise
-    except Exception as error:  # pandas raises whatever Python does at such an expression
+    except Exception as error:  # pandas raises any of Python's exceptions
         raise UserError(f"{expression} is no query of the runs: {type(error).__name__}: {error}") from None
 
 

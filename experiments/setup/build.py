@@ -48,7 +48,7 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
         raise UserError(f"dataset=... is required, one of: {', '.join(sorted(READERS))}")
     options = {key: value for key, value in plain(cfg.dataset).items() if value is not None and key != "on_corrupt"}
     if split is None and options.get("split") == "test" and "limit" in options and "test_limit" not in options:
-        raise UserError("dataset.limit counts training images, of which dataset.split=test has none; set dataset.test_limit")
+        raise UserError("dataset.limit counts training images, and dataset.split=test has none; set dataset.test_limit")
     return open_source(**options | ({"split": split} if split else {}))
 
 

@@ -1,4 +1,4 @@
-"""What can be chosen on a command line, read from configs/ alone: no torch, so that listing it takes no time."""
+"""The choices of a command line, read from configs/ without importing torch, so that listing them is fast."""
 
 from __future__ import annotations
 

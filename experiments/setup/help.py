@@ -70,7 +70,7 @@ def _shown(value: Any) -> str:
 
 
 def _line(name: str, comment: str) -> str:
-    """Return a name and its comment, which stands in a column of its own."""
+    """Return a name and its comment in two columns."""
     if not comment:
         return name
     options = {"width": WIDTH, "subsequent_indent": " " * COLUMN, "break_on_hyphens": False, "break_long_words": False}

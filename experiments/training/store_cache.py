@@ -97,7 +97,7 @@ def _run_folder(path: Path) -> Path:
 
 
 def _make_once(path: Path, make: Callable[[Run], Any], *, verb: str, config: DictConfig) -> None:
-    """Make an output, in a run of its own, in one process while others wait. A failed or killed run is repeated."""
+    """Let one process make an output, as a run, while others wait. A failed or killed run is repeated."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
         if path.exists() and metrics_of(path):
