@@ -125,7 +125,7 @@ class PipelineConfig:
         name: which pipeline; pipeline=NAME sets it.
         workers: processes of ram and dataloader, 0 for none; threads of DALI; null for the others.
         prefetch: batches that a worker, or DALI, has ready.
-        shard_store: of inr with torchrun: each process keeps a share of the store, and fetches the rest of a batch from the others.
+        shard_store: of inr with torchrun: each process keeps a share of the store, and gets the rest of a batch from the others.
     """
 
     name: str = "resident"
