@@ -147,7 +147,7 @@ def commands_of(experiment: str, preset: str, runs: pd.DataFrame) -> list[str]:
         words = [word for word in shlex.split(command)[3:] if not word.startswith(("overwrite=", "track"))]
         pairs = [(f"{key}{sign}", value) for key, sign, value in (word.partition("=") for word in words)]
         if any(key == "experiment=" for key, _ in pairs):
-            sweep = sweeps.setdefault((command.split()[2], *sorted(key for key, _ in pairs)), {})
+            sweep = sweeps.setdefault((command.split()[2], *sorted(key for key, _ in pairs)), {"experiment=": []})
             for key, value in pairs:
                 sweep[key] = list(dict.fromkeys([*sweep.get(key, ()), value]))
     commands = []
