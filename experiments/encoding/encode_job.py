@@ -14,19 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
-from experiments.setup.build import build, build_device, build_source, build_spec
-from experiments.training.provenance import how_made
+from experiments.setup.build import build, build_device, build_encoder, build_source
+from experiments.training.provenance import how_made, learning_source
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource
-from rapid_inr.encoding.config import EncodeConfig
-from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
+from rapid_inr.encoding.encode import encode_shards, plan_store
+from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run
@@ -41,12 +41,14 @@ class EncodePlan:
     """What to encode and how, checked before any work begins.
 
     Args:
+        learn_from: images by which what all images share is chosen; None for those of the source.
         image_size: (height, width) of the first image.
         stamps: of the source's files, as they are now.
     """
 
     source: ImageSource
-    config: EncodeConfig
+    learn_from: ImageSource | None
+    encoder: Encoder
     image_size: tuple[int, int]
     stamps: np.ndarray
 
@@ -57,15 +59,9 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
     Raises:
         UserError: if it is not in order, such as pruning of weights that are stored as floating numbers.
     """
-    source = build_source(cfg, split=split)
-    fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
-    for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
-        if wanted and not quantize.is_integer:
-            # zeros are stored like any other weight there, and no quantization is left to train through
-            raise UserError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
-    image_size = first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
-    config = EncodeConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
-    return EncodePlan(source, config, image_size, source.stamps())
+    source, learn_from = build_source(cfg, split=split), learning_source(cfg)
+    image_size = first_image(learn_from or source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
+    return EncodePlan(source, learn_from, build_encoder(cfg, image_size=image_size), image_size, source.stamps())
 
 
 def shards_beside(out: Path) -> Path:
@@ -80,7 +76,7 @@ def may_replace(cfg: DictConfig, out: Path) -> bool:
     try:
         folder, header = open_shards(shards_beside(out)), read_store(out, max_pixels=NO_LIMIT).header
         plan = folder.plan
-        same = (header.spec, header.quantize, header.splits, header.made) == (plan.spec, plan.quantize, plan.splits, plan.made)
+        same = (header.code, header.splits, header.made) == (plan.code, plan.splits, plan.made)
         return same and not folder.missing()
     except (FileNotFoundError, UserError):
         return False
@@ -97,8 +93,8 @@ def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: i
         StoreFormatError: if one is damaged.
     """
     store_plan = plan_store(
-        plan.source, plan.config, shard_images=shard_images, made=how_made(cfg), device=build_device(cfg),
-        on_corrupt=cfg.dataset.on_corrupt,
+        plan.source, plan.encoder, learn_from=plan.learn_from, shard_images=shard_images, made=how_made(cfg),
+        device=build_device(cfg), on_corrupt=cfg.dataset.on_corrupt,
     )  # fmt: skip
     folder = ShardFolder(shards_beside(out), store_plan)
     if shard_images is None:
@@ -133,14 +129,14 @@ def encode_dataset(
         job: whose shards this process makes.
         wait: returns when those of the other jobs are made too.
     """
-    warn_beforehand(cfg, run, source=plan.source, config=plan.config, image_size=plan.image_size)
+    warn_beforehand(cfg, run, source=plan.source, encoder=plan.encoder, image_size=plan.image_size)
     make_shards(cfg, plan, folder, job=job)
     wait()
     folder.require_complete()
     require_unchanged(plan)
     store, report = merge_shards(folder, run, out=out, source=plan.source)
     warn_left_out(run, plan.source, report)
-    if plan.config.prune.rule != "none":  # else it was known beforehand
+    if cfg.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
     run.metrics |= mean_ssim(plan.source, store, device=build_device(cfg)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
@@ -159,11 +155,14 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
     if not missing:
         return
     options = {"device": build_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
-    work = (plan.source, plan.config, shared_scales(plan.source, plan.config, folder, **options), folder, missing)
+    if job.speaks and folder.plan.code.shared and not folder.shared_file.exists():
+        print(f"choosing what all images share as {folder.plan.code}", file=sys.stderr)
+    shared = folder.share(lambda: plan.encoder.choose_shared(plan.learn_from or plan.source, **options))
+    work = (plan.source, plan.encoder, shared, folder, missing)
 
     def check(shard: Shard) -> None:
         if not present and shard.number == missing[0] != missing[-1]:
-            require_floor_met(plan.config.prune, shard, folder)
+            require_floor_met(build(cfg.prune), shard, folder)
 
     if not job.speaks:
         encode_shards(*work, on_shard=check, **options)

@@ -10,11 +10,10 @@ from experiments.encoding.artifacts import write_distributions, write_images_csv
 from experiments.encoding.warn import warn_failures, warn_unpruned
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import EncodeReport, report_of
-from rapid_inr.evaluation.metrics import rates
 from rapid_inr.runlog.run import Run, peak_memory_mb
 from rapid_inr.store.format import read_store
 from rapid_inr.store.merge import Survey, merge
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, store_rates
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import ShardFolder
 
@@ -30,15 +29,15 @@ def merge_shards(
         out: what the store will be called.
         source: of the images, where it is at hand: their files are then named in the table.
     """
-    merged = merge(folder.plan, folder)
+    merged = merge(folder.plan, folder, folder.shared())
     merged.write(folder.whole_file)
     store, report = read_store(folder.whole_file, max_pixels=NO_LIMIT), report_of(folder.plan, merged.survey)
     warn_failures(run, report, folder.plan)
     warn_unpruned(run, report, folder.plan)
     write_images_csv(run.folder / "images.csv", store, report, source=source)
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
-    run.metrics |= rates(store_bytes=folder.whole_file.stat().st_size, n_pixels=store.n_pixels)
-    run.metrics |= metrics_of(folder.plan, merged.survey) | {"device_bytes": store.nbytes}
+    run.metrics |= store_rates(store, store_bytes=folder.whole_file.stat().st_size)
+    run.metrics |= metrics_of(folder.plan, merged.survey) | {"device_bytes": store.nbytes, "shared_s": folder.shared_s}
     return store, report
 
 
@@ -48,7 +47,7 @@ def metrics_of(plan: StorePlan, survey: Survey) -> dict[str, float]:
     return {
         "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
         "min_psnr_db": report.psnr_db.min().item(), **_spread("psnr_db", report.psnr_db),
-        **_spread("prune_ratio", report.prune_ratio), "omega": plan.spec.omega, "fit_s": report.fit_s,
+        **_spread("prune_ratio", report.prune_ratio), **plan.code.facts(), "fit_s": report.fit_s,
         "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,
         "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / n, "unconverged": len(report.unconverged),
         "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(), "peak_memory_mb": peak_memory_mb(),

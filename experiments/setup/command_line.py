@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.setup.choices import CONFIGS, choices_of, command_of, experiment_names, read_command
 from experiments.setup.config_store import schema
+from experiments.setup.groups import OF_INRS
 from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
@@ -57,14 +58,14 @@ def _with_quoted_path(argument: str, *, multirun: bool) -> str:
 
 
 def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Make every DEPTHxWIDTH on the command line or in configs/ a choice of ``inr``. Refuse others, and null for a group."""
+    """Make every DEPTHxWIDTH on the command line or in configs/ a choice of ``inr``. Refuse others but ``cosine``, and null for a group."""
     for argument in arguments:
         group, _, value = argument.lstrip("+").partition("=")
         if value == "null" and (CONFIGS / group).is_dir():
             raise UserError(f"{group} is null, expected a choice; leave it out, or --help lists the choices")
         for choice in value.split(",") if group == "inr" else ():
-            if not re.fullmatch(r"\d+x\d+", choice):
-                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
+            if choice != "cosine" and not re.fullmatch(r"\d+x\d+", choice):
+                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16, or cosine")
     text = " ".join([*arguments, *(path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))])
     for choice in set(re.findall(r"\b\d+x\d+\b", text)):
         if not (CONFIGS / "inr" / f"{choice}.yaml").exists():
@@ -100,6 +101,25 @@ def known_keys(verb: str) -> set[str]:
     typed = OmegaConf.to_container(schema(SCHEMAS.get(verb, CommonConfig)))
     own = {key: value for key, value in read_command(verb).items() if key not in ("defaults", "hydra")}
     return set(flatten(typed)) | set(flatten(own))
+
+
+def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """With ``inr=cosine``, refuse keys on the command line that fit or compress SIRENs.
+
+    Raises:
+        UserError: that names the first such key.
+    """
+    if cfg.get("inr") is None or cfg.inr.depth is not None:
+        return
+    touched = {override.lstrip("+").partition("=")[0].partition(".")[0] for override in overrides}
+    for group in OF_INRS:
+        if group == "inr" or group not in touched:
+            continue
+        usual = OmegaConf.structured(OmegaConf.get_type(cfg[group]))
+        own, usual = (OmegaConf.to_container(some, resolve=True) for some in (cfg[group], usual))
+        for key in own:
+            if own[key] != usual[key] and (key, own[key]) != ("seed", cfg.seed):
+                raise UserError(f"{group}.{key} is {own[key]}, expected {usual[key]}: inr=cosine has no {group}; leave it out")
 
 
 def unknown(key: str, verb: str) -> UserError:
