@@ -58,7 +58,7 @@ def _with_quoted_path(argument: str, *, multirun: bool) -> str:
 
 
 def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Make every DEPTHxWIDTH on the command line or in configs/ a choice of ``inr``; refuse unknown ones, and null for a group."""
+    """Let ``inr`` take every DEPTHxWIDTH of the command line and configs/; refuse other names, and null for a group."""
     for argument in arguments:
         group, _, value = argument.lstrip("+").partition("=")
         if value == "null" and (CONFIGS / group).is_dir():
