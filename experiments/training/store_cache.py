@@ -52,7 +52,7 @@ def store_path(cfg: DictConfig) -> Path:
     learn_from = learning_source(cfg)
     decisive = how_made(cfg) | {
         "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr), "format": VERSION,
-        "learned_from": learn_from and learn_from.digest(),
+        "quantize": plain(cfg.quantize), "learned_from": learn_from and learn_from.digest(),
     }  # fmt: skip
     name = f"{cfg.dataset.name}-{cfg.dataset.split}-{inr_name(cfg.inr)}-{digest(decisive)}.inr"
     return Path(cfg.stores_dir) / name
