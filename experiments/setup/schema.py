@@ -233,12 +233,14 @@ class BenchmarkConfig(FeedConfig):
 
     Args:
         suite: ``fit``, ``decode`` or ``pipelines``.
+        backends: with suite=fit, also time four sizes by both backends: minutes on a CPU; a GPU always does.
         repeats: how often each is timed; the median counts.
         pipelines: to time, with suite=pipelines.
         workers: processes or threads of pipelines that have any.
     """
 
     suite: str = "fit"
+    backends: bool = False
     repeats: int = 5
     decode: DecodeSuiteConfig = field(default_factory=DecodeSuiteConfig)
     pipelines: list[str] = field(default_factory=lambda: list(PIPELINES))
