@@ -13,9 +13,7 @@ from experiments.reporting.paper_tables import RAW, beside, by_pipeline, only
 from experiments.reporting.tables import commands_of
 
 SMALL = "dataset in 5% of its uncompressed bytes"
-OWN = re.compile(
-    r"python -m experiments\.| (track|run_dir|out|overwrite)=\S+"
-)  # parts of a recorded command that need not be shown
+OWN = re.compile(r"python -m experiments\.| (track|run_dir|out|overwrite)=\S+")  # parts of a command to leave out
 MEASURED = {  # where accuracy was measured, by experiment and preset, the best evidence first
     ("accuracy", "h200"): "all of CIFAR-10, ResNet-18", ("accuracy", "whole"): "all of CIFAR-10, a small ResNet-18",
     ("fourth_dataset", "cpu"): "houses at 48 px, 120 test images",
@@ -45,7 +43,7 @@ def _row(
         return row | {"within it, how surely": ABSENT, "measured on": ABSENT, "command": "`make gpu`"}
     verdict = f"{ClaimRow(paper, '', {}, value, ()).verdict}; " if paper else ""
     first = runs.iloc[0]
-    commands = commands_of(first.experiment, first.preset) if isinstance(first.experiment, str) else [first.command]
+    commands = commands_of(first.experiment, first.preset, runs) if isinstance(first.experiment, str) else [first.command]
     command = OWN.sub("", next(line for line in reversed(commands) if f"experiments.{first.verb} " in line))
     return row | {
         "within it, how surely": verdict + sure, "measured on": f"{where}; {first.machine}", "command": f"`{command}`",
@@ -83,7 +81,7 @@ def _accuracy(runs: pd.DataFrame, most_pct: float) -> dict[str, Any]:
 
 
 def _speed(runs: pd.DataFrame, key: str, rival: str) -> dict[str, Any]:
-    """The training speed over a rival on a GPU. On a CPU the network's step hides the input pipeline, so no claim is judged there."""
+    """The training speed over a rival on a GPU. On a CPU the network's step hides the pipeline, so no claim is judged there."""
     claim, speeds = f"training speed over {rival}", only(runs, "benchmark", experiment="speedup")
     rows = by_pipeline(speeds).query("pipeline == @rival").dropna(subset="over")
     if rows.empty:

@@ -67,7 +67,12 @@ def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, ow
 
 @table(
     "memory", "Bytes of the stored training images",
-    claims=[Claim("memory_rgb_pct", "% of RGB", {"net": ("5x13", "4x12", "6x44"), "store": ("paper-pruned", "5bit")})],
+    claims=[
+        Claim(
+            "memory_rgb_pct", "% of RGB",
+            {"net": ("5x13", "4x12", "6x42", "6x44"), "store": ("paper-pruned", "5bit", "5bit-freeze")},
+        )
+    ],
     figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "net"), title="PSNR of the stored training images over their bytes"),
 )  # fmt: skip
 def memory(runs: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +118,7 @@ def speeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_pipeline(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each run and pipeline. Ratios are computed on GPUs only: on a CPU the network's step hides the pipeline."""
+    """Return a row for each run and pipeline. Ratios are of GPUs only: on a CPU the network's step hides the pipeline."""
     runs = only(runs, "benchmark")
     rates = {heading: {what: runs.get(f"{name}_{what}_images_per_s", math.nan) for what in ("loader", "step", "together")}
              for heading, name in PIPELINES.items()}  # fmt: skip
