@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-import triton
 
 from kernels.fit.inputs import Rounding
 from kernels.fit.launch import fit_constants, fit_launch, fit_width
 from kernels.fit.triton import _fit_siren_kernel
 from kernels.spec import SirenSpec
-from kernels.tools.offline import MAX_COMPILE_S, TARGETS, compile_kernel, cuobjdump
+from kernels.tools.machine_code import compile_kernel, cuobjdump, read_instructions, shortest_loop
+from kernels.tools.offline import MAX_COMPILE_S, TARGETS
 
 SIZES = ((3, 16), (4, 14), (5, 13), (8, 16), (3, 32), (5, 32), (10, 32), (6, 44), (6, 64))  # depth, hidden
 SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to here keep a tile in registers
@@ -99,23 +99,6 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False, rounded: 
         step_instructions=len(instructions) - len(tile),
         compile_s=compile_s,
     )
-
-
-def read_instructions(compiled: triton.compiler.CompiledKernel) -> dict[int, str]:
-    """Return the machine instructions of a kernel by their addresses, without padding."""
-    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([@A-Z].*?);", cuobjdump("-sass", compiled))
-    return {int(address, 16): text for address, text in lines if not text.startswith("NOP")}
-
-
-def shortest_loop(instructions: dict[int, str], contents: str) -> list[str]:
-    """Return the instructions of the shortest loop that has all those of a name."""
-    inside = {address for address, text in instructions.items() if contents in text}
-    loops = []
-    for end, text in instructions.items():
-        jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
-        if jump and (start := int(jump[1], 16)) <= min(inside) and max(inside) < end:
-            loops.append([each for address, each in instructions.items() if start <= address <= end])
-    return min(loops, key=len)
 
 
 def main(sizes: Sequence[str]) -> None:
