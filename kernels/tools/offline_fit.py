@@ -47,9 +47,9 @@ class FitResources:
         """Name what is over the budget of a size."""
         small = spec.depth <= SMALL_DEPTH and spec.hidden <= SMALL_WIDTH
         a_block = self.loop_instructions * self.num_warps * 64 / self.block
+        most_spills = 0 if small else MAX_SPILL_SHARE * self.loop_instructions
         faults = {
-            f"{self.loop_spills} instructions of local memory in the loop": self.loop_spills
-            > (0 if small else MAX_SPILL_SHARE * self.loop_instructions),
+            f"{self.loop_spills} instructions of local memory in the loop": self.loop_spills > most_spills,
             f"{a_block:.0f} instructions for 64 pixels": small and a_block > MAX_LOOP_INSTRUCTIONS,
             f"{self.shared_bytes} bytes of shared memory": self.shared_bytes > MAX_SHARED_BYTES[fit_width(spec)],
             f"{self.compile_s:.0f} s of a core to compile": self.compile_s > MAX_COMPILE_S,

@@ -278,7 +278,8 @@ def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tm
 
 
 @pytest.mark.parametrize(
-    ("side", "steps", "device", "images"), [(32, 200, "cpu", 1024), (256, 2000, "cpu", 1), (256, 2000, "cuda", 178)]
+    ("side", "steps", "device", "images"),
+    [(32, 200, "cpu", 1024), (32, 200, "cuda", 8192), (256, 2000, "cpu", 1), (256, 2000, "cuda", 178)],
 )
 def test_a_shard_takes_about_a_minute_whatever_the_size_of_its_images(side, steps, device, images):
     config = EncodeConfig(
