@@ -1,10 +1,10 @@
-"""The cosine series of an image: which sum of cosines passes through its pixels.
+"""The cosine series of an image: the sum of cosines that passes through its pixels.
 
     s_c(v, u) = sum over (fy, fx) of z[c, fy, fx] phi(fy, v) phi(fx, u),   phi(0, t) = 1,   phi(f, t) = sqrt(2) cos(pi f t)
     rgb = colour s + mean
 
-v and u run from 0 to 1, from edge to edge. At the centres of the pixels the cosines are orthogonal (the DCT-II; Ahmed et al.
-1974, "Discrete cosine transform"), and the colour transform is a rotation, so the mean squared error of an image is a third of
+v and u run from 0 to 1 between the edges of the image. At pixel centres the cosines are orthogonal (the DCT-II; Ahmed et al.
+1974, "Discrete cosine transform"), and the colour transform is a rotation. So the mean squared error of an image is a third of
 the sum of the squared errors of its coefficients.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-COLOURS = 1 << 20  # that tell their axes
+COLOURS = 1 << 20  # about how many pixels decide the colour axes
 
 
 def cosines(frequencies: int, size: int) -> Tensor:
@@ -28,7 +28,7 @@ def cosines(frequencies: int, size: int) -> Tensor:
 
 
 def colour_transform(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the axes along which the colours of images do not correlate, and their mean.
+    """Return the axes along which the colours of images are uncorrelated, and their mean.
 
     Args:
         images: uint8 [n, H, W, 3] of each size.
