@@ -19,14 +19,14 @@ OPERAND_COLUMNS = 16  # the least inner dimension of a matrix product
 
 @dataclass(frozen=True)
 class FitPixels:
-    """Where the pixels of every image of a fit lie.
+    """The pixels of the images of a fit, the same for all.
 
     Args:
         coords: float32 [P, 2], lattice after lattice.
-        sizes: pixels of each lattice; they add up to P.
+        sizes: pixels of each lattice; their sum is P.
 
     Raises:
-        ValueError: if a tensor or a size is not as described.
+        ValueError: if a tensor or a size is wrong.
     """
 
     coords: Tensor
@@ -46,7 +46,7 @@ class FitPixels:
 
     @cached_property
     def operand(self) -> Tensor:
-        """What the kernel multiplies for each pixel, float16 [P, 16], as gradient.py says."""
+        """The operand of each pixel, float16 [P, 16]; gradient.py describes it."""
         high = self.coords.half()
         low = (self.coords - high.float()).half()
         one, zero = torch.ones_like(high[:, :1]), torch.zeros_like(high[:, :1])
@@ -59,10 +59,10 @@ class AdamSteps:
     """The steps of a fit by Adam (Kingma & Ba 2015, algorithm 1): ``w -= rate m / (sqrt(v) root + 1e-8)``.
 
     Args:
-        rates: float32 [T], the learning rate of a step over its bias correction ``1 - beta_1^t``.
+        rates: float32 [T], the learning rate of each step divided by its bias correction ``1 - beta_1^t``.
         roots: float32 [T], ``(1 - beta_2^t)^-1/2``.
         betas: decay rates of the moments, in [0, 1).
-        first_full: the first step that sees all pixels; step t before it sees lattice t modulo their number.
+        first_full: the first step that sees all pixels; an earlier step t sees lattice t modulo the number of lattices.
     """
 
     rates: Tensor
@@ -74,7 +74,7 @@ class AdamSteps:
     def of(
         cls, learning_rates: Sequence[float], betas: tuple[float, float], first_full: int, device: torch.device | str = "cpu"
     ) -> AdamSteps:
-        """Compute the corrections in float64.
+        """Make the steps from their learning rates, with corrections computed in float64.
 
         Raises:
             ValueError: if there is no step, or a value is out of range.
@@ -92,7 +92,7 @@ class AdamSteps:
 
 
 def image_targets(images: Tensor, order: Tensor) -> Tensor:
-    """Return the colours that a fit aims at, float16 [B, P, 4] in [0, 1], the fourth 0.
+    """Return the target colours of a fit, float16 [B, P, 4] in [0, 1], with 0 as the fourth value.
 
     Args:
         images: uint8 [B, height, width, 3].
