@@ -54,7 +54,8 @@ def grid(table: pd.DataFrame, out: Path) -> Grid:
 
 def _cell(value: Any, out: Path) -> dict[str, Any]:
     links = value if isinstance(value, tuple) and value and isinstance(value[0], Link) else ()
-    hrefs = [{"text": link.text, "href": quote(Path(os.path.relpath(link.path, out.parent)).as_posix())} for link in links]
+    paths = [(link.text, Path(os.path.relpath(link.path, out.parent)).as_posix()) for link in links]
+    hrefs = [{"text": text, "href": quote(path, safe="/#")} for text, path in paths]
     return {"text": cell_text(value), "links": hrefs}  # quoted, so that no name of a folder becomes a scheme such as javascript:
 
 
@@ -101,7 +102,8 @@ def experiment_section(name: str, runs: pd.DataFrame, tables: Sequence[MadeTable
     pictures = [_curves(some, f"{name}, preset {preset}: training") for preset, some in own.groupby("preset")]
     return {
         "title": name.replace("_", " ").capitalize(), "tables": parts, "pictures": [shown for shown in pictures if shown],
-        "sheets": sheets(own, limit=cfg.sheets), "unfinished": unfinished(runs, name), "commands": list(own.command.dropna()),
+        "sheets": sheets(own, Path(cfg.root), limit=cfg.sheets), "unfinished": unfinished(runs, name),
+        "commands": list(own.command.dropna()),
     }  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def own_runs_section(runs: pd.DataFrame, cfg: DictConfig) -> dict[str, Any]:
         "title": "Other runs",
         "tables": parts,
         "pictures": [curves_of_all, *asked] if curves_of_all else asked,
-        "sheets": sheets(own, limit=cfg.sheets),
+        "sheets": sheets(own, Path(cfg.root), limit=cfg.sheets),
     }
 
 
@@ -128,9 +130,9 @@ def _curves(runs: pd.DataFrame, title: str) -> dict[str, Any] | None:
     return drawn(lambda path: overlaid_curves(path, panels, x_label="epoch", title=title), title) if panels else None
 
 
-def sheets(runs: pd.DataFrame, *, limit: int) -> list[dict[str, Any]]:
+def sheets(runs: pd.DataFrame, root: Path, *, limit: int) -> list[dict[str, Any]]:
     """Return the pictures in the folders of some runs, those of `limit` runs at most."""
-    found = [sorted(Path(path).parent.glob("*.png")) for path in runs.path]
+    found = [sorted((root / run).glob("*.png")) for run in runs.run]
     kept = [[path for path in paths if path.name != DRAWN_AGAIN] for paths in found]
     some = [paths for paths in kept if paths][:limit]
     return [picture(path, f"{path.parent.name}: {path.stem.replace('_', ' ')}") for paths in some for path in paths]

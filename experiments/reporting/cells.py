@@ -14,7 +14,9 @@ import pandas as pd
 from rapid_inr.errors import UserError
 
 ABSENT = "—"
-Columns = Mapping[str, tuple[str, int]]  # by heading: the column of the frame, and digits after the point
+TOLD = 2  # standard errors that a difference must exceed
+# By heading: the column of the frame, or two of them whose difference it is; and digits after the point.
+Columns = Mapping[str, tuple[str, int] | tuple[str, str, int]]
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,28 @@ class Measured:
     n: int
     digits: int
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
         spread = f" ± {number(self.std, self.digits)}" if self.std else ""  # runs that are all equal have none to speak of
         return number(self.mean, self.digits) + spread
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Gap(Measured):
+    """A difference of two means over the same `n` seeds; `std` is its standard error, None of one seed.
+
+    It is told only if it is larger than `TOLD` standard errors: this is the rule of all tables.
+    """
+
+    def beyond(self, bound: float) -> bool:
+        """Return whether it is told from a number."""
+        return self.std is not None and abs(self.mean - bound) > TOLD * self.std
+
+    def __str__(self) -> str:
+        return self.text + ("" if self.beyond(0) else ", no difference told")
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,18 @@ def measured(values: Iterable[Any], digits: int) -> Measured | None:
     return Measured(fmean(numbers), std, len(numbers), digits)
 
 
+def gap(runs: pd.DataFrame, more: str, less: str, digits: int) -> Gap | None:
+    """Return the mean of one column minus that of another, over the runs that have both; None of none.
+
+    The standard error takes the two sides as independent: s^2 = (s_more^2 + s_less^2) / n, with the variances of the samples.
+    """
+    both = runs.reindex(columns=[more, less]).dropna().astype(float)
+    if both.empty:
+        return None
+    error = math.sqrt(both.var().sum() / len(both)) if len(both) > 1 else None
+    return Gap(float(both[more].mean() - both[less].mean()), error, len(both), digits)
+
+
 def summarize(runs: pd.DataFrame, by: Sequence[str], columns: Columns) -> pd.DataFrame:
     """Return a row for each combination of labels, in natural order, with means over its runs and links to their records.
 
@@ -75,17 +108,23 @@ def summarize(runs: pd.DataFrame, by: Sequence[str], columns: Columns) -> pd.Dat
         by: labels; one that no run has is left out.
 
     Returns:
-        Labels as text, a `Measured` or None a column, and ``records``, a tuple of links.
+        Labels as text, a `Measured` or None a column, ``n`` where a row is of several runs, and ``records``, a tuple of links.
     """
     by = [label for label in by if label in runs and runs[label].notna().any()]
     rows = []
     for labels, group in runs.groupby(by or "experiment", dropna=False):
-        cells = {heading: measured(group.get(column, ()), digits) for heading, (column, digits) in columns.items()}
+        cells = {heading: _cell(group, *column) for heading, column in columns.items()}
         if any(cells.values()):
             own = dict(zip(by, labels, strict=True)) if by else {}
-            rows.append(own | cells | {"records": record_links(group)})
+            rows.append(own | cells | {"n": len(group), "records": record_links(group)})
     rows.sort(key=lambda row: [natural(row[label]) for label in by])
-    return pd.DataFrame(rows, columns=[*by, *columns, "records"], dtype=object)
+    n = ["n"] if any(row["n"] > 1 for row in rows) else []
+    return pd.DataFrame(rows, columns=[*by, *columns, *n, "records"], dtype=object)
+
+
+def _cell(runs: pd.DataFrame, *column: Any) -> Measured | None:
+    *names, digits = column
+    return gap(runs, *names, digits) if len(names) == 2 else measured(runs.get(names[0], ()), digits)
 
 
 def record_links(runs: pd.DataFrame) -> tuple[Link, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Link, Measured, number
+from experiments.reporting.cells import ABSENT, Gap, Link, Measured, number
 
 PAPER = Path(__file__).parent / "paper"
 MARKS = {
@@ -111,32 +111,22 @@ class ClaimRow:
     def within(self) -> bool | None:
         return self.number.holds(self.ours.mean)
 
+    @property
+    def verdict(self) -> str:
+        """Return whether it is within the claim, and where its noise reaches the bound, that this is not sure."""
+        bound = self.number.at_least if self.number.at_most is None else self.number.at_most
+        unsure = isinstance(self.ours, Gap) and bound is not None and not self.ours.beyond(bound)
+        return VERDICTS[self.within] + (", not surely" if unsure else "")
+
     def long(self) -> dict[str, Any]:
         """Return it as a row with a column a label."""
         delta = self.number.delta(self.ours.mean)
         return {
-            "claim": self.number.says, **self.labels, **self._numbers,
+            "claim": self.number.says, **self.labels, "paper": self.number.text,
+            "ours ± spread (n)": f"{self.ours.text} ({self.ours.n})",
             "delta": None if delta is None else number(delta, self.ours.digits, sign="+"),
-            "within the claim?": VERDICTS[self.within], "records": self.records,
+            "within the claim?": self.verdict, "records": self.records,
         }  # fmt: skip
-
-    def machines(self, runs: pd.DataFrame) -> list[str]:
-        """Return the devices that the row was measured on."""
-        return list(runs[runs.path.isin([link.path for link in self.records])].machine.unique())
-
-    def short(self, place: str) -> dict[str, Any]:
-        """Return it as a row with one column that says where it was measured."""
-        labels = ", ".join(label for label in self.labels.values() if isinstance(label, str))
-        return {
-            "claim": self.number.says, "measured on": f"{labels}; {place}", **self._numbers,
-            "within the claim?": VERDICTS[self.within], "records": self.records,
-        }  # fmt: skip
-
-    @property
-    def _numbers(self) -> dict[str, str]:
-        o = self.ours
-        spread = "" if o.std is None else f" ± {number(o.std, o.digits)}"
-        return {"paper": self.number.text, "ours, mean ± std (n)": f"{number(o.mean, o.digits)}{spread} ({o.n})"}
 
 
 def held_claims(claims: Sequence[Claim], rows: pd.DataFrame, paper: Mapping[str, PaperNumber], *, preset: str) -> list[ClaimRow]:
@@ -144,7 +134,9 @@ def held_claims(claims: Sequence[Claim], rows: pd.DataFrame, paper: Mapping[str,
     held = []
     for claim in claims:
         for row in rows.to_dict("records") if preset not in claim.not_at else ():
-            if row[claim.column] is not None and all(row.get(label) in values for label, values in claim.where.items()):
-                labels = {name: value for name, value in row.items() if not isinstance(value, Measured | tuple | None)}
+            if row.get(claim.column) is not None and all(row.get(label) in values for label, values in claim.where.items()):
+                labels = {
+                    name: value for name, value in row.items() if name != "n" and not isinstance(value, Measured | tuple | None)
+                }
                 held.append(ClaimRow(paper[claim.key], claim.column, labels, row[claim.column], row["records"]))
     return held

@@ -54,5 +54,5 @@ def logged_lines(runs: pd.DataFrame) -> pd.DataFrame:
             except ValueError:
                 break
             at = line["epoch"] + 1 if "epoch" in line else count  # epochs are logged from 0
-            lines.append({"pipeline": line.get("arm", "")} | line | {"at": at})  # as older records call it
+            lines.append({"pipeline": ""} | line | {"at": at})
     return pd.DataFrame(lines, columns=None if lines else ["pipeline", "at"])

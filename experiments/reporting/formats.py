@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, Difference, Link, Measured
+from experiments.reporting.cells import ABSENT, Difference, Gap, Link, Measured
 from experiments.reporting.markdown import markdown_table
 
 
@@ -49,7 +49,8 @@ def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for heading, cell in row.items():
         if isinstance(cell, Measured):
-            values |= {heading: cell.mean, f"{heading} (std)": cell.std, f"{heading} (n)": cell.n}
+            spread = "standard error" if isinstance(cell, Gap) else "std"
+            values |= {heading: cell.mean, f"{heading} ({spread})": cell.std, f"{heading} (n)": cell.n}
         elif isinstance(cell, Difference):
             values |= {heading: cell.delta, f"{heading} (ratio)": cell.ratio, f"{heading} (p)": cell.p}
         elif isinstance(cell, tuple):

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT
-from experiments.reporting.runs import machine_of
-from rapid_inr.runlog.records import status_of
+from experiments.reporting.runs import read_runs
 
 SHOWN = 10  # trials in a table
 DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; 2 of others
@@ -41,25 +39,14 @@ def title_of(search: Mapping[str, Any]) -> str:
 
 def read_search(folder: Path) -> dict[str, Any]:
     """Return ``search.json``: name, preset, goals and limits of the search in a folder."""
-    search = json.loads((folder / "search.json").read_text(encoding="utf-8"))
-    if "scale" in search:  # written before searches were Optuna studies
-        search = search["search"] | {"preset": search["scale"], "trials": search["trials"]}
-    return {"preset": search.get("preset"), "limits": {}} | search
+    return {"limits": {}} | json.loads((folder / "search.json").read_text(encoding="utf-8"))
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
     """Return a row for each trial in the folder of a search: ``trial``, its choices, its metrics, ``status`` and ``path``."""
-    search, rows = read_search(folder), []
-    for path in folder.glob("*/record.json"):
-        record, point = json.loads(path.read_text(encoding="utf-8")), path.with_name("point.json")
-        if point.is_file():
-            choices = json.loads(point.read_text(encoding="utf-8"))["labels"]
-            choices = {"trial": search["trials"].index(choices) + 1} | choices
-        else:
-            choices = OmegaConf.to_container(OmegaConf.load(path.with_name("config.yaml")).labels)
-        values = {metric: record["metrics"].get(metric) for metric in metrics_of(search)}
-        rows.append(choices | values | {"status": status_of(path.parent, record), "path": path, "machine": machine_of(record)})
-    return pd.DataFrame(rows)
+    runs, metrics = read_runs(folder), metrics_of(read_search(folder))
+    labels = {name: name.removeprefix("cfg.labels.") for name in runs if name.startswith("cfg.labels.")}
+    return runs.reindex(columns=[*labels, *metrics, "status", "path", "machine"]).rename(columns=labels)
 
 
 def ranked(trials: pd.DataFrame, search: Mapping[str, Any]) -> pd.DataFrame:

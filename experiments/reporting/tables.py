@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Measured, summarize
+from experiments.reporting.cells import ABSENT, TOLD, Gap, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
 from experiments.reporting.formats import to_markdown
 from experiments.setup.command_line import CONFIGS
@@ -93,8 +93,10 @@ class MadeTable:
     @property
     def note(self) -> str:
         """Return what holds for the whole table."""
-        averaged = any(isinstance(cell, Measured) and cell.n > 1 for cell in self.rows.to_numpy().flat)
-        spread = "; mean ± standard deviation over the runs of a row" if averaged else ""
+        cells = [cell for cell in self.rows.to_numpy().flat if isinstance(cell, Measured) and cell.n > 1]
+        spread = "; mean ± standard deviation over the runs of a row" if cells else ""
+        if any(isinstance(cell, Gap) for cell in cells):
+            spread += f"; a difference ± its standard error, told where it is larger than {TOLD} of these"
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."
 
     @property

@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Keys whose values are paths, which may hold whatever Hydra gives a meaning: commas, equals signs, brackets, quotes.
 PATHS = (
     "dataset.root", "dataset.exclude", "store", "out", "files", "test_store", "baseline", "resume", "decoded", "stores_dir",
-    "folder", "run_dir", "backbone.weights", "root", "update", "plot",
+    "folder", "run_dir", "backbone.weights", "root", "records", "update", "plot",
 )  # fmt: skip
 WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # texts that Hydra would not take for a text
 SWEEPS = re.compile(r",|^(choice|range|interval|glob|shuffle|sort)\(")
@@ -148,7 +148,9 @@ def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
         own, usual = (OmegaConf.to_container(some, resolve=True) for some in (cfg[group], usual))
         for key in own:
             if own[key] != usual[key] and (key, own[key]) != ("seed", cfg.seed):
-                raise UserError(f"{group}.{key} is {own[key]}, expected {usual[key]}: inr=cosine has no {group}; leave it out")
+                raise UserError(
+                    f"{group}.{key} is {own[key]}, expected {usual[key]}: it is a key of SIRENs, and inr is cosine; leave it out"
+                )
 
 
 def unknown(key: str, verb: str) -> UserError:

@@ -131,11 +131,6 @@ class InrConfig:
             raise UserError(f"inr.omega is {self.omega}, expected above 0 and at most {MAX_OMEGA:g}, or null")
 
 
-def inr_name(inr: Mapping[str, Any]) -> str:
-    """Return the name of INRs, as ``3x16`` or ``cosine-154``, from the values of an `InrConfig`."""
-    return f"cosine-{inr['bytes']}" if inr.get("bytes") is not None else f"{inr['depth']}x{inr['hidden']}"
-
-
 @dataclass
 class PipelineConfig:
     """What feeds the network.
@@ -202,7 +197,7 @@ class DecodeSuiteConfig:
         offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
     """
 
-    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224"])
+    sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224", "6x44@224"])
     batches: list[int] | None = None
     threads: int | None = None
     offline: bool = True

@@ -228,12 +228,14 @@ class BenchmarkConfig(FeedConfig):
 
     Args:
         suite: ``fit``, ``decode`` or ``pipelines``.
+        backends: with suite=fit, time four sizes by both backends, too: minutes on a CPU; a GPU always does.
         repeats: the median counts.
         pipelines: to time, with suite=pipelines.
         workers: processes or threads of those that have any.
     """
 
     suite: str = "fit"
+    backends: bool = False
     repeats: int = 5
     decode: DecodeSuiteConfig = field(default_factory=DecodeSuiteConfig)
     pipelines: list[str] = field(default_factory=lambda: list(PIPELINES))

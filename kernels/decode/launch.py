@@ -10,7 +10,6 @@ import torch
 from kernels.checks import require
 from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
-from kernels.rows import packed_bytes
 from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # least side of 16-bit operands of tl.dot
@@ -64,6 +63,11 @@ def padded_width(spec: SirenSpec) -> int:
     return sum(column_parts(spec))
 
 
+def bias_in_product(spec: SirenSpec) -> bool:
+    """Return whether two neurons of padding, always 1, bring a layer's bias into the product of the next."""
+    return padded_width(spec) - spec.hidden >= 2
+
+
 def launch_config(spec: SirenSpec, n_pixels: int, *, capability: int) -> LaunchConfig:
     """Choose the launch parameters for images of `n_pixels`, which do not depend on the batch size.
 
@@ -81,29 +85,15 @@ def capability_of(device: torch.device) -> int:
 
 
 def kernel_constants(
-    spec: SirenSpec, images: ImageFormat, sampling: Sampling, *, bits: int, scales: int, unpacked: bool, int8_ends: bool,
-    exact_sine: bool, config: LaunchConfig,
-) -> dict[str, int | bool | str]:  # fmt: skip
-    """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on.
-
-    Args:
-        bits: of a code in the rows.
-        scales: of a hidden layer.
-        unpacked: whether codes have been unpacked, one row of bytes an image.
-        int8_ends: whether ends are int8 with scales.
-    """
+    spec: SirenSpec, images: ImageFormat, sampling: Sampling, *, exact_sine: bool, config: LaunchConfig
+) -> dict[str, int | bool | str]:
+    """Return the compile-time arguments of the kernel: with the images' dtype, all that a compiled variant depends on."""
     first, rest = column_parts(spec)
-    bits = 8 if unpacked else bits
     return {
         "DEPTH": spec.depth,
-        "HIDDEN": spec.hidden,
         "PADDED": first,
         "REST": rest,
-        "BITS": bits,
-        "ROW_CODES": spec.n_hidden_weights if bits >= 8 else packed_bytes(spec.n_hidden_weights, bits),
-        "CODES_BY_IMAGE": unpacked,
-        "SCALES": scales,
-        "END_SCALES": int8_ends,
+        "BIAS_IN_PRODUCT": bias_in_product(spec),
         "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,

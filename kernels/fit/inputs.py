@@ -1,9 +1,9 @@
-"""What a fused fit reads besides the rows: the pixels, lattice after lattice, and the rates of its steps."""
+"""What a fused fit works on: rows, the pixels they aim at, lattice after lattice, the rates of its steps, and a rounding."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,38 +101,103 @@ def image_targets(images: Tensor, order: Tensor) -> Tensor:
     return torch.nn.functional.pad(images.flatten(1, 2)[:, order].float().div_(255).half(), (0, 1))
 
 
-def check_fit(
-    rows: Tensor,
-    means: Tensor,
-    squares: Tensor,
-    targets: Tensor,
-    spec: SirenSpec,
-    pixels: FitPixels,
-    steps: AdamSteps,
-    masks: Tensor | None,
-    chunk: range,
-) -> None:
-    """Raise ValueError unless the arguments of a fit are what `fit_siren` documents."""
-    batch = rows.shape[0] if rows.ndim else 0
-    require(batch > 0, "rows.shape", tuple(rows.shape), f"[B, {spec.n_weights}] with at least one row")
-    expected = {
-        "rows": (rows, (batch, spec.n_weights), torch.float32),
-        "means": (means, (batch, spec.n_weights), torch.float32),
-        "squares": (squares, (batch, spec.n_weights), torch.float32),
-        "targets": (targets, (batch, len(pixels.coords), 4), torch.float16),
-    }
-    if masks is not None:
-        require(masks.ndim == 2, "masks.shape", tuple(masks.shape), f"[{batch} or 1, {spec.n_weights}]")
-        expected["masks"] = (masks, (1 if len(masks) == 1 else batch, spec.n_weights), torch.bool)
-    for name, (tensor, shape, dtype) in expected.items():
+@dataclass
+class Rounding:
+    """How rows are rounded in each step, and how the scales of their hidden weights are learned.
+
+    The kernel does by itself what `forward` and `backward` do in torch; `siren_fit_torch` calls them.
+
+    Args:
+        log_scales: float32 [B, D-1, H or 1], logarithms, learned in place; or [1, D-1, 1], which all images share.
+        max_code: the largest integer that stands for a hidden weight.
+        ends_bits: 8, 16 or 32, of all other weights.
+        relative_rate: learning rate of `log_scales` over that of the rows; 0 where images share them, and they stay.
+        forward: takes rows [B, S] to the rows as they would be stored.
+        backward: takes rows and the gradient at their rounding to the gradients by rows and by `log_scales`.
+    """
+
+    log_scales: Tensor
+    max_code: int
+    ends_bits: int
+    relative_rate: float
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __post_init__(self) -> None:
+        self.means, self.squares = torch.zeros_like(self.log_scales), torch.zeros_like(self.log_scales)
+
+    @property
+    def scales_a_layer(self) -> int:
+        return self.log_scales.shape[2]
+
+    def check(self, batch: int, spec: SirenSpec) -> None:
+        """Raise ValueError unless it goes with so many rows."""
+        shape, learned = tuple(self.log_scales.shape), self.relative_rate > 0
+        columns = (1, spec.hidden) if learned else (1,)
+        shapes = [(batch if learned else 1, spec.depth - 1, count) for count in columns]
+        require(shape in shapes, "log_scales.shape", shape, " or ".join(map(str, shapes)))
+        require(bool(self.log_scales.isfinite().all()), "log_scales", "not finite everywhere", "finite")
+        require(1 <= self.max_code <= 127, "max_code", self.max_code, "1 to 127")
+        require(self.ends_bits in (8, 16, 32), "ends_bits", self.ends_bits, "8, 16 or 32")
+
+
+@dataclass
+class FitState:
+    """Fits of B images: what they aim at, and how far they are. The rows are trained in place.
+
+    The loss of an image is its mean squared error over the pixels of a step and the channels. A fit that diverges ends in rows
+    that are not finite.
+
+    Args:
+        rows: float32 [B, S], where to begin, laid out by `kernels.spec.weight_sections`.
+        targets: float16 [B, P, 4], the colours in the order of `pixels`, the fourth value 0 (`image_targets`).
+        steps: of the whole fit, as `pixels` on the device of the rows.
+        masks: bool [B, S] or [1, S], false where a weight is zero and stays so; None trains all.
+        rounding: that rows are trained through; None rounds nothing.
+
+    Raises:
+        ValueError: naming the argument, what it is and what was expected.
+    """
+
+    rows: Tensor
+    targets: Tensor
+    spec: SirenSpec
+    pixels: FitPixels
+    steps: AdamSteps
+    masks: Tensor | None = None
+    rounding: Rounding | None = None
+
+    def __post_init__(self) -> None:
+        batch = self.rows.shape[0] if self.rows.ndim else 0
+        require(batch > 0, "rows.shape", tuple(self.rows.shape), f"[B, {self.spec.n_weights}] with at least one row")
+        self._check("rows", self.rows, (batch, self.spec.n_weights), torch.float32)
+        self._check("targets", self.targets, (batch, len(self.pixels.coords), 4), torch.float16)
+        self._check("coords", self.pixels.coords, tuple(self.pixels.coords.shape), torch.float32)
+        self._check("rates", self.steps.rates, (len(self.steps),), torch.float32)
+        for name in ("rows", "targets"):
+            require(bool(getattr(self, name).isfinite().all()), name, "not finite everywhere", "finite")
+        if self.masks is not None:
+            own = self.masks.ndim != 2 or len(self.masks) != 1
+            self._check("masks", self.masks, (batch if own else 1, self.spec.n_weights), torch.bool)
+            self.rows.mul_(self.masks)
+        if self.rounding is not None:
+            self.rounding.check(batch, self.spec)
+            self._check("log_scales", self.rounding.log_scales, tuple(self.rounding.log_scales.shape), torch.float32)
+        self.means, self.squares = torch.zeros_like(self.rows), torch.zeros_like(self.rows)  # Adam's moments
+
+    def _check(self, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         require(tuple(tensor.shape) == shape, f"{name}.shape", tuple(tensor.shape), shape)
         require(tensor.dtype == dtype, f"{name}.dtype", tensor.dtype, dtype)
         require(tensor.is_contiguous(), name, f"strided {tensor.stride()}", "contiguous")
-    tensors = {name: tensor for name, (tensor, _, _) in expected.items()} | {"coords": pixels.coords, "rates": steps.rates}
-    for name, tensor in tensors.items():
-        require(tensor.device == rows.device, f"{name}.device", tensor.device, rows.device)
-    inside = 0 <= chunk.start < chunk.stop <= len(steps)
-    require(inside, "first and last", f"{chunk.start} and {chunk.stop}", f"a run of the {len(steps)} steps")
-    if chunk.start == 0:  # later a row that is not finite is one that diverged
-        for name in ("rows", "targets"):
-            require(bool(expected[name][0].isfinite().all()), name, "not finite everywhere", "finite")
+        require(tensor.device == self.rows.device, f"{name}.device", tensor.device, self.rows.device)
+
+    def chunk(self, first: int, last: int | None) -> range:
+        """Return the steps from `first` to before `last`, None for the end.
+
+        Raises:
+            ValueError: unless these are some of the steps.
+        """
+        chunk = range(first, len(self.steps) if last is None else last)
+        inside = 0 <= chunk.start < chunk.stop <= len(self.steps)
+        require(inside, "first and last", f"{chunk.start} and {chunk.stop}", f"a run of the {len(self.steps)} steps")
+        return chunk

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels.fit.inputs import Rounding
 from kernels.spec import SirenSpec
 
 # Sine layers at most, by the width the kernel computes with: beyond, a compiled kernel keeps most of its sums in local memory.
@@ -57,14 +58,18 @@ def fit_launch(spec: SirenSpec, *, capability: int) -> FitLaunch:
     return BY_WIDTH[fit_width(spec)] if capability else INTERPRETER
 
 
-def fit_constants(spec: SirenSpec, config: FitLaunch, *, masked: bool) -> dict[str, int | bool]:
+def fit_constants(spec: SirenSpec, config: FitLaunch, *, masked: bool, rounding: Rounding | None) -> dict[str, int | bool]:
     """Return the compile-time arguments of the kernel: all that a compiled variant depends on."""
     return {
         "S": spec.n_weights,
         "DEPTH": spec.depth,
         "HIDDEN": spec.hidden,
         "WIDTH": fit_width(spec),
+        "LAYERS": 1 << (spec.depth - 1).bit_length(),
         "BLOCK": config.block,
-        "MASKED": masked,
         "FLAT": 32 * config.num_warps * FLAT_VALUES,
+        "MASKED": masked,
+        "ENDS_BITS": 0 if rounding is None else rounding.ends_bits,
+        "SCALES": 0 if rounding is None else rounding.scales_a_layer,
+        "LEARNED": rounding is not None and rounding.relative_rate > 0,
     }

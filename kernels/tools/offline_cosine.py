@@ -15,8 +15,8 @@ from kernels.cosine.spec import CosineSpec
 from kernels.cosine.triton import _decode_cosine_kernel
 from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
-from kernels.tools.offline import TARGETS, Resources, compile_kernel, read_resources
-from kernels.tools.offline_fit import read_instructions, shortest_loop
+from kernels.tools.machine_code import compile_kernel, read_instructions, shortest_loop
+from kernels.tools.offline import TARGETS, Resources, read_resources
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "32 frequencies": {},

@@ -34,7 +34,7 @@ POLYNOMIAL_EVERY = (0, 8, 4)
 VALUES_A_THREAD = (32, 96)  # fewest and most of a layer: with fewer, fixed costs win; with more, registers spill
 PIXELS_AT_ONCE = 2**24  # of a timed batch: about a millisecond
 REPEATS = 15
-TOLERANCE_RGB = 2e-3  # of the kernel against the reference, as in the tests
+TOLERANCE_RGB = 3e-3  # of the kernel against the reference, as in the tests
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Case:
         )  # fmt: skip
 
 
-def make_case(size: str) -> Case:
+def make_case(size: str, device: torch.device) -> Case:
     depth, hidden, side = map(int, re.split("[x@]", size))
     spec, n = SirenSpec(depth, hidden, 30.0), PIXELS_AT_ONCE // side**2
     draw = torch.Generator().manual_seed(0)
@@ -64,9 +64,9 @@ def make_case(size: str) -> Case:
     ends = torch.empty(n, n_ends(spec)).uniform_(-0.2, 0.2, generator=draw).half()
     bound = (6 / hidden) ** 0.5 / spec.omega  # of the weights that a SIREN begins with
     scales = torch.full((n, (depth - 1) * hidden), bound / 127).half()
-    rows = PackedRows(codes.cuda(), ends.cuda(), scales.cuda(), None, 8)
-    affine = torch.tensor([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1]], device="cuda")
-    return Case(spec, side, rows, torch.arange(n, device="cuda"), affine)
+    rows = PackedRows(codes.to(device), ends.to(device), scales.to(device), None, 8)
+    affine = torch.tensor([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1]], device=device)
+    return Case(spec, side, rows, torch.arange(n, device=device), affine)
 
 
 def candidates(spec: SirenSpec, n_pixels: int, *, capability: int) -> Iterator[LaunchConfig]:
@@ -84,7 +84,7 @@ def candidates(spec: SirenSpec, n_pixels: int, *, capability: int) -> Iterator[L
 
 def compile_some(size: str, configs: Sequence[LaunchConfig]) -> None:
     """Compile into triton's cache, in a process of its own."""
-    case = make_case(size)
+    case = make_case(size, torch.device("cuda"))
     for config in configs:
         try:
             case.decode(config, count=1)
@@ -107,7 +107,8 @@ def compile_all(sizes: Sequence[str]) -> None:
 
 def tune(size: str) -> None:
     """Print a row a configuration, the fastest first."""
-    case, device = make_case(size), torch.device("cuda")
+    device = torch.device("cuda")
+    case = make_case(size, device)
     ceilings = measure_ceilings(device, case.spec, n_pixels=case.side**2)
     n, few = len(case.ids), max(1, 2**16 // case.side**2)
     layers = unpack_layers(case.rows, case.ids[:few], case.spec, torch.float64)

@@ -38,8 +38,6 @@ class Freezing:
         scales: float32 [1, D-1, 1], shared by all images; None chooses a layer's scales by `config` when it is frozen.
     """
 
-    rounds = True
-
     def __init__(
         self, rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, masks: Tensor | None = None, scales: Tensor | None = None
     ) -> None:
@@ -147,7 +145,7 @@ def freeze(
     Returns:
         The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is unchanged.
     """
-    fit_config = replace(fit_config, backend="torch")  # the kernel rounds nothing
+    fit_config = replace(fit_config, backend="torch")  # the kernel freezes nothing
 
     def freeze_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
         before = rows[places]

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec
+from kernels.fit.inputs import Rounding
+from kernels.spec import SirenSpec, n_ends
 from kernels.unpack.torch import unpack_ends
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, storable_scales
 from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
@@ -77,6 +78,19 @@ class Projection:
     def scales(self) -> Tensor:
         """Return the storable scales, float32 [B, D-1, columns or 1]."""
         return storable_scales(self.log_scales.exp(), self.quantize)
+
+    def row_masks(self) -> Tensor | None:
+        """Return where weights are kept, bool [B, S]; None where all are."""
+        if self.masks is None:
+            return None
+        return join_rows(self.masks, self.masks.new_ones(len(self.masks), n_ends(self.spec)), self.spec)
+
+    def rounding(self, relative_rate: float) -> Rounding | None:
+        """Return what the fused fit needs to round rows, where they are rounded; it learns the scales in place."""
+        if not self.rounds:
+            return None
+        rate = 0.0 if self.shares_scales else relative_rate
+        return Rounding(self.log_scales, self.quantize.max_code, self.quantize.ends_bits, rate, self.forward, self.backward)
 
     def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
         """Return the projected rows [B, S], which do not depend on the step; without masks and rounding, the rows themselves."""

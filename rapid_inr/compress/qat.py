@@ -104,7 +104,7 @@ def refine(
             before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view into `projection`
         return torch.where(sound[:, None], result, before.forward(rows[places]))
 
-    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device, constraint=projection)
+    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
     return torch.cat(map_batches(refine_batch, len(rows), at_once=at_once, device=device, on_progress=on_progress))
 
 
@@ -170,26 +170,45 @@ def compress(
         pruned = _prune(result, images, spec, fit_config, prune_config, device, report)
     masks = None if bool(pruned.masks.all()) else pruned.masks
     rows, scales = fold_biases(pruned.rows, spec), shared_scales
-    if quantize_config.is_integer and refine_config.steps > 0:
-        config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
-        config = replace(config, betas=refine_config.betas)
+    if refining > 0:
         with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
-            if refine_config.method == "freeze":
-                if quantize_config.shares_scales and scales is None:
-                    scales = choose_scales(hidden_matrices(split_rows(rows, spec)[0], spec), quantize_config)
-                rows, scales = freeze(
-                    rows, images, spec, config, quantize_config, masks=masks, scales=scales, device=device, on_progress=report
-                )
-            else:
-                projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
-                rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
-                scales = projection.scales()
+            rows, scales = _train_rounded(
+                rows, images, spec, fit_config, quantize_config, refine_config,
+                masks=masks, scales=scales, device=device, on_progress=report,
+            )  # fmt: skip
     if quantize_config.rounding == "gptq":
         height, width = images.shape[1:3]
         stored = gptq(rows, spec, quantize_config, height=height, width=width, masks=masks, scales=scales, device=device)
     else:
         stored = quantize(rows, spec, quantize_config, scales=scales)
     return Compressed(stored, pruned.masks, pruned.ratio)
+
+
+def _train_rounded(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    quantize_config: QuantizeConfig,
+    refine_config: RefineConfig,
+    *,
+    masks: Tensor | None,
+    scales: Tensor | None,
+    device: torch.device,
+    on_progress: Report | None,
+) -> tuple[Tensor, Tensor]:
+    """Return rows trained by the method of `refine_config`, and the scales that they are to be stored with."""
+    config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
+    config = replace(config, betas=refine_config.betas)
+    if refine_config.method == "freeze":
+        if quantize_config.shares_scales and scales is None:
+            scales = choose_scales(hidden_matrices(split_rows(rows, spec)[0], spec), quantize_config)
+        return freeze(
+            rows, images, spec, config, quantize_config, masks=masks, scales=scales, device=device, on_progress=on_progress
+        )
+    projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
+    rows = refine(rows, images, spec, config, projection, device=device, on_progress=on_progress)
+    return rows, projection.scales()
 
 
 def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:

@@ -9,7 +9,6 @@ steps: each image chooses the profile that codes it best, and each profile's bit
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from kernels.cosine import CosineSpec
 from kernels.cosine.spec import WORDS
-from rapid_inr.cosine.series import analyse, colour_transform
+from rapid_inr.cosine.series import along_axes, colour_axes
 
 PROFILE_IMAGES = 8000  # most images to find profiles from
 PROFILE_ROUNDS = 12
@@ -27,18 +26,18 @@ LEAST_BITS = 0.35  # coefficients with fewer bits are not coded, except the firs
 LARGEST_CODE = 127  # of a word's component, stored as int8
 
 
-def learn(images: Sequence[Tensor], spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
+def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
     """Learn the codebooks of images.
 
     Args:
-        images: uint8 [n, H, W, 3] of each size.
+        z: float32 [N, 3, F^2], their series, as `analyse` has them.
 
     Returns:
         ``books``, ``book_scales``, ``table``, ``colour`` and ``colour_mean``; see docs/format.md.
     """
     generator = torch.Generator().manual_seed(seed)
-    colour, mean = colour_transform(images)
-    z = torch.cat([analyse(chunk, colour, mean, spec.frequencies) for of_size in images for chunk in of_size.split(1024)])
+    colour, mean = colour_axes(z)
+    z = along_axes(z, colour, mean)
     average = z.mean(0)
     rates = profile_rates(z[torch.randperm(len(z), generator=generator)[:PROFILE_IMAGES]] - average, spec)
     profiles = torch.cat([nearest_profile((chunk - average).square_(), rates) for chunk in z.split(1024)])
@@ -48,13 +47,13 @@ def learn(images: Sequence[Tensor], spec: CosineSpec, *, seed: int) -> dict[str,
         own = (z[profiles == profile] if (profiles == profile).sum() >= WORDS else z).T.contiguous()
         for number, members in enumerate(groups_of(rates[profile], spec)):
             table[profile, members] = (number * spec.dimensions + torch.arange(len(members))).to(torch.int16)
+            # a mirrored image is as good an example: twice the points
             points = torch.stack([own[members].T, own[members].T * mirror[members]], 1).flatten(0, 1)
             books.append(k_means(points, generator).T)
     words = torch.cat(books)  # [K, 256]
-    scales = (words.abs().amax(1) / LARGEST_CODE).clamp(min=2**-14)
-    scales = torch.where(scales.half() < scales, scales * (1 + 2**-10), scales).half()
+    scales = (words.abs().amax(1) / LARGEST_CODE).clamp(min=2**-14).half()
     return {
-        "books": (words / scales.float()[:, None]).round().to(torch.int8),
+        "books": (words / scales.float()[:, None]).round().clamp(-LARGEST_CODE, LARGEST_CODE).to(torch.int8),
         "book_scales": scales,
         "table": table.view(spec.profiles, 3, spec.frequencies, spec.frequencies),
         "colour": colour,
@@ -63,7 +62,7 @@ def learn(images: Sequence[Tensor], spec: CosineSpec, *, seed: int) -> dict[str,
 
 
 def mirror_signs(spec: CosineSpec) -> Tensor:
-    """Return the signs of coefficients, [3 F^2], when an image is mirrored left to right; words also learn mirrored images."""
+    """Return the signs that coefficients get when an image is mirrored left to right, [3 F^2]."""
     signs = torch.tensor([1.0, -1.0]).repeat(spec.frequencies)[: spec.frequencies]
     return signs.expand(3, spec.frequencies, -1).flatten()
 
@@ -110,15 +109,15 @@ def groups_of(rates: Tensor, spec: CosineSpec) -> list[list[int]]:
     Coefficients of a group are far apart, since groups of neighbours, which are large in the same images, code worse.
     """
     groups: list[list[int]] = [[] for _ in range(spec.groups)]
-    open_groups = [(0.0, number) for number in range(spec.groups)]
+    open_groups = [(0.0, 0, number) for number in range(spec.groups)]  # bits, coefficients
     for i, coefficient in enumerate(rates.argsort(descending=True, stable=True).tolist()):
         rate = float(rates[coefficient])
         if not open_groups or (i >= spec.groups and rate < LEAST_BITS):
             break
-        spent, number = heapq.heappop(open_groups)
+        spent, _, number = heapq.heappop(open_groups)
         groups[number].append(coefficient)
         if len(groups[number]) < spec.dimensions:
-            heapq.heappush(open_groups, (spent + rate, number))
+            heapq.heappush(open_groups, (spent + rate, len(groups[number]), number))
     return groups
 
 

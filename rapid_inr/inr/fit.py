@@ -17,13 +17,13 @@ from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
 from rapid_inr.inr.batches import map_batches
-from rapid_inr.inr.constraint import Constraint, Unconstrained
+from rapid_inr.inr.constraint import Constraint, FusedConstraint, Unconstrained
 from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.inr.fused import BACKENDS, fits_fused, optimise_fused
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.optimizers import Adam, Soap
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
-from rapid_inr.inr.steps import DECAYS, decays, first_full_step, lattice_passes, lattice_pixels, peak_lr
+from rapid_inr.inr.steps import DECAYS, SCALE_LR, decays, first_full_step, lattice_passes, lattice_pixels, peak_lr
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
 
@@ -31,7 +31,6 @@ MAX_LR = 10.0  # a thousand times the best
 MAX_SEED = 2**63 - 1
 OPTIMIZERS = ("adam", "soap")
 STARTS = {"even": even_start, "siren": initial_weights}
-SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
 
 
@@ -52,8 +51,8 @@ class FitConfig:
         retries: how often such an image is fitted again from other initial weights; the best attempt is kept.
         seed: of the initial weights.
         max_batch: most images fitted at once; null leaves it to the memory at hand.
-        backend: ``torch``, ``kernel`` (kernels/fit), or ``auto``: the kernel on a CUDA device, if it takes the size. Weights
-            that are trained through a quantization are always torch's.
+        backend: ``torch``, ``kernel`` (kernels/fit), or ``auto``: the kernel on a CUDA device, if it takes the size. It also
+            trains pruned and quantized weights.
 
     Raises:
         ValueError: if a value is out of range.
@@ -176,7 +175,7 @@ def _fit_attempt(
     on_progress: Report | None,
 ) -> FitResult:
     def fit_batch(places: slice, report: Report) -> tuple[Tensor, Tensor, Tensor]:
-        start = STARTS[config.start](spec, ids[places].tolist(), seed=config.seed, attempt=attempt).to(device)
+        start = STARTS[config.start](spec, ids[places].to(device), seed=config.seed, attempt=attempt)
         originals = images[places].to(device)
         rows = fit_rows(start, originals, spec, config, on_progress=report)
         finite = rows.isfinite().all(1, keepdim=True)
@@ -195,22 +194,16 @@ def fit_rows(
     spec: SirenSpec,
     config: FitConfig,
     *,
-    constraint: Constraint | None = None,
+    constraint: FusedConstraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Run `config.steps` of Adam by the backend that `config` names; see `optimise`, which is torch's.
+    """Run `config.steps` of its optimizer by the backend that `config` names; see `optimise`, which is torch's.
 
     Raises:
         UserError: if the kernel is named and cannot do it.
     """
-    if config.optimizer != "adam" or not fits_fused(config.backend, spec, rows.device, constraint):
-        return optimise(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
-    masks = None if constraint is None else constraint.forward(torch.ones_like(rows)) != 0
-    return optimise_fused(
-        rows, images, spec, learning_rates=[peak_lr(spec, config) * decay for decay in decays(config)], betas=config.betas,
-        lattice_pixels=lattice_pixels(config, images[0, ..., 0].numel()), first_full=first_full_step(config),
-        masks=masks, on_progress=on_progress,
-    )  # fmt: skip
+    run = optimise_fused if fits_fused(config, spec, rows.device) else optimise
+    return run(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
 
 
 def optimise(
@@ -278,13 +271,11 @@ def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
     return torch.cat(psnr)
 
 
-def images_per_batch(
-    spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device, constraint: Constraint | None = None
-) -> int:
+def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:
     """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
-    if config.optimizer == "adam" and fits_fused(config.backend, spec, device, constraint):
-        # targets and what they are made from; start, rows, gradient, two moments and masks
-        floats = 8 * n_pixels + 6 * spec.n_weights
+    if fits_fused(config, spec, device):
+        # targets and what they are made from; start, rows, what they are rounded to, gradient, two moments and masks
+        floats = 8 * n_pixels + 7 * spec.n_weights
     else:
         pixels = lattice_pixels(config, n_pixels)
         # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rapid_inr.evaluation.units import unit_of
+from rapid_inr.runlog.records import inr_name
 
 PROJECT = "rapid-inr"
 MAKES_STORES = ("encode", "merge")  # commands whose ``out`` is a store
@@ -113,7 +114,7 @@ def _names(config: Mapping[str, Any]) -> Iterator[str]:
             yield name if group == "dataset" else f"{group}:{name}"
     inr = config.get("inr")
     if inr:
-        yield f"inr:{inr['depth']}x{inr['hidden']}"
+        yield f"inr:{inr_name(inr)}"
 
 
 def columns(path: Path) -> dict[str, list[float]]:

@@ -197,7 +197,8 @@ class ShardFolder:
         if not self.plan.code.shared:
             return {}
         if not self.shared_file.exists():
-            raise StoreFormatError(f"{self.shared_file} is missing, which holds {', '.join(self.plan.code.shared)}{REMEDY}")
+            names = ", ".join(self.plan.code.shared)
+            raise StoreFormatError(f"{self.shared_file} is missing, which holds {names}; remove the shards too, and encode again")
         return {name: tensor.clone() for name, tensor in _read_sound(self.shared_file)[1].items()}
 
     @property

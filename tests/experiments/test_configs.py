@@ -167,7 +167,7 @@ def test_a_home_folder_is_expanded_and_a_sweep_over_stores_stays_one(monkeypatch
         (["variant=null"], "variant is null, expected a choice"),
         (["inr=wide"], "inr is 'wide', expected DEPTHxWIDTH, for instance 3x16"),
         (["optimizer=fats"], "Could not find 'optimizer/fats'"),
-        (["experiment=accuracy"], "expected accuracy/cpu or accuracy/paper or accuracy/smoke or accuracy/whole"),
+        (["experiment=accuracy"], "expected accuracy/cpu or accuracy/h200 or accuracy/paper or accuracy/smoke or accuracy/whole"),
         (["experiment=memory/cpu"], "another command: python -m experiments.encode -m experiment=memory/cpu"),
         (["-m", "experiment=accuracy/smoke,pruning/smoke"], "names several"),
         (["-m", "seed=0,1", "run_dir=a"], "run_dir=... is the folder of one run; with -m set folder=..."),
