@@ -64,7 +64,7 @@ def padded_width(spec: SirenSpec) -> int:
 
 
 def bias_in_product(spec: SirenSpec) -> bool:
-    """Return whether two neurons of padding, always 1, bring a layer's bias into the product of the next."""
+    """Return whether two padding neurons, which are always 1, put the bias of the next layer into its product."""
     return padded_width(spec) - spec.hidden >= 2
 
 
@@ -87,7 +87,7 @@ def capability_of(device: torch.device) -> int:
 def kernel_constants(
     spec: SirenSpec, images: ImageFormat, sampling: Sampling, *, exact_sine: bool, config: LaunchConfig
 ) -> dict[str, int | bool | str]:
-    """Return the compile-time arguments of the kernel: with the images' dtype, all that a compiled variant depends on."""
+    """Return the compile-time arguments of the kernel, which with the images' dtype determine the compiled variant."""
     first, rest = column_parts(spec)
     return {
         "DEPTH": spec.depth,

@@ -74,10 +74,10 @@ def decode_siren_triton(
 ) -> Tensor:
     """Decode by the kernel on inputs that `decode_siren` has checked.
 
-    Two launches: a small one prepares the rows of the batch, the other decodes its images.
+    It makes two launches: a small one prepares the rows of the batch, the other decodes the images.
 
     Args:
-        config: how to launch; by default as `launch_config` chooses.
+        config: launch parameters; by default those of `launch_config`.
     """
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (backend='torch' takes any)")
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
