@@ -145,7 +145,7 @@ def freeze(
     Returns:
         The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is unchanged.
     """
-    fit_config = replace(fit_config, backend="torch")  # the kernel freezes nothing
+    fit_config = replace(fit_config, backend="torch")  # the kernel cannot freeze layers
 
     def freeze_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
         before = rows[places]

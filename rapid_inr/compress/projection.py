@@ -80,13 +80,13 @@ class Projection:
         return storable_scales(self.log_scales.exp(), self.quantize)
 
     def row_masks(self) -> Tensor | None:
-        """Return where weights are kept, bool [B, S]; None where all are."""
+        """Return the mask of kept weights, bool [B, S]; None if all are kept."""
         if self.masks is None:
             return None
         return join_rows(self.masks, self.masks.new_ones(len(self.masks), n_ends(self.spec)), self.spec)
 
     def rounding(self, relative_rate: float) -> Rounding | None:
-        """Return what the fused fit needs to round rows, where they are rounded; it learns the scales in place."""
+        """Return the rounding for the fused fit, which learns the scales in place; None without rounding."""
         if not self.rounds:
             return None
         rate = 0.0 if self.shares_scales else relative_rate

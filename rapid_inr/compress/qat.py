@@ -197,7 +197,7 @@ def _train_rounded(
     device: torch.device,
     on_progress: Report | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return rows trained by the method of `refine_config`, and the scales that they are to be stored with."""
+    """Train rows by the method of `refine_config`; return them and the scales to store them with."""
     config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
     config = replace(config, betas=refine_config.betas)
     if refine_config.method == "freeze":
