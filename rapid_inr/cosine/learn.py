@@ -30,7 +30,7 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
     """Learn the codebooks of images.
 
     Args:
-        z: float32 [N, 3, F^2], their series, as `analyse` has them.
+        z: float32 [N, 3, F^2], the series of the images, from `analyse`.
 
     Returns:
         ``books``, ``book_scales``, ``table``, ``colour`` and ``colour_mean``; see docs/format.md.
@@ -47,7 +47,7 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
         own = (z[profiles == profile] if (profiles == profile).sum() >= WORDS else z).T.contiguous()
         for number, members in enumerate(groups_of(rates[profile], spec)):
             table[profile, members] = (number * spec.dimensions + torch.arange(len(members))).to(torch.int16)
-            # a mirrored image is as good an example: twice the points
+            # mirrored images are equally good examples
             points = torch.stack([own[members].T, own[members].T * mirror[members]], 1).flatten(0, 1)
             books.append(k_means(points, generator).T)
     words = torch.cat(books)  # [K, 256]
@@ -62,7 +62,7 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
 
 
 def mirror_signs(spec: CosineSpec) -> Tensor:
-    """Return the signs that coefficients get when an image is mirrored left to right, [3 F^2]."""
+    """Return the signs of the coefficients, [3 F^2], when an image is mirrored left to right."""
     signs = torch.tensor([1.0, -1.0]).repeat(spec.frequencies)[: spec.frequencies]
     return signs.expand(3, spec.frequencies, -1).flatten()
 

@@ -198,12 +198,12 @@ class ShardFolder:
             return {}
         if not self.shared_file.exists():
             names = ", ".join(self.plan.code.shared)
-            raise StoreFormatError(f"{self.shared_file} is missing, which holds {names}; remove the shards too, and encode again")
+            raise StoreFormatError(f"{self.shared_file} is missing ({names}); remove the shards too, and encode again")
         return {name: tensor.clone() for name, tensor in _read_sound(self.shared_file)[1].items()}
 
     @property
     def shared_s(self) -> float:
-        """Seconds that it took to choose these tensors; 0 where there are none."""
+        """Seconds spent on choosing the shared tensors; 0 if there are none."""
         return read_header(self.shared_file)["seconds"] if self.plan.code.shared else 0.0
 
     def read(self, numbers: Iterable[int]) -> Iterator[Shard]:
