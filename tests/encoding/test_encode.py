@@ -295,7 +295,7 @@ def test_images_that_are_ranked_in_their_shard_have_shards_of_one_length():
 
 def test_a_class_whose_name_no_store_holds_is_refused_before_any_image_is_fitted():
     source = source_of(smooth_images(2, 8, 8), [0, 1], classes=("a", "b\x1b[31m"))
-    with pytest.raises(UserError, match=r"a class is called 'b.x1b.31m', which is no plain name"):
+    with pytest.raises(UserError, match=r"a class is called 'b.x1b.31m', which is not a plain name"):
         encode(source, SPEC, FIT, QuantizeConfig())
 
 
