@@ -1,4 +1,4 @@
-"""The SIREN of a prepared row at a block's coordinates."""
+"""The SIREN in the decode kernel: the colours of a prepared row at a block of coordinates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _sin(x, EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr):
 
 @triton.jit
 def _first_phase(y, x, n, ends_ptr, WIDTH: tl.constexpr):
-    """Return the argument of the sine in columns n of the first layer, [BLOCK, columns]."""
+    """Return the phases of the first layer in columns n, [BLOCK, columns]."""
     weight_y, weight_x, bias = tl.load(ends_ptr + n), tl.load(ends_ptr + WIDTH + n), tl.load(ends_ptr + 2 * WIDTH + n)
     return y[:, None] * weight_y[None, :] + (x[:, None] * weight_x[None, :] + bias[None, :])
 
@@ -46,14 +46,14 @@ def evaluate(
     DEPTH: tl.constexpr, PADDED: tl.constexpr, REST: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, EXACT_SINE: tl.constexpr,
     POLYNOMIAL_EVERY: tl.constexpr,
 ):  # fmt: skip
-    """Return RGB in [0, 1] and a column of padding, [BLOCK, 4], of a prepared row at coordinates y and x, [BLOCK].
+    """Return RGB in [0, 1] and a padding column, [BLOCK, 4], of a prepared row at coordinates y and x, [BLOCK].
 
-    Float32 but for the operands of `tl.dot`, which are float16. A layer has PADDED columns and, where that is less than its
-    width, REST more in tensors of their own: 40 as 32 and 16, in place of 64.
+    All values are float32, except the float16 operands of `tl.dot`. A layer has PADDED columns and, if that is less than its
+    width, REST more in separate tensors: 40 takes 32 and 16 columns instead of 64.
     """
     WIDTH: tl.constexpr = PADDED + REST
     n, m = tl.arange(0, PADDED), PADDED + tl.arange(0, REST if REST > 0 else 1)
-    # h stays float32 between layers: carried as float16 it reaches wgmma through shared memory, a barrier a layer more
+    # h stays float32 between layers, since float16 values would reach wgmma through shared memory, with a barrier a layer
     h = _sin(_first_phase(y, x, n, ends_ptr, WIDTH), EXACT_SINE, POLYNOMIAL_EVERY)  # [BLOCK, PADDED]
     if REST > 0:
         h_m = _sin(_first_phase(y, x, m, ends_ptr, WIDTH), EXACT_SINE, POLYNOMIAL_EVERY)
@@ -71,7 +71,7 @@ def evaluate(
                 z = tl.dot(operand_m, weight_mn, acc=z)
                 z_m = tl.dot(operand, weight_nm)
                 z_m = tl.dot(operand_m, weight_mm, acc=z_m)
-            # the weights of the next layer travel while the sines of this one are taken
+            # load the weights of the next layer while the sines of this one are computed
             following = tl.minimum(layer + 1, DEPTH - 2)
             weight = _hidden_weight(weights_ptr, following, n, n, WIDTH)
             if REST > 0:

@@ -1,6 +1,6 @@
-"""The decode in Triton: packed rows of SIREN weights and an affine map of the pixels -> images as a network eats them.
+"""The decode in Triton: packed rows of SIRENs and affine maps -> images for a network.
 
-The formula is that of kernels/reference.py; values are then rounded to 8 bits and normalised per channel.
+kernels/reference.py has the formula. After it, values are rounded to 8 bits and normalised per channel.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _decode_siren_kernel(
     affine_ptr += image * affine_stride
     edges_ptr += image * edges_stride
     top, left = places(block, width, inverse_width, BLOCK)
-    # a single sample is no loop: that would take 10 more registers at width 32
+    # no loop for a single sample, since it takes 10 more registers at width 32
     if SUPERSAMPLE == 1:
         y, x, inside = map_pixels(top, left, affine_ptr, edges_ptr, PADDING)
         rgb = evaluate(y, x, weights_ptr, ends_ptr, DEPTH, PADDED, REST, BIAS_IN_PRODUCT, EXACT_SINE, POLYNOMIAL_EVERY)
@@ -74,10 +74,10 @@ def decode_siren_triton(
 ) -> Tensor:
     """Decode by the kernel on inputs that `decode_siren` has checked.
 
-    Two launches: a small one prepares the rows of the batch, the other decodes its images.
+    It makes two launches: a small one prepares the rows of the batch, the other decodes the images.
 
     Args:
-        config: how to launch; by default as `launch_config` chooses.
+        config: launch parameters; by default those of `launch_config`.
     """
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (backend='torch' takes any)")
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")

@@ -1,4 +1,4 @@
-"""Steps of Adam inside the fused fit: on any block of values, and on a whole row."""
+"""Adam in the fused fit: a step on a block of values, and on a whole row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EPS = tl.constexpr(ADAM_EPS)
 
 @triton.jit
 def adam(ptr, mean_ptr, square_ptr, i, inside, g, rate, root, beta_1, beta_2):
-    """Take a step on the values at `i`; `rate` and `root` hold the bias corrections."""
+    """Take a step on the values at `i`; `rate` and `root` include the bias corrections."""
     value = tl.load(ptr + i, mask=inside, other=0.0)
     mean, square = tl.load(mean_ptr + i, mask=inside, other=0.0), tl.load(square_ptr + i, mask=inside, other=0.0)
     mean = g + (mean - g) * beta_1
@@ -27,7 +27,7 @@ def adam_row(
     row_ptr, mean_ptr, square_ptr, grad_ptr, mask_ptr, scale, omega, rate, root, beta_1, beta_2,
     S: tl.constexpr, HIDDEN: tl.constexpr, MASKED: tl.constexpr, FLAT: tl.constexpr,
 ):  # fmt: skip
-    """Take a step on a row by its gradient before the loss's `scale` and, but for the last layer, omega."""
+    """Take a step on a row; its gradient still lacks the loss's `scale` and, except in the last layer, omega."""
     for start in range(0, S, FLAT):
         i = start + tl.arange(0, FLAT)
         inside = i < S

@@ -1,4 +1,4 @@
-"""What a fused fit works on: rows, the pixels they aim at, lattice after lattice, the rates of its steps, and a rounding."""
+"""The inputs of a fused fit: rows, target pixels by lattice, learning rates, and an optional rounding."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ OPERAND_COLUMNS = 16  # the least inner dimension of a matrix product
 
 @dataclass(frozen=True)
 class FitPixels:
-    """Where the pixels of every image of a fit lie.
+    """The pixels of the images of a fit, the same for all.
 
     Args:
         coords: float32 [P, 2], lattice after lattice.
-        sizes: pixels of each lattice; they add up to P.
+        sizes: pixels of each lattice; their sum is P.
 
     Raises:
-        ValueError: if a tensor or a size is not as described.
+        ValueError: if a tensor or a size is wrong.
     """
 
     coords: Tensor
@@ -46,7 +46,7 @@ class FitPixels:
 
     @cached_property
     def operand(self) -> Tensor:
-        """What the kernel multiplies for each pixel, float16 [P, 16], as gradient.py says."""
+        """The operand of each pixel, float16 [P, 16]; gradient.py describes it."""
         high = self.coords.half()
         low = (self.coords - high.float()).half()
         one, zero = torch.ones_like(high[:, :1]), torch.zeros_like(high[:, :1])
@@ -59,10 +59,10 @@ class AdamSteps:
     """The steps of a fit by Adam (Kingma & Ba 2015, algorithm 1): ``w -= rate m / (sqrt(v) root + 1e-8)``.
 
     Args:
-        rates: float32 [T], the learning rate of a step over its bias correction ``1 - beta_1^t``.
+        rates: float32 [T], the learning rate of each step divided by its bias correction ``1 - beta_1^t``.
         roots: float32 [T], ``(1 - beta_2^t)^-1/2``.
         betas: decay rates of the moments, in [0, 1).
-        first_full: the first step that sees all pixels; step t before it sees lattice t modulo their number.
+        first_full: the first step that sees all pixels; an earlier step t sees lattice t modulo the number of lattices.
     """
 
     rates: Tensor
@@ -74,7 +74,7 @@ class AdamSteps:
     def of(
         cls, learning_rates: Sequence[float], betas: tuple[float, float], first_full: int, device: torch.device | str = "cpu"
     ) -> AdamSteps:
-        """Compute the corrections in float64.
+        """Make the steps from their learning rates, with corrections computed in float64.
 
         Raises:
             ValueError: if there is no step, or a value is out of range.
@@ -92,7 +92,7 @@ class AdamSteps:
 
 
 def image_targets(images: Tensor, order: Tensor) -> Tensor:
-    """Return the colours that a fit aims at, float16 [B, P, 4] in [0, 1], the fourth 0.
+    """Return the target colours of a fit, float16 [B, P, 4] in [0, 1], with 0 as the fourth value.
 
     Args:
         images: uint8 [B, height, width, 3].
@@ -105,15 +105,15 @@ def image_targets(images: Tensor, order: Tensor) -> Tensor:
 class Rounding:
     """How rows are rounded in each step, and how the scales of their hidden weights are learned.
 
-    The kernel does by itself what `forward` and `backward` do in torch; `siren_fit_torch` calls them.
+    `siren_fit_torch` calls `forward` and `backward`; the kernel computes the same by itself.
 
     Args:
-        log_scales: float32 [B, D-1, H or 1], logarithms, learned in place; or [1, D-1, 1], which all images share.
-        max_code: the largest integer that stands for a hidden weight.
+        log_scales: float32 [B, D-1, H or 1], logarithms, learned in place; or [1, D-1, 1], shared by all images and fixed.
+        max_code: the largest code of a hidden weight.
         ends_bits: 8, 16 or 32, of all other weights.
-        relative_rate: learning rate of `log_scales` over that of the rows; 0 where images share them, and they stay.
-        forward: takes rows [B, S] to the rows as they would be stored.
-        backward: takes rows and the gradient at their rounding to the gradients by rows and by `log_scales`.
+        relative_rate: learning rate of `log_scales` over that of the rows; 0 for shared scales.
+        forward: rows [B, S] -> rounded rows.
+        backward: (rows, gradient at the rounded rows) -> gradients by rows and by `log_scales`.
     """
 
     log_scales: Tensor
@@ -131,7 +131,7 @@ class Rounding:
         return self.log_scales.shape[2]
 
     def check(self, batch: int, spec: SirenSpec) -> None:
-        """Raise ValueError unless it goes with so many rows."""
+        """Raise ValueError unless the rounding fits a batch of rows."""
         shape, learned = tuple(self.log_scales.shape), self.relative_rate > 0
         columns = (1, spec.hidden) if learned else (1,)
         shapes = [(batch if learned else 1, spec.depth - 1, count) for count in columns]
@@ -143,20 +143,20 @@ class Rounding:
 
 @dataclass
 class FitState:
-    """Fits of B images: what they aim at, and how far they are. The rows are trained in place.
+    """The state of the fits of B images; rows are trained in place.
 
-    The loss of an image is its mean squared error over the pixels of a step and the channels. A fit that diverges ends in rows
+    The loss of an image is its mean squared error over the pixels of a step and the channels. A fit that diverges ends with rows
     that are not finite.
 
     Args:
-        rows: float32 [B, S], where to begin, laid out by `kernels.spec.weight_sections`.
-        targets: float16 [B, P, 4], the colours in the order of `pixels`, the fourth value 0 (`image_targets`).
-        steps: of the whole fit, as `pixels` on the device of the rows.
-        masks: bool [B, S] or [1, S], false where a weight is zero and stays so; None trains all.
-        rounding: that rows are trained through; None rounds nothing.
+        rows: float32 [B, S], initial weights, in the layout of `kernels.spec.weight_sections`.
+        targets: float16 [B, P, 4], the colours in the order of `pixels`, with 0 as the fourth value (`image_targets`).
+        steps: of the whole fit, on the device of the rows like `pixels`.
+        masks: bool [B, S] or [1, S], false where a weight stays zero; None trains all.
+        rounding: to train the rows through; None for none.
 
     Raises:
-        ValueError: naming the argument, what it is and what was expected.
+        ValueError: if an argument is wrong; the message names it, its value and the expected values.
     """
 
     rows: Tensor
@@ -192,12 +192,12 @@ class FitState:
         require(tensor.device == self.rows.device, f"{name}.device", tensor.device, self.rows.device)
 
     def chunk(self, first: int, last: int | None) -> range:
-        """Return the steps from `first` to before `last`, None for the end.
+        """Return the steps from `first` up to but not including `last`; None for the end.
 
         Raises:
-            ValueError: unless these are some of the steps.
+            ValueError: unless these are one or more of the steps.
         """
         chunk = range(first, len(self.steps) if last is None else last)
         inside = 0 <= chunk.start < chunk.stop <= len(self.steps)
-        require(inside, "first and last", f"{chunk.start} and {chunk.stop}", f"a run of the {len(self.steps)} steps")
+        require(inside, "first and last", f"{chunk.start} and {chunk.stop}", f"a range of the {len(self.steps)} steps")
         return chunk

@@ -1,8 +1,8 @@
-"""Rounding inside the fused fit: a row as it would be stored, and the gradient straight through that.
+"""Rounding in the fused fit: the stored value of a row, and the straight-through gradient.
 
     w' = s clip(round(w / s), -q, q);   dw'/dw = [|w / s| <= q];   dw'/d(log s) = s (round(w / s) - w / s), or +-s q where clipped
 
-`rapid_inr.compress.projection` has the formulas' sources, and is what this is tested against.
+`rapid_inr.compress.projection` has the sources of the formulas and is the reference of the tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kernels.decode.fast_math import ROUND_TO_INTEGER
 from kernels.fit.adam import adam
 
 _LEAST_16, _LEAST_32 = tl.constexpr(2.0**-14), tl.constexpr(2.0**-126)  # the smallest normal numbers
-_TOLERANCE = tl.constexpr(1 - 2.0**-22)  # of float32: a scale that was divided and multiplied comes out the same
+_TOLERANCE = tl.constexpr(1 - 2.0**-22)  # covers float32 rounding, so that a scale divided and multiplied stays the same
 _MAX_END = tl.constexpr(127.0)  # the largest int8 code of an end
 
 
@@ -30,7 +30,7 @@ def _storable(scale, BITS: tl.constexpr):
 
 @triton.jit
 def _codes(value, scale, most):
-    """Return value / scale, the same within -most..most, and the integer nearest to that, ties to even."""
+    """Return value / scale, that clipped to -most..most, and the latter's nearest integer, ties to even."""
     exact = tl.div_rn(value, tl.broadcast_to(scale, value.shape))
     clipped = tl.minimum(tl.maximum(exact, -most), most)
     return exact, clipped, (clipped + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
@@ -46,7 +46,7 @@ def _layer_scales(ptr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, SCALES: tl.con
 
 @triton.jit
 def _round_ends(row_ptr, out_ptr, place, used, ENDS_BITS: tl.constexpr):
-    """Round the weights of an end as they are stored: in 8 bits with a scale from their maximum."""
+    """Round the weights of an end section to their stored type; in 8 bits, with a scale from their maximum."""
     value = tl.load(row_ptr + place, mask=used, other=0.0)
     if ENDS_BITS == 8:
         scale = _storable(tl.div_rn(tl.max(tl.abs(value)), _MAX_END), 16)
@@ -62,7 +62,7 @@ def round_row(
     S: tl.constexpr, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, LAYERS: tl.constexpr,
     ENDS_BITS: tl.constexpr, SCALES: tl.constexpr,
 ):  # fmt: skip
-    """Write a row as it would be stored; LAYERS is a power of two, at least DEPTH."""
+    """Write the stored value of a row; LAYERS is a power of two, at least DEPTH."""
     LAYER: tl.constexpr = HIDDEN * HIDDEN + HIDDEN
     LAST: tl.constexpr = S - 3 * HIDDEN - 3
     BITS: tl.constexpr = 32 if ENDS_BITS == 32 else 16  # of a scale
@@ -87,10 +87,10 @@ def pull_back(
     DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr,
     ENDS_BITS: tl.constexpr, SCALES: tl.constexpr, LEARNED: tl.constexpr,
 ):  # fmt: skip
-    """Make the gradient at a rounded row that of the row, and take a step of Adam on its scales.
+    """Turn the gradient at a rounded row into that of the row, and take a step of Adam on its scales.
 
     Args:
-        factor: by which a gradient in memory is to be multiplied.
+        factor: to multiply the gradient in memory by.
     """
     LAYER: tl.constexpr = HIDDEN * HIDDEN + HIDDEN
     BITS: tl.constexpr = 32 if ENDS_BITS == 32 else 16

@@ -1,4 +1,4 @@
-"""The fused fit in torch: the same float16 roundings, on any device and at any size. The reference of the kernel."""
+"""The reference of the fused fit in torch, with the same float16 roundings, on any device and for any size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kernels.spec import SirenSpec, weight_sections
 def siren_fit_torch(state: FitState, *, first: int = 0, last: int | None = None) -> None:
     """Take steps of Adam on many SIRENs in place; arguments and errors are those of `fit_siren`.
 
-    Besides the order of sums it differs from the kernel in one thing: phases of the first layer and biases are float32 here,
-    where the kernel adds float16 products in two parts (off by 2^-22 relative).
+    It differs from the kernel in the order of sums and in the phases of the first layer and the biases, which are float32 here
+    and sums of two float16 products in the kernel (relative error 2^-22).
     """
     rows, pixels, steps, rounding, starts = state.rows, state.pixels, state.steps, state.rounding, state.pixels.starts.tolist()
     for step in state.chunk(first, last):
@@ -26,7 +26,7 @@ def siren_fit_torch(state: FitState, *, first: int = 0, last: int | None = None)
             scale_rate = steps.rates[step] * rounding.relative_rate
             _adam(rounding.log_scales, rounding.means, rounding.squares, scale_grad, scale_rate, step, steps)
         if state.masks is not None:
-            grad = torch.where(state.masks, grad, 0)  # not a product: a fit that diverged has NaN
+            grad = torch.where(state.masks, grad, 0)  # not a product, since a diverged fit has NaN
         _adam(rows, state.means, state.squares, grad, steps.rates[step], step, steps)
 
 
@@ -38,7 +38,7 @@ def _adam(values: Tensor, means: Tensor, squares: Tensor, grad: Tensor, rate: Te
 
 
 def siren_gradient(rows: Tensor, coords: Tensor, targets: Tensor, spec: SirenSpec) -> Tensor:
-    """Return the gradient of the mean squared error of each image with the roundings of the kernel.
+    """Return the gradient of each image's mean squared error, with the roundings of the kernel.
 
     Args:
         rows: float32 [B, S].

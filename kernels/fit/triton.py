@@ -1,9 +1,8 @@
-"""The fused fit: one program fits one image, all steps of Adam in one launch, or in several for progress.
+"""The fused fit: one program fits one image, with all steps of Adam in one launch, or in several to report progress.
 
-A row, its two moments and its gradient are read and written in memory, 2.6 KB each at 3x16, which stay in the caches of the one
-multiprocessor that works on them. So Adam is one pass over a flat row, whatever its layers are (adam.py). Registers hold the
-float16 operands of a step and the float32 sums of its gradient (gradient.py). Rows that are trained through a quantization are
-rounded into memory of their own before each step (rounding.py).
+A row, its two moments and its gradient are in memory (2.6 KB each at 3x16) and stay in the caches of the multiprocessor that
+works on them. So Adam is one pass over a flat row (adam.py). Registers hold the float16 operands of a step and the float32 sums
+of its gradient (gradient.py). With QAT, the rounded row is written to separate memory before each step (rounding.py).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from kernels.fit.inputs import FitState
 from kernels.fit.launch import MAX_DEPTH, fit_constants, fit_launch, supports_fit
 from kernels.fit.rounding import pull_back, round_row
 
-_INTERPRETER = Lock()  # it keeps the number of the program that it runs in a global variable
+_INTERPRETER = Lock()  # the interpreter keeps the number of the current program in a global variable
 
 
 @triton.jit(do_not_specialize=["first_step", "last_step", "first_full", "n_lattices", "mask_stride"])
@@ -34,7 +33,7 @@ def _fit_siren_kernel(
     S: tl.constexpr, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, LAYERS: tl.constexpr, BLOCK: tl.constexpr,
     FLAT: tl.constexpr, MASKED: tl.constexpr, ENDS_BITS: tl.constexpr, SCALES: tl.constexpr, LEARNED: tl.constexpr,
 ):  # fmt: skip
-    """Take steps first_step..last_step of the fit of one image; ENDS_BITS is 0 where nothing is rounded."""
+    """Take steps first_step..last_step - 1 of the fit of one image; ENDS_BITS is 0 without rounding."""
     image = tl.program_id(0).to(tl.int64)
     row_ptr, mean_ptr, square_ptr = rows_ptr + image * S, means_ptr + image * S, squares_ptr + image * S
     grad_ptr, mask_ptr, seen_ptr = grads_ptr + image * S, masks_ptr + image * mask_stride, rounded_ptr + image * S
@@ -51,7 +50,7 @@ def _fit_siren_kernel(
         scale = 2.0 / (3.0 * (end - first).to(tl.float32))
         if ENDS_BITS:
             round_row(row_ptr, seen_ptr, log_scales_ptr, max_code, S, DEPTH, HIDDEN, WIDTH, LAYERS, ENDS_BITS, SCALES)
-            tl.debug_barrier()  # threads read here, as below, what others wrote
+            tl.debug_barrier()  # here and below, threads read what others wrote
         write_gradient(first, end, seen_ptr, grad_ptr, grid_ptr, targets_ptr, omega, S, DEPTH, HIDDEN, WIDTH, BLOCK)
         tl.debug_barrier()
         if ENDS_BITS:
@@ -67,16 +66,16 @@ def _fit_siren_kernel(
 
 
 def fit_siren(state: FitState, *, first: int = 0, last: int | None = None) -> None:
-    """Take steps `first` to `last` of Adam on many SIRENs in one launch, in place, without waiting for the device after it.
+    """Take steps `first` to `last` of Adam on many SIRENs in place, in one launch, without waiting for its end.
 
-    An image depends on no other, and steps taken in several calls are those of a single one, bit for bit.
+    Images are independent, and steps split over several calls give the same result as one call, bit for bit.
 
     Args:
         state: of a size that `supports_fit`.
-        last: the step to stop before; None is the end.
+        last: the step to stop before; None for the end.
 
     Raises:
-        ValueError: naming the argument, what it is and what was expected.
+        ValueError: if an argument is wrong; the message names it, its value and the expected values.
     """
     chunk, rows, spec, steps, rounding = state.chunk(first, last), state.rows, state.spec, state.steps, state.rounding
     sizes = ", ".join(f"{depth}x{width}" for width, depth in MAX_DEPTH.items())

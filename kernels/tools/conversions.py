@@ -1,7 +1,7 @@
-"""Does the conversion of float32 to float16 use a GPU's sine unit? `python -m kernels.tools.conversions` tells in five seconds.
+"""Test whether the conversion of float32 to float16 uses a GPU's sine unit: `python -m kernels.tools.conversions`, five seconds.
 
-A decode does one conversion of two values (F2FP) for two sines. If they share a unit, both together take the sum of their times;
-if not, the longer of the two.
+A decode converts two values (F2FP) for every two sines. If they share a unit, both together take the sum of their times; if not,
+the longer of the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = {
 
 
 def count_loop(kind: str, *, target: int) -> dict[str, int]:
-    """Return how many sines, conversions and instructions the loop of a kind is compiled to; see `compile_kernel`."""
+    """Return the number of sines, conversions and instructions in the compiled loop of a kind; see `compile_kernel`."""
     constants = {name.upper(): value for name, value in KINDS[kind].items()} | {"PROGRAMS": PROGRAMS, "BLOCK": BLOCK}
     compiled, _ = compile_kernel(
         _units_kernel, {"sink_ptr": torch.float32}, ("rounds",), constants, (), target=target, options={"num_warps": 4}
@@ -31,7 +31,7 @@ def count_loop(kind: str, *, target: int) -> dict[str, int]:
 
 
 def main() -> None:
-    """Print the time of each kind, and how much of the shorter one adds to the longer when both are done."""
+    """Print the time of each kind, and what fraction of the shorter time adds to the longer when both are done."""
     device = torch.device("cuda")
     sink, seconds = torch.zeros(torch.cuda.get_device_properties(device).multi_processor_count, device=device), []
     for name, units in KINDS.items():

@@ -1,4 +1,4 @@
-"""Compile a kernel as its launch would, for a GPU that need not be there, and read the machine code."""
+"""Compile kernels for GPUs without having them, and read their machine code."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def compile_kernel(
     target: int,
     options: dict[str, Any],
 ) -> tuple[triton.compiler.CompiledKernel, float]:
-    """Compile a kernel as its launch would, and return it with the seconds of a core that it took.
+    """Compile a kernel like its launch would; return it and the CPU seconds that this took.
 
     Args:
-        pointers: their element types, by name; all are divisible by 16.
-        integers: names of the int32 arguments; what is in no other list is a float32.
-        divisible: those of them that are divisible by 16.
+        pointers: element types of the pointers, by name; all are divisible by 16.
+        integers: names of the int32 arguments; arguments in no list are float32.
+        divisible: the integers that are divisible by 16.
         target: compute capability, 90 for sm_90.
 
     Raises:
@@ -66,7 +66,7 @@ def compile_kernel(
 
 
 def _cpu_s() -> float:
-    """Return the seconds of a core that this process and its children (ptxas) have used, whatever else the machine does."""
+    """Return the CPU seconds that this process and its children (ptxas) have used."""
     return sum(os.times()[:4])
 
 
@@ -77,7 +77,7 @@ def read_instructions(compiled: triton.compiler.CompiledKernel) -> dict[int, str
 
 
 def find_loops(instructions: dict[int, str]) -> Iterator[dict[int, str]]:
-    """Yield the instructions between each jump backwards and where it leads."""
+    """Yield the instructions of each loop, from the target of a backward jump to the jump."""
     for end, text in instructions.items():
         jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
         if jump and int(jump[1], 16) < end:
@@ -85,13 +85,13 @@ def find_loops(instructions: dict[int, str]) -> Iterator[dict[int, str]]:
 
 
 def shortest_loop(instructions: dict[int, str], contents: str) -> list[str]:
-    """Return the instructions of the shortest loop that has all those of a name."""
+    """Return the instructions of the shortest loop with all instructions that contain a text."""
     inside = {address for address, text in instructions.items() if contents in text}
     return list(min((loop for loop in find_loops(instructions) if inside <= loop.keys()), key=len).values())
 
 
 def cuobjdump(option: str, compiled: triton.compiler.CompiledKernel) -> str:
-    """Return what NVIDIA's tool says of the machine code of a kernel."""
+    """Return the output of NVIDIA's cuobjdump for a kernel."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"

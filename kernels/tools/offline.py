@@ -1,6 +1,6 @@
-"""Compile the decode kernel for a GPU that need not be there, and read what the compiled code takes of it.
+"""Compile the decode kernel for GPUs without having them, and read the resources of the compiled code.
 
-`python -m kernels.tools.offline` prints the resource tables of kernels/what-was-tried.md and fails where a variant is over its
+`python -m kernels.tools.offline` prints the resource tables of kernels/what-was-tried.md and fails if a variant is over its
 budget. It needs triton's compiler, so TRITON_INTERPRET must be unset.
 """
 
@@ -25,7 +25,7 @@ from kernels.tools.machine_code import compile_kernel, cuobjdump, find_loops, re
 from kernels.unpack.triton import _prepare_rows_kernel, prepare_constants, prepare_warps
 
 TARGETS = (80, 90, 100)  # A100, H100 and H200, B200
-# depth, hidden, side of the image in pixels: those of the experiments, and the widest
+# depth, hidden, side of the image in pixels: the sizes of the experiments, and the widest
 SIZES = (
     (2, 16, 32), (3, 16, 32), (3, 24, 32), (3, 32, 32), (4, 16, 32), (5, 13, 32), (5, 16, 32), (5, 32, 32),
     (6, 44, 224), (10, 28, 224), (10, 32, 224), (10, 40, 224), (12, 64, 224),
@@ -51,18 +51,18 @@ ROWS: dict[str, dict[str, Any]] = {  # of 10x40, that are prepared
 VARIANT_SIDE = 32
 MATRIX_INSTRUCTION = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
 MAX_REGISTERS = 255
-MAX_SHARED_BYTES = 48 * 1024  # what a program may take without asking for more
-MAX_PTX_LINES = 5_500  # layers unrolled would be 10,000 for 10x32
+MAX_SHARED_BYTES = 48 * 1024  # the default limit of a program
+MAX_PTX_LINES = 5_500  # unrolled layers would take 10,000 at 10x32
 MAX_COMPILE_S = 20.0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one compiled variant takes: registers and bytes are a thread's, but for `shared_bytes`, a program's.
+    """The resources of a compiled variant: registers and bytes of a thread, and shared bytes of a program.
 
     Args:
-        instructions: of a warp, the loop over layers included once.
-        loop_instructions, loop_sines: of a warp in a layer; 0 where there is no loop.
+        instructions: of a warp, counting the loop over layers once.
+        loop_instructions, loop_sines: of a warp in a layer; 0 without a loop.
     """
 
     registers: int
@@ -80,7 +80,7 @@ class Resources:
     compile_s: float
 
     def faults(self, target: int, *, decodes: bool = True, exact_sine: bool = False) -> list[str]:
-        """Name what is over budget or missing for a target; a kernel that does not decode needs neither product nor sine."""
+        """List what is over budget or missing for a target; only a decode needs matrix products and sines."""
         matrix = MATRIX_INSTRUCTION[target if self.num_warps >= 4 else 80]
         faults = {
             f"{self.registers} registers": self.registers > MAX_REGISTERS,
@@ -108,12 +108,12 @@ def compile_decode(
     supersample: int = 1,
     config: LaunchConfig | None = None,
 ) -> Resources:
-    """Compile the variant that a decode of side x side images launches.
+    """Compile the variant that decodes side x side images.
 
     Args:
         target: compute capability, 90 for sm_90.
         dtype: of the images.
-        config: how to launch; by default as `launch_config` chooses.
+        config: launch parameters; by default those of `launch_config`.
 
     Raises:
         ValueError: if triton runs as an interpreter, which has no compiler.
@@ -126,7 +126,7 @@ def compile_decode(
         ("ends_ptr", "affine_ptr", "edges_ptr"), torch.float32
     )
     integers = ("n_images", "n_pixels", "width", "affine_stride", "edges_stride")
-    divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
+    divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the launcher specialises on this integer only
     options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
     compiled = compile_kernel(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
     return read_resources(*compiled)
@@ -146,7 +146,7 @@ def compile_prepare(
     Args:
         bits: of a code.
         ends: element type of the ends.
-        scales: how many a hidden layer has with integer codes; one a column by default.
+        scales: number of scales of a hidden layer with integer codes; by default one a column.
 
     Raises:
         ValueError: as `compile_decode`.
@@ -191,10 +191,10 @@ def read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -
 
 
 def main(sizes: Sequence[str]) -> None:
-    """Print resources as Markdown tables, and fail by what is over budget.
+    """Print resources as Markdown tables, and fail if anything is over budget.
 
     Args:
-        sizes: DEPTHxWIDTH@PIXELS each; none means every configured size, and every variant of one.
+        sizes: DEPTHxWIDTH@PIXELS each; empty for all configured sizes and all variants of one of them.
     """
     heading = " | ".join(field.name for field in fields(Resources)) + " |\n" + "|---" * (len(fields(Resources)) + 2) + "|"
     faults = []
@@ -209,7 +209,7 @@ def main(sizes: Sequence[str]) -> None:
 
 
 def _print_variants(heading: str) -> list[str]:
-    """Print the table of one size in every variant and return its faults."""
+    """Print the table of one size in all variants and return its faults."""
     print(f"\n| 10x40 at {VARIANT_SIDE} px | target | " + heading)
     spec, faults = SirenSpec(10, 40, 30.0), []
     for name, options in VARIANTS.items():

@@ -1,7 +1,6 @@
-"""Compile the fused fit for GPUs that need not be there, and read what its loop over tiles takes.
+"""Compile the fused fit for GPUs without having them, and read the resources of its loop over tiles.
 
-`python -m kernels.tools.offline_fit` prints the table of resources in kernels/fit/README.md and fails where a size
-is over its budget.
+`python -m kernels.tools.offline_fit` prints the resource table of kernels/fit/README.md and fails if a size is over its budget.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from kernels.tools.machine_code import compile_kernel, cuobjdump, read_instructi
 from kernels.tools.offline import MAX_COMPILE_S, TARGETS
 
 SIZES = ((3, 16), (4, 14), (5, 13), (8, 16), (3, 32), (5, 32), (10, 32), (6, 44), (6, 64))  # depth, hidden
-SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to here keep a tile in registers
+SMALL_DEPTH, SMALL_WIDTH = 3, 16  # sizes up to these keep a tile in registers
 MAX_LOOP_INSTRUCTIONS = 1_050  # for 64 pixels of a small size
-MAX_SHARED_BYTES = {16: 48 * 1024, 32: 99 * 1024, 64: 99 * 1024}  # the least that a GPU of these generations gives a program
+MAX_SHARED_BYTES = {16: 48 * 1024, 32: 99 * 1024, 64: 99 * 1024}  # the smallest limit of a program on these generations of GPUs
 MAX_SPILL_SHARE = 0.05  # of the instructions of the loop; none at a small size
-SINE_CLOCKS = 8  # that an instruction of 32 lanes holds a scheduler's sine unit, four lanes wide
+SINE_CLOCKS = 8  # of a 32-lane instruction on a scheduler's sine unit, which is four lanes wide
 
 
 @dataclass(frozen=True)
 class FitResources:
-    """What one compiled variant takes: instructions are a warp's, of one tile in the loop and of a step around the loop."""
+    """The resources of a compiled variant; instructions are those of a warp, for a tile in the loop and a step around it."""
 
     block: int
     num_warps: int
@@ -44,12 +43,12 @@ class FitResources:
     compile_s: float
 
     def faults(self, spec: SirenSpec) -> list[str]:
-        """Name what is over the budget of a size."""
+        """List what is over the budget of a size."""
         small = spec.depth <= SMALL_DEPTH and spec.hidden <= SMALL_WIDTH
         a_block = self.loop_instructions * self.num_warps * 64 / self.block
+        most_spills = 0 if small else MAX_SPILL_SHARE * self.loop_instructions
         faults = {
-            f"{self.loop_spills} instructions of local memory in the loop": self.loop_spills
-            > (0 if small else MAX_SPILL_SHARE * self.loop_instructions),
+            f"{self.loop_spills} instructions of local memory in the loop": self.loop_spills > most_spills,
             f"{a_block:.0f} instructions for 64 pixels": small and a_block > MAX_LOOP_INSTRUCTIONS,
             f"{self.shared_bytes} bytes of shared memory": self.shared_bytes > MAX_SHARED_BYTES[fit_width(spec)],
             f"{self.compile_s:.0f} s of a core to compile": self.compile_s > MAX_COMPILE_S,
@@ -58,18 +57,18 @@ class FitResources:
 
     @property
     def clocks_per_pixel(self) -> float:
-        """The least clocks of a multiprocessor for a pixel: its four schedulers issue instructions, and wait for sines."""
+        """The least clocks of a multiprocessor for a pixel: its four schedulers issue instructions or wait for sines."""
         warp = max(self.loop_instructions, SINE_CLOCKS * self.loop_sines)
         return warp * self.num_warps / 4 / self.block
 
 
 def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False, rounded: bool = False) -> FitResources:
-    """Compile the variant that a fit of a size launches.
+    """Compile the variant that fits a size.
 
     Args:
         target: compute capability, 90 for sm_90.
         masked: whether there are masks.
-        rounded: whether rows are trained through a quantization, one with a scale a column and ends in 8 bits.
+        rounded: whether rows are trained through a quantization with a scale a column and ends in 8 bits.
 
     Raises:
         ValueError: if triton runs as an interpreter.
@@ -77,7 +76,7 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False, rounded: 
     config = fit_launch(spec, capability=target // 10)
     pointers = dict.fromkeys(("rows_ptr", "means_ptr", "squares_ptr", "grads_ptr", "rates_ptr", "roots_ptr"), torch.float32)
     pointers |= {"targets_ptr": torch.float16, "grid_ptr": torch.float16, "starts_ptr": torch.int32}
-    pointers |= {"masks_ptr": torch.uint8 if masked else torch.float32}  # without masks the rows stand there
+    pointers |= {"masks_ptr": torch.uint8 if masked else torch.float32}  # without masks, the rows are passed
     pointers |= dict.fromkeys(("rounded_ptr", "log_scales_ptr", "scale_means_ptr", "scale_squares_ptr"), torch.float32)
     scales = torch.zeros(1, spec.depth - 1, spec.hidden)
     rounding = Rounding(scales, 15, 8, 1.0, lambda rows: rows, lambda rows, grad: (grad, scales)) if rounded else None
@@ -102,10 +101,10 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False, rounded: 
 
 
 def main(sizes: Sequence[str]) -> None:
-    """Print resources as a Markdown table, plain and through a rounding with masks, and fail by what is over budget.
+    """Print resources as a Markdown table, without and with masks and rounding, and fail if anything is over budget.
 
     Args:
-        sizes: DEPTHxWIDTH each; none means all of `SIZES`.
+        sizes: DEPTHxWIDTH each; empty for all of `SIZES`.
     """
     faults = []
     print("| size | GPU | pixels, warps | registers | shared bytes | loop: instructions, sines, local memory | rest of a step |"

@@ -2,8 +2,8 @@
 
     ncu --kernel-name _decode_siren_kernel --set full python -m kernels.tools.profile 10x32@224 10x40@224
 
-How busy the sine unit (XU), the multiply-adds (FMA) and the issue of instructions are, and what a warp waits for, says which of
-them bounds the decode.
+The load of the sine unit (XU), of the multiply-adds (FMA) and of the instruction issue, and the stalls of warps show what bounds
+the decode.
 """
 
 from __future__ import annotations

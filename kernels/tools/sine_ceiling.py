@@ -1,4 +1,4 @@
-"""A kernel that only computes sines in registers, or conversions to float16, or both, to measure a GPU's units."""
+"""A kernel that only computes sines, conversions to float16, or both, in registers, to measure a GPU's units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kernels.decode.fast_math import fast_sin
 BLOCK = 1024  # values a program: 8 a thread, so that sines can overlap
 ROUNDS = 4096  # sines a value
 PROGRAMS = 64  # programs an element of the sink: several waves, so that all processors work to the end
-# a conversion of two values to the halves of 32 bits, which are the next float32; moves between registers cost nothing
+# converts two values to the halves of 32 bits, which are the next float32; moves between registers cost nothing
 CONVERT = tl.constexpr("{ .reg .b32 h; cvt.rn.f16x2.f32 h, $1, $1; mov.b32 $0, h; }")
 
 

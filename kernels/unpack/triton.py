@@ -1,9 +1,9 @@
-"""Prepare rows in Triton: the packed rows of a batch, unpacked once to what every program of the decode reads.
+"""Prepare rows in Triton: unpack the packed rows of a batch once, for all programs of the decode.
 
-A prepared row is that of a SIREN whose width W is the kernel's and whose omega is 1: float16 hidden weights [D - 1, W, W] with
-scale and omega folded in, and float32 ends with omega folded in: first weight [2, W], biases [D, W], last weight and bias
-[W + 1, 4]. Where two neurons or more are padding, two of them are always 1, as sin(pi / 2) is: their weights in a layer are its
-bias, in two parts of float16, so that the product adds it.
+A prepared row is a SIREN of the kernel's width W with omega 1: float16 hidden weights [D - 1, W, W] with scale and omega folded
+in, and float32 ends with omega folded in: first weight [2, W], biases [D, W], last weight and bias [W + 1, 4]. If two or more
+neurons are padding, two of them are always 1 = sin(pi / 2). Their weights in a layer are its bias in two float16 parts, so that
+the product adds it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ HALF_PI = tl.constexpr(math.pi / 2)
 
 @triton.jit
 def _load_codes(codes_ptr, index, real, BITS: tl.constexpr):
-    """Return the codes at these places of a row as float32; `real` masks the loads.
+    """Return the codes at `index` of a row as float32; `real` masks the loads.
 
-    At 3, 5, 6 and 7 bits a code may reach into the next byte, read for those codes alone: behind the last row is nothing.
+    At 3, 5, 6 and 7 bits a code may reach into the next byte. Only such codes read it, since no memory follows the last row.
     """
     if BITS >= 16:
         codes = tl.load(codes_ptr + index, mask=real, other=0.0).to(tl.float32)
@@ -51,7 +51,7 @@ def _count_ones(byte):
 
 @triton.jit
 def _rank_kept(masks_ptr, first, index, real, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, BLOCK: tl.constexpr):
-    """Return how many codes are written before those of a layer, which begins at `first`, and whether they are themselves."""
+    """Return the position of each weight's code among the stored codes, and whether it is stored; the layer begins at `first`."""
     counts = tl.zeros([BLOCK], tl.int32)
     for start in range(0, (DEPTH - 2) * HIDDEN * HIDDEN // 8 + 1, BLOCK):
         place = start + tl.arange(0, BLOCK)
@@ -77,7 +77,7 @@ def _prepare_layer(
         index, kept = _rank_kept(masks_ptr, first, index, real, DEPTH, HIDDEN, BLOCK)
     gain = omega
     if SCALES > 0:
-        column = n if SCALES == HIDDEN else n * 0  # one a column, or one for all
+        column = n if SCALES == HIDDEN else n * 0  # one scale a column, or one a layer
         gain = tl.load(scales_ptr + layer * SCALES + column, mask=real, other=0.0).to(tl.float32) * omega
     weight = _load_codes(codes_ptr, index, kept, BITS) * gain
     if BIAS_IN_PRODUCT:
@@ -96,8 +96,8 @@ def _prepare_ends(
     DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, END_SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write the ends of a row; the last layer is 0, which is black, if it is not `known`."""
-    LINES: tl.constexpr = 2 + DEPTH  # of the first weight and the biases, WIDTH values each; those of the last layer are of 4
+    """Write the ends of a row; if it is not `known`, the last layer is 0, so that the image is black."""
+    LINES: tl.constexpr = 2 + DEPTH  # of WIDTH values each: first weight and biases; lines of the last layer have 4 values
     for start in range(0, (LINES + 4) * WIDTH + 4, BLOCK):
         place = start + tl.arange(0, BLOCK)
         line, n, last = place // WIDTH, place % WIDTH, place - LINES * WIDTH
@@ -125,11 +125,11 @@ def _prepare_rows_kernel(
     ROW_MASKS: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, SIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write a hidden layer of one image's row, and where there are no more, its ends."""
+    """Write a hidden layer of an image's row or, after the last, its ends."""
     image, layer = tl.program_id(0).to(tl.int64), tl.program_id(1)
     row = tl.load(ids_ptr + image)
     known = (row >= 0) & (row < n_rows)
-    row = tl.where(known, row, 0)  # an unknown id reads row 0 and is black
+    row = tl.where(known, row, 0)  # an unknown id reads row 0 and gives a black image
     ends_ptr += row * ((5 + DEPTH) * HIDDEN + 3)
     end_scales_ptr += row * 4
     if layer < DEPTH - 1:
@@ -148,7 +148,7 @@ def _prepare_rows_kernel(
 
 
 def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, int8_ends: bool) -> dict[str, int | bool]:
-    """Return the compile-time arguments of the kernel; `scales` are those of a hidden layer."""
+    """Return the compile-time arguments of the kernel; `scales` is the number of scales of a hidden layer."""
     width, n_codes = padded_width(spec), spec.n_hidden_weights
     side = triton.next_power_of_2(width)
     return {
@@ -162,7 +162,7 @@ def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, 
         "END_SCALES": int8_ends,
         "BIAS_IN_PRODUCT": bias_in_product(spec),
         "SIDE": side,
-        "BLOCK": 8 * side,  # values of the ends, or bytes of a mask, at once
+        "BLOCK": 8 * side,  # values of the ends, or bytes of a mask, a pass
     }
 
 
@@ -175,9 +175,9 @@ def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor
     """Prepare the rows of a batch, in one launch.
 
     Returns:
-        Weights float16 [B, (D - 1) W^2] and ends float32 [B, (6 + D) W + 4]. The ends of an id that is no row's are black.
+        Weights float16 [B, (D - 1) W^2] and ends float32 [B, (6 + D) W + 4]; an unknown id gives a black image.
     """
-    masked, unread = rows.masks is not None, ids  # any tensor stands for one that is not read
+    masked, unread = rows.masks is not None, ids  # `unread` replaces a tensor that is not read
     constants = prepare_constants(
         spec, bits=rows.bits, masked=masked, scales=rows.scales_a_layer(spec), int8_ends=rows.end_scales is not None
     )
@@ -188,6 +188,6 @@ def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor
         weights, ends, rows.codes, rows.ends,
         *(unread if tensor is None else tensor for tensor in (rows.scales, rows.end_scales, rows.masks, rows.starts)),
         ids, len(rows), 0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1], float(spec.omega),
-        **constants, num_warps=prepare_warps(constants), enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
+        **constants, num_warps=prepare_warps(constants), enable_fp_fusion=True,  # explicit, since Triton 3.9 warns otherwise
     )  # fmt: skip
     return weights, ends

@@ -26,7 +26,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
     check_bits(bits)
     if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < 1 << bits:
         raise UserError(f"values reach from {int(values.min())} to {int(values.max())}, expected 0..{(1 << bits) - 1}")
-    places, n_bytes = torch.arange(8, device=values.device), packed_bytes(values.shape[1], bits)
+    eight, n_bytes = torch.arange(8, device=values.device), packed_bytes(values.shape[1], bits)
     groups = torch.nn.functional.pad(values.long(), (0, -values.shape[1] % 8)).unflatten(1, (-1, 8))
-    words = (groups << places * bits).sum(2, keepdim=True)  # of eight values, which fill `bits` bytes
-    return (words >> places[:bits] * 8 & 255).to(torch.uint8).flatten(1)[:, :n_bytes]
+    words = (groups << eight * bits).sum(2, keepdim=True)  # of eight values, which fill `bits` bytes
+    return (words >> eight[:bits] * 8 & 255).to(torch.uint8).flatten(1)[:, :n_bytes]

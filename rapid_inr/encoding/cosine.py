@@ -1,4 +1,4 @@
-"""How images are encoded as cosine series: no steps, a search in the codebooks that the training images have taught."""
+"""The encoder of cosine series: a search in codebooks learned from the training images, without optimiser steps."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.runlog.progress import Report
 from rapid_inr.store.cosine import CosineCode
 
-SAMPLE_IMAGES = 50_000  # by which codebooks are learned
-DIMENSIONS = 8  # coefficients that a byte can code
+SAMPLE_IMAGES = 50_000  # most images to learn codebooks from
+DIMENSIONS = 8  # most coefficients coded by a byte
 
 
 def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> CosineSpec:
-    """Return the shape of series in some bytes for images of a (height, width): as many frequencies as they have, 32 at most.
+    """Return the shape of series of `bytes` for images of (height, width), with all their frequencies up to 32.
 
     Raises:
-        UserError: if there are fewer bytes than the smallest code has, or more than coefficients to be coded.
+        UserError: if there are fewer bytes than the smallest code takes, or more than coefficients.
     """
     frequencies, chooses = min(MAX_FREQUENCIES, *image_size), int(profiles > 1)
     low, high = 1 + chooses, 3 * frequencies**2 + chooses
@@ -42,7 +42,7 @@ def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> Co
 
 @dataclass(frozen=True)
 class CosineConfig:
-    """How images are encoded as cosine series, the same for every shard; see `rapid_inr.encoding.encoder.Encoder`.
+    """How images are encoded as cosine series, the same for all shards; see `rapid_inr.encoding.encoder.Encoder`.
 
     Args:
         spec: see `cosine_spec`.

@@ -1,7 +1,7 @@
-"""The fit by the fused kernel (kernels/fit): all steps of Adam on the GPU, in launches of a hundred.
+"""The fit by the fused kernel (kernels/fit): all steps of Adam on the GPU, in launches of a hundred steps.
 
-It differs from `rapid_inr.inr.fit.optimise` in the float16 of its products, which moves the PSNR of a single image either way
-and the mean hardly (docs/fit.md).
+It differs from `rapid_inr.inr.fit.optimise` by its float16 products, which change the PSNR of single images either way, but
+hardly the mean (docs/fit.md).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from rapid_inr.inr.fit import FitConfig
 
 BACKENDS = ("auto", "torch", "kernel")
-LAUNCH_STEPS = 100  # between two reports of progress
+LAUNCH_STEPS = 100  # of a launch; progress is reported after each
 SIZES = ", ".join(f"{depth}x{width}" for width, depth in MAX_DEPTH.items())
 
 
 def fits_fused(config: FitConfig, spec: SirenSpec, device: torch.device) -> bool:
-    """Return whether the kernel fits a size on a device, as `config.backend` says.
+    """Return whether the kernel is to fit a size on a device, by `config.backend`.
 
     Raises:
-        UserError: if the backend is ``kernel`` and the kernel cannot do it.
+        UserError: if the backend is ``kernel`` and it does not support the size or the device.
     """
     if config.optimizer != "adam" or config.backend == "torch":
         return False
@@ -62,7 +62,7 @@ def optimise_fused(
     constraint: FusedConstraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Do what `rapid_inr.inr.fit.optimise` does, by the kernel; its optimizer is Adam."""
+    """Do the same as `rapid_inr.inr.fit.optimise` by the kernel, with Adam."""
     from kernels.fit.triton import fit_siren  # not at the top: triton exists for Linux only
 
     height, width = images.shape[1:3]
@@ -80,6 +80,6 @@ def optimise_fused(
         fit_siren(state, first=first, last=last)
         if on_progress is not None:
             if rows.is_cuda:
-                torch.cuda.synchronize(rows.device)  # a launch returns before its steps are taken
+                torch.cuda.synchronize(rows.device)  # a launch returns before its steps are done
             on_progress(len(rows) * (last - first) / config.steps)
     return constraint.forward(state.rows)

@@ -34,10 +34,10 @@ def layer_views(rows: Tensor, spec: SirenSpec) -> Layers:
 
 
 def random_words(ids: Tensor, count: int, *key: int) -> Tensor:
-    """Draw integers of 64 bits for many images at once; those of an image depend on its id and the key alone.
+    """Draw 64-bit integers for many images at once, which depend only on the image's id and the key.
 
-    Each image has a stream of SplitMix64 (Steele et al. 2014): word j is mix(state + (j + 1) gamma), of which only the words
-    that are asked for are computed. Operations on integers are the same on every device.
+    Each image has a stream of SplitMix64 (Steele et al. 2014): word j is mix(state + (j + 1) gamma), computed only for the
+    requested words. Integer operations give the same result on all devices.
 
     Args:
         ids: int64 [B].
@@ -52,14 +52,14 @@ def random_words(ids: Tensor, count: int, *key: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    """Return SplitMix64's bijection of integers of 64 bits: each bit of the argument changes half of those of the result."""
+    """Return SplitMix64's bijection of 64-bit integers, in which each input bit changes half of the output bits."""
     for shift, factor in _MIX_ROUNDS:
         z = z.bitwise_xor(_shifted(z, shift)).mul_(factor)
     return z.bitwise_xor_(_shifted(z, 31))
 
 
 def _shifted(z: Tensor, shift: int) -> Tensor:
-    return (z >> shift).bitwise_and_((1 << (64 - shift)) - 1)  # torch's own shift repeats the sign
+    return (z >> shift).bitwise_and_((1 << (64 - shift)) - 1)  # torch's shift repeats the sign bit
 
 
 def initial_weights(spec: SirenSpec, ids: Tensor | Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""The picture of the speed claim: training and loading over the number of workers, and the step that no loader can exceed."""
+"""The figure of the speed claim: training and loading by number of workers, and the step alone as the limit of both."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_f
 
 
 def speed_figure(path: Path, curves: Mapping[str, Sequence[tuple[float, float, float]]], *, step: float, title: str) -> None:
-    """Draw images a second over workers, on a logarithmic scale: training as a line, the loader alone dotted with hollow points.
+    """Draw images a second over workers on a logarithmic scale: training solid, the loader alone dotted with hollow points.
 
     Args:
-        curves: by pipeline; workers, and images a second of the loader alone and of training.
-        step: images a second of the network's step alone, which is training with a free decode: a dashed line.
+        curves: by pipeline: (workers, images a second of the loader alone, images a second of training).
+        step: images a second of the network's step alone, as a dashed line: training with a free decode.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from rapid_inr.data import flowers
 from rapid_inr.data.flowers import flowers102
 from rapid_inr.data.source import CorruptImage, DatasetMissing
 
-savemat = pytest.importorskip("scipy.io").savemat
 LABELS = [102, 1, 2, 3, 4, 5, 6, 7]
 
 

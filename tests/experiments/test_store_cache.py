@@ -57,6 +57,13 @@ def test_what_changes_no_byte_changes_no_name(changed):
     assert store_name() == store_name(changed)
 
 
+def test_series_are_named_by_their_bytes_and_by_what_teaches_their_codebooks():
+    series = ("inr=cosine", "inr.bytes=9")
+    names = {store_name(*series, *others) for others in ((), ("inr.profiles=2",), ("dataset.seed=1",))}
+    assert len(names) == 3
+    assert all(name.startswith("shapes-train-cosine-9-") for name in names)
+
+
 def test_other_pictures_are_another_store(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

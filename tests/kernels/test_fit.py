@@ -284,7 +284,7 @@ def test_bad_input_is_named_with_what_was_expected(device):
         with pytest.raises(ValueError, match="^" + re.escape(message)):
             FitState(**{"rows": problem.rows, **arguments} | changes)
     for first, last in ((3, 3), (0, 5)):
-        with pytest.raises(ValueError, match=f"^first and last is {first} and {last}, expected a run of the 4 steps"):
+        with pytest.raises(ValueError, match=f"^first and last is {first} and {last}, expected a range of the 4 steps"):
             problem.state().chunk(first, last)
 
 
