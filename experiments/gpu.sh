@@ -39,10 +39,11 @@ own() { run "$@" run_dir="$STATE/$1" overwrite=true; } # a run that belongs to n
 
 if [ "$PRESET" = smoke ]; then
   tests=(tests/store/test_codes.py) images=(debug=shapes) photos=(debug=shapes) quick=(debug=shapes) short=(refine.steps=5)
+  kernels=(true) # nothing there runs without a GPU
 else
   tests=(-n 14 tests/kernels tests/store/test_decode.py tests/inr tests/models tests/pipelines/test_prefetch.py
     tests/pipelines/test_nvjpeg.py tests/pipelines/test_sharded.py tests/training/test_cuda_graph.py tests/training/test_loop.py)
-  images=(dataset=cifar10 dataset.limit=2048 dataset.test_limit=4096) quick=() short=()
+  images=(dataset=cifar10 dataset.limit=2048 dataset.test_limit=4096) quick=() short=() kernels=("$PY" -m)
   photos=(dataset=image_folder dataset.root=data/houses-256 dataset.size=224 dataset.resize=crop)
   for folder in data/houses-256/*/*/; do # four times each, so that an epoch is long enough to time
     to=data/houses-256-x4/${folder#data/houses-256/}
@@ -52,11 +53,15 @@ else
   done
 fi
 
+profiler=()
+command -v ncu >/dev/null && profiler=(ncu --kernel-name _decode_siren_kernel --set full)
+
 # Nothing is timed on a kernel that fails its tests, so these come first; then what tells most.
 stage tests 150 "$PY" -m pytest -q -p no:cacheprovider -c "$ROOT/pyproject.toml" --rootdir "$ROOT" \
   -W default::DeprecationWarning -W default::FutureWarning "${tests[@]/#tests/$ROOT/tests}"
 own decode 60 benchmark suite=decode decode.offline=false repeats=20 "${quick[@]}"
 own fit 60 benchmark suite=fit "${images[@]}" repeats=3
+stage conversions 30 "${kernels[@]}" kernels.tools.conversions
 run accuracy 330 train -m "experiment=accuracy/$PRESET"
 run speedup-32 150 benchmark -m "experiment=speedup_cifar10/$PRESET"
 run speedup-224 180 benchmark -m "experiment=speedup_houses/$PRESET"
@@ -65,6 +70,8 @@ own gptq 30 encode "${images[@]}" quantize=int6 quantize.rounding=gptq out="$STA
 own qat 30 encode "${images[@]}" quantize=int5 refine=qat out="$STATE/qat.inr" "${short[@]}"
 stage nccl 60 "$PY" -m torch.distributed.run --standalone --nproc-per-node=1 -m experiments.train "${images[@]}" pipeline=inr \
   backbone=resnet18_w8 optimizer.epochs=1 track=off run_dir="$STATE/nccl" overwrite=true
+stage profile 60 "${profiler[@]}" "${kernels[@]}" kernels.tools.profile 10x32@224 10x40@224
+stage tune 150 "${kernels[@]}" kernels.tools.tune 10x32@224 10x40@224 6x44@224
 
 records=${OUT:-$STATE}/records.tgz
 find runs \( -name record.json -o -name config.yaml -o -name metrics.jsonl -o -path "$STATE/*.log" \) -print0 | tar czf "$records" --null -T -

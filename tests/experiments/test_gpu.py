@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "gpu.sh"
-STAGES = ["tests", "decode", "fit", "accuracy", "speedup-32", "speedup-224", "photos", "gptq", "qat", "nccl"]
+STAGES = [
+    "tests", "decode", "fit", "conversions", "accuracy", "speedup-32", "speedup-224", "photos", "gptq", "qat", "nccl", "profile",
+    "tune",
+]  # fmt: skip
 
 
 def gpu(folder, **environment):
