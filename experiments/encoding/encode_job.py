@@ -20,7 +20,7 @@ from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
-from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
+from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_too_large
 from experiments.setup.build import build, build_device, build_source, build_spec
 from experiments.setup.distributed import build_own_device
 from experiments.training.provenance import how_made
@@ -140,7 +140,6 @@ def encode_dataset(
     folder.require_complete()
     require_unchanged(plan)
     store, report = merge_shards(folder, run, out=out, source=plan.source)
-    warn_left_out(run, plan.source, report)
     if plan.config.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
     run.metrics |= mean_ssim(plan.source, store, device=build_own_device(cfg)) | {"image_bytes": image_bytes(store)}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experiments.encoding.artifacts import write_distributions, write_images_csv
 from experiments.encoding.warn import warn_failures, warn_unpruned
+from experiments.setup.left_out import warn_left_out
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import EncodeReport, report_of
 from rapid_inr.evaluation.metrics import rates
@@ -33,6 +34,10 @@ def merge_shards(
     merged = merge(folder.plan, folder)
     merged.write(folder.whole_file)
     store, report = read_store(folder.whole_file, max_pixels=NO_LIMIT), report_of(folder.plan, merged.survey)
+    if source is None:
+        warn_left_out(run, report.skipped, n_images=folder.plan.images)
+    else:
+        warn_left_out(run, report.skipped, passed_over=source.passed_over, n_images=source.n_opened)
     warn_failures(run, report, folder.plan)
     warn_unpruned(run, report, folder.plan)
     write_images_csv(run.folder / "images.csv", store, report, source=source)

@@ -102,6 +102,11 @@ def state_of(cfg: DictConfig) -> str:
     return "finished" if status == "finished" else "broken"
 
 
+def finished_before(cfg: DictConfig, out: Path) -> bool:
+    """Return whether this run has finished and written `out`; it may have been killed before it removed its shards."""
+    return out.exists() and not cfg.overwrite and state_of(cfg) == "finished"
+
+
 def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
     kind = OmegaConf.get_type(cfg)
     defaults = {} if kind is dict else flatten(OmegaConf.to_container(schema(kind)))

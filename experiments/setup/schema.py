@@ -132,8 +132,9 @@ class DecodeConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         require_side("size", self.size)
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"limit is {self.limit}, expected at least 1")
+        for key, value in (("limit", self.limit), ("max_pixels", self.max_pixels)):
+            if value is not None and value < 1:
+                raise UserError(f"{key} is {value}, expected at least 1")
 
 
 @dataclass

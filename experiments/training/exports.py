@@ -14,6 +14,7 @@ from PIL import Image
 from experiments.encoding.decoded import as_decoded, likeness
 from experiments.setup.build import build_device, build_source
 from experiments.setup.groups import sides
+from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import dataset_facts, require_made_from, rows_of
 from rapid_inr.data import ImageSource
@@ -105,6 +106,7 @@ def _choose_quality(
 def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Export:
     """Write the files that are not there yet, and enter in the run what they cost and how near they are to the originals."""
     n_images, written, began = sum(map(len, plan.sources.values())), 0, time.perf_counter()
+    skipped: list[str] = []
 
     def count_written(n: int) -> None:
         nonlocal written
@@ -114,8 +116,9 @@ def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Expo
         export = export_images(
             plan.sources, out, settings=plan.settings, mean_std=plan.mean_std, on_corrupt=cfg.dataset.on_corrupt,
             on_progress=bar.advance, on_written=count_written, overwrite=cfg.overwrite,
-            on_skipped=lambda message: run.warn("image_skipped", message),
+            on_skipped=skipped.append,
         )  # fmt: skip
+    warn_left_out(run, skipped, passed_over=plan.original.passed_over, n_images=sum(s.n_opened for s in plan.sources.values()))
     if written:  # files that were there already took no time
         run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / written
     quality = plan.settings["quality"]

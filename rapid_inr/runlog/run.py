@@ -52,7 +52,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV atomically, under the names of all that any of them has; what one lacks stays empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)

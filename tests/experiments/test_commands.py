@@ -158,7 +158,7 @@ def test_an_unreadable_first_image_can_be_skipped(command, photos, tmp_path):
         assert code == 0
         assert record_of(tmp_path / run_dir)["metrics"]["images"] == 9
     (warning,) = record_of(tmp_path / run_dir)["warnings"]
-    assert warning["name"] == "image_skipped"
+    assert warning["name"] == "files_left_out"
     assert "0.png" in warning["message"]
 
 
@@ -237,6 +237,8 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("decode", ["store=missing.inr", "out=b", "size=[a,b]"], "size is ['a', 'b'], expected an integer"),
         ("decode", ["store=missing.inr", "out=b", "size=[12.5,3]"], "size is [12.5, 3]"),
         ("decode", ["store=missing.inr", "out=b", "size=0"], "size is 0, expected an integer of at least 1"),
+        ("encode", [*TINY, "out=a.inr", "dataset.max_pixels=0"], "dataset.max_pixels is 0, expected at least 1, or null"),
+        ("decode", ["store=missing.inr", "out=b", "max_pixels=0"], "max_pixels is 0, expected at least 1"),
         ("decode", ["store=missing.inr", "out=b", "limit=all"], "limit is 'all', expected an integer"),
     ],
 )
