@@ -14,7 +14,7 @@ from experiments.encoding.jobs import Job, build_job, waiting
 from experiments.encoding.merging import metrics_of
 from experiments.encoding.warn import warn_beforehand
 from experiments.setup.cli import main
-from experiments.setup.run_folder import finished_before, require_file_can_be_written, sole_writer, start_run
+from experiments.setup.run_folder import require_file_can_be_written, sole_writer, start_run
 from rapid_inr.store.merge import take_survey
 from rapid_inr.store.shards import ShardFolder
 
@@ -54,15 +54,11 @@ def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[],
 def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job, wait: Callable[[], None]) -> None:
     out = Path(cfg.out)
     with sole_writer(out, folder=folder.path):
-        if finished_before(cfg, out):
-            wait()
-            print(f"{out}: finished before; run in {cfg.run_dir}")
-        else:
-            with start_run(cfg, "encode") as run:
-                encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_shards=True)
-            say_store(out, run)
+        with start_run(cfg, "encode") as run:
+            encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_shards=True)
         if not cfg.keep_shards:
             folder.clear()  # once the run has ended: until then they show that it did not
+    say_store(out, run)
 
 
 def encode_share(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import say_store
-from experiments.encoding.encode_job import may_replace, shards_beside
+from experiments.encoding.encode_job import may_replace
 from experiments.encoding.merging import merge_shards
 from experiments.setup.cli import main
-from experiments.setup.run_folder import finished_before, require_file_can_be_written, sole_writer, start_run
-from rapid_inr.store.shards import open_shards
+from experiments.setup.run_folder import require_file_can_be_written, sole_writer, start_run
+from rapid_inr.store.shards import open_shards, shards_beside
 
 
 def run_merge(cfg: DictConfig) -> None:
@@ -20,16 +20,13 @@ def run_merge(cfg: DictConfig) -> None:
     folder = open_shards(shards_beside(out))
     require_file_can_be_written(out, overwrite=may_replace(cfg, out))
     with sole_writer(out, folder=folder.path):
-        if finished_before(cfg, out):
-            print(f"{out}: finished before; run in {cfg.run_dir}")
-        else:
-            folder.require_complete()
-            with start_run(cfg, "merge") as run:
-                merge_shards(folder, run, out=out)
-                os.replace(folder.whole_file, out)
-            say_store(out, run)
+        folder.require_complete()
+        with start_run(cfg, "merge") as run:
+            merge_shards(folder, run, out=out)
+            os.replace(folder.whole_file, out)
         if not cfg.keep_shards:
             folder.clear()
+    say_store(out, run)
 
 
 if __name__ == "__main__":

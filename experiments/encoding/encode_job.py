@@ -34,7 +34,7 @@ from rapid_inr.runlog.run import Run
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
 from rapid_inr.store.plan import plan_difference
-from rapid_inr.store.shards import Shard, ShardFolder, open_shards
+from rapid_inr.store.shards import Shard, ShardFolder, open_shards, shards_beside
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,6 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
     image_size = first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
     config = EncodeConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
     return EncodePlan(source, config, image_size, source.stamps())
-
-
-def shards_beside(out: Path) -> Path:
-    """Return the folder of the shards of an output."""
-    return out.with_name(f"{out.name}.shards")
 
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:

@@ -28,6 +28,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.liveness import lives
 from rapid_inr.runlog.run import Run
+from rapid_inr.store.shards import shards_beside
 
 # Keys of a configuration that change no result: where things lie, how the run is told of, what tables call it.
 CHANGE_NOTHING = (
@@ -99,12 +100,12 @@ def state_of(cfg: DictConfig) -> str:
             return "changed"
     except (ValueError, KeyError, TypeError, AttributeError, OSError, YAMLError, OmegaConfBaseException):
         return "broken"  # torn by a kill or a full disk
-    return "finished" if status == "finished" else "broken"
+    return "finished" if status == "finished" and not _shards_left(cfg) else "broken"
 
 
-def finished_before(cfg: DictConfig, out: Path) -> bool:
-    """Return whether this run has finished and written `out`; it may have been killed before it removed its shards."""
-    return out.exists() and not cfg.overwrite and state_of(cfg) == "finished"
+def _shards_left(cfg: DictConfig) -> bool:
+    """Return whether a store still has its shards beside it: then its command was killed before it removed them."""
+    return not cfg.get("keep_shards", True) and Path(cfg.out).exists() and shards_beside(Path(cfg.out)).exists()
 
 
 def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
