@@ -23,6 +23,7 @@ from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_too_large
 from experiments.setup.build import build, build_device, build_source, build_spec
 from experiments.setup.distributed import build_own_device
+from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import how_made
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource
@@ -71,15 +72,33 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:
     """Return whether a store may be replaced: with ``overwrite``, or by its own shards, which show that its run did not end."""
-    if cfg.overwrite or not out.exists():
-        return cfg.overwrite
-    try:
+    folder = None if cfg.overwrite or not out.exists() else _own_shards(out)
+    return cfg.overwrite if folder is None else not folder.missing()
+
+
+def _own_shards(out: Path) -> ShardFolder | None:
+    """Return the shards beside a store if they are of its plan."""
+    with suppress(FileNotFoundError, UserError):
         folder, header = open_shards(shards_beside(out)), read_store(out, max_pixels=NO_LIMIT).header
         plan = folder.plan
-        same = (header.spec, header.quantize, header.splits, header.made) == (plan.spec, plan.quantize, plan.splits, plan.made)
-        return same and not folder.missing()
-    except (FileNotFoundError, UserError):
+        if (header.spec, header.quantize, header.splits, header.made) == (plan.spec, plan.quantize, plan.splits, plan.made):
+            return folder
+    return None
+
+
+def finish_removal(cfg: DictConfig, out: Path) -> bool:
+    """Remove what a kill has left of the shards of a whole store; return whether there was anything."""
+    path = shards_beside(out)
+    if cfg.overwrite or not out.is_file() or not path.is_dir():
         return False
+    with sole_writer(out, folder=path):  # which removes the lock and the folder too
+        if any(path.glob("*.shard")):
+            folder = _own_shards(out)
+            if folder is None or not folder.missing():
+                return False
+            folder.clear()
+    print(f"{out} is whole; what was left of its shards is removed")
+    return True
 
 
 def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: int | None = None) -> ShardFolder:

@@ -238,6 +238,21 @@ def test_the_same_command_removes_the_shards_of_a_finished_run_that_was_killed_b
 
 
 @pytest.mark.parametrize("verb", ["encode", "merge"])
+@pytest.mark.parametrize("left", [0, 2, 4])
+def test_the_same_command_removes_what_a_kill_has_left_of_the_shards(command, tmp_path, whole, verb, left):
+    options = (*SHARDED, "out=a.inr")
+    assert command("encode", *options, "keep_shards=true")[0] == 0
+    shards = tmp_path / "a.inr.shards"
+    (shards / ".lock").touch()
+    for path in sorted(shards.glob("*.shard"))[left:]:
+        path.unlink()
+    code, out, _ = command(verb, *(options if verb == "encode" else ("out=a.inr",)))
+    assert (code, out) == (0, "a.inr is whole; what was left of its shards is removed\n")
+    assert not shards.exists()
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+@pytest.mark.parametrize("verb", ["encode", "merge"])
 def test_a_run_that_ended_after_its_store_was_written_is_ended_by_the_same_command(command, tmp_path, monkeypatch, whole, verb):
     with monkeypatch.context() as patch:
         patch.setattr(ShardFolder, "clear", fail)
