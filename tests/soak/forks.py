@@ -32,8 +32,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compare": ("root=kept",),
     "report": ("root=kept", "out=report.html"),
 }
-RESULTS = {"encode": "a.inr", "merge": "a.inr", "export": "files", "train": "run/metrics.jsonl", "multirun": "runs"}
-KEPT = ("kept", "log", "events")
+RESULTS = {
+    "encode": "a.inr",
+    "merge": "a.inr",
+    "export": "files",
+    "train": "run/metrics.jsonl",
+    "decode": "pictures",
+    "codec": "run/curve.csv",
+}
+LOG = Path("../log")
 
 
 def verb_of(name: str) -> str:
@@ -41,7 +48,7 @@ def verb_of(name: str) -> str:
 
 
 def fork(name: str, *more: str, first: Callable[[], None] = lambda: None) -> int:
-    """Start a command in a fork, with its output in ``log``; return its process id.
+    """Start a command in a fork, with its output in `LOG`; return its process id.
 
     Args:
         first: called there before the command.
@@ -52,7 +59,7 @@ def fork(name: str, *more: str, first: Callable[[], None] = lambda: None) -> int
         return process
     code = 1
     try:
-        log = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        log = os.open(LOG, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.argv = [f"experiments.{name}", *COMMANDS[name], *more]
@@ -77,11 +84,13 @@ def run(name: str, *more: str) -> None:
     if name == "train" and Path("run/resident_last.safetensors").exists():
         more = (*more, "resume=run/resident_last.safetensors")
     code = code_of(fork(name, *more))
-    assert code == 0, f"{name} ended with {code}: {Path('log').read_text()}"
+    assert code == 0, f"{name} ended with {code}: {LOG.read_text()}"
 
 
 def prepare() -> None:
-    """Make what commands read: ``kept`` with a store, its shards and its run."""
+    """Begin to work in the folder ``work``, and make there what commands read: ``kept`` with a store, its shards and its run."""
+    Path("work").mkdir(exist_ok=True)
+    os.chdir("work")
     run("encode", "keep_shards=true")
     Path("kept").mkdir()
     for path in ("a.inr", "a.inr.shards", "run"):
@@ -91,7 +100,7 @@ def prepare() -> None:
 def clean(name: str) -> None:
     """Bring the folder to where a command begins."""
     for path in Path().iterdir():
-        if path.name not in KEPT:
+        if path.name != "kept":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if name == "merge":
         shutil.copytree("kept/a.inr.shards", "a.inr.shards")

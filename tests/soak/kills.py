@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.soak.commands import empty_folder, leftovers
-from tests.soak.forks import clean, code_of, fork, prepare, result_of, run
+from tests.soak.forks import LOG, clean, code_of, fork, prepare, result_of, run
 
 CHANGES = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.utime")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+EVENTS = Path("../events")
 TIMES = {"encode": 100, "merge": 100, "train": 20, "multirun": 10, "export": 10}
 
 
 def set_trap(at: int | None, *, torn: bool = False) -> None:
-    """Kill this process before its change number `at`; None counts them in the file ``events``.
+    """Kill this process before its change number `at`; None counts them in the file `EVENTS`.
 
     Args:
         torn: if that change is to write a file, leave it empty.
@@ -46,7 +47,7 @@ def set_trap(at: int | None, *, torn: bool = False) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if at is None:
-        events = os.open("events", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        events = os.open(EVENTS, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     sys.addaudithook(see)
 
 
@@ -55,7 +56,7 @@ def kill_and_repeat(name: str, at: int, expected: Any, *, again: int | None) -> 
     clean(name)
     kills = [point for point in (at, again) if point is not None]
     codes = [code_of(fork(name, first=lambda k=k: set_trap(k, torn=k % 2 == 1))) for k in kills]
-    assert set(codes) <= {0, -signal.SIGKILL}, Path("log").read_text()
+    assert set(codes) <= {0, -signal.SIGKILL}, LOG.read_text()
     if codes[-1] != 0:  # else the repetition has come to its end
         run(name)
     assert result_of(name) == expected, f"{name} killed at {kills} ended with something else"
@@ -71,8 +72,8 @@ def main(times: int | None, names: list[str]) -> None:
         prepare()
         for name in names:
             clean(name)
-            assert code_of(fork(name, first=lambda: set_trap(None))) == 0, Path("log").read_text()
-            n_changes, expected, outcomes = int(Path("events").read_text()), result_of(name), Counter[str]()
+            assert code_of(fork(name, first=lambda: set_trap(None))) == 0, LOG.read_text()
+            n_changes, expected, outcomes = int(EVENTS.read_text()), result_of(name), Counter[str]()
             n = times or TIMES[name]
             first_round = range(1, n_changes + 1) if n >= n_changes else sorted(rng.sample(range(1, n_changes + 1), n))
             for i in range(n):
