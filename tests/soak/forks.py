@@ -11,10 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.hydra import Hydra
 from safetensors.numpy import load_file
 
-import rapid_inr.plots.figures  # noqa: F401 (loaded here, or every fork loads matplotlib again)
 from experiments.setup import cli
+from rapid_inr.plots.figures import distributions
 from tests.soak.commands import SHAPES, TINY, digest_of
 
 ENCODE = (*TINY, "dataset.count=24", "shard_images=4", "fit.steps=10", "run_dir=run", "out=a.inr")
@@ -91,6 +92,9 @@ def prepare() -> None:
     """Begin to work in the folder ``work``, and make there what commands read: ``kept`` with a store, its shards and its run."""
     Path("work").mkdir(exist_ok=True)
     os.chdir("work")
+    Hydra.get_mode = lambda self, config_name, overrides: None  # else every configuration is composed twice
+    distributions(Path("figure.png"), {"values": [1.0, 2.0]}, title="loads matplotlib, once for all forks")
+    Path("figure.png").unlink()
     run("encode", "keep_shards=true")
     Path("kept").mkdir()
     for path in ("a.inr", "a.inr.shards", "run"):
