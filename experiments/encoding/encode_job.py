@@ -20,13 +20,14 @@ from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
+from experiments.encoding.reuse import REUSED, find_reusable
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_too_large
 from experiments.setup.build import build, build_device, build_source, build_spec
 from experiments.setup.distributed import build_own_device
 from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import how_made
 from rapid_inr.data.reading import first_image
-from rapid_inr.data.source import ImageSource
+from rapid_inr.data.source import ImageSource, exclude
 from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
 from rapid_inr.errors import UserError
@@ -43,11 +44,15 @@ class EncodePlan:
     """What to encode and how, checked before any work begins.
 
     Args:
+        reused: images of the source that an earlier run has encoded; None if there are none.
+        new: those that are left to encode.
         image_size: (height, width) of the first image.
         stamps: of the source's files, as they are now.
     """
 
     source: ImageSource
+    reused: Shard | None
+    new: ImageSource
     config: EncodeConfig
     image_size: tuple[int, int]
     stamps: np.ndarray
@@ -67,7 +72,10 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
             raise UserError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
     image_size = first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
     config = EncodeConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
-    return EncodePlan(source, config, image_size, source.stamps())
+    stamps = source.stamps()
+    reused = None if cfg.get("reuse") is None else find_reusable(cfg, source, config)
+    new = source if reused is None else exclude(source, reused.ids.tolist())
+    return EncodePlan(source, reused, new, config, image_size, stamps)
 
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:
@@ -111,8 +119,9 @@ def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: i
         UserError: if there are shards of another encoding otherwise.
         StoreFormatError: if one is damaged.
     """
+    reused = {} if plan.reused is None else {REUSED: len(plan.reused)}
     store_plan = plan_store(
-        plan.source, plan.config, shard_images=shard_images, made=how_made(cfg), device=build_device(cfg),
+        plan.new, plan.config, shard_images=shard_images, made=how_made(cfg) | reused, device=build_device(cfg),
         on_corrupt=cfg.dataset.on_corrupt,
     )  # fmt: skip
     folder = ShardFolder(shards_beside(out), store_plan)
@@ -153,7 +162,7 @@ def encode_dataset(
     wait()
     folder.require_complete()
     require_unchanged(plan)
-    store, report = merge_shards(folder, run, out=out, source=plan.source)
+    store, report = merge_shards(folder, run, out=out, source=plan.source, reused=plan.reused)
     if plan.config.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
     run.metrics |= mean_ssim(plan.source, store, device=build_own_device(cfg)) | {"image_bytes": image_bytes(store)}
@@ -173,7 +182,7 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
     if not missing:
         return
     options = {"device": build_own_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
-    work = (plan.source, plan.config, shared_scales(plan.source, plan.config, folder, **options), folder, missing)
+    work = (plan.new, plan.config, shared_scales(plan.new, plan.config, folder, **options), folder, missing)
 
     def check(shard: Shard) -> None:
         if not present and shard.number == missing[0] != missing[-1]:

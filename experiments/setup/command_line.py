@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Keys whose values are paths, which may hold whatever Hydra gives a meaning: commas, equals signs, brackets, quotes.
 PATHS = (
     "dataset.root", "dataset.exclude", "store", "out", "files", "test_store", "baseline", "resume", "decoded", "stores_dir",
-    "folder", "run_dir", "backbone.weights", "root", "update", "plot",
+    "folder", "run_dir", "reuse", "backbone.weights", "root", "update", "plot",
 )  # fmt: skip
 WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # texts that Hydra would not take for a text
 SWEEPS = re.compile(r",|^(choice|range|interval|glob|shuffle|sort)\(")

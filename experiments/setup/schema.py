@@ -83,6 +83,7 @@ class EncodeConfig(StoreConfig):
         shard: i/n, i from 1 to n: make every n-th shard from the i-th on; ``merge`` makes the store of n jobs.
         keep_shards: keep the shards when the store is written.
         gpu_memory_gb: of the GPU that is to hold the store, to be warned before the work; null: this one's, if any.
+        reuse: folder of a finished encode run, of whose images those that are here too are not fitted again.
     """
 
     out: str = MISSING
@@ -90,6 +91,7 @@ class EncodeConfig(StoreConfig):
     shard: str = "1/1"
     keep_shards: bool = False
     gpu_memory_gb: float | None = None
+    reuse: str | None = None
 
 
 @dataclass
