@@ -26,7 +26,7 @@ from experiments.setup.build import build, build_device, build_source, build_spe
 from experiments.setup.distributed import build_own_device
 from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import how_made
-from rapid_inr.data.reading import first_image
+from rapid_inr.data.reading import first_image, require_images
 from rapid_inr.data.source import ImageSource, exclude
 from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
@@ -65,6 +65,8 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
         UserError: if it is not in order, such as pruning of weights that are stored as floating numbers.
     """
     source = build_source(cfg, split=split)
+    if cfg.dataset.on_corrupt == "fail":
+        require_images(source)
     fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
     for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
         if wanted and not quantize.is_integer:

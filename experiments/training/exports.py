@@ -21,6 +21,7 @@ from rapid_inr.data import ImageSource
 from rapid_inr.data.codecs import decode_file
 from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
 from rapid_inr.data.moments import Triple
+from rapid_inr.data.reading import require_images
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.runlog.progress import progress_bar
@@ -65,6 +66,9 @@ def plan_export(
         UserError: if several of these choose the quality, or it is out of range; if the store was made from other images.
     """
     sources = {split: build_source(cfg, split=split) for split in ("train", "test")}
+    if cfg.dataset.on_corrupt == "fail":
+        for source in sources.values():
+            require_images(source)
     original, mean_std = sources["train"], None
     chosen = _choose_quality(original, format=format, quality=quality, bytes=bytes, size_of=size_of)
     settings: dict[str, Any] = {"dataset": dataset_facts(cfg), "format": format, "quality": chosen}

@@ -162,6 +162,19 @@ def test_an_unreadable_first_image_can_be_skipped(command, photos, tmp_path):
     assert "0.png" in warning["message"]
 
 
+@pytest.mark.parametrize("verb", ["encode", "export"])
+def test_files_that_are_no_images_are_named_together_before_any_work(command, photos, tmp_path, verb):
+    folder = tmp_path / photos() / "train" / "light"
+    for i in (1, 3):
+        (folder / f"{i}.png").write_text("no picture")
+    code, _, err = command(
+        verb, "dataset=image_folder", "dataset.root=photos", "debug=smoke", "track=off", "dataset.limit=null", "out=a"
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "2 of 10 files cannot be read as an image: photos/train/light/1.png, photos/train/light/3.png; dataset.on_corr" in err
+    assert sorted(os.listdir(tmp_path)) == ["photos"]
+
+
 def test_an_inr_too_small_for_its_images_is_hinted_at(command):
     options = ("dataset=shapes", "dataset.limit=1", *SMOKE, "fit.steps=1")
     assert "small_inr" not in command("encode", *options, "dataset.size=64", "inr=3x16", "out=a.inr")[2]
