@@ -6,34 +6,39 @@ takes that to a colour:
     h_0 = A (row, column, 1);   h_i = sin(omega (h_{i-1} W_i + b_i)),  i = 1..D;   rgb = h_D W_{D+1} + b_{D+1}
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 
-def decode_reference(
-    layers: list[tuple[Tensor, Tensor]], affine: Tensor, *, omega: float, height: int, width: int,
-    padding: str = "none", edges: Tensor | None = None, supersample: int = 1,
-) -> Tensor:  # fmt: skip
-    """Decode images from unpacked weights, computing in their dtype.
+def decode_reference(layers: list[tuple[Tensor, Tensor]], affine: Tensor, *, omega: float, **sampling) -> Tensor:
+    """Decode images of weights [B, in, out] and biases [B, out], a pair a layer; the rest is as in `sample_reference`."""
 
-    Args:
-        layers: weight [B, in, out] and bias [B, out] of each layer, first to last.
-        affine, padding, edges, supersample: as in `kernels.decode.decode_siren`.
+    def evaluate(h: Tensor) -> Tensor:
+        for weight, bias in layers[:-1]:
+            h = torch.sin(omega * (h @ weight + bias[:, None]))
+        weight, bias = layers[-1]
+        return h @ weight + bias[:, None]
 
-    Returns:
-        RGB [B, 3, height, width] in [0, 1], not rounded to 8 bits.
+    return sample_reference(evaluate, affine.to(layers[0][0]), **sampling)
+
+
+def sample_reference(
+    evaluate: Callable[[Tensor], Tensor], affine: Tensor, *, height: int, width: int, padding="none", edges=None, supersample=1
+) -> Tensor:
+    """Sample INRs, which `evaluate` takes from coordinates [P, 2] or [B, P, 2] to RGB [B, P, 3], in the dtype of `affine`.
+
+    The other arguments are those of `kernels.decode.decode_siren`. Returns RGB [B, 3, height, width] in [0, 1].
     """
-    affine, n = affine.to(layers[0][0]), supersample
+    n = supersample
     i, j = ((torch.arange(size * n).to(affine) + 0.5) / n - 0.5 for size in (height, width))  # n samples along a pixel's side
-    h = coords = torch.cartesian_prod(i, j, affine.new_ones(1)) @ affine.mT  # [P, 2] or [B, P, 2]
+    bent = coords = torch.cartesian_prod(i, j, affine.new_ones(1)) @ affine.mT  # [P, 2] or [B, P, 2]
     if padding in ("border", "reflection"):
         edge = edges.to(affine)[..., None, :]
         folded = edge - ((coords + edge).remainder(4 * edge) - 2 * edge).abs()
-        h = coords.clamp(-edge, edge) if padding == "border" else torch.where(edge > 0, folded, 0)
-    for weight, bias in layers[:-1]:
-        h = torch.sin(omega * (h @ weight + bias[:, None]))
-    weight, bias = layers[-1]
-    rgb = (h @ weight + bias[:, None]).nan_to_num(nan=0.0).clamp(0, 1)  # [B, P, 3]
+        bent = coords.clamp(-edge, edge) if padding == "border" else torch.where(edge > 0, folded, 0)
+    rgb = evaluate(bent).nan_to_num(nan=0.0).clamp(0, 1)  # [B, P, 3]
     if padding == "zeros":
         rgb = torch.where((coords.abs() <= 1).all(-1, keepdim=True), rgb, 0)
     return torch.nn.functional.avg_pool2d(rgb.mT.unflatten(2, (height * n, width * n)), n)

@@ -21,7 +21,23 @@ def packed_bytes(n_values: int, bits: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class PackedRows:
+class TensorRows:
+    """Packed rows of any family: their codes, and other tensors on the same device."""
+
+    codes: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors there are, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRows(TensorRows):
     """N packed rows as a decode reads them; for a SIREN of depth D and width H, K = (D - 1) H^2.
 
     Args:
@@ -37,7 +53,6 @@ class PackedRows:
         starts: int64 [N + 1], where each row of `codes` begins and the last ends. Only with masks.
     """
 
-    codes: Tensor
     ends: Tensor
     scales: Tensor | None
     end_scales: Tensor | None
@@ -48,15 +63,6 @@ class PackedRows:
 
     def __len__(self) -> int:
         return len(self.ends)
-
-    @property
-    def device(self) -> torch.device:
-        return self.codes.device
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors there are, by name."""
-        named = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
     def scales_a_layer(self, spec: SirenSpec) -> int:
         """Return how many scales a hidden layer has: `spec.hidden`, 1, or 0 where the hidden weights are floating."""

@@ -1,4 +1,4 @@
-"""Rapid-INR: every image of a dataset is a small SIREN, stored compressed and decoded on the device that trains.
+"""Rapid-INR: each image of a dataset is a small SIREN, stored compressed and decoded on the training device.
 
     from rapid_inr import AugmentConfig, INRLoader
 
@@ -6,7 +6,7 @@
     test = INRLoader("test.inr", 256, seed=None, mean=train.mean, std=train.std, device="cuda")
     for images, labels in train: ...
 
-Names are imported when they are first used, so that importing the package itself costs nothing.
+Names are imported on first use, so importing the package itself costs nothing.
 """
 
 from importlib import import_module

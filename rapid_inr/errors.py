@@ -1,12 +1,12 @@
-"""The error that is a user's mistake: commands show it as one line, without a traceback."""
+"""The error for a user's mistake, which commands show as one line without a traceback."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A value, a file or a combination of settings that cannot be used.
+    """A value, file or combination of settings is wrong; the message says what was expected and what to do.
 
-    The message says what is wrong, what was expected, and what to do. Any other exception is a bug and shows its traceback.
+    Any other exception is a bug and shows its traceback.
     """
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, whose folder is made; the file written there takes the place of `path` at the end.
+    """Yield a temporary path in the folder of `path` and move it to `path` at the end.
 
-    It has the mode of any new file, whoever writes it. Where the block raises, what lay at `path` stays and nothing else is left.
+    Missing folders are made. The file gets the mode of a new file. If the block raises, `path` stays unchanged and the temporary
+    file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +26,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(mode)  # a library may have put a file of its own there, readable for its owner alone
+        temporary.chmod(mode)  # a library may have replaced the file by one that only its owner can read
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
@@ -35,7 +36,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 def remove_torn(folder: Path) -> None:
-    """Remove what writers that were killed have left directly in a folder, where nobody may be writing now."""
+    """Remove the temporary files that killed writers left in a folder; nobody may be writing there now."""
     for path in folder.glob(".*"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -199,7 +199,7 @@ def draw_curves(run: Run, reports: Mapping[str, Sequence[EpochReport]], *, title
     curves = {name: [report.values() for report in epochs] for name, epochs in reports.items()}
     label = f"{task.title} on clean test images (%)"
     try:
-        training_curves(run.picture("curves.png"), curves, title=title, judged=(task.metric, label))
+        training_curves(run.picture("curves.png"), curves, title=title, score=(task.metric, label))
     except ImportError as error:
         run.warn("no_curves", str(error))
 

@@ -1,43 +1,17 @@
-"""The pieces of the decode kernel: where a block's pixels lie, where a map takes them, and the SIREN there."""
+"""The SIREN at a block's coordinates."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from kernels.decode.fast_math import ROUND_TO_INTEGER, accurate_sin, clamp_unit, fast_sin
+from kernels.decode.fast_math import accurate_sin, clamp_unit, fast_sin
 from kernels.unpack.triton import load_fields, to_float16
 
 
 @triton.jit
 def _sin(x, EXACT_SINE: tl.constexpr, POLYNOMIAL_EVERY: tl.constexpr):
     return accurate_sin(x) if EXACT_SINE else fast_sin(x, POLYNOMIAL_EVERY)
-
-
-@triton.jit
-def _bend(c, edge, PADDING: tl.constexpr):
-    """Bring coordinates back between -edge and edge: clamped, or folded about both as often as it takes."""
-    if PADDING == "border":
-        c = tl.minimum(tl.maximum(c, -edge), edge)
-    elif PADDING == "reflection":
-        turns = (c + edge) / tl.where(edge > 0, 2 * edge, 1.0)  # a single pixel has both edges in its centre
-        half = (turns * 0.5 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-        c = tl.where(tl.abs(c) <= edge, c, tl.abs(turns - 2 * half) * (2 * edge) - edge)
-    return c
-
-
-@triton.jit
-def map_pixels(i, j, affine_ptr, edges_ptr, PADDING: tl.constexpr):
-    """Return the coordinates of places in the output, and whether they show the image."""
-    y = tl.load(affine_ptr) * i + tl.load(affine_ptr + 1) * j + tl.load(affine_ptr + 2)
-    x = tl.load(affine_ptr + 3) * i + tl.load(affine_ptr + 4) * j + tl.load(affine_ptr + 5)
-    inside = tl.full(y.shape, True, tl.int1)
-    if PADDING == "zeros":
-        inside = (tl.abs(y) <= 1) & (tl.abs(x) <= 1)
-    elif PADDING != "none":
-        y = _bend(y, tl.load(edges_ptr), PADDING)
-        x = _bend(x, tl.load(edges_ptr + 1), PADDING)
-    return y, x, inside
 
 
 @triton.jit
@@ -123,18 +97,3 @@ def evaluate(
         value = tl.dot(h_m.to(tl.float16), _last_weight(last_ptr, m, rgb, HIDDEN), acc=value)
     bias = tl.load(last_ptr + 3 * HIDDEN + c, mask=rgb, other=0.0).to(tl.float32) * last_bias_gain
     return clamp_unit(value * last_gain + bias[None, :])
-
-
-@triton.jit
-def places(block, width, inverse_width, BLOCK: tl.constexpr):
-    """Return the rows and columns of a block's pixels, float32 [BLOCK].
-
-    One division of integers a program; a pixel's own is a product with 1 / width, rounded. It is exact while a block ends less
-    than 2^22 pixels after the row in which it begins.
-    """
-    first = block * BLOCK
-    top = first // width
-    column = (first - top * width + tl.arange(0, BLOCK)).to(tl.float32)
-    # column / width lies at least 1 / 2 width from where the rounding of column / width - 1/2 + 1 / 2 width changes
-    rows = (column * inverse_width + (0.5 * inverse_width - 0.5) + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-    return top.to(tl.float32) + rows, column - rows * width.to(tl.float32)

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.rows import PackedRows, require_contiguous
+from kernels.rows import TensorRows, require_contiguous
 from kernels.spec import OUT_FEATURES
 
 MAX_HIDDEN = 64  # the widest SIREN whose activations the kernel keeps in registers; torch takes any
 MAX_INT32 = 2**31 - 1
 MAX_WIDTH = 2**22
+BACKENDS = ("auto", "kernel", "torch")
 IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
-def check_batch(ids: Tensor, affine: Tensor, rows: PackedRows) -> None:
+def check_batch(ids: Tensor, affine: Tensor, rows: TensorRows) -> None:
     """Require a batch of row numbers and their maps, on the device of the rows.
 
     Values (ids within the store, a finite affine) are looked at on the CPU only: on a GPU that would wait for the device.
@@ -86,12 +87,33 @@ class ImageFormat:
         size = (batch, OUT_FEATURES, self.height, self.width)
         return torch.empty(size, dtype=self.dtype, device=device, memory_format=layout)
 
+    def planes(self, out: Tensor) -> Tensor:
+        """Return images as [B, 3, P], a view in either layout."""
+        return out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if self.channels_last else out.flatten(2)
+
+    def finish_(self, rgb: Tensor) -> Tensor:
+        """Take RGB [b, 3, P] to the values the images hold, in place."""
+        rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
+        if self.round_8bit:
+            rgb.mul_(255).round_()
+            if self.dtype != torch.uint8:
+                rgb.div_(255)
+        if self.mean is not None and self.std is not None:
+            rgb.sub_(rgb.new_tensor(self.mean)[:, None]).div_(rgb.new_tensor(self.std)[:, None])
+        return rgb
+
     def gains_and_shifts(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return gain and shift of each channel: gain x + shift takes a value (to 255 if rounded, else to 1) to its output."""
         top = 255.0 if self.round_8bit and self.dtype != torch.uint8 else 1.0
         mean = (0.0,) * OUT_FEATURES if self.mean is None else self.mean
         std = (1.0,) * OUT_FEATURES if self.std is None else self.std
         return tuple(1 / (top * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
+
+
+def cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[int, int]:
+    """Return how many images, or else lines of one image, have at most so many values; at least one line."""
+    lines = max(1, min(n_lines, values // line_values))
+    return (max(1, min(n_images, values // (line_values * lines))) if lines == n_lines else 1), lines
 
 
 def _three(values: Sequence[float]) -> bool:

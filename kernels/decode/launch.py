@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 
+from kernels.checks import require
 from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
 from kernels.rows import packed_bytes
@@ -14,6 +15,7 @@ from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
 MIN_BLOCK = 64  # pixels of one wgmma
+MAX_GRID = 65_535  # programs along the second and the third axis of a launch
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def column_parts(spec: SirenSpec) -> tuple[int, int]:
     """Return the columns of the two tensors that hold a layer: powers of two, at least 16, and 0 for none."""
     if 32 < spec.hidden <= 32 + MIN_WIDTH:
         return 32, MIN_WIDTH
-    return max(MIN_WIDTH, _next_power_of_2(spec.hidden)), 0
+    return max(MIN_WIDTH, next_power_of_2(spec.hidden)), 0
 
 
 def padded_width(spec: SirenSpec) -> int:
@@ -69,7 +71,7 @@ def launch_config(spec: SirenSpec, n_pixels: int, *, capability: int) -> LaunchC
         capability: major compute capability of the GPU.
     """
     config = BY_CAPABILITY.get(capability, UNMEASURED)[padded_width(spec)]
-    return replace(config, block=min(config.block, max(MIN_BLOCK, _next_power_of_2(n_pixels))))
+    return replace(config, block=min(config.block, max(MIN_BLOCK, next_power_of_2(n_pixels))))
 
 
 @lru_cache
@@ -112,5 +114,12 @@ def kernel_constants(
     }
 
 
-def _next_power_of_2(n: int) -> int:
+def grid_of(n_pixels: int, program_pixels: int, batch: int) -> tuple[int, int, int]:
+    """Return the programs of a launch: (of an image, images, layers of images)."""
+    layers = -(-batch // MAX_GRID)
+    require(layers <= MAX_GRID, "ids.shape", (batch,), f"at most {MAX_GRID}^2 images")
+    return -(-n_pixels // program_pixels), -(-batch // layers), layers
+
+
+def next_power_of_2(n: int) -> int:
     return 1 << (n - 1).bit_length()

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode.io import MAX_HIDDEN, ImageFormat, check_batch
+from kernels.decode.io import BACKENDS, MAX_HIDDEN, ImageFormat, check_batch
 from kernels.decode.sampling import Sampling
 from kernels.decode.torch import decode_siren_torch
 from kernels.rows import PackedRows, check_rows
 from kernels.spec import SirenSpec
-
-BACKENDS = ("auto", "kernel", "torch")
 
 
 def decode_siren(

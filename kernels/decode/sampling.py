@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,13 @@ class Sampling:
         places = [(k + 0.5) / self.supersample - 0.5 for k in range(self.supersample)]
         return ((row, column) for row in places for column in places)
 
+    def average(self, sample: Callable[[float, float], Tensor]) -> Tensor:
+        """Return the RGB that `sample` gives (row, column) off the pixels' centres; of more than one, clamped each, the mean."""
+        if self.supersample == 1:
+            return sample(0.0, 0.0)
+        total = sum(sample(row, column).nan_to_num_(nan=0.0).clamp_(0, 1) for row, column in self.offsets())
+        return total / self.supersample**2
+
     def bend(self, coords: Tensor, images: slice) -> Tensor:
         """Bring coordinates [b or 1, 2, P] back to the image, for reflect and clamp.
 
@@ -80,8 +87,8 @@ class Sampling:
         folded = (turns - 2 * (turns / 2).round()).abs() * (2 * edges) - edges
         return torch.where(coords.abs() <= edges, coords, folded)
 
-    def blacken(self, rgb: Tensor, coords: Tensor) -> Tensor:
-        """Set RGB [b, 3, P] to 0 where the coordinates [b or 1, 2, P] lie outside the image, for zero; in place."""
+    def blacken(self, rgb: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """Set RGB [b, 3, ...] to 0 where coordinates [b or 1, ...] lie outside the image, for zeros; in place."""
         if self.padding == "zeros":
-            rgb.masked_fill_((coords.abs() > 1).any(1, keepdim=True), 0)
+            rgb.masked_fill_(((y.abs() > 1) | (x.abs() > 1))[:, None], 0)
         return rgb

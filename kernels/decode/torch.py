@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.decode.cpu_sine import GAIN, PHASE, SHIFT, TURN, double_cosine_, sine_
-from kernels.decode.io import ImageFormat
+from kernels.decode.io import ImageFormat, cut
 from kernels.decode.sampling import Sampling
 from kernels.rows import PackedRows
 from kernels.spec import OUT_FEATURES, SirenSpec
@@ -42,13 +42,13 @@ def decode_siren_torch(
     tile_values = CHUNK_VALUES if on_cpu else GPU_VALUES
     n_images, n_lines = _part_size(len(ids), spec, images, threads=torch.get_num_threads() if on_cpu else None)
     out = images.empty(len(ids), rows.device)
-    flat = out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if images.channels_last else out.flatten(2)  # [B, 3, P], a view
+    flat = images.planes(out)
 
     def decode_part(corner: tuple[int, int]) -> None:
         chunk = range(corner[0], min(corner[0] + n_images, len(ids)))
         lines = range(corner[1], min(corner[1] + n_lines, images.height))
         layers = _unpack_layers(rows, ids[chunk.start : chunk.stop], spec, fast=fast)
-        tile_images, tile_lines = _cut(len(chunk), len(lines), images.width * spec.hidden, tile_values)
+        tile_images, tile_lines = cut(len(chunk), len(lines), images.width * spec.hidden, tile_values)
         buffers = affine.new_empty((2, tile_images * tile_lines * images.width * max(spec.hidden, OUT_FEATURES)))
         j = torch.arange(images.width, dtype=affine.dtype, device=affine.device)
         for first in chunk[::tile_images]:
@@ -60,7 +60,7 @@ def decode_siren_torch(
                 end = min(top + tile_lines, lines.stop)
                 i = torch.arange(top, end, dtype=affine.dtype, device=affine.device)
                 rgb = _sample(own_layers, maps, (i, j), buffers, sampling=sampling, images=tile, fast=fast)
-                flat[tile, :, top * images.width : end * images.width] = _finish(rgb, images)
+                flat[tile, :, top * images.width : end * images.width] = images.finish_(rgb)
 
     corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
     if on_cpu:
@@ -74,18 +74,12 @@ def decode_siren_torch(
 def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int | None) -> tuple[int, int]:
     """Return how many images and lines of them a thread of a CPU takes at a time, fewer where others would be idle, or a GPU."""
     if threads is None:
-        return _cut(batch, images.height, images.width * spec.hidden, GPU_VALUES)
-    n_images, n_lines = _cut(batch, images.height, images.width * spec.hidden, PART_VALUES)
+        return cut(batch, images.height, images.width * spec.hidden, GPU_VALUES)
+    n_images, n_lines = cut(batch, images.height, images.width * spec.hidden, PART_VALUES)
     if batch >= threads:
         return min(n_images, math.ceil(batch / threads)), n_lines
     shared = math.ceil(images.height * batch / threads)
     return 1, max(1, min(n_lines, max(shared, CHUNK_VALUES // (images.width * spec.hidden))))
-
-
-def _cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[int, int]:
-    """Return how many images, or else lines of one image, have at most so many values; at least one line."""
-    lines = max(1, min(n_lines, values // line_values))
-    return (max(1, min(n_images, values // (line_values * lines))) if lines == n_lines else 1), lines
 
 
 def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, *, fast: bool) -> Layers:
@@ -107,9 +101,9 @@ def _sample(
     first, following = layers[0], layers[1:]
     (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
     start = buffers[0, : n_images * hidden * n_pixels].view(n_images, hidden, n_pixels)
-    total = None
-    for row, column in sampling.offsets():
-        i, j = (grid[0] + row, grid[1] + column) if sampling.supersample > 1 else grid
+
+    def sample(row: float, column: float) -> Tensor:
+        i, j = grid[0] + row, grid[1] + column
         coords = None
         if not fast or sampling.padding != "none":
             coords = (
@@ -120,13 +114,9 @@ def _sample(
         else:
             _direct_first_layer(first, sampling.bend(coords, images), fast=fast, out=start)
         rgb = _evaluate(following, start, buffers, double_cosine_ if fast else torch.sin_)
-        if coords is not None:
-            sampling.blacken(rgb, coords)
-        if sampling.supersample == 1:
-            return rgb
-        rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
-        total = rgb.clone() if total is None else total.add_(rgb)
-    return total.div_(sampling.supersample**2)
+        return rgb if coords is None else sampling.blacken(rgb, *coords.unbind(1))
+
+    return sampling.average(sample)
 
 
 def _direct_first_layer(layer: tuple[Tensor, Tensor], coords: Tensor, *, fast: bool, out: Tensor) -> None:
@@ -169,15 +159,3 @@ def _evaluate(layers: Layers, h: Tensor, buffers: Tensor, sine_: Callable[[Tenso
         torch.baddbmm(bias, weight, h, out=z)
         h = sine_(z) if number < len(layers) else z
     return h
-
-
-def _finish(rgb: Tensor, images: ImageFormat) -> Tensor:
-    """Take RGB [b, 3, P] to the values the images hold, in place."""
-    rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
-    if images.round_8bit:
-        rgb.mul_(255).round_()
-        if images.dtype != torch.uint8:
-            rgb.div_(255)
-    if images.mean is not None and images.std is not None:
-        rgb.sub_(rgb.new_tensor(images.mean)[:, None]).div_(rgb.new_tensor(images.std)[:, None])
-    return rgb

@@ -13,16 +13,15 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.decode.evaluate import evaluate, map_pixels, places
-from kernels.decode.fast_math import INTERPRETED, ROUND_TO_INTEGER
+from kernels.decode.evaluate import evaluate
+from kernels.decode.fast_math import INTERPRETED
 from kernels.decode.io import MAX_HIDDEN, ImageFormat
-from kernels.decode.launch import LaunchConfig, capability_of, kernel_constants, launch_config
+from kernels.decode.launch import LaunchConfig, capability_of, grid_of, kernel_constants, launch_config
+from kernels.decode.pixels import map_pixels, places, write_pixels
 from kernels.decode.sampling import Sampling
 from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
 from kernels.unpack.triton import unpack_rows, unpacks_before
-
-MAX_GRID = 65_535  # programs along the second and the third axis of a launch
 
 
 @triton.jit(do_not_specialize=["n_images", "n_rows", "width", "scales_stride", "affine_stride", "edges_stride"])
@@ -77,16 +76,9 @@ def _decode_siren_kernel(
             )  # fmt: skip
             value += tl.where(inside[:, None], rgb, 0.0) if PADDING == "zeros" else rgb
         value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
-    if ROUND:
-        value = (value * 255.0 + ROUND_TO_INTEGER) - ROUND_TO_INTEGER
-    c = tl.arange(0, 4)
-    gain = tl.where(c == 0, gain_0, tl.where(c == 1, gain_1, gain_2))
-    shift = tl.where(c == 0, shift_0, tl.where(c == 1, shift_1, shift_2))
-    value = value * gain[None, :] + shift[None, :]
-    pixel = block * BLOCK + tl.arange(0, BLOCK)
-    offset = pixel[:, None] * 3 + c[None, :] if CHANNELS_LAST else c[None, :] * n_pixels + pixel[:, None]
-    out_ptr += image * 3 * n_pixels
-    tl.store(out_ptr + offset, value.to(out_ptr.dtype.element_ty), mask=(pixel < n_pixels)[:, None] & (c < 3)[None, :])
+    write_pixels(
+        value, out_ptr, image, block, n_pixels, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2, ROUND, CHANNELS_LAST, BLOCK
+    )
 
 
 def decode_siren_triton(
@@ -118,9 +110,7 @@ def _launch(
     rows: PackedRows, ids: Tensor, affine: Tensor, spec: SirenSpec, images: ImageFormat, sampling: Sampling, exact_sine: bool,
     config: LaunchConfig,
 ) -> Tensor:  # fmt: skip
-    layers = triton.cdiv(len(ids), MAX_GRID)
-    require(layers <= MAX_GRID, "ids.shape", tuple(ids.shape), f"at most {MAX_GRID}^2 images")
-    grid = (triton.cdiv(images.n_pixels, config.block), triton.cdiv(len(ids), layers), layers)
+    grid = grid_of(images.n_pixels, config.block, len(ids))
     gains, shifts = images.gains_and_shifts()
     passes = grid[0] * sampling.supersample**2
     unpacked = unpacks_before(bits=rows.bits, masked=rows.masks is not None, passes=passes)

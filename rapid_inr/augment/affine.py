@@ -1,9 +1,9 @@
-"""Crop, flip, rotate, scale and shift a picture by the map its pixels are decoded through, instead of resampling it.
+"""Crop, flip, rotate, scale and shift an image through its decode coordinates, without resampling.
 
-An operation is a matrix M, float64 [..., 3, 3]. It takes a place (row, column, 1) of its output to the place of its input that is
-seen there, in pixels with centres at whole numbers. Operations after each other are the product of their matrices, the first one
-first: ``crop(...) @ flip(...)``. A decode evaluates the INR where the product leads. Every number may be a tensor [B], one value
-an image, or one for all. All of it is tensor code on the device of these tensors, so nothing waits for a GPU.
+An operation is a matrix, float64 [..., 3, 3], that maps a point (row, column, 1) of its output to a point of its input, in pixels
+with centres at whole numbers. To apply operations one after another, multiply them, the first one first:
+``crop(...) @ flip(...)``. A decode evaluates the INR at the points that the product maps to. Each number is one value for all
+images or a tensor [B]. Everything is tensor code on the device of these tensors, so nothing waits for a GPU.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Size = tuple[Number, Number]  # (height, width) in pixels
 def crop(
     top: Number, left: Number, height: Number, width: Number, *, size: Size, device: torch.device | str | None = None
 ) -> Tensor:
-    """Show the box of this corner and size, which may have fractions and reach outside, over a whole output.
+    """Crop a box, which may have fractions and reach beyond the image, and resize it to `size`.
 
     Args:
-        top, left: of the outer corner of the first pixel in the box; 0, 0 is that of the picture.
+        top, left: outer corner of the first pixel in the box; 0, 0 is the corner of the image.
         height, width: of the box, in pixels of the input.
-        size: of the output; where it is not that of the box, the crop is a resize too.
+        size: of the output.
     """
     rows, columns = _divide(height, size[0]), _divide(width, size[1])
     return _matrix(
@@ -36,35 +36,35 @@ def crop(
 def flip(
     *, rows: Tensor | bool = False, columns: Tensor | bool = True, size: Size, device: torch.device | str | None = None
 ) -> Tensor:
-    """Mirror a picture of this size: the order of its rows, of its columns (the usual flip), or both."""
+    """Mirror an image of this size: reverse its rows, its columns (the usual flip), or both."""
     down, across = (1.0 - 2.0 * (f.double() if isinstance(f, Tensor) else f) for f in (rows, columns))
     return _about_centre([[down, 0.0], [0.0, across]], size, device)
 
 
 def rotation(degrees: Number, *, size: Size, device: torch.device | str | None = None) -> Tensor:
-    """Turn a picture of this size about its centre, counter-clockwise as it is seen."""
+    """Rotate an image of this size about its centre, counter-clockwise."""
     angle = torch.deg2rad(_tensor(degrees, device))
     cos, sin = angle.cos(), angle.sin()
     return _about_centre([[cos, sin], [-sin, cos]], size, device)
 
 
 def scaling(factor: Number, *, size: Size, device: torch.device | str | None = None) -> Tensor:
-    """Enlarge a picture of this size about its centre; below 1 it shrinks."""
+    """Enlarge an image of this size about its centre; a factor below 1 shrinks it."""
     shrink = 1 / _tensor(factor, device)
     return _about_centre([[shrink, 0.0], [0.0, shrink]], size, device)
 
 
 def translation(rows: Number, columns: Number, *, device: torch.device | str | None = None) -> Tensor:
-    """Move a picture down and to the right by so many pixels, which may have fractions."""
+    """Move an image down and to the right, in pixels, which may have fractions."""
     return _matrix([[1.0, 0.0, -rows], [0.0, 1.0, -columns], [0.0, 0.0, 1.0]], device)
 
 
 def to_coords(operation: Tensor, size: Size | Tensor) -> Tensor:
-    """Return the map of pixels to INR coordinates that a decode takes.
+    """Return the map from pixels to INR coordinates that a decode takes.
 
     Args:
         operation: [3, 3] or [B, 3, 3].
-        size: (height, width) of the pictures before the operation, or one an image, [B, 2].
+        size: (height, width) of the images before the operation, or [B, 2], one size an image.
 
     Returns:
         float32 [2, 3] or [B, 2, 3], on the device of the operation.
@@ -79,7 +79,7 @@ def _divide(number: Number, by: Number) -> Number:
 
 
 def _about_centre(linear: list[list[Number]], size: Size, device: torch.device | str | None) -> Tensor:
-    """Return the matrix of a linear map that leaves the centre of a picture where it is."""
+    """Return the matrix of a linear map that keeps the centre of an image fixed."""
     (a, b), (c, d) = linear
     row, column = (_divide(n - 1, 2) for n in size)
     return _matrix(
@@ -88,12 +88,12 @@ def _about_centre(linear: list[list[Number]], size: Size, device: torch.device |
 
 
 def _matrix(entries: list[list[Number]], device: torch.device | str | None) -> Tensor:
-    """Return [..., 3, 3] of entries that are numbers or tensors [...], on the device of the tensors among them."""
+    """Stack numbers and tensors [...] to a matrix [..., 3, 3], on the tensors' device if there are any."""
     flat = [entry for row in entries for entry in row]
     device = next((entry.device for entry in flat if isinstance(entry, Tensor)), device)
     return torch.stack(torch.broadcast_tensors(*(_tensor(entry, device) for entry in flat)), dim=-1).unflatten(-1, (3, 3))
 
 
 def _tensor(number: Number, device: torch.device | str | None) -> Tensor:
-    # full, since a copy of a number to a GPU would wait for it
+    # torch.full, because copying a number to a GPU would wait for the GPU
     return number.double() if isinstance(number, Tensor) else torch.full((), number, dtype=torch.float64, device=device)

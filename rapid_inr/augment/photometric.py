@@ -1,4 +1,4 @@
-"""The augmentations that move no pixel: colour jitter, cutout, and the mixing of neighbours; tensor code on a batch."""
+"""The augmentations of a batch that move no pixels: colour jitter, cutout, mixup and CutMix."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def jitter_colours(images: Tensor, factors: Tensor, *, mean: Tensor, std: Tensor
 
     Args:
         images: normalised, floating [B, 3, height, width].
-        factors: [B, 3], of the three in this order.
-        mean, std: [3], by which the images were normalised.
+        factors: [B, 3], one for each of the three, in this order.
+        mean, std: [3], of the normalisation.
 
     Returns:
-        Like `images`; colours are clipped to what can be shown after each step.
+        Like `images`; colours are clipped to [0, 1] after each step.
     """
     shape = (-1, 1, 1)
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in factors.float().unbind(1))
@@ -37,11 +37,11 @@ def _grey(rgb: Tensor) -> Tensor:
 
 
 def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:
-    """Paint a square of each image in the mean colour, which is 0 (DeVries and Taylor 2017, arXiv 1708.04552).
+    """Set a square of each image to the mean colour, which is 0 (DeVries and Taylor 2017, arXiv 1708.04552).
 
     Args:
         images: normalised [B, C, height, width].
-        centres: [B, 2], as shares of height and width; a square at the border loses what lies outside.
+        centres: [B, 2], as fractions of height and width; a square at the border is cut off there.
         side: in pixels.
     """
     extent = torch.full((1,), float(side), device=images.device)
@@ -49,16 +49,16 @@ def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:
 
 
 def mix_neighbours(images: Tensor, neighbours: Tensor, params: AugmentParams, *, paste: bool) -> tuple[Tensor, Tensor]:
-    """Mix each image with its neighbour, the one before it in the batch.
+    """Mix each image with its neighbour, the image before it in the batch.
 
     Args:
         neighbours: like `images`.
         params: of these images, with `keeps` and `pastes`.
-        paste: a rectangle of the neighbour (CutMix, Yun et al. 2019, arXiv 1905.04899), or a blend (mixup, Zhang et al.
-            2017, arXiv 1710.09412).
+        paste: true pastes a rectangle of the neighbour (CutMix, Yun et al. 2019, arXiv 1905.04899), false blends the two (mixup,
+            Zhang et al. 2017, arXiv 1710.09412).
 
     Returns:
-        The images, and the share of each that is its own, float32 [B]; the rest is its neighbour's.
+        The mixed images, and the share of each that comes from the image itself, float32 [B].
     """
     keeps = params.keeps
     if not paste:
@@ -71,12 +71,12 @@ def mix_neighbours(images: Tensor, neighbours: Tensor, params: AugmentParams, *,
 
 
 def _rectangle(images: Tensor, centres: Tensor, high: Tensor, wide: Tensor) -> Tensor:
-    """Return which pixels lie in a rectangle around a centre, bool [B, height, width]."""
+    """Return the mask of a rectangle around each centre, bool [B, height, width]."""
     inside = []
     for axis, extent in enumerate((high, wide)):
         size = images.shape[2 + axis]
         start = (centres[:, axis] * size - extent / 2).round()[:, None]
         end = start + extent.round()[:, None]
-        place = torch.arange(size, device=images.device)
-        inside.append((place >= start) & (place < end))
+        pixel = torch.arange(size, device=images.device)
+        inside.append((pixel >= start) & (pixel < end))
     return inside[0][:, :, None] & inside[1][:, None, :]

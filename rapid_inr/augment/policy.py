@@ -1,7 +1,7 @@
-"""Sample how each image of a dataset is augmented in an epoch: for all images at once, whatever reads and batches them.
+"""Sample the augmentation parameters of all images of a dataset for one epoch.
 
-The parameters depend on (seed, epoch) and the image's position alone, and each kind has a random stream of its own. So an image
-is augmented alike in any batch, pipeline or process, and turning one kind off leaves the others as they were.
+They depend only on (seed, epoch) and the image's position, so an image gets the same ones in every batch, pipeline and process.
+Each kind of augmentation has its own random stream, so turning one off does not change the others.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rapid_inr.errors import UserError, require
 
 PADDINGS = ("reflection", "zeros", "border")
 MIXES = ("none", "mixup", "cutmix")
-_STREAM = 1  # keeps these random numbers apart from others of the same (seed, epoch)
-_SHIFT, _FLIP, _BOX, _ANGLE, _CUTOUT, _COLOUR, _MIX = range(1, 8)  # a stream for each kind
+_STREAM = 1  # separates these random numbers from others with the same (seed, epoch)
+_SHIFT, _FLIP, _BOX, _ANGLE, _CUTOUT, _COLOUR, _MIX = range(1, 8)  # one stream a kind
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class AugmentConfig:
 
     Args:
         crop_padding: pixels added on each side before a crop of the original size; 0 for no crop.
-        flip: whether half of the images are mirrored; ``alternate``: those that were not in the epoch before, so that two epochs
-            show every image both ways (Jordan 2024, arXiv 2404.00498).
-        padding: what lies outside the image: ``reflection`` (no edge repeated), ``zeros`` (black) or ``border`` (the edge).
-        scale: share of the image's area that a random resized crop takes, (least, most) in (0, 1]; None for no such crop.
-        ratio: least and most width over height of that crop, in pixels; drawn uniformly in the logarithm.
-        rotation_degrees: images are turned by up to this angle, either way.
-        cutout: side in pixels of a square that is painted in the dataset's mean colour, partly outside the image at times.
-        mix: ``none``; ``mixup`` blends each image with the one before it in the batch, ``cutmix`` pastes a rectangle of that.
-        mix_alpha: the share that an image keeps is Beta(alpha, alpha).
+        flip: whether to mirror half of the images; ``alternate`` mirrors the other half in every second epoch, so that two epochs
+            show each image both ways (Jordan 2024, arXiv 2404.00498).
+        padding: padding mode: ``reflection`` (edge not repeated), ``zeros`` (black) or ``border`` (edge repeated).
+        scale: (least, most) in (0, 1], the fraction of the image's area that a random resized crop takes; None for no such crop.
+        ratio: (least, most) width over height of that crop, in pixels; log-uniform.
+        rotation_degrees: images are rotated by up to this angle, either way.
+        cutout: side in pixels of a square set to the dataset's mean colour; it may reach beyond the image.
+        mix: ``none``; ``mixup`` blends each image with the one before it in the batch; ``cutmix`` pastes a rectangle of that one.
+        mix_alpha: the share that an image keeps has the distribution Beta(alpha, alpha).
         brightness: factors are uniform in [1 - brightness, 1 + brightness].
         contrast: likewise, about the image's mean grey.
         saturation: likewise, about each pixel's grey.
 
     Raises:
-        ValueError: if a value is out of range, or both kinds of crop are asked for.
+        ValueError: if a value is out of range, or both kinds of crop are on.
     """
 
     crop_padding: int = 4
@@ -95,12 +95,12 @@ class AugmentParams:
     Args:
         shifts: int64 [N, 2], rows and columns by which the crop window moves, in [-crop_padding, crop_padding].
         flips: bool [N].
-        boxes: int64 [N, 4], the crop that is resized: top, left, height, width in pixels.
-        angles: float32 [N], radians; a positive one turns what is seen counter-clockwise.
-        cutouts: float32 [N, 2], centre of the square as a share of height and width.
+        boxes: int64 [N, 4], the box of the random resized crop: top, left, height, width in pixels.
+        angles: float32 [N], radians, positive for counter-clockwise.
+        cutouts: float32 [N, 2], centre of the square as fractions of height and width.
         colours: float32 [N, 3], factors of brightness, contrast and saturation.
-        keeps: float32 [N], share that an image keeps when it is mixed.
-        pastes: float32 [N, 2], centre of the pasted rectangle as a share of height and width.
+        keeps: float32 [N], the share that an image keeps when it is mixed.
+        pastes: float32 [N, 2], centre of the pasted rectangle as fractions of height and width.
     """
 
     shifts: Tensor
@@ -116,7 +116,7 @@ class AugmentParams:
         return self._each(lambda tensor: tensor.to(device))
 
     def __getitem__(self, ids: Tensor) -> AugmentParams:
-        """Return the parameters of some images."""
+        """Return the parameters of the images `ids`."""
         return self._each(lambda tensor: tensor[ids])
 
     def _each(self, change) -> AugmentParams:
@@ -128,7 +128,7 @@ def sample_params(n_images: int, config: AugmentConfig, *, seed: int, epoch: int
     """Sample the augmentation parameters of every image of a dataset for one epoch, on the CPU.
 
     Args:
-        image_size: (height, width) of the images, which only a random resized crop looks at.
+        image_size: (height, width) of the images; only a random resized crop uses it.
     """
 
     def stream(kind: int, at: int = epoch) -> np.random.Generator:
@@ -162,13 +162,13 @@ def _tensor(values: np.ndarray) -> Tensor:
 def _boxes(
     rng: np.random.Generator, n_images: int, scale: tuple[float, float], ratio: tuple[float, float], image_size: tuple[int, int]
 ) -> np.ndarray:
-    """Draw crops as whole pixels, int64 [N, 4]: area uniform, ratio uniform in its logarithm among those that fit the image.
+    """Draw crops in whole pixels, int64 [N, 4]: area uniform, ratio log-uniform over the ratios that fit the image.
 
-    Where torchvision draws again until a crop fits, which favours small ones, the ratio is drawn from what fits.
+    Torchvision draws again until a crop fits, which favours small crops.
     """
     height, width = image_size
     area = rng.uniform(*scale, n_images) * height * width
-    least = np.clip(area / height**2, *ratio)  # a crop of the image's height has this ratio, a narrower one would not fit
+    least = np.clip(area / height**2, *ratio)  # the ratio of a crop as high as the image; a narrower one does not fit
     most = np.clip(width**2 / area, *ratio)
     lean = np.exp(np.log(least) + rng.random(n_images) * (np.log(np.maximum(least, most)) - np.log(least)))
     wide = np.clip(np.rint(np.sqrt(area * lean)), 1, width)

@@ -1,8 +1,8 @@
-"""Where each pixel of an augmented image comes from: an affine map per image, and the tensor code that follows it.
+"""The geometric augmentations: one affine map per image, and the tensor code that moves pixels by it.
 
 A map takes a point of the result to a point of the original, both in the coordinates of `rapid_inr.inr.coords`: (row, column) in
-[-1, 1], pixel centres of n rows at (2 row + 1) / n - 1. What has pixels is sampled there (`warp`); an INR is evaluated there,
-which needs no sampling. The order, seen from the result: mirror, turn, shift, then the box of the resized crop.
+[-1, 1], pixel centres of n rows at (2 row + 1) / n - 1. `warp` samples pixels at that point; an INR is evaluated there, without
+sampling. `coordinate_maps` multiplies crop, shift, rotation and flip, in this order.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from rapid_inr.inr.coords import pixel_affine, pixel_affines, pixel_edges
 
 
 def coordinate_maps(params: AugmentParams, image_size: tuple[int, int]) -> Tensor:
-    """Return the map of each image, in coordinates, for originals of (height, width).
+    """Return the map of each image, from coordinates to coordinates, for originals of (height, width).
 
     Returns:
-        float32 [N, 2, 3], on their device.
+        float32 [N, 2, 3], on the device of `params`.
     """
     device, (rows, columns) = params.flips.device, params.shifts.double().unbind(1)
     operation = translation(-rows, -columns)
@@ -41,7 +41,7 @@ def coordinate_maps(params: AugmentParams, image_size: tuple[int, int]) -> Tenso
 def pixel_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Return maps from (row, column, 1) of a result of `size` to coordinates of the original, as a decode takes them.
 
-    Sums of products, and no matrix product: autocast or TF32 would round that to 8 or 11 bits, which moves pixels.
+    It avoids matrix products: autocast or TF32 would round them to 8 or 11 bits, which moves pixels.
 
     Args:
         maps: [B, 2, 3], from coordinates to coordinates.
@@ -51,26 +51,26 @@ def pixel_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([down * rows, across * columns, down * top + across * left + offset], dim=-1)
 
 
-@cache  # a copy to a GPU in every batch would wait for it; kept, since a CUDA graph may read this memory
+@cache  # a copy to the GPU in every batch would wait for it, and a CUDA graph may read this memory
 def _whole(size: tuple[int, int], device: torch.device) -> Tensor:
     return pixel_affine(*size).to(device)
 
 
 @cache  # as above
 def _outermost(height: int, width: int, device: torch.device) -> Tensor:
-    """Return the coordinates of the last column's and the last row's centre; a side of one pixel has nothing to fold."""
+    """Return the coordinates of the centres of the last column and the last row, above 0 even for a side of one pixel."""
     return pixel_edges(torch.tensor([width, height])).clamp(min=1e-6).to(device)
 
 
 def warp(images: Tensor, maps: Tensor, *, padding: str, black: Tensor, mode: str = "bilinear") -> Tensor:
-    """Sample images where their maps point.
+    """Sample each image at the points that its map gives.
 
     Args:
         images: floating [B, C, height, width].
         maps: float32 [B, 2, 3], from coordinates to coordinates.
-        padding: what lies beyond the image: ``reflection``, ``zeros`` or ``border``.
+        padding: padding mode: ``reflection``, ``zeros`` or ``border``.
         black: [C], the value of ``zeros``.
-        mode: ``bilinear``, or ``nearest`` for what has no values between two others, such as masks.
+        mode: ``bilinear``, or ``nearest`` for masks, whose values must not be averaged.
 
     Returns:
         Like `images`, in its dtype and memory format.
@@ -87,17 +87,17 @@ def warp(images: Tensor, maps: Tensor, *, padding: str, black: Tensor, mode: str
 
 
 def _sampling_grid(maps: Tensor, height: int, width: int) -> Tensor:
-    """Return where each pixel's centre is mapped, [B, height, width, 2], the column first as torch has it; see `pixel_maps`."""
+    """Return the point of each pixel's centre, [B, height, width, 2], column first as torch expects; see `pixel_maps`."""
     rows, columns = (torch.arange(n, device=maps.device) * (2 / n) + (1 / n - 1) for n in (height, width))
-    ends = []
+    points = []
     for down, across, offset in (maps[:, 1].unbind(-1), maps[:, 0].unbind(-1)):
         along = torch.addcmul(offset[:, None], down[:, None], rows)  # [B, height]
-        ends.append(torch.addcmul(along[:, :, None], across[:, None, None], columns))
-    return torch.stack(ends, dim=-1)
+        points.append(torch.addcmul(along[:, :, None], across[:, None, None], columns))
+    return torch.stack(points, dim=-1)
 
 
 def _reflect_between_centres(grid: Tensor, limits: Tensor) -> Tensor:
-    """Fold coordinates into [-limit, limit] by mirrors at the centres of the outermost pixels, so that no edge is repeated."""
+    """Reflect coordinates into [-limit, limit] at the centres of the outermost pixels, so that no edge is repeated."""
     folded = (grid + limits).remainder(4 * limits)
     return 2 * limits - (folded - 2 * limits).abs() - limits
 
@@ -108,20 +108,20 @@ def _as(images: Tensor, moved: Tensor) -> Tensor:
 
 
 def crop_and_flip(images: Tensor, shifts: Tensor, flips: Tensor, *, padding: str, black: Tensor) -> Tensor:
-    """Move the window of each image by whole pixels and mirror it, in one gather: `warp` without its roundings.
+    """Shift the crop window of each image by whole pixels and mirror it: one exact gather, where `warp` would round.
 
     Args:
         images: [B, C, height, width], floating.
         shifts: int64 [B, 2], on the same device.
         flips: bool [B].
-        padding: ``reflection`` (without repeating the edge), ``zeros`` or ``border``.
+        padding: padding mode: ``reflection`` (edge not repeated), ``zeros`` or ``border``.
         black: [C], the value of a black pixel after normalisation.
 
     Returns:
-        Like `images`, in the same memory format. A shift beyond the reflection, of a whole side or more, repeats the edge.
+        Like `images`, in the same memory format. Beyond the reflection, at shifts of a whole side or more, the edge repeats.
 
     Raises:
-        ValueError: if `padding` is none of these.
+        ValueError: if `padding` is not one of these.
     """
     require(padding in PADDINGS, "padding", repr(padding), f"one of {', '.join(PADDINGS)}")
     height, width = images.shape[2:]
@@ -145,15 +145,15 @@ def _reflect(index: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What happens to the pixels' places in an epoch of a pipeline.
+    """How an epoch of a pipeline moves and resizes its images.
 
     Args:
         image_size: (height, width) of the originals.
-        size: of the results.
-        padding: what lies beyond an image.
+        size: (height, width) of the results.
+        padding: padding mode.
         black: [C], a black pixel after normalisation, on the device.
-        params: the augmentation parameters of all images, on the device; None where every image stays as it is.
-        maps: float32 [N, 2, 3], the same as `coordinate_maps`.
+        params: the augmentation parameters of all images, on the device; None for no augmentation.
+        maps: float32 [N, 2, 3], the `coordinate_maps` of `params`.
     """
 
     image_size: tuple[int, int]
@@ -164,21 +164,21 @@ class Geometry:
     maps: Tensor | None = None
 
     @classmethod
-    def of(cls, params: AugmentParams | None, **places) -> Geometry:
-        """Make the geometry of an epoch from its augmentation parameters."""
-        maps = None if params is None else coordinate_maps(params, places["image_size"])
-        return cls(params=params, maps=maps, **places)
+    def of(cls, params: AugmentParams | None, **fields) -> Geometry:
+        """Make the geometry of an epoch from its augmentation parameters and the other fields."""
+        maps = None if params is None else coordinate_maps(params, fields["image_size"])
+        return cls(params=params, maps=maps, **fields)
 
     def apply(self, images: Tensor, ids: Tensor, *, mode: str = "bilinear") -> Tensor:
-        """Move the pixels of decoded images, [B, C, *image_size], and bring them to `size`, antialiased where that is less.
+        """Augment decoded images, [B, C, *image_size], and resize them to `size`, with antialiasing when they shrink.
 
         Args:
-            ids: int64 [B], whose parameters to take, on the device.
-            mode: ``nearest`` for masks, of which no two are averaged.
+            ids: int64 [B], the images' positions in `params`, on the device.
+            mode: ``bilinear``, or ``nearest`` for masks.
         """
         if self.params is not None and (self.params.boxes is not None or self.params.angles is not None):
             images = warp(images, self.maps[ids], padding=self.padding, black=self.black, mode=mode)
-        elif self.params is not None:  # by whole pixels, which need no sampling
+        elif self.params is not None:  # whole pixels need no sampling
             images = crop_and_flip(
                 images, self.params.shifts[ids], self.params.flips[ids], padding=self.padding, black=self.black
             )
@@ -190,7 +190,7 @@ class Geometry:
         return _as(images, resized.to(images.dtype))
 
     def decode_maps(self, ids: Tensor) -> Tensor:
-        """Return the maps by which an INR is decoded straight into the augmented image: float32 [B, 2, 3] from pixels."""
+        """Return the maps from pixels to coordinates that decode INRs straight into augmented images: float32 [B, 2, 3]."""
         if self.maps is None:
             return _whole(self.size, ids.device).expand(len(ids), 2, 3)
         return pixel_maps(self.maps[ids], self.size)

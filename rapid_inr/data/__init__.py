@@ -1,4 +1,4 @@
-"""Image sources: `open_source` opens any of them by name, generated or from files."""
+"""Image sources, generated or read from files; `open_source` opens one by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FROM_FILES = {
 }
 READERS = {"shapes": generated_shapes, **_FROM_FILES}
 _WITHOUT_IMAGE_FILES = ("cifar10", "cifar100")
-_COMMON = ("root", "split", "download", "max_pixels")  # arguments of a reader that have a place of their own in `open_source`
+_COMMON = ("root", "split", "download", "max_pixels")  # a reader's arguments that are named in `open_source`
 
 
 def open_source(
@@ -49,27 +49,27 @@ def open_source(
     max_pixels: int = MAX_PIXELS,
     **options: object,
 ) -> ImageSource:
-    """Open a source by name, leave out the excluded images, keep `limit` of the others, resize them.
+    """Open a source by name, drop the excluded images, keep at most `limit` of the others and resize them.
 
     Args:
         name: one of `READERS`.
-        root: folder of the data, by default ``data/<name>``; shapes are generated and need none.
+        root: folder of the data, by default ``data/<name>``; generated shapes need none.
         split: train, test, or all (train, then test).
-        limit: number of training images to keep, at most, drawn evenly from all classes; of images without a split, too.
-        test_limit: of test images, likewise.
-        size: side of the square that images are resized to; shapes are made in it, for them also (height, width).
+        limit: most training images to keep, drawn evenly from all classes; also limits images without a split.
+        test_limit: the same for test images.
+        size: side of the square that images are resized to; shapes are drawn at it and also take (height, width).
         resize: ``"stretch"`` or ``"crop"``.
-        exclude: names such as ``train_00008``, ids in the order of ``split="all"``, or a JSON file that holds a list of them or
-            a record with that list as ``"index"``; those of the other split are ignored.
-        download: fetch the data where it is missing and has an official address.
-        max_pixels: most that an image file may have; one with more counts as corrupt.
-        options: what else the reader takes.
+        exclude: names such as ``train_00008``, ids in the order of ``split="all"``, or a JSON file with a list of them or a
+            record with that list as ``"index"``; images of the other split are ignored.
+        download: whether to fetch missing data from its official address, if it has one.
+        max_pixels: largest number of pixels of an image file; a file with more counts as corrupt.
+        options: further arguments of the reader.
 
     Raises:
         UserError: if an argument is unknown or out of range; the message lists the choices.
-        DatasetMissing: if the data is not there.
-        CorruptImage: if a file of the dataset is not what it should be.
-        DownloadFailed: if a download was asked for and failed.
+        DatasetMissing: if the data is missing.
+        CorruptImage: if a file of the dataset is damaged.
+        DownloadFailed: if a download failed.
     """
     require(name in READERS, "dataset", repr(name), f"one of {', '.join(READERS)}")
     require_split(split)
@@ -114,7 +114,7 @@ def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int
 
 
 def _id_of(value: int | str, source: ImageSource, where: str) -> int:
-    """Return an id in the order of ``split="all"``, whether it is given as such or as a name, for instance ``test_00042``."""
+    """Return the id in the order of ``split="all"`` of an id or a name such as ``test_00042``."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     name = re.fullmatch(r"(train|test|all)_(\d+)", value) if isinstance(value, str) else None

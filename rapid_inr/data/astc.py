@@ -1,6 +1,6 @@
-"""The texture format ASTC: every block of pixels in 16 bytes, so that any block is found and decoded alone, as GPUs do.
+"""The texture format ASTC: each block of pixels takes 16 bytes, so that a GPU can find and decode it alone.
 
-Through `astc_encoder`, the wheel of ARM's own encoder (pip: astc-encoder-py). Nystad et al. 2012, "Adaptive scalable texture
+It uses `astc_encoder`, the wheel of ARM's encoder (pip: astc-encoder-py). Source: Nystad et al. 2012, "Adaptive scalable texture
 compression".
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 BLOCKS = ("4x4", "5x4", "5x5", "6x5", "6x6", "8x5", "8x6", "8x8", "10x5", "10x6", "10x8", "10x10", "12x10", "12x12")
-MAGIC = b"\x13\xab\xa1\x5c"  # an .astc file: this, the three sides of a block, three of the image in three bytes each, blocks
+MAGIC = b"\x13\xab\xa1\x5c"  # an .astc file: this, 3 sides of a block (1 byte each), 3 sides of the image (3 bytes each), blocks
 HEADER_BYTES = 16
 
 
@@ -21,7 +21,7 @@ def encode_astc(image: np.ndarray, *, effort: float, block: str) -> bytes:
 
     Args:
         image: uint8 [height, width, 3].
-        effort: of the search, from 0 to 100; 60 is ARM's "medium", 98 its "thorough".
+        effort: of the encoder's search, from 0 to 100; 60 is ARM's "medium", 98 its "thorough".
         block: one of `BLOCKS`, width before height.
     """
     import astc_encoder
@@ -45,11 +45,11 @@ def decode_astc(file: bytes) -> np.ndarray:
     return np.frombuffer(picture.data, np.uint8).reshape(height, width, 4)[..., :3].copy()
 
 
-@lru_cache  # to make one takes longer than to decode a small image
+@lru_cache  # making a context takes longer than decoding a small image
 def _context(block: str, effort: float = 0) -> Any:
     import astc_encoder
 
     width, height = map(int, block.split("x"))
-    # linear RGB, as PSNR counts it
+    # linear RGB, which PSNR measures
     config = astc_encoder.ASTCConfig(astc_encoder.ASTCProfile.LDR, width, height, quality=effort)
     return astc_encoder.ASTCContext(config)

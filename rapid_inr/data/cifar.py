@@ -29,10 +29,10 @@ class _Layout:
     archive: str
     md5: str
     files: dict[str, tuple[str, ...]]
-    records: int  # in each file of the official set that a file not present is taken to have
+    records: int  # in each official file; assumed for a missing file
     label_bytes: int  # the last of them is the label
     names_file: str
-    class_names: tuple[str, ...]  # where the names file is absent
+    class_names: tuple[str, ...]  # used without the names file
 
 
 _CIFAR10 = _Layout(
@@ -62,25 +62,25 @@ _CIFAR100 = _Layout(
 
 
 def cifar10(root: str | Path, split: str, *, download: bool = False) -> ImageSource:
-    """Open CIFAR-10: 50,000 images to train and 10,000 to test, 32x32, 10 classes.
+    """Open CIFAR-10: 50,000 training and 10,000 test images, 32x32, 10 classes.
 
     Args:
-        root: the folder ``cifar-10-batches-bin`` or the one that holds it.
-        download: fetch and unpack the official archive (170 MB) where a file is missing.
+        root: the folder ``cifar-10-batches-bin`` or its parent.
+        download: whether to fetch and unpack the official archive (170 MB) if a file is missing.
 
     Raises:
-        DatasetMissing: if a file that the split needs does not exist.
-        CorruptImage: if a file has the wrong size or holds an impossible label.
+        DatasetMissing: if a file of the split is missing.
+        CorruptImage: if a file has the wrong size or an impossible label.
     """
     return _open(_CIFAR10, Path(root), split, download)
 
 
 def cifar100(root: str | Path, split: str, *, download: bool = False) -> ImageSource:
-    """Open CIFAR-100 with its fine labels: 50,000 images to train and 10,000 to test, 32x32, 100 classes.
+    """Open CIFAR-100 with its fine labels: 50,000 training and 10,000 test images, 32x32, 100 classes.
 
     Args:
-        root: the folder ``cifar-100-binary`` or the one that holds it.
-        download: fetch and unpack the official archive (169 MB) where a file is missing.
+        root: the folder ``cifar-100-binary`` or its parent.
+        download: whether to fetch and unpack the official archive (169 MB) if a file is missing.
 
     Raises:
         DatasetMissing, CorruptImage: as `cifar10`.
@@ -95,7 +95,7 @@ def _open(layout: _Layout, root: Path, split: str, download: bool) -> ImageSourc
     class_names = _class_names(layout, folder)
     batches_of = {key: [_records(layout, folder / file, len(class_names)) for file in files] for key, files in wanted.items()}
     batches = [batch for files in batches_of.values() for batch in files]
-    # the first id of each batch, to find the batch of an id
+    # the first id of each batch
     firsts = list(itertools.accumulate((len(batch) for batch in batches[:-1]), initial=0))
 
     def read(image_id: int) -> np.ndarray:
@@ -116,7 +116,7 @@ def _open(layout: _Layout, root: Path, split: str, download: bool) -> ImageSourc
 
 
 def _locate(layout: _Layout, root: Path, files: list[str], download: bool) -> Path:
-    """Return the folder that holds `files`, downloading them if that is asked for and needed."""
+    """Return the folder that holds `files`; download missing ones if `download` is set."""
     base = root.parent if root.name == layout.folder else root
     folder = base / layout.folder
     if not folder.is_dir() and any((root / file).is_file() for file in files):
@@ -141,7 +141,7 @@ def _n_records(layout: _Layout, path: Path) -> int:
 
 
 def _records(layout: _Layout, path: Path, n_classes: int) -> np.ndarray:
-    """Map a file as uint8 [records, bytes of a record], having checked its size and its labels."""
+    """Check a file's size and labels and memory-map it as uint8 [records, bytes of a record]."""
     record_bytes = layout.label_bytes + _PIXEL_BYTES
     size = path.stat().st_size
     if size == 0 or size % record_bytes:

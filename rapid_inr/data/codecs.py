@@ -1,9 +1,8 @@
-"""Classical image codecs, through Pillow, and ASTC: what a dataset costs at a quality, and how good it then is.
+"""Rate-distortion curves of ASTC and of Pillow's image codecs on a dataset.
 
-A point of a curve counts every byte of every file, headers included; no index of where files begin is counted. With shared
-tables (``jpeg_shared``) what is the same in all JPEG files, the quantization and Huffman tables and the JFIF header, is stored
-once and counted once: the abbreviated format of ITU-T T.81, B.4 and B.5. Each file is put together again before it is decoded.
-The header of an ASTC file, which is the same for all images of a size, is also counted once.
+A point counts all bytes of all files with their headers, but no index of the files. ``jpeg_shared`` counts what all JPEG files
+share only once: the quantization and Huffman tables and the JFIF header (abbreviated format of ITU-T T.81, B.4 and B.5). Each
+file is joined with them before decoding. The header of ASTC files, which all images of a size share, also counts once.
 """
 
 from __future__ import annotations
@@ -25,30 +24,30 @@ from rapid_inr.errors import UserError, require
 from rapid_inr.evaluation.metrics import bpp, psnr_db, rgb_pct, ssim
 
 CHUNK_IMAGES = 64
-# what Pillow calls the library that each codec needs; that of astc is a package of its own
+# Pillow's name for the library of each codec; astc needs a separate package
 LIBRARIES = {"jpeg": "jpg", "jpeg_shared": "jpg", "webp": "webp", "jpeg2000": "jpg_2000", "avif": "avif", "astc": "astc_encoder"}
 SUBSAMPLINGS = {
     "jpeg": ("4:4:4", "4:2:2", "4:2:0"), "jpeg_shared": ("4:4:4", "4:2:2", "4:2:0"), "webp": ("4:2:0",),
     "jpeg2000": ("4:4:4",), "avif": ("4:4:4", "4:2:2", "4:2:0"), "astc": BLOCKS,
 }  # fmt: skip
-QUALITY_RANGES = {"jpeg2000": (1, math.inf)}  # raw bytes over coded bytes; of all others a quality from 0 to 100
+QUALITY_RANGES = {"jpeg2000": (1, math.inf)}  # raw bytes over coded bytes; all other qualities are from 0 to 100
 SHARED_SEGMENTS = (0xE0, 0xDB, 0xC4)  # APP0, DQT, DHT
 START_OF_IMAGE, START_OF_SCAN = b"\xff\xd8", 0xDA
 
 
 class CodecUnavailable(UserError):
-    """The library that a codec needs is not there; the message names both."""
+    """The library of a codec is not installed; the message names both."""
 
 
 @dataclass
 class CodecConfig:
-    """A codec and the points of its curve: every quality with every chroma subsampling.
+    """A codec and the points of its curve: each quality with each chroma subsampling.
 
     Args:
         name: one of `LIBRARIES`.
-        qualities: from 0 to 100; of jpeg2000 the compression ratios, so that the largest takes the fewest bytes; of astc the
-            effort of the search, which changes no bytes.
-        subsamplings: any of ``4:4:4``, ``4:2:2``, ``4:2:0`` that the codec has; of astc `BLOCKS`, which take 16 bytes each.
+        qualities: from 0 to 100. For jpeg2000, compression ratios: the largest takes the fewest bytes. For astc, the effort of
+            the search, which does not change the number of bytes.
+        subsamplings: those of ``4:4:4``, ``4:2:2``, ``4:2:0`` that the codec has; for astc `BLOCKS`, which take 16 bytes each.
 
     Raises:
         ValueError: if a value is out of range.
@@ -71,7 +70,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class RatePoint:
-    """What a dataset costs at one setting of a codec, and the means over its images of their PSNR and SSIM."""
+    """The rate of a dataset at one setting of a codec, and the means of PSNR and SSIM over its images."""
 
     quality: float
     subsampling: str
@@ -84,7 +83,7 @@ class RatePoint:
 
 
 def require_available(name: str) -> None:
-    """Raise `CodecUnavailable` where a codec's files cannot be written and read."""
+    """Raise `CodecUnavailable` if the library of a codec is missing."""
     if name == "astc":
         if importlib.util.find_spec(LIBRARIES[name]) is None:
             raise CodecUnavailable("codec=astc needs astc_encoder, which is not installed: pip install rapid-inr[astc]")
@@ -93,11 +92,11 @@ def require_available(name: str) -> None:
 
 
 def encode_file(image: np.ndarray, name: str, *, quality: float, subsampling: str) -> bytes:
-    """Return a whole file.
+    """Encode an image and return the whole file.
 
     Args:
         image: uint8 [height, width, 3].
-        name: any of `LIBRARIES`; the file of jpeg_shared has the standard Huffman tables in place of its own optimal ones.
+        name: one of `LIBRARIES`; jpeg_shared uses the standard Huffman tables instead of the image's optimal ones.
     """
     if name == "astc":
         return encode_astc(image, effort=quality, block=subsampling)
@@ -115,10 +114,11 @@ def encode_file(image: np.ndarray, name: str, *, quality: float, subsampling: st
 
 
 def _jpeg2000_options(image: np.ndarray, *, ratio: float) -> dict[str, object]:
-    """Return the settings that are best for PSNR, far from Pillow's own: at 32 px and 4 bpp these are 9 dB better.
+    """Return the best settings for PSNR; at 32 px and 4 bpp they gain 9 dB over Pillow's defaults.
 
-    The lossy wavelet with the colour transform, down to a band of 8 to 15 pixels a side; the bare codestream, since the JP2 boxes
-    cost 85 bytes and say nothing new; a comment of one space in place of the library's name, as none at all is not to be had.
+    They use the lossy wavelet with the colour transform, down to a band of 8 to 15 pixels a side, and the bare codestream, since
+    the JP2 boxes take 85 bytes without adding information. A comment of one space replaces the library's name, since the comment
+    cannot be empty.
     """
     levels = int(math.log2(max(1, min(image.shape[:2])))) - 2
     return {
@@ -136,38 +136,38 @@ def decode_file(data: bytes) -> np.ndarray:
 
 
 def split_tables(jpeg: bytes) -> tuple[bytes, bytes]:
-    """Split a JPEG file into the segments that files of one quality share, and all the rest.
+    """Split a JPEG file into the segments that all files of a quality share and the rest.
 
     Raises:
         ValueError: if it is not a JPEG file of marker segments up to a scan.
     """
     if jpeg[:2] != START_OF_IMAGE:
         raise UserError(f"file begins with {jpeg[:2].hex()}, expected the JPEG marker ffd8")
-    shared, own, place = [], [START_OF_IMAGE], 2
-    while place + 4 <= len(jpeg) and jpeg[place] == 0xFF:
-        marker, end = jpeg[place + 1], place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+    shared, own, at = [], [START_OF_IMAGE], 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker, end = jpeg[at + 1], at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
         if marker == START_OF_SCAN:
-            return b"".join(shared), b"".join([*own, jpeg[place:]])
-        (shared if marker in SHARED_SEGMENTS else own).append(jpeg[place:end])
-        place = end
-    raise UserError(f"file has no scan after byte {place}, expected a whole JPEG file")
+            return b"".join(shared), b"".join([*own, jpeg[at:]])
+        (shared if marker in SHARED_SEGMENTS else own).append(jpeg[at:end])
+        at = end
+    raise UserError(f"file has no scan after byte {at}, expected a whole JPEG file")
 
 
 def join_tables(tables: bytes, image: bytes) -> bytes:
-    """Return a whole JPEG file from what `split_tables` made of one."""
+    """Join the two results of `split_tables` to a whole JPEG file."""
     return START_OF_IMAGE + tables + image[2:]
 
 
 @dataclass
 class _Tally:
-    """The sums behind a point, file by file."""
+    """The sums over files from which a point is computed."""
 
     images: int = 0
     n_bytes: int = 0
     n_pixels: int = 0
     psnr_db: float = 0.0
     ssim: float = 0.0
-    tables: set[bytes] = field(default_factory=set)  # each counted once, however many files need it
+    tables: set[bytes] = field(default_factory=set)  # each counts once for all files
 
     def add(self, image: np.ndarray, config: CodecConfig, *, quality: float, subsampling: str) -> None:
         file = encode_file(image, config.name, quality=quality, subsampling=subsampling)
@@ -200,18 +200,18 @@ def measure_curve(
     on_corrupt: str = "fail",
     on_progress: Callable[[float], None] | None = None,
 ) -> tuple[list[RatePoint], list[str]]:
-    """Encode and decode every image of a source at every point of a curve, in one pass over the images.
+    """Encode and decode all images of a source at all points of a curve, in one pass over the images.
 
     Args:
-        on_corrupt: ``fail`` at an image that cannot be read, or ``skip`` it.
-        on_progress: called with the images done since the last call: 1 a whole image, at all points.
+        on_corrupt: ``fail`` or ``skip``, at an image that cannot be read.
+        on_progress: called with the number of images done, at all points, since the last call.
 
     Returns:
-        The points by rising bytes, and a message for each image skipped.
+        The points by rising bytes, and a message for each skipped image.
 
     Raises:
-        CodecUnavailable: see `require_available`.
-        ValueError: if an image is smaller than the window of the SSIM, or none could be read.
+        CodecUnavailable: if the codec's library is missing.
+        ValueError: if an image is smaller than the SSIM window, or none could be read.
     """
     require_available(config.name)
     settings = [{"quality": q, "subsampling": s} for s in config.subsamplings for q in config.qualities]

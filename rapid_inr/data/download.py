@@ -1,4 +1,4 @@
-"""Download a file, check it, and only then give it its name."""
+"""Downloads: fetch a file, check it, and only then move it to its path."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class DownloadFailed(UserError):
 
 
 def fetch(url: str, path: Path, md5: str) -> Path:
-    """Download `url` to `path`, unless a file with the right checksum is there already.
+    """Download `url` to `path`, unless that file already has the right checksum.
 
     Args:
-        md5: hexadecimal MD5 of the file, as its publisher states it.
+        md5: hexadecimal MD5 that the publisher states.
 
     Raises:
-        DownloadFailed: if the transfer breaks off, or what arrived has another checksum; nothing is kept of it.
+        DownloadFailed: if the transfer fails or the checksum is wrong; no part of the file is kept.
     """
     if path.is_file() and _md5_of(path) == md5:
         return path
@@ -60,10 +60,10 @@ def _md5_of(path: Path) -> str:
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive into a folder, where its top entries appear only once all is unpacked.
+    """Unpack a tar archive into a folder; its entries appear there only after all are unpacked.
 
     Raises:
-        DownloadFailed: if it is no tar archive, or a member would land outside the folder.
+        DownloadFailed: if it is not a tar archive, or a member points outside the folder.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as temporary:
         try:

@@ -1,8 +1,8 @@
-"""A dataset written once as image files, so that everything that reads files sees the same images.
+"""Export a dataset as image files, so that all pipelines that read files see the same images.
 
-FOLDER/settings.json                what decides the files, written first: a second start continues where the first ended
-FOLDER/train/CLASS/train_00000.jpg  one file an image, each whole or not there
-FOLDER/index.json                   what lies where, written last: a folder with an index is complete
+FOLDER/settings.json                the settings of the files, written first: a second start continues the first
+FOLDER/train/CLASS/train_00000.jpg  one file an image, written atomically
+FOLDER/index.json                   the list of files, written last: a folder with an index is complete
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.run import write_json
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
-QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is exact
-_SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # of each format what takes the fewest bytes
-_SAMPLE = 256  # images by which a quality is chosen for a number of bytes
-LOCK = ".lock"  # held in the folder by who writes there
+QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is lossless
+_SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # the options that give the smallest files
+_SAMPLE = 256  # images used to choose a quality
+LOCK = ".lock"  # held by the process that writes to the folder
 _FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
 
 
 class ExportError(UserError):
-    """A folder is not a whole export, or one of other settings; the message names the folder."""
+    """A folder is not a complete export, or has other settings; the message names the folder."""
 
 
 @dataclass(frozen=True)
 class ExportedSplit:
-    """The files of a split, relative to the folder, with each image's id in its source and its class, and the ids left out."""
+    """The files of a split, relative to the folder, their ids in the source and classes, and the ids of skipped images."""
 
     files: tuple[str, ...]
     ids: tuple[int, ...]
@@ -50,14 +50,13 @@ class ExportedSplit:
 
 @dataclass(frozen=True)
 class Export:
-    """A folder of image files.
+    """An exported folder of image files.
 
     Args:
-        folder: where the files lie.
-        settings: what decides them: dataset, format, quality.
+        settings: dataset, format and quality of the files.
         class_names: in the order of the labels.
-        size: (height, width) of all images, or None where they differ.
-        mean, std: per channel, of the training images before they were written.
+        size: (height, width) of all images, or None if they differ.
+        mean, std: per channel, of the training images before encoding.
         splits: by name.
         n_bytes: of all files.
     """
@@ -76,7 +75,7 @@ class Export:
 
 
 def encode_image(pixels: np.ndarray, *, format: str, quality: int | None) -> bytes:
-    """Return an image, uint8 [height, width, 3], as the bytes of a file; `quality` is within `QUALITIES`, None for PNG."""
+    """Encode an image, uint8 [height, width, 3], and return the file; `quality` is within `QUALITIES`, None for PNG."""
     data = io.BytesIO()
     options = _SAVE[format] | ({} if quality is None else {"quality": quality})
     Image.fromarray(pixels).save(data, format=format, **options)
@@ -84,15 +83,15 @@ def encode_image(pixels: np.ndarray, *, format: str, quality: int | None) -> byt
 
 
 def even_sample(source: ImageSource, n_images: int = _SAMPLE) -> list[int]:
-    """Return the ids of images that lie evenly in a source, `n_images` or all."""
+    """Return the ids of at most `n_images` images, spaced evenly over a source."""
     return source.ids[np.unique(np.linspace(0, len(source) - 1, min(n_images, len(source))).round().astype(int))].tolist()
 
 
 def quality_for_bytes(source: ImageSource, n_bytes: float, *, format: str = "jpeg") -> int:
-    """Return the highest quality at which images take no more than `n_bytes` on average, by an even sample of them.
+    """Return the highest quality at which an even sample of images takes at most `n_bytes` an image on average.
 
     Raises:
-        ValueError: if they take more at the lowest quality.
+        ValueError: if it takes more even at the lowest quality.
     """
     images = [source.read(image_id) for image_id in even_sample(source)]
 
@@ -121,19 +120,19 @@ def export_images(
     on_written: Callable[[int], None] = lambda n: None,
     overwrite: bool = False,
 ) -> Export:
-    """Write the images of each split into a folder, or those that an earlier start has not written; one process at a time.
+    """Write the images of each split to a folder, except those that an earlier start wrote; one process at a time.
 
     Args:
-        sources: by split; "train" among them, whose labels and classes are those of all.
-        settings: JSON values; "format" and "quality" of `encode_image` among them.
-        mean_std: by which images are to be normalised; None for those of the training images.
+        sources: by split, including "train"; all have its labels and classes.
+        settings: JSON values, including "format" and "quality" of `encode_image`.
+        mean_std: of the normalisation; None for those of the training images.
         on_corrupt: as `read_chunks`.
-        on_skipped: called with a message on each image that is left out.
-        on_written: called with the number of files written since the last call; those that were there already don't count.
-        overwrite: whether an export of other settings is removed first; of the files there, its own alone.
+        on_skipped: called with a message on each skipped image.
+        on_written: called with the number of files written since the last call, without those that already existed.
+        overwrite: whether to remove an export of other settings first; other files are kept.
 
     Raises:
-        ExportError: if the folder holds an export of other settings, or files that are none of an export.
+        ExportError: if the folder holds an export of other settings, or files that are not an export's.
         ValueError: if there are no labels.
     """
     settings = json.loads(json.dumps(dict(settings)))
@@ -167,7 +166,7 @@ def export_images(
 
 
 def _class_folders(source: ImageSource) -> list[str]:
-    """Return the folder of each class, by label; raise ValueError where a class would have none of its own."""
+    """Return the folder name of each class, by label; raise ValueError if two classes would share one."""
     if source.labels is None:
         raise UserError(f"dataset={source.name} has no labels, so it has no class folders")
     folders = [name.replace("/", "_").replace("\\", "_").lstrip(".") or "_" for name in source.class_names]
@@ -186,16 +185,16 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
                 remove_torn(below)
             return
         if not overwrite:
-            there, here = (flatten(values).get(key) for values in (existing, settings))
-            raise ExportError(f"{folder} holds an export with {key}={there}, this is {key}={here}")
+            before, now = (flatten(values).get(key) for values in (existing, settings))
+            raise ExportError(f"{folder} holds an export with {key}={before}, this is {key}={now}")
         _remove(folder)
     if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
-        raise ExportError(f"{folder} is not empty and no export; name a folder of its own")
+        raise ExportError(f"{folder} holds files that are not an export; name an empty or a new folder")
     write_json(path, settings)
 
 
 def _remove(folder: Path) -> None:
-    """Remove an export, its settings last, so that what is left of it after an interruption is still known as one."""
+    """Remove an export, its settings last, so that after an interruption the rest is still recognised as an export."""
     files = [path for path in folder.glob("*/*/*") if _FILE.fullmatch(path.relative_to(folder).as_posix())]
     for path in (folder / "index.json", *files, folder / "settings.json"):
         path.unlink(missing_ok=True)
@@ -205,7 +204,7 @@ def _remove(folder: Path) -> None:
 
 
 def _write(path: Path, pixels: np.ndarray, settings: dict[str, Any]) -> int:
-    """Write an image unless it is there already; return the bytes of its file."""
+    """Write an image unless its file exists; return the size of the file in bytes."""
     if not path.is_file():
         with atomic(path) as temporary:
             temporary.write_bytes(encode_image(pixels, format=settings["format"], quality=settings["quality"]))
@@ -216,7 +215,7 @@ def read_export(folder: Path | str) -> Export:
     """Read the index of a folder of exported images.
 
     Raises:
-        ExportError: if there is no index, or it is not one.
+        ExportError: if there is no index, or the file is not one.
     """
     folder = Path(folder)
     how = f"write it with: python -m experiments.export dataset=... out={folder}"

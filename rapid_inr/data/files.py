@@ -1,4 +1,4 @@
-"""Sources whose images are files: which files count, in which order, and how they become a source."""
+"""Sources whose images are files: which files count as images, their order, and the source made from them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ IMAGE_SUFFIXES = frozenset(
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".jp2", ".j2k", ".jpx", ".bmp", ".dib", ".gif"),
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"),
     )
-)  # of the formats for pictures that Pillow reads
+)  # image formats that Pillow reads
 
 
-LabelledFiles = list[tuple[Path, int]]  # the files of a split, in their order, and the class of each
+LabelledFiles = list[tuple[Path, int]]  # the files of a split in order, each with its class
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Return the image files directly in a folder, sorted by name; hidden files and other suffixes are left out."""
+    """Return the image files directly in a folder, sorted by name, without hidden files and other suffixes."""
     return sorted((path for path in _visible_files(folder) if _is_image(path)), key=lambda path: path.name)
 
 
 def passed_over(folder: Path) -> PassedOver:
-    """Return the files in a folder that `image_paths` leaves out, and the images in its sub-folders; hidden ones don't count."""
+    """Return a folder's files that `image_paths` leaves out, and the images in its sub-folders, all without hidden files."""
     deeper = (path for child in class_folders(folder) for path in child.rglob("*") if _is_image(path) and path.is_file())
     return PassedOver(
         in_subfolders=tuple(sorted(deeper)),
@@ -45,7 +45,7 @@ def _is_image(path: Path) -> bool:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """Return the folders directly in a folder, sorted by name, hidden ones left out."""
+    """Return the folders directly in a folder, sorted by name, without hidden ones."""
     return sorted((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")), key=lambda p: p.name)
 
 
@@ -62,10 +62,10 @@ def from_files(
     """Make the source of one split, or of both, from lists of files.
 
     Args:
-        train: what ``split="train"`` holds; may be None for ``split="test"``, whose `offset` then is 0.
-        test: what ``split="test"`` holds; may be None for ``split="train"``.
+        train: files of the training split; may be None for ``split="test"``, and `offset` is then 0.
+        test: files of the test split; may be None for ``split="train"``.
         max_pixels: see `read_image`.
-        left_out: what the folders hold besides.
+        left_out: the other files in the folders.
     """
     wanted = {key: files for key, files in (("train", train), ("test", test)) if split in (key, "all") and files is not None}
     paths = [path for files in wanted.values() for path, _ in files]

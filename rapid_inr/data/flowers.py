@@ -26,12 +26,12 @@ def flowers102(
 
     Args:
         test_split: ``"paper"`` tests on the 1,020 validation images, ``"official"`` on the 6,149 test images; both train
-            on the 1,020 training images. The official files name no class, so class i is called ``flower_<i + 1>``.
-        download: fetch and unpack the official files (345 MB) where one is missing.
+            on the 1,020 training images. The official files do not name the classes, so class i is called ``flower_<i + 1>``.
+        download: whether to fetch and unpack the official files (345 MB) if one is missing.
 
     Raises:
-        DatasetMissing: if a file that the split needs does not exist.
-        CorruptImage: if a ``.mat`` file cannot be read, or does not hold what it should.
+        DatasetMissing: if a file of the split is missing.
+        CorruptImage: if a ``.mat`` file cannot be read, or has missing or impossible values.
     """
     require_split(split)
     require(test_split in _TEST_KEYS, "test_split", repr(test_split), f"one of {', '.join(_TEST_KEYS)}")
@@ -67,7 +67,7 @@ def _download(root: Path) -> None:
     for name, md5 in _MD5.items():
         if not (root / name).is_file():
             fetch(_URL + name, root / name, md5)
-    # the folder appears only when the archive has been unpacked to its end
+    # `extract` makes the folder appear only after the whole archive is unpacked
     if not (root / "jpg").is_dir():
         fetch(_URL + _ARCHIVE, root / _ARCHIVE, _ARCHIVE_MD5)
         extract(root / _ARCHIVE, root)
@@ -83,7 +83,7 @@ def _missing(root: Path, path: Path) -> DatasetMissing:
 
 def _variable(path: Path, name: str) -> np.ndarray:
     """Return a variable of a ``.mat`` file as a flat int64 array."""
-    from scipy.io import loadmat  # takes 0.3 s, and only this reader needs it
+    from scipy.io import loadmat  # the import takes 0.3 s, and only this reader needs it
 
     try:
         variables = loadmat(path)

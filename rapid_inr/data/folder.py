@@ -1,4 +1,4 @@
-"""Images in folders: a user's own classes, Mini-ImageNet, and a plain folder of photographs."""
+"""Images in folders: one folder a class, Mini-ImageNet, and a plain folder of photographs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rapid_inr.data.pixels import MAX_PIXELS, read_image
 from rapid_inr.data.source import DatasetMissing, ImageSource, of_splits, require_split
 from rapid_inr.errors import UserError
 
-# Mini-ImageNet as the paper splits it: of the 600 images of each class, 420 to train and 120 to test
+# the paper's split of Mini-ImageNet: of the 600 images of a class, 420 for training and 120 for testing
 MINI_TRAIN = 420
 MINI_TEST = 120
 
 
 def image_folder(root: str | Path, split: str, *, download: bool = False, max_pixels: int = MAX_PIXELS) -> ImageSource:
-    """Open labelled images laid out as ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*``, where there is no val).
+    """Open labelled images laid out as ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*`` if there is no val).
 
-    Classes are numbered in the order of train's folders; val may lack some. A folder may be absent where only the other is asked
-    for, and is not looked at where only train is.
+    Classes are numbered in the order of train's folders; val may lack some. Opening one split needs only its folder; the train
+    split ignores val.
 
     Raises:
-        DatasetMissing: if a folder that the split needs does not exist.
+        DatasetMissing: if a folder of the split is missing.
         UserError: if val has a class that train lacks, or a class of train has no image.
     """
     require_split(split)
@@ -64,7 +64,7 @@ def _labelled(folder: Path, class_names: list[str], *, needs_all: bool) -> Label
 
 
 def _passed_over(folder: Path) -> PassedOver:
-    """Return what a folder of class folders holds besides the images directly in these."""
+    """Return the files in a folder of class folders that are not images directly in a class folder."""
     beside = PassedOver(not_images=tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")))
     return sum(map(passed_over, class_folders(folder)), beside)
 
@@ -72,13 +72,13 @@ def _passed_over(folder: Path) -> PassedOver:
 def mini_imagenet(
     root: str | Path, split: str, *, seed: int = 0, download: bool = False, max_pixels: int = MAX_PIXELS
 ) -> ImageSource:
-    """Open Mini-ImageNet, one folder a class, in the paper's split: 420 images a class to train, 120 others to test.
+    """Open Mini-ImageNet, one folder a class, in the paper's split: 420 training and 120 test images a class.
 
-    Which images those are follows from the seed and the names of class and file alone, so that a class keeps its split
-    whatever other classes there are. Within a split, images are in the order of class and file name.
+    The split depends only on the seed and the names of class and file, so adding other classes does not change it. Within a
+    split, images are ordered by class and file name.
 
     Raises:
-        DatasetMissing: if the folder does not exist or holds no class folder.
+        DatasetMissing: if the folder is missing or has no class folder.
         UserError: if a class has fewer than 540 images.
     """
     require_split(split)
@@ -91,7 +91,7 @@ def mini_imagenet(
         paths = image_paths(folder)
         if len(paths) < MINI_TRAIN + MINI_TEST:
             raise UserError(f"{folder}: class has {len(paths)} images, expected at least {MINI_TRAIN + MINI_TEST}")
-        # ranked by hash: unlike a generator's stream, that is the same in every version of every library
+        # ranked by hash, which unlike a random generator never changes with a library's version
         ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest())
         for files, chosen in ((train, ranked[:MINI_TRAIN]), (test, ranked[MINI_TRAIN : MINI_TRAIN + MINI_TEST])):
             files += [(path, label) for path in sorted(chosen, key=lambda path: path.name)]
@@ -102,12 +102,12 @@ def mini_imagenet(
 
 
 def flat(root: str | Path, split: str, *, download: bool = False, max_pixels: int = MAX_PIXELS) -> ImageSource:
-    """Open a folder of photographs, without labels.
+    """Open a folder of photographs without labels.
 
-    Such a folder has no split: train, test and all each mean the whole of it, and name the images after what was asked for.
+    The folder has no splits: train, test and all each give all images, under names that begin with the given split.
 
     Raises:
-        DatasetMissing: if the folder does not exist.
+        DatasetMissing: if the folder is missing.
         UserError: if it holds no image.
     """
     require_split(split)

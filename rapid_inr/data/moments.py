@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a dataset's channels, by which every pipeline normalises."""
+"""The mean and standard deviation of a dataset's channels, which all pipelines normalise by."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from rapid_inr.errors import UserError
 
 Triple = tuple[float, float, float]
-CHUNK_PIXELS = 1 << 22  # counted at once: numpy widens what it counts to 8 bytes a value
+CHUNK_PIXELS = 1 << 22  # counted at once, since numpy widens values to 8 bytes
 
 
 @dataclass
 class ChannelMoments:
-    """Running sums over all pixels, per channel; exact integers, so that neither order nor chunks matter."""
+    """Running sums over all pixels, per channel, in exact integers, so the order of pixels does not matter."""
 
     n_pixels: int = 0
     total: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=np.int64))
@@ -30,20 +30,20 @@ class ChannelMoments:
             raise UserError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 [..., 3]")
         flat = pixels.reshape(-1, 3)
         for start in range(0, len(flat), CHUNK_PIXELS):
-            for channel in range(3):  # 256 counts hold all there is to know, at a tenth of the cost of squaring every pixel
+            for channel in range(3):  # a histogram takes a tenth of the time of squaring every pixel
                 counts = np.bincount(flat[start : start + CHUNK_PIXELS, channel], minlength=256)
                 self.total[channel] += counts @ np.arange(256)
                 self.squares[channel] += counts @ np.arange(256) ** 2
         self.n_pixels += len(flat)
 
     def include(self, other: ChannelMoments) -> None:
-        """Count what another has counted."""
+        """Add the sums of another."""
         self.n_pixels += other.n_pixels
         self.total += other.total
         self.squares += other.squares
 
     def mean_std(self) -> tuple[Triple, Triple]:
-        """Return mean and std per channel, of values in [0, 1]; a std is at least one level, 1/255, so that one can divide by it.
+        """Return mean and std per channel, of values in [0, 1]; std is at least 1/255, so that dividing by it is safe.
 
         Raises:
             ValueError: if no pixel was counted.

@@ -1,7 +1,7 @@
 """The outlines of the generated shapes, as signed distances: negative inside, in units of the shape's radius.
 
-Each takes float32 arrays x (to the right) and y (downwards) and is the exact distance or one close to it near the outline,
-so that a pixel's cover follows from it.
+Each takes float32 arrays x (to the right) and y (downwards). Near the outline, the distance is exact or nearly so, which is all
+that computing a pixel's coverage needs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # five-pointed: fold the plane into one half of a point, then the distance to that one edge
+    # five points: fold the plane into half a point, then take the distance to its one edge
     sector = np.float32(np.pi / 5)
     angle = np.abs((np.arctan2(x, y) + sector) % (2 * sector) - sector)
     r = np.hypot(x, y)
@@ -55,7 +55,7 @@ def _half_disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # two discs side by side over a square that stands on its corner
+    # two discs side by side above a square on its corner
     a = np.abs(x)
     lobe = np.hypot(a - 0.44, y + 0.3) - 0.5
     tip = np.maximum(np.float32(0.5**0.5) * (a + y) - 0.67, -y - 0.3)

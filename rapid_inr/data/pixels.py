@@ -1,4 +1,4 @@
-"""Any picture that Pillow opens, as 8-bit RGB."""
+"""Read any image that Pillow opens as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import ExifTags, Image
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
 
-MAX_PIXELS = 90_000_000  # 270 MB decoded; a file of half a megabyte may claim any number
-# what undoes each EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright
+MAX_PIXELS = 90_000_000  # 270 MB decoded; a small file may claim any number of pixels
+# the transposition that undoes each EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,8 +26,8 @@ _UPRIGHT = {
 def to_rgb(image: Image.Image) -> np.ndarray:
     """Convert to 8-bit RGB, upright.
 
-    Grey is repeated over the channels; 16-bit grey is scaled by 255 / 65535 and rounded (Pillow alone would clip it at 255);
-    what is transparent is laid over white; palette, CMYK and 1-bit images are converted, CMYK JPEGs as Adobe writes them; the
+    Grey is repeated over the channels. 16-bit grey is scaled by 255 / 65535 and rounded (Pillow would clip it at 255).
+    Transparent pixels are blended with white. Palette, CMYK and 1-bit images are converted, CMYK JPEGs by Adobe's convention. The
     EXIF orientation is applied.
 
     Returns:
@@ -37,7 +37,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         ValueError: if the image has a mode without a defined conversion, such as floating point.
     """
     orientation = image.getexif().get(ExifTags.Base.Orientation)
-    if image.mode.startswith("I"):  # I;16, I;16B, and I: what Pillow makes of 16-bit PGM and, in some versions, PNG
+    if image.mode.startswith("I"):  # I;16, I;16B, and I, Pillow's mode for 16-bit PGM and, in some versions, PNG
         grey = np.clip(np.asarray(image).astype(np.float64), 0, 65535)
         image = Image.fromarray(np.rint(grey * (255 / 65535)).astype(np.uint8))
     elif image.mode == "F":
@@ -62,15 +62,15 @@ def is_image(path: Path) -> bool:
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read an image file as uint8 [height, width, 3]; of an animation, its first frame.
+    """Read an image file, or the first frame of an animation, as uint8 [height, width, 3].
 
     Args:
-        max_pixels: most that an image may have, which its header tells before it is decoded.
+        max_pixels: largest number of pixels, checked in the header before decoding.
 
     Raises:
-        CorruptImage: if the file cannot be read, whatever the reason, or has more pixels; names the path.
+        CorruptImage: if the file cannot be read for any reason, or has more pixels; names the path.
     """
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, of which the check below takes the place
+    Image.MAX_IMAGE_PIXELS = None  # the check below replaces Pillow's limit
     try:
         with Image.open(path) as image:
             width, height = image.size

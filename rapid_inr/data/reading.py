@@ -1,4 +1,4 @@
-"""Reading a source in order: chunk by chunk with bounded memory, or all of it into one tensor."""
+"""Read a source in order: in chunks with bounded memory, or all of it into one tensor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rapid_inr.errors import UserError, require
 
 ON_CORRUPT = ("fail", "skip")
 NAMED = 10  # unreadable files that a message names
-_TASK_BYTES = 4 << 20  # pixels a task reads: enough to hide what a task costs (20 us), little enough to bound what waits
+_TASK_BYTES = 4 << 20  # pixel bytes a task reads: enough to hide its overhead (20 us), few enough for a queue of tasks
 _TASK_IMAGES = 64
 
 
@@ -31,7 +31,7 @@ class Chunk:
         ids: int64 [n].
         images: n arrays, uint8 [height, width, 3], of any sizes.
         labels: int64 [n], or None.
-        skipped: a message for each image that was left out since the previous chunk, by its id.
+        skipped: a message for each image skipped since the previous chunk, by id.
     """
 
     ids: np.ndarray
@@ -41,7 +41,7 @@ class Chunk:
 
 
 class Loaded(NamedTuple):
-    """A whole source in memory: uint8 [N, height, width, 3], int64 [N] or None, int64 [N], one message a skipped image."""
+    """A whole source in memory: uint8 [N, height, width, 3], int64 [N] or None, int64 [N], a message for each skipped image."""
 
     images: Tensor
     labels: Tensor | None
@@ -57,22 +57,21 @@ def read_chunks(
     max_bytes: int = 1 << 30,
     workers: int | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the images of a source in the order of their ids, read ahead by a pool of threads.
+    """Yield the images of a source in chunks, by rising id; a pool of threads reads ahead.
 
-    What a chunk holds depends on the images alone, not on the number of threads. Where not one could be read there is a single
-    chunk without images.
+    The chunks do not depend on the number of threads. If no image can be read, there is one chunk without images.
 
     Args:
-        max_images: images in a chunk, at most.
-        on_corrupt: ``"fail"`` raises at the first unreadable image, ``"skip"`` leaves it out and says so in `skipped`.
-        max_bytes: pixel bytes in a chunk, at most, unless a single image is larger.
+        max_images: most images in a chunk.
+        on_corrupt: ``"fail"`` raises at the first unreadable image, ``"skip"`` skips it and adds a message to `skipped`.
+        max_bytes: most pixel bytes in a chunk, unless a single image is larger.
         workers: threads; by default one a CPU core, at most 8.
 
     Raises:
-        CorruptImage: at an unreadable image, where `on_corrupt` is ``"fail"``.
+        CorruptImage: at an unreadable image if `on_corrupt` is ``"fail"``.
         ValueError: if an argument is out of range.
     """
-    # checked here and not in the generator, which would only raise at its first use
+    # checked here because the generator would raise only at its first use
     require(max_images >= 1, "max_images", max_images, "at least 1")
     require(max_bytes >= 1, "max_bytes", max_bytes, "at least 1")
     require(workers is None or workers >= 1, "workers", workers, "at least 1")
@@ -91,7 +90,7 @@ def _chunks(source: ImageSource, max_images: int, on_corrupt: str, max_bytes: in
                 raise image
             skipped[int(source.ids[position])] = str(image)
             continue
-        # a full chunk waits for the next image, so that the last one is not empty and carries the last messages
+        # a full chunk waits for the next readable image, so that the last chunk has images and the last messages
         if images and (len(images) == max_images or n_bytes + image.nbytes > max_bytes):
             yield _chunk(source, positions, images, skipped)
             positions, images, skipped, n_bytes = [], [], {}, 0
@@ -107,7 +106,7 @@ def _chunk(source: ImageSource, positions: list[int], images: list[np.ndarray], 
 
 
 def _read_ahead(source: ImageSource, workers: int) -> Iterator[np.ndarray | CorruptImage]:
-    """Yield each image, or the exception that it raised, in order; at most 2 `workers` tasks wait or run."""
+    """Yield each image or its exception in order; at most 2 `workers` tasks are queued or running."""
 
     def read(ids: np.ndarray) -> list[np.ndarray | CorruptImage]:
         results = []
@@ -150,11 +149,11 @@ def require_images(source: ImageSource) -> None:
 
 
 def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:
-    """Read the first image, or where `on_corrupt` is ``skip`` the first that can be read.
+    """Read the first image; if `on_corrupt` is ``skip``, the first readable one.
 
     Raises:
-        CorruptImage: if it cannot be read, where `on_corrupt` is ``fail``.
-        UserError: if none can be read.
+        CorruptImage: if the first image cannot be read and `on_corrupt` is ``fail``.
+        UserError: if no image can be read.
     """
     for image_id in source.ids.tolist():
         try:
@@ -166,11 +165,11 @@ def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:
 
 
 def load_all(source: ImageSource, *, on_corrupt: str = "fail") -> Loaded:
-    """Read a whole source, whose images must be of one size, into tensors on the CPU.
+    """Read a whole source with images of one size into tensors on the CPU.
 
     Raises:
-        CorruptImage: at an unreadable image, where `on_corrupt` is ``"fail"``.
-        ValueError: if the images differ in size, or not one could be read.
+        CorruptImage: at an unreadable image if `on_corrupt` is ``"fail"``.
+        ValueError: if the images differ in size, or none can be read.
     """
     images = torch.empty(0, dtype=torch.uint8)
     ids, labels, skipped = [], [], []

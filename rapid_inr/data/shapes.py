@@ -1,8 +1,8 @@
-"""Generated images that need no file: one shape in front of a scene, with its label and its segmentation mask.
+"""Generated images: a shape in front of a background, with a class label and a segmentation mask.
 
-A background of 1/f noise (the spectrum of photographs: Field 1987) with a colour gradient; a shape of random pose, colour and
-texture; things in front of it; uneven light, a little blur and noise. The class is the kind of shape and, beyond ten classes,
-of its texture. Image i follows from (seed, split, i) and the options of the source, but not from the number of images.
+The background is 1/f noise, which has the spectrum of photographs (Field 1987), with a colour gradient. The shape has a random
+pose, colour and texture. A bar or a blob may cover it; uneven light, slight blur and noise are added. The class is the kind of
+shape and, beyond ten classes, its texture. Image i depends on (seed, split, i) and the options, but not on the number of images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def shapes(
     Args:
         count: images in train.
         test_count: images in test.
-        classes: 2 to 20; up to 10 a class is a kind of shape, beyond that a kind of shape and one of two textures.
+        classes: 2 to 20; up to 10, a class is a kind of shape; beyond, a kind of shape with one of two textures.
         size: side of a square image, or (height, width); at least 8.
 
     Raises:
@@ -79,7 +79,7 @@ def _class_names(classes: int) -> tuple[str, ...]:
 
 
 def _render(height: int, width: int, classes: int, seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return image uint8 [height, width, 3] and mask uint8 [height, width] of one scene."""
+    """Return the image, uint8 [height, width, 3], and the mask, uint8 [height, width], of one scene."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _SPLIT_CODE[split], index])))
     label = index % classes
     texture = label // len(OUTLINES) if classes > len(OUTLINES) else int(rng.integers(len(TEXTURES)))
@@ -117,7 +117,7 @@ def _pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 @functools.lru_cache(maxsize=8)
 def _log_frequency(height: int, width: int) -> np.ndarray:
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    frequency[0, 0] = np.inf  # no mean: colours are chosen elsewhere
+    frequency[0, 0] = np.inf  # zero mean, since the colours are chosen elsewhere
     return np.log(frequency).astype(np.float32)
 
 
@@ -130,7 +130,7 @@ def _pink_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    """Return a colour [3, 1, 1] as photographs have them: any lightness, mostly low saturation."""
+    """Return a colour [3, 1, 1] typical of photographs: any lightness, mostly low saturation."""
     colour = rng.uniform(0.1, 0.9) + 0.3 * rng.uniform(0, 1) * rng.uniform(-1, 1, size=3)
     return np.clip(colour, 0.02, 0.98).astype(np.float32)[:, None, None]
 
@@ -154,11 +154,11 @@ def _pixel_side(rows: np.ndarray) -> float:
 
 
 def _shape_cover(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, kind: int) -> np.ndarray:
-    """Return how much of each pixel the shape covers, in [0, 1]: [height, width]."""
+    """Return the fraction of each pixel that the shape covers, [height, width]."""
     radius = rng.uniform(0.5, 0.85)
     stretch = np.exp(rng.uniform(-0.15, 0.15))
-    angle = rng.uniform(-0.7, 0.7)  # things mostly stand upright
-    reach = 1.0 - 0.8 * radius  # it may lose a little at the border
+    angle = rng.uniform(-0.7, 0.7)  # objects in photographs are mostly upright
+    reach = 1.0 - 0.8 * radius  # the shape may be slightly cut off at the border
     limits = np.maximum(reach, [-rows[0, 0] - 1 + reach, -columns[0, 0] - 1 + reach])
     row, column = rows - np.float32(rng.uniform(-1, 1) * limits[0]), columns - np.float32(rng.uniform(-1, 1) * limits[1])
     cosine, sine = np.float32(np.cos(angle) / radius), np.float32(np.sin(angle) / radius)
@@ -171,7 +171,7 @@ def _shape_cover(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray
 def _paint(
     rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, noise: np.ndarray, texture: int, behind: np.ndarray
 ) -> np.ndarray:
-    """Return the surface of the shape, [3, height, width], in a colour apart from what is `behind` it on average."""
+    """Return the surface of the shape, [3, height, width], in a colour that differs from the mean colour `behind` it."""
     colour = _colour(rng)
     while np.abs(colour[:, 0, 0] - behind).max() < 0.25:
         colour = _colour(rng)
@@ -184,7 +184,7 @@ def _paint(
 
 
 def _bar_cover(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return how much of each pixel a bar or a blob in front covers: [height, width]."""
+    """Return the fraction of each pixel that a bar or a blob in front covers, [height, width]."""
     if rng.random() < 0.5:
         across = np.abs(_direction(rng, rows, columns) - np.float32(rng.uniform(-0.7, 0.7)))
         distance = across - np.float32(rng.uniform(0.03, 0.1))
@@ -195,7 +195,7 @@ def _bar_cover(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) 
 
 
 def _blur(image: np.ndarray, weight: float) -> np.ndarray:
-    """Blur by the filter (weight, 1 - 2 weight, weight) along rows and columns, borders repeated."""
+    """Blur by the filter (weight, 1 - 2 weight, weight) along rows and columns, with repeated borders."""
     w = np.float32(weight)
     for axis in (1, 2):
         first, last = image.take([0], axis), image.take([-1], axis)

@@ -1,7 +1,7 @@
-"""An image source: where images come from, behind one frozen record, and the few operations that make another of it.
+"""An image source: a frozen record that reads images, and the operations that make a smaller or resized one from it.
 
-Every image has an id: its index among the images of the source as it was opened. Limiting and excluding drop ids and
-rename none, so that an id names the same image in a store, a record and a picture.
+The id of an image is its index among all images of the opened source. Limiting and excluding drop ids but never renumber them, so
+an id means the same image in a store, a record and a figure.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ RESIZES = ("stretch", "crop")
 
 
 class DatasetMissing(UserError):
-    """A dataset is not where it was looked for; the message names that path and how to get the data."""
+    """A dataset is not at the expected path; the message names the path and how to get the data."""
 
 
 class CorruptImage(UserError):
-    """A file could not be read as what its name says; the message names the file and the reason."""
+    """A file is damaged, or not in the expected format; the message names the file and the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +36,20 @@ class ImageSource:
     """Images that can be read one by one, in any order and from several threads.
 
     Args:
-        name: the reader's name, for instance ``"cifar10"``.
-        splits: name and number of images of each split, before any limit or exclusion; ids count through them in order.
+        name: the reader's name, such as ``"cifar10"``.
+        splits: name and number of images of each split before limits and exclusions; ids count through them in order.
         ids: int64 [N], the ids of the images, ascending.
         labels: int64 [N], the class of each image, or None.
-        class_names: a name for each class, empty where there are no labels.
+        class_names: a name for each class; empty without labels.
         read: id -> uint8 [height, width, 3]; raises `CorruptImage`.
-        read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None where there are no masks.
-        offset: where image 0 lies in the order of ``split="all"`` (all of train, then all of test).
-        file_of: id -> the file of an image; None where images have no file of their own.
-        files: those that hold all images, where they have no files of their own.
-        passed_over: what a folder holds besides these images.
+        read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None without masks.
+        offset: position of image 0 in the order of ``split="all"`` (all of train, then all of test).
+        file_of: id -> the file of an image; None unless each image has its own file.
+        files: the files that hold all images, if `file_of` is None.
+        passed_over: other files in the folders.
 
     Raises:
-        UserError: if the labels are not one an image, or a label has no class name.
+        UserError: if the number of labels is wrong, or a label has no class name.
     """
 
     name: str
@@ -78,21 +78,21 @@ class ImageSource:
 
     @property
     def n_opened(self) -> int:
-        """Number of images before any limit or exclusion."""
+        """Number of images before limits and exclusions."""
         return sum(count for _, count in self.splits)
 
     def image_files(self) -> list[Path]:
-        """Return the file of each image, or those that hold all of them; empty where images are generated."""
+        """Return the file of each image, or the files that hold all of them; empty for generated images."""
         return list(self.files) if self.file_of is None else [self.file_of(image_id) for image_id in self.ids.tolist()]
 
     def stamps(self) -> np.ndarray:
-        """Return size in bytes and time of modification in ns of each of the `image_files`, int64 [n, 2]; -1 of a missing one."""
+        """Return size in bytes and modification time in ns of each of the `image_files`, int64 [n, 2]; -1 for a missing file."""
         return np.array([_stamp(path) for path in self.image_files()], dtype=np.int64).reshape(-1, 2)
 
     def digest(self) -> str:
-        """Return by what these images are known again: ids, labels, the first pixels, and each file's name, size and time.
+        """Return a fingerprint of the images: ids, labels, the first image's pixels, and each file's name, size and time.
 
-        No image but the first is read, so another picture of the same size and time of modification goes unnoticed.
+        Only the first image is read, so a changed file with the same size and modification time goes unnoticed.
         """
         digest = hashlib.sha256(self.ids.tobytes() + (b"" if self.labels is None else self.labels.tobytes()))
         digest.update("\n".join(path.name for path in self.image_files()).encode(errors="surrogateescape"))
@@ -109,10 +109,10 @@ class ImageSource:
         return hashlib.sha256(content).hexdigest()[:32]
 
     def name_of(self, image_id: int) -> str:
-        """Return split and index within the split, for instance ``"test_00042"``.
+        """Return the split and the index in it, such as ``"test_00042"``.
 
         Raises:
-            UserError: if no image of the source as opened has this id.
+            UserError: if the opened source has no image with this id.
         """
         return name_in_splits(self.splits, image_id)
 
@@ -126,10 +126,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
-    """Return the split that an id falls into when ids count through the splits, and its index there: ``"test_00042"``.
+    """Return the name of an id that counts through the splits: the split and the index in it, such as ``"test_00042"``.
 
     Raises:
-        UserError: if the id lies beyond them.
+        UserError: if no split has this id.
     """
     total = sum(count for _, count in splits)
     require(0 <= image_id < total, "image id", image_id, f"in 0..{total - 1}")
@@ -138,7 +138,7 @@ def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
 
 
 def ids_by_split(splits: tuple[tuple[str, int], ...]) -> dict[str, range]:
-    """Return the ids of each split; they count through the splits in order."""
+    """Return the range of ids of each split; they count through the splits in order."""
     ends = itertools.accumulate(count for _, count in splits)
     return {split: range(end - count, end) for (split, count), end in zip(splits, ends, strict=True)}
 
@@ -157,16 +157,16 @@ def of_splits(
     class_names: Iterable[str] = (),
     **others: Any,
 ) -> ImageSource:
-    """Make a source of the splits in `counts`, with every image in it.
+    """Make a source of all images of the splits in `counts`.
 
     Args:
-        split: what was asked for: train, test or all.
-        counts: images of each split that the source holds, in the order of the ids.
+        split: the split that was opened: train, test or all.
+        counts: number of images of each split of the source, in the order of the ids.
         labels: integer [N], or None.
-        others: of `ImageSource`, `read` at least.
+        others: fields of `ImageSource`, at least `read`.
 
     Raises:
-        UserError: if there is no image at all.
+        UserError: if there are no images.
     """
     total = sum(counts.values())
     if total == 0:
@@ -177,18 +177,18 @@ def of_splits(
 
 
 def keep(source: ImageSource, kept: slice | np.ndarray) -> ImageSource:
-    """Keep the images at some places, a slice or bool [N], under their ids."""
+    """Keep some images, given by a slice or a mask, bool [N], with their ids."""
     labels = None if source.labels is None else source.labels[kept]
     return replace(source, ids=source.ids[kept], labels=labels)
 
 
 def limit(source: ImageSource, n: int | None, *, n_test: int | None = None) -> ImageSource:
-    """Keep `n` images drawn evenly from all classes, or all where there are fewer; they stay in the order of their ids.
+    """Keep at most `n` images of a split, drawn evenly from all classes, in the order of their ids.
 
-    The smaller of two limits keeps a part of what the larger keeps.
+    A smaller limit keeps a subset of what a larger one keeps.
 
     Args:
-        n, n_test: of every split but test, and of that; None keeps all.
+        n, n_test: limits of the other splits and of the test split; None keeps all.
 
     Raises:
         UserError: if a limit is below 1.
@@ -197,31 +197,31 @@ def limit(source: ImageSource, n: int | None, *, n_test: int | None = None) -> I
         require(value is None or value >= 1, f"dataset.{name}", value, "at least 1, or null")
     kept = np.ones(len(source), dtype=bool)
     for split, ids in ids_by_split(source.splits).items():
-        places = np.flatnonzero((source.ids >= ids.start) & (source.ids < ids.stop))
+        positions = np.flatnonzero((source.ids >= ids.start) & (source.ids < ids.stop))
         most = n_test if split == "test" else n
         if most is not None:
-            kept[places[_even_order(source, places)[most:]]] = False
+            kept[positions[_even_order(source, positions)[most:]]] = False
     return source if kept.all() else keep(source, kept)
 
 
-def _even_order(source: ImageSource, places: np.ndarray) -> np.ndarray:
-    """Return the order in which to take some images, so that any number of them is spread evenly over the classes."""
-    order = np.random.default_rng(0).permutation(len(places))
+def _even_order(source: ImageSource, positions: np.ndarray) -> np.ndarray:
+    """Return a random order of the images at `positions` whose every prefix is spread evenly over the classes."""
+    order = np.random.default_rng(0).permutation(len(positions))
     if source.labels is None:
         return order
-    labels = source.labels[places][order]
+    labels = source.labels[positions][order]
     by_class = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[by_class], labels[by_class])  # where the class of each begins
+    starts = np.searchsorted(labels[by_class], labels[by_class])  # the first index of each image's class
     turn = np.empty(len(order), dtype=np.int64)
-    turn[by_class] = np.arange(len(order)) - starts  # how many of its class come before it
+    turn[by_class] = np.arange(len(order)) - starts  # the number of images of its class before it
     return order[np.argsort(turn, kind="stable")]
 
 
 def exclude(source: ImageSource, ids: Iterable[int]) -> ImageSource:
-    """Leave out the images with these ids.
+    """Drop the images with these ids.
 
     Raises:
-        UserError: if an id is not of the source as opened, or if no image would be left.
+        UserError: if the opened source has no image with an id, or no image would remain.
     """
     unwanted = np.unique(np.fromiter(ids, dtype=np.int64))
     for image_id in unwanted[(unwanted < 0) | (unwanted >= source.n_opened)]:
@@ -233,7 +233,7 @@ def exclude(source: ImageSource, ids: Iterable[int]) -> ImageSource:
 
 
 def resize(source: ImageSource, size: int, how: str = "stretch") -> ImageSource:
-    """Make every image `size` x `size`, with an antialiased Lanczos filter; masks take the nearest pixel.
+    """Resize all images to `size` x `size` by an antialiased Lanczos filter, and masks by the nearest pixel.
 
     Args:
         how: ``"stretch"`` squeezes the whole image into the square, ``"crop"`` takes its centre square first.

@@ -1,4 +1,4 @@
-"""Curves of rate and distortion: what is worth drawing of them, and their PSNR at a rate, never beyond their ends."""
+"""Rate-distortion curves: their front, their envelope, and their PSNR at a given rate, without extrapolation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A setting of a codec, and what it costs and gives on a dataset; None where it is not known.
+    """The rate and quality of a codec at one setting on a dataset; None where unknown.
 
     Args:
-        branch: the mode that the setting belongs to, such as a chroma subsampling; between two modes nothing is interpolated.
+        branch: the mode of the setting, such as its chroma subsampling; nothing is interpolated between modes.
     """
 
     bpp: float
@@ -25,11 +25,11 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """A codec on a dataset.
+    """The curve of a codec on a dataset.
 
     Args:
         kind: ``inr``, ``coin`` or ``classical``.
-        origin: ``measured``, or where a published curve was taken from.
+        origin: ``measured``, or the source of a published curve.
         published: whether others measured it.
         note: what else a reader must know, such as the steps of a fit.
     """
@@ -44,7 +44,7 @@ class Curve:
 
 
 def front(points: Iterable[CurvePoint]) -> list[CurvePoint]:
-    """Return the points that no other beats in both rate and PSNR, by rising rate."""
+    """Return the Pareto front, by rising rate: the points that no other point beats in both rate and PSNR."""
     best: list[CurvePoint] = []
     for point in sorted(points, key=lambda point: (point.bpp, -point.psnr_db)):
         if not best or point.psnr_db > best[-1].psnr_db:
@@ -53,13 +53,12 @@ def front(points: Iterable[CurvePoint]) -> list[CurvePoint]:
 
 
 def psnr_at(points: Sequence[CurvePoint], bpp: float) -> float | None:
-    """Return the PSNR at a rate, of the branch that is best there; None beyond the ends of all.
+    """Return the PSNR of the best branch at a rate; None where no branch reaches that rate.
 
-    Within a branch it is interpolated on the front, over the logarithm of the rate.
+    Within a branch, the PSNR is interpolated on the front over the logarithm of the rate.
     """
     branches = (front(p for p in points if p.branch == branch) for branch in {p.branch for p in points})
-    found = [psnr for psnr in (_interpolated(best, bpp) for best in branches) if psnr is not None]
-    return max(found, default=None)
+    return max((psnr for best in branches if (psnr := _interpolated(best, bpp)) is not None), default=None)
 
 
 def _interpolated(best: Sequence[CurvePoint], bpp: float) -> float | None:
@@ -74,7 +73,7 @@ def _interpolated(best: Sequence[CurvePoint], bpp: float) -> float | None:
 
 
 def envelope(points: Sequence[CurvePoint]) -> list[tuple[float, float]]:
-    """Return rates and PSNR as `psnr_at` has them, at every rate of a point, as far as they rise."""
+    """Return (rate, PSNR) by `psnr_at` at the rate of each point, leaving out those where PSNR does not rise."""
     line: list[tuple[float, float]] = []
     for rate in sorted({p.bpp for p in points}):
         psnr = psnr_at(points, rate)

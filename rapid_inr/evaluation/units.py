@@ -12,7 +12,7 @@ _NAME = re.compile(r"(?:.*?_)??(?:(?P<count>[a-z]+)_per_s|(?P<cost>[a-z]+)_per_i
 
 
 def unit_of(metric: str) -> str | None:
-    """Return the unit of a metric, None where it is a pure number; ``psnr_db_p05``, a quantile over images, has that of PSNR."""
+    """Return the unit of a metric, or None for a pure number; a quantile such as ``psnr_db_p05`` has its metric's unit."""
     match = _NAME.fullmatch(metric)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""Work on images batch by batch: on a CPU every core has a batch of its own, on a GPU one batch follows another."""
+"""Work on images in batches: on a CPU, one batch a core in parallel; on a GPU, one after another."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def map_batches(
     device: torch.device,
     on_progress: Report | None = None,
 ) -> list[R]:
-    """Return what a function makes of each batch of images, in the order of the images.
+    """Apply a function to each batch of images and return the results in order.
 
-    On a CPU the batches are shared among as many threads as torch is set to use, each of which runs whole operations
-    (`kernels.workers`). The number of threads decides how many batches there are, so a result must not depend on its batch.
+    On a CPU, torch's number of threads work in parallel, each on whole operations (`kernels.workers`). The number of batches
+    depends on the number of threads, so a result must not depend on its batch.
 
     Args:
-        function: takes the places of a batch, and a report to call with the work done since.
+        function: takes the slice of a batch, and a report to call with the work done since the last call.
         n_images: at least 1.
-        at_once: most images of a batch.
-        on_progress: called by one thread at a time, and not after this function has ended.
+        at_once: most images in a batch.
+        on_progress: called by one thread at a time, and never after this function returns.
     """
     batches = _even_batches(n_images, at_once, torch.get_num_threads() if device.type == "cpu" else 1)
     report, results = _SharedReport(on_progress), {}
@@ -53,7 +53,7 @@ def map_batches(
 
 
 def _even_batches(n_images: int, at_once: int, threads: int) -> list[slice]:
-    """Return batches of `at_once` images at most, as many for each thread where there are enough images."""
+    """Return batches of at most `at_once` images, the same number for each thread if there are enough images."""
     count = math.ceil(n_images / at_once)
     count = min(n_images, threads * math.ceil(count / threads))
     bounds = [n_images * i // count for i in range(count + 1)]
@@ -61,7 +61,7 @@ def _even_batches(n_images: int, at_once: int, threads: int) -> list[slice]:
 
 
 class _SharedReport:
-    """A report for several threads; once closed it raises, so that threads end whose caller has met an error or Ctrl-C."""
+    """A report for several threads; after `close` it raises, which ends the threads after an error or Ctrl-C."""
 
     def __init__(self, report: Report | None) -> None:
         self._report, self._lock, self._closed = report, Lock(), False

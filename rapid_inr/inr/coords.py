@@ -1,9 +1,9 @@
 """The coordinate grid: pixel centres in [-1, 1], as an affine map from pixel index to coordinate.
 
 Pixel (row, column) of a height x width image lies at ((2 row + 1) / height - 1, (2 column + 1) / width - 1): the centres of
-height x width equal cells that tile the square. A decode at another size then samples the same picture, which COIN's grid
-(corners at exactly -1 and 1) does not give. Everything that evaluates an INR takes the map as a [2, 3] matrix, so that a
-crop, a flip or a rotation is a product of matrices and costs no resampling.
+height x width equal cells that tile the square. So a decode at another size shows the same image, unlike with COIN's grid, whose
+corner pixels lie at exactly -1 and 1. All code that evaluates an INR takes the map as a [2, 3] matrix, so a crop, a flip or a
+rotation is a matrix product without resampling.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def pixel_affines(sizes: Tensor) -> Tensor:
 
 
 def pixel_edges(sizes: Tensor) -> Tensor:
-    """Return the coordinates of the centres of the outermost pixels; minus that is the coordinate of those opposite.
+    """Return the coordinates of the last row's and the last column's centres; those of the first are their negatives.
 
     Args:
         sizes: [..., 2], (height, width).
@@ -68,13 +68,13 @@ def pixel_coords(height: int, width: int) -> Tensor:
 
 
 def pixel_lattices(height: int, width: int, n_pixels: int) -> list[Tensor]:
-    """Split the pixels of an image into disjoint, evenly spread subsets of about `n_pixels`.
+    """Split the pixels of an image into disjoint, evenly spread subsets (lattices) of about `n_pixels`.
 
-    With stride s, a lattice holds every s-th pixel of every s-th row; the lattices follow each other in a fixed shuffled order
-    so that neighbours in time are far apart, and are cut so that their sizes differ by one at most.
+    A lattice of stride s has every s-th pixel of every s-th row. The lattices come in a fixed shuffled order, so that consecutive
+    ones are far apart, and are cut to sizes that differ by at most one.
 
     Returns:
-        int64 index tensors into the row-major pixels; together they hold each pixel once.
+        int64 index tensors into the row-major pixels, which together hold each pixel once.
     """
     count = max(1, math.ceil(height * width / n_pixels))
     stride = math.ceil(math.sqrt(count))

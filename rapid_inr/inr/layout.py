@@ -1,4 +1,4 @@
-"""Flat rows of fitted SIRENs and their two halves: hidden weights, which are compressed, and ends, which hardly are."""
+"""Split rows of SIRENs into hidden weights, which are compressed, and ends (first and last layers and biases), and join them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def hidden_matrices(hidden: Tensor, spec: SirenSpec) -> Tensor:
 
 
 def unquantized(rows: Tensor, spec: SirenSpec) -> PackedRows:
-    """Return flat rows [B, S] as a decode reads them, in float32."""
+    """Return flat rows [B, S] in the packed layout, unquantized in float32."""
     hidden, ends = split_rows(rows, spec)
     return PackedRows(hidden, ends, scales=None, end_scales=None, bits=32)

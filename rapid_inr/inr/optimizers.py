@@ -1,7 +1,7 @@
-"""The optimizers of a fit, batched over images: no row [S] of a batch [B, S] knows of another.
+"""The optimizers of a fit, batched over images: each row [S] of a batch [B, S] is optimised independently.
 
-SOAP (Vyas et al. 2024, arXiv 2409.11321) is Adam in the eigenbasis of Shampoo. For the gradient G of a layer, biases as one more
-row of its matrix, it keeps moving averages of G G^T and G^T G, and takes Adam's step in the bases Q_L, Q_R of their eigenvectors:
+SOAP (Vyas et al. 2024, arXiv 2409.11321) is Adam in the eigenbasis of Shampoo. For the gradient G of a layer, with the biases as
+an additional row, it keeps moving averages of G G^T and G^T G, and takes Adam's step in the bases Q_L, Q_R of their eigenvectors:
 
     D = Q_L^T G Q_R,   step = Q_L adam(D) Q_R^T
 """
@@ -17,9 +17,9 @@ from kernels.spec import SirenSpec, weight_sections
 
 EPS = 1e-8
 SHAPE_BETA = 0.95  # of the averages of G G^T and G^T G
-REFRESH_STEPS = 10  # between two updates of the bases; more often at first, while they change most
-FIRST_REFRESHES = (1, 2, 4, 7)
-WARMUP_STEPS = 60  # over which the rate rises: while the bases are not yet known, whole steps undo what a fit has reached
+REFRESH_STEPS = 10  # between two updates of the bases
+FIRST_REFRESHES = (1, 2, 4, 7)  # more often at first, while the bases change most
+WARMUP_STEPS = 60  # over which the rate rises, since full steps with poor bases undo the progress of a fit
 
 
 class Adam:
@@ -30,7 +30,7 @@ class Adam:
         self.mean, self.square = torch.zeros_like(values), torch.zeros_like(values)
 
     def step(self, values: Tensor, grad: Tensor, lr: float) -> None:
-        """Move `values` in place."""
+        """Update `values` in place."""
         beta_1, beta_2 = self.betas
         self.steps += 1
         self.mean.lerp_(grad, 1 - beta_1)
@@ -47,14 +47,14 @@ class Soap:
         self.layers = [_LayerSoap(matrices, betas) for matrices in layer_matrices(rows, spec)]
 
     def step(self, rows: Tensor, grad: Tensor, lr: float) -> None:
-        """Move `rows` in place."""
+        """Update `rows` in place."""
         self.steps += 1
         lr = lr * min(1.0, self.steps / WARMUP_STEPS)
         refresh = self.steps in FIRST_REFRESHES or self.steps % REFRESH_STEPS == 0
-        for layer, matrices, its_grad in zip(
+        for layer, matrices, layer_grad in zip(
             self.layers, layer_matrices(rows, self.spec), layer_matrices(grad, self.spec), strict=True
         ):
-            layer.step(matrices, its_grad, lr, refresh=refresh)
+            layer.step(matrices, layer_grad, lr, refresh=refresh)
 
 
 class _LayerSoap:
@@ -85,7 +85,7 @@ class _LayerSoap:
 
 
 def layer_matrices(rows: Tensor, spec: SirenSpec) -> list[Tensor]:
-    """Return views of the layers in rows [B, S], those of one shape together: [B, L, fan_in + 1, fan_out], biases last."""
+    """Return views of the layers in rows [B, S], one for each shape: [B, L, fan_in + 1, fan_out], biases last."""
     sections = weight_sections(spec)
     views = []
     for layers in (range(1), range(1, spec.depth), range(spec.depth, spec.depth + 1)):
@@ -96,7 +96,7 @@ def layer_matrices(rows: Tensor, spec: SirenSpec) -> list[Tensor]:
 
 
 def _orthonormal(matrices: Tensor) -> Tensor:
-    """Return the Q of each QR decomposition; on a CPU one by one, since LAPACK's last bits depend on where a matrix lies."""
+    """Return the Q of each QR decomposition; on a CPU one by one, since LAPACK's last bits depend on memory alignment."""
     if matrices.is_cuda:
         return torch.linalg.qr(matrices).Q
     return torch.stack([torch.linalg.qr(matrix).Q for matrix in matrices.flatten(0, 1)]).unflatten(0, matrices.shape[:2])

@@ -1,6 +1,6 @@
-"""SIRENs by the thousand: their initial weights, their value, and the gradient of their loss, batched over images.
+"""SIRENs batched over images: initial weights, forward pass and gradient.
 
-A batch is one tensor of flat rows [B, S] laid out by `kernels.spec.weight_sections`; image b never touches image b'.
+A batch is a tensor of flat rows [B, S] in the layout of `kernels.spec.weight_sections`; each row is independent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kernels.spec import IN_FEATURES, SirenSpec, weight_sections
 
-SOBOL_BITS = 30  # of a coordinate of torch's sequence
+SOBOL_BITS = 30  # of a coordinate in torch's sequence
 Layers = list[tuple[Tensor, Tensor]]  # (weight [B, fan_in, fan_out], bias [B, 1, fan_out]) of each layer
 
 
@@ -31,15 +31,15 @@ def layer_views(rows: Tensor, spec: SirenSpec) -> Layers:
 
 
 def initial_weights(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
-    """Draw the weights that a fit starts from; those of an image depend on (seed, id, attempt) alone, not on its batch.
+    """Draw the initial weights of a fit, which depend only on (seed, id, attempt), not on the batch.
 
-    Weights as Sitzmann et al. 2020, section 3.2: U(-1/2, 1/2) in the first layer, U(-1, 1) sqrt(6 / fan_in) / omega after it.
-    Biases of the sine layers as torch.nn.Linear: U(-1, 1) / sqrt(fan_in). The bias of the last layer is mid-grey, 0.5: at 32x32
-    that start is worth 1.4 dB after 100 steps over a random one.
+    Weights follow Sitzmann et al. 2020, section 3.2: U(-1/2, 1/2) in the first layer, U(-1, 1) sqrt(6 / fan_in) / omega in the
+    others. Biases of the sine layers follow torch.nn.Linear: U(-1, 1) / sqrt(fan_in). The last bias is mid-grey, 0.5, which gains
+    1.4 dB over a random one after 100 steps at 32x32.
 
     Args:
         ids: index of each image in its source.
-        attempt: 0 for the first fit of an image, counted up when it is fitted again.
+        attempt: 0 for the first fit of an image, 1 for its first retry, ...
 
     Returns:
         float32 [B, S] on the CPU.
@@ -55,12 +55,12 @@ def initial_weights(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: 
 
 
 def even_start(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
-    """Draw a start from which 200 steps end 0.3 to 1 dB higher than from `initial_weights`; else as that (docs/fit.md).
+    """Draw initial weights like `initial_weights`, but with evenly spread waves: 0.3 to 1 dB more after 200 steps (docs/fit.md).
 
-    The first layer decides which waves an image is made of, and 16 drawn at random leave gaps. Here the frequency (row, column)
-    and the phase of its units are points of a Sobol sequence (Sobol 1967), so that every network has its waves spread evenly
-    over the range of `initial_weights`, and over a turn; a digital shift (Owen 2003) of each image makes them differ. The other
-    biases and the last weights are zero: a mid-grey image, in which nothing has to be unlearned.
+    The first layer decides the waves that an image is built from, and 16 random waves leave gaps. Here frequency (row, column)
+    and phase are points of a Sobol sequence (Sobol 1967), spread evenly over the range of `initial_weights` and over a full
+    period. A digital shift (Owen 2003) differs for each image. The other biases and the last weights are zero, so the fit starts
+    from a mid-grey image.
     """
     weights = initial_weights(spec, ids, seed=seed, attempt=attempt)
     (first_weight, first_bias), *layers = layer_views(weights, spec)
@@ -76,17 +76,17 @@ def even_start(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int =
 
 
 def default_omega(height: int, width: int) -> float:
-    """Return the frequency that suits an image size: 15 up to 64 px, 30 (Sitzmann et al. 2020) above.
+    """Return a suitable omega for an image size: 15 up to 64 px, 30 (Sitzmann et al. 2020) above.
 
-    A small image has no frequency that omega 30 could use: at 32x32 and 3x16, 15 ends about 3 dB higher.
+    Small images lack the high frequencies of omega 30: at 32x32 and 3x16, omega 15 ends about 3 dB higher.
     """
     return 15.0 if max(height, width) <= 64 else 30.0
 
 
 def omega_factors(spec: SirenSpec) -> Tensor:
-    """Return the factor [S] that folds omega into a row: omega in the sine layers, 1 in the last.
+    """Return the factors [S] that fold omega into a row: omega in the sine layers, 1 in the last.
 
-    With folded weights the sine takes ``h @ weight + bias`` as it is, which saves two passes over the activations a step.
+    With folded weights a sine layer is ``sin(h @ weight + bias)``, which saves two passes over the activations a step.
     """
     factors = torch.full((spec.n_weights,), float(spec.omega))
     for view in layer_views(factors[None], spec)[-1]:
@@ -95,7 +95,7 @@ def omega_factors(spec: SirenSpec) -> Tensor:
 
 
 def siren(rows: Tensor, coords: Tensor, spec: SirenSpec) -> Tensor:
-    """Evaluate each SIREN at the coordinates: the definition in torch, differentiable.
+    """Evaluate each SIREN at the coordinates, in differentiable torch.
 
     Args:
         rows: floating [B, S], omega not folded in.
@@ -112,12 +112,12 @@ def siren(rows: Tensor, coords: Tensor, spec: SirenSpec) -> Tensor:
 
 
 class GradientWorkspace:
-    """Buffers and the hand-written backward pass for B images of up to P pixels.
+    """Buffers and a hand-written backward pass for B images of up to P pixels.
 
-    A step allocates no activations, only the gradient of each layer's weights and biases before adding it. Autograd would keep
-    and free every activation of every step, take cos(z) from a copy of z, and multiply by omega twice a layer. Here z is
-    overwritten by its cosine on the way back. Pixels lie before features, [B, P, H]: the weight gradient h^T dz is then 3x
-    faster in MKL than with pixels last (5 against 17 us an image at 3x16, 32x32), the rest equal.
+    A step allocates only the gradient of a layer's weights and biases. Autograd would allocate all activations in each step,
+    keep a copy of z for cos(z), and multiply by omega twice a layer. Here the backward pass overwrites z by its cosine. The
+    order is [B, P, H], since MKL then takes 5 us an image for the weight gradient h^T dz, but 17 us with pixels last (3x16,
+    32x32); the other products take the same time.
     """
 
     def __init__(self, spec: SirenSpec, *, n_images: int, n_pixels: int, device: torch.device) -> None:
@@ -129,11 +129,11 @@ class GradientWorkspace:
         self.rgb = torch.empty(n_images * n_pixels * 3, device=device)
 
     def _view(self, buffer: Tensor, n_pixels: int, n_features: int) -> Tensor:
-        """Return the start of a buffer as [B, n_pixels, n_features], contiguous for any number of pixels."""
+        """Return the start of a buffer as a contiguous [B, n_pixels, n_features]."""
         return buffer[: self.n_images * n_pixels * n_features].view(self.n_images, n_pixels, n_features)
 
     def add_gradient(self, layers: Layers, grads: Layers, coords: Tensor, target: Tensor, *, scale: float) -> None:
-        """Add the gradient of ``scale / 2 * sum of squared errors``, image by image, to `grads`.
+        """Add the gradient of ``scale / 2 * sum of squared errors`` of each image to `grads`.
 
         Args:
             layers: views of rows with omega folded in.
@@ -162,6 +162,6 @@ class GradientWorkspace:
 
 def _add_layer_gradient(grad: tuple[Tensor, Tensor], inputs: Tensor, d_out: Tensor) -> None:
     weight_grad, bias_grad = grad
-    # not baddbmm_: into rows that are not contiguous it falls back to one product an image, half the time of a step
+    # not baddbmm_: rows are not contiguous, and it would compute one product an image, which takes half the time of a step
     weight_grad.add_(torch.bmm(inputs.transpose(1, 2), d_out))
     bias_grad.add_(d_out.sum(1, keepdim=True))

@@ -1,6 +1,6 @@
-"""ResNet-18, in torchvision's parameter names, with a stem for small images and one for large.
+"""ResNet-18 with torchvision's parameter names, and a stem for small or for large images.
 
-Source: He et al. 2016 (arXiv 1512.03385), table 1; the small stem is that of their section 4.2: a 3x3 convolution, no pooling.
+Source: He et al. 2016 (arXiv 1512.03385), table 1; the small stem, a 3x3 convolution without pooling, is from section 4.2.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rapid_inr.errors import UserError, require
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Which ResNet-18.
+    """The config of a ResNet-18.
 
     Args:
         stem: ``cifar`` (3x3, stride 1), ``imagenet`` (7x7, stride 2, max pool), or ``auto``: cifar up to 64 px.
-        width: channels of the first stage, 64 in the paper; the following stages double it.
-        weights: a safetensors file with torchvision's names to start from; a head of another class number is left out.
+        width: channels of the first stage, 64 in the paper; each later stage doubles it.
+        weights: a safetensors file to start from, with torchvision's names; a head for another number of classes is skipped.
 
     Raises:
         ValueError: if a value is out of range.
@@ -38,7 +38,7 @@ class BackboneConfig:
         require(self.width >= 1, "backbone.width", self.width, "at least 1")
 
     def resolved_stem(self, image_size: tuple[int, int]) -> str:
-        """Return the stem for images of (height, width): that of the config, or what ``auto`` means for them."""
+        """Return the stem for images of (height, width), with ``auto`` resolved."""
         return self.stem if self.stem != "auto" else ("cifar" if max(image_size) <= 64 else "imagenet")
 
 
@@ -56,8 +56,8 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        # the stride is taken here: on CPUs with AVX2, oneDNN's gradient of a strided 1x1 convolution of few channels that lie
-        # last writes beyond its memory (torch 2.13)
+        # strided here, not in the convolution: on CPUs with AVX2, oneDNN's gradient of a strided 1x1 convolution with few
+        # channels in channels_last writes out of bounds (torch 2.13)
         shortcut = x if self.downsample is None else self.downsample(x[:, :, :: self.stride, :: self.stride])
         x = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(x)) + shortcut)
@@ -92,14 +92,14 @@ def build_backbone(config: BackboneConfig, *, n_classes: int, image_size: tuple[
     """Build a ResNet-18 on the CPU for images of a size; the same seed gives the same weights.
 
     Args:
-        image_size: (height, width), which decides the stem where that is ``auto``.
+        image_size: (height, width), which decides the stem ``auto``.
 
     Raises:
         FileNotFoundError: if `config.weights` names no file.
-        ValueError: if the weights are those of another architecture.
+        ValueError: if the weights are of another architecture.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs, for everyone
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
         model = ResNet18(n_classes, stem=config.resolved_stem(image_size), width=config.width)
     if config.weights is not None:
         load_weights(model, config.weights)
@@ -107,11 +107,11 @@ def build_backbone(config: BackboneConfig, *, n_classes: int, image_size: tuple[
 
 
 def load_weights(model: ResNet18, path: Path | str) -> None:
-    """Load weights in torchvision's names; the model keeps its own head (``fc``) where the class number differs.
+    """Load weights with torchvision's names; the model keeps its head (``fc``) if the number of classes differs.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no safetensors file, or holds the weights of another architecture.
+        ValueError: if it is not a safetensors file, or holds the weights of another architecture.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}; expected a safetensors file with torchvision's resnet18 names")
@@ -124,13 +124,13 @@ def load_weights(model: ResNet18, path: Path | str) -> None:
         if name in weights and weights[name].shape[1:] == own[name].shape[1:] and len(weights[name]) != len(own[name]):
             weights[name] = own[name]
     for name in own:
-        if name.endswith("num_batches_tracked"):  # older files lack these counters, which nothing here reads
+        if name.endswith("num_batches_tracked"):  # older files lack these counters; nothing here reads them
             weights.setdefault(name, own[name])
-    found, expected = ({name: tuple(w.shape) for name, w in state.items()} for state in (weights, own))
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
+    shapes, expected = ({name: tuple(w.shape) for name, w in state.items()} for state in (weights, own))
+    for name in sorted(shapes.keys() | expected.keys()):
+        if shapes.get(name) != expected.get(name):
             raise UserError(
-                f"{path} does not fit this ResNet-18, whose stem or width may differ: {name} is "
-                f"{found.get(name, 'missing')}, expected {expected.get(name, 'no such name')}"
+                f"{path} does not fit this ResNet-18: {name} is {shapes.get(name, 'missing')}, expected "
+                f"{expected.get(name, 'no such name')}; check backbone.stem and backbone.width"
             )
     model.load_state_dict(weights)

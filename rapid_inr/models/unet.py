@@ -1,7 +1,7 @@
-"""A small U-Net, which names the class of each pixel. Source: Ronneberger et al. 2015 (arXiv 1505.04597), figure 1.
+"""A small U-Net for segmentation. Source: Ronneberger et al. 2015 (arXiv 1505.04597), figure 1.
 
-It differs from theirs in that convolutions are padded and followed by batch norms, and small images are enlarged by repetition:
-any height and width will do, and the result has the size of the image.
+Unlike theirs, its convolutions are padded and followed by batch norms, and it upsamples by nearest neighbour. So it takes images
+of any height and width, and its output has the size of the image.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from rapid_inr.errors import UserError, require
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Which U-Net.
+    """The config of a U-Net.
 
     Args:
         width: channels of the first level, 64 in the paper; each level below doubles them.
-        levels: how often the image is halved, 4 in the paper.
+        levels: number of times the image is halved, 4 in the paper.
 
     Raises:
         ValueError: if a value is out of range.
@@ -36,7 +36,7 @@ class UNetConfig:
 
 
 def require_halvable(config: UNetConfig, image_size: tuple[int, int]) -> None:
-    """Raise ValueError if images of (height, width) are one pixel before the last level; each level doubles the channels."""
+    """Raise ValueError if images of (height, width) shrink to one pixel before the last level."""
     halvings = (min(image_size) - 1).bit_length()
     if config.levels > halvings:
         raise UserError(
@@ -45,7 +45,7 @@ def require_halvable(config: UNetConfig, image_size: tuple[int, int]) -> None:
 
 
 def _block(channels_in: int, channels: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with a batch norm."""
+    """Return two 3x3 convolutions, each with batch norm and ReLU."""
     layers: list[nn.Module] = []
     for n_in in (channels_in, channels):
         layers += [nn.Conv2d(n_in, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
@@ -69,7 +69,7 @@ class UNet(nn.Module):
         seen: list[Tensor] = []
         for block in self.down[:-1]:
             seen.append(block(x))  # [B, width * 2^level, height / 2^level, width / 2^level]
-            x = F.max_pool2d(seen[-1], 2, ceil_mode=True)  # an odd row or column is not lost
+            x = F.max_pool2d(seen[-1], 2, ceil_mode=True)  # keeps an odd row or column
         x = self.down[-1](x)
         for block in self.up:
             beside = seen.pop()
@@ -80,5 +80,5 @@ class UNet(nn.Module):
 def build_unet(config: UNetConfig, *, n_classes: int, seed: int) -> UNet:
     """Build a U-Net on the CPU; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs, for everyone
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the GPUs
         return UNet(n_classes, width=config.width, levels=config.levels)

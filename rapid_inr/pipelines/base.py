@@ -1,4 +1,4 @@
-"""The base of every pipeline: order, labels and augmentation are its own, and a stream gives the images."""
+"""The base of all input pipelines: it owns order, labels and augmentation, and a stream supplies the images."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from rapid_inr.pipelines.prefetch import ahead
 
 @dataclass(frozen=True)
 class Ids:
-    """The ids of the images of a batch: the same int64 [B] on the CPU and on the pipeline's device.
+    """The ids of a batch's images, int64 [B], on the CPU and on the pipeline's device.
 
     Args:
-        shares: what each process takes of the batch, on the CPU; only for streams that need all processes.
+        shares: the ids of each process's share, on the CPU; only for streams that need all processes.
     """
 
     host: Tensor
@@ -37,11 +37,11 @@ class Ids:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What a stream gives for a batch.
+    """The images that a stream yields for a batch.
 
     Args:
         images: normalised, floating [B, 3, *geometry.size], on the device, moved by the geometry.
-        kept: the positions in the batch of the images that could be read, int64 on the CPU; None for all.
+        kept: positions in the batch of the images that could be read, int64 on the CPU; None for all.
     """
 
     images: Tensor
@@ -53,31 +53,31 @@ Stream = Callable[[Sequence[Ids], Geometry], Iterator[Streamed]]  # the batches 
 
 @dataclass(frozen=True, eq=False)
 class BatchPipeline:
-    """Batches of N images from a stream; `dataclasses.replace` makes a pipeline of a subset, another size or another order.
+    """Batches of N images from a stream; use `dataclasses.replace` for another subset, size or order.
 
     Args:
-        stream: gives the images.
+        stream: yields the images.
         labels: [N, ...] on the device.
         image_size: (height, width) of the images.
-        mean, std: [3], by which the stream normalises, on the device.
+        mean, std: [3], the normalisation of the stream, on the device.
         batch_size: images of a step over all ranks.
-        augment: None for none.
+        augment: None for no augmentation.
         seed: of order and augmentation; None keeps the order and every image.
         size: (height, width) of the batches; None for `image_size`.
-        subset: int64 [M] positions that an epoch holds, each once, on the CPU; None for all.
-        rank: which part of each batch this process takes: the order is that of one process alone, whatever their number.
+        subset: int64 [M], the distinct positions of an epoch's images, on the CPU; None for all.
+        rank: which share of each batch this process takes; the order does not depend on the number of processes.
         world_size: number of processes.
-        together: whether the stream needs all processes at once: it then gets the shares of all, and is asked for every batch,
-            even one of which this process takes no image.
-        masks: whether the labels are masks, [N, *image_size], which move with their images: `Batch.labels` are then int64
-            [B, *size]. Outside the image a mask is 0 where ``augment.padding`` is ``zeros``, else its own reflection or edge.
-        compiles: whether the stream compiles kernels at the first batch of a size; `warm_up` then makes one.
-        nbytes: bytes that the images take on the device, labels not counted.
-        host_bytes: bytes that they take in the memory of the host.
+        together: whether the stream needs all processes at once. It then gets the shares of all, and every batch, even one of
+            which this process takes no image.
+        masks: whether the labels are masks, [N, *image_size], which are moved like their images; `Batch.labels` is then int64
+            [B, *size]. Masks are padded like images, with class 0 for ``zeros``.
+        compiles: whether the stream compiles kernels at the first batch of a size; `warm_up` then makes such a batch.
+        nbytes: bytes of the images on the device, without labels.
+        host_bytes: bytes of the images in the host's memory.
 
     Raises:
-        UserError: if `batch_size` is out of range or no multiple of `world_size` when shuffled, `subset` is not of the
-            dataset, `augment` comes without a seed, or `masks` do not have the size of the images or would be mixed.
+        UserError: if `batch_size` is out of range, or not a multiple of `world_size` when shuffled; if `subset` is not within the
+            dataset; if `augment` has no seed; or if `masks` differ from the images in size or would be mixed.
     """
 
     stream: Stream
@@ -110,7 +110,7 @@ class BatchPipeline:
         share_of_rank((), rank=self.rank, world_size=self.world_size)
         whole = self.seed is None or self.batch_size % self.world_size == 0
         require(whole, "batch_size", self.batch_size, f"a multiple of the {self.world_size} processes")
-        _ = self.n_batches  # raises where there is no batch
+        _ = self.n_batches  # raises if there is no batch
 
     def __len__(self) -> int:
         return len(self.labels) if self.subset is None else len(self.subset)
@@ -124,7 +124,7 @@ class BatchPipeline:
         return self.labels.device
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch in its order, from batch `start` on; on a GPU the next one is made meanwhile."""
+        """Yield the batches of an epoch from batch `start` on; on a GPU, the next one is made in the meantime."""
         batches = epoch_batches(n_images=len(self), batch_size=self.batch_size, epoch=epoch, seed=self.seed)[start:]
         if self.subset is not None:
             batches = tuple(self.subset[ids] for ids in batches)
@@ -137,28 +137,28 @@ class BatchPipeline:
             yield from ahead(self._batches(list(zip(*shares, strict=True)), epoch), self.device)
 
     def warm_up(self) -> None:
-        """Make a batch and drop it where that compiles kernels, so that no epoch is timed with their compilation."""
+        """Make and drop a batch if that compiles kernels, so that no epoch's time includes the compilation."""
         if self.compiles:
             batches = self.epoch(0)
             next(batches, None)
             batches.close()
 
     def state_dict(self, *, epoch: int, batch: int) -> dict[str, Any]:
-        """Return where an epoch was left, of which order and augmentation, as JSON values; `batch` is the first not yet had."""
+        """Return the position in an epoch with its order and augmentation, as JSON values; `batch` is the next batch."""
         return {"epoch": epoch, "batch": batch, **self._decided()}
 
     def place_of(self, state: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the epoch and the batch that a state names, to continue at with ``epoch(epoch, start=batch)``.
+        """Return the epoch and the batch of a state; continue there with ``epoch(epoch, start=batch)``.
 
-        The number of processes, and what gives the images, may be another.
+        The number of processes and the stream may differ from those of the state.
 
         Raises:
-            ValueError: if it is not the state of a pipeline with the same order and augmentation, or names no batch of it.
+            ValueError: if the state has another order or augmentation, or a batch that does not exist.
         """
         decided = self._decided()
         missing = [name for name in ("epoch", "batch", *decided) if name not in state]
         if missing:
-            raise UserError(f"the state lacks {', '.join(missing)}; it is that of no pipeline")
+            raise UserError(f"the state lacks {', '.join(missing)}; expected the state_dict() of a pipeline")
         for name, value in decided.items():
             if state[name] != value:
                 raise UserError(f"{name} is {value}, the state is of a pipeline with {name} {state[name]}")
@@ -168,7 +168,7 @@ class BatchPipeline:
         return epoch, batch
 
     def _decided(self) -> dict[str, Any]:
-        """Return what order and augmentation depend on."""
+        """Return everything that order and augmentation depend on."""
         subset = None if self.subset is None else hashlib.sha256(self.subset.numpy().tobytes()).hexdigest()[:16]
         augment = None if self.augment is None else json.loads(json.dumps(asdict(self.augment)))
         return {
@@ -177,19 +177,19 @@ class BatchPipeline:
 
     @property
     def _has_leader(self) -> bool:
-        """Whether a share is led by the last image of the share before, which its first image is mixed with."""
+        """Whether each share starts with the last image of the previous share, which its first image is mixed with."""
         return self.world_size > 1 and self.augment is not None and self.augment.mix != "none"
 
     def _batches(self, shares: Sequence[tuple[Tensor, ...]], epoch: int) -> Generator[Batch]:
-        # all that is read on the device is put there here, by the stream that will read it
+        # this runs on the CUDA stream that reads these tensors, so they are copied to the device here
         params, padding = None, "border"
         if self.augment is not None:
             on_cpu = sample_params(len(self.labels), self.augment, seed=self.seed, epoch=epoch, image_size=self.image_size)
             params, padding = on_cpu.to(self.device), self.augment.padding
         # once an epoch: a copy in every batch would make the host wait for the device
         batches = [of_all[self.rank if self.together else 0] for of_all in shares]
-        there = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
-        pairs = [Ids(*ids) for ids in zip(batches, there, shares, strict=True)]
+        on_device = torch.cat(batches).to(self.device).split([len(ids) for ids in batches])
+        pairs = [Ids(*ids) for ids in zip(batches, on_device, shares, strict=True)]
         geometry = Geometry.of(
             params, image_size=self.image_size, size=self.size or self.image_size, padding=padding, black=-self.mean / self.std
         )
@@ -205,7 +205,7 @@ class BatchPipeline:
                 yield self._finished(streamed.images, labels, ids, None if params is None else params[ids.device], led=led)
 
     def _finished(self, images: Tensor, labels: Tensor, ids: Ids, params: AugmentParams | None, *, led: bool) -> Batch:
-        """Return the batch of images that are in their place; with `led` the first is only there to be mixed with."""
+        """Finish a batch of moved images; with `led`, the first one only serves to be mixed with the second."""
         keeps, others = None, None
         if params is not None and params.colours is not None:
             images = jitter_colours(images, params.colours, mean=self.mean, std=self.std)
@@ -220,7 +220,7 @@ class BatchPipeline:
 
 
 def _moved_masks(masks: Tensor, ids: Tensor, geometry: Geometry) -> Tensor:
-    """Move masks, [B, height, width], as their images are moved; int64."""
+    """Move masks, [B, height, width], like their images; int64."""
     background = replace(geometry, black=torch.zeros(1, device=masks.device))
     return background.apply(masks[:, None].float(), ids, mode="nearest")[:, 0].long()
 
@@ -230,7 +230,7 @@ def _require_positions(subset: Tensor, *, n_images: int) -> None:
     within = len(subset) > 0 and 0 <= int(subset.min()) <= int(subset.max()) < n_images
     require(within, "subset", "empty or out of range", f"positions in 0..{n_images - 1}")
     if len(subset.unique()) < len(subset):
-        raise UserError("subset holds a position twice, expected each once at most")
+        raise UserError("subset holds a position twice, expected distinct positions")
 
 
 def pixel_pipeline(
@@ -244,15 +244,15 @@ def pixel_pipeline(
     move: Callable[[Geometry, Tensor, Tensor], Tensor] = Geometry.apply,
     **options,
 ) -> BatchPipeline:
-    """Make a pipeline of whatever reads pixels: they are normalised and moved on the device.
+    """Make a pipeline from a reader of pixels, which are normalised and moved on the device.
 
     Args:
-        read: yields for each batch its images, uint8 [b, height, width, 3] on any device, and `Streamed.kept`.
+        read: yields the images of each batch, uint8 [b, height, width, 3] on any device, and `Streamed.kept`.
         labels: [N, ...] of any type.
         mean, std: per channel, of values in [0, 1].
         dtype: of the images.
-        move: takes the geometry, normalised images and their ids on the device to images of `geometry.size`.
-        options: of `BatchPipeline`, `image_size` and `batch_size` at least.
+        move: (geometry, normalised images, their ids) on the device -> images of `geometry.size`.
+        options: of `BatchPipeline`, at least `image_size` and `batch_size`.
 
     Raises:
         UserError: as `BatchPipeline`.
@@ -264,8 +264,8 @@ def pixel_pipeline(
     def stream(batches: Sequence[Ids], geometry: Geometry) -> Iterator[Streamed]:
         for ids, (images, kept) in zip(batches, read(batches, geometry), strict=True):
             kept = None if kept is None or len(kept) == len(ids) else kept
-            there = ids.device if kept is None else ids.device[kept.to(device)]
+            kept_ids = ids.device if kept is None else ids.device[kept.to(device)]
             images = (images.to(device, non_blocking=True) * scale - shift).to(dtype).permute(0, 3, 1, 2)
-            yield Streamed(move(geometry, images, there) if len(images) else images, kept)
+            yield Streamed(move(geometry, images, kept_ids) if len(images) else images, kept)
 
     return BatchPipeline(stream, labels.to(device), mean=mean, std=std, **options)

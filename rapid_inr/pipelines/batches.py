@@ -1,4 +1,4 @@
-"""What every pipeline yields, and in which order."""
+"""The batches that all input pipelines yield, and their order."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from rapid_inr.errors import UserError, require
 
-_STREAM = 2  # keeps the order apart from other random numbers of the same (seed, epoch)
+_STREAM = 2  # separates these random numbers from others with the same (seed, epoch)
 
 
 class PipelineUnavailable(UserError):
-    """A pipeline cannot run here; the message says which, and what is missing."""
+    """A pipeline cannot run here; the message names it and what is missing."""
 
 
 class DecoderFailed(UserError):
-    """A library cannot decode files that Pillow can read; the message quotes what it said."""
+    """A library cannot decode files that Pillow can read; the message quotes the library's error."""
 
 
 class DeviceTooSmall(UserError):
-    """A dataset does not fit the free memory of a device; the message says what is needed, free, and what would fit."""
+    """A dataset does not fit the free memory of a device; the message says what it needs, what is free, and what would fit."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Batch:
         images: floating [B, 3, height, width], normalised, channels_last, on the device.
         labels: [B, ...], on the device; int64 [B] for classes.
         ids: int64 [B], positions in the pipeline's dataset, on the CPU.
-        keeps: float32 [B], the share of each image that is its own where neighbours were mixed, on the device; else None.
-        others: [B, ...], the labels of what each image was mixed with, on the device; None where nothing was mixed.
+        keeps: float32 [B], the share that each image kept when mixed with its neighbour, on the device; None without mixing.
+        others: [B, ...], the neighbours' labels, on the device; None without mixing.
     """
 
     images: Tensor
@@ -45,7 +45,7 @@ class Batch:
     others: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors on the device that there are, by name."""
+        """Return the tensors on the device by name, without those that are None."""
         named = {"images": self.images, "labels": self.labels, "keeps": self.keeps, "others": self.others}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -58,7 +58,7 @@ class Batch:
 def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     """Return the number of batches of an epoch.
 
-    When shuffling, images that do not fill the last batch wait for another epoch, so that every step is of one size.
+    When shuffled, an epoch drops the images that do not fill its last batch, so that all steps have one size.
 
     Raises:
         ValueError: if `batch_size` is below 1, or a shuffled epoch would hold no batch.
@@ -70,7 +70,7 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
 
 
 def epoch_batches(*, n_images: int, batch_size: int, epoch: int, seed: int | None) -> tuple[Tensor, ...]:
-    """Return the ids of each batch of an epoch: a fresh shuffle for each (seed, epoch), or in order where `seed` is None.
+    """Return the ids of each batch of an epoch: a new shuffle for each (seed, epoch), or in order if `seed` is None.
 
     Returns:
         int64 [B] on the CPU for each of the `count_batches` batches.
@@ -88,16 +88,16 @@ def epoch_batches(*, n_images: int, batch_size: int, epoch: int, seed: int | Non
 def share_of_rank(
     batches: tuple[Tensor, ...], *, rank: int, world_size: int, with_leader: bool = False, keep_empty: bool = False
 ) -> tuple[Tensor, ...]:
-    """Return what one of `world_size` processes takes of each batch; the shares of all, in turn, are the batches.
+    """Return the share of one process in each batch; the shares of all ranks, in order, make up the batch.
 
-    A batch of fewer images than processes, as only the last of an unshuffled epoch is, leaves some processes without a share.
+    If a batch has fewer images than processes, which only happens at the end of an unshuffled epoch, some shares are empty.
 
     Args:
-        with_leader: whether each share is led by the image before it in the whole batch, the last one before the first.
-        keep_empty: whether to return empty shares too, one for each batch.
+        with_leader: whether each share starts with the image before it in the whole batch; the last image precedes the first.
+        keep_empty: whether to return empty shares too.
 
     Raises:
-        ValueError: if `rank` is not one of the processes.
+        ValueError: if `rank` is not in 0..world_size - 1.
     """
     require(0 <= rank < world_size, "rank", rank, f"0..{world_size - 1}")
     if world_size == 1:
@@ -110,7 +110,7 @@ def share_of_rank(
 
 
 def require_fits(n_bytes: int, *, n_images: int, device: torch.device, what: str) -> None:
-    """Refuse what a device has no memory for, before any of it is copied.
+    """Check that a device has memory for the bytes, before any are copied.
 
     Raises:
         DeviceTooSmall: if `device` is a GPU with fewer free bytes.

@@ -1,4 +1,4 @@
-"""The pipeline `dali`: image files read here, decoded by the threads of NVIDIA DALI or, on a GPU, by nvJPEG (`mixed`)."""
+"""The pipeline `dali`: image files read here, then decoded by NVIDIA DALI: by its CPU threads or, on a GPU, by nvJPEG."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from rapid_inr.pipelines.batches import DecoderFailed, PipelineUnavailable
 from rapid_inr.pipelines.dataloader import OnFaults, fail_on, readable_files, wrong_size
 
 RECIPES = ("tuned", "published")
-Moves = tuple[np.ndarray, np.ndarray]  # of all images, on the host: boxes int32 [N, 4], flips int32 [N]
+Moves = tuple[np.ndarray, np.ndarray]  # boxes int32 [N, 4] and flips int32 [N] of all images, on the host
 PUBLISHED_BATCH = 64  # images decoded at once in the paper's repository
 
 
 def require_dali() -> None:
-    """Raise PipelineUnavailable where DALI is not installed."""
+    """Raise PipelineUnavailable if DALI is not installed."""
     if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
         raise PipelineUnavailable("pipeline=dali needs NVIDIA DALI: pip install nvidia-dali-cuda130 (199 MB), or '.[dali]'")
 
 
 class _Graph:
-    """A DALI pipeline that asks for the files of batch after batch, `depth` of them ahead, and gives their images in turn.
+    """A DALI pipeline that takes the files of one batch after another, `depth` batches ahead, and returns their images in order.
 
     Args:
-        size: (height, width) of the results where each image is cropped and resized, reading no more of it than the crop
-            needs; None where it is decoded whole.
+        size: (height, width) of the results if images are cropped and resized, which decodes only the crop; None to decode
+            whole images.
     """
 
     def __init__(self, *, device: torch.device, max_batch: int, threads: int, depth: int, size: tuple[int, int] | None) -> None:
@@ -71,11 +71,11 @@ class _Graph:
             raise PipelineUnavailable(f"pipeline=dali does not start here; DALI says: {error}") from error
 
     def images(self, asked: Iterator[tuple]) -> Iterator[Tensor]:
-        """Yield the images of each batch that `asked` gives, [b, height, width, 3], copied, since DALI will write there again.
+        """Yield the images of each batch of `asked`, [b, height, width, 3], copied because DALI reuses its memory.
 
         Raises:
-            RuntimeError: if an image could not be decoded, or they differ in size: DALI does not say which. The graph can then
-                be used no more.
+            RuntimeError: if an image could not be decoded, or images differ in size; DALI does not say which. The graph is then
+                unusable.
         """
         self._asked = asked
         try:
@@ -92,7 +92,7 @@ class _Graph:
 
     def _run(self) -> tuple:
         if self._device.type == "cuda":
-            return self._pipeline.run(torch.cuda.current_stream(self._device))  # which waits for the images, and not the host
+            return self._pipeline.run(torch.cuda.current_stream(self._device))  # this stream waits for the images, not the host
         return self._pipeline.run()
 
     def _copied(self, images) -> Tensor:
@@ -101,7 +101,7 @@ class _Graph:
         return torch.from_numpy(np.array(images.as_array()))
 
     def _drain(self) -> None:
-        """Take what is on its way when an epoch is left early, so that the graph can begin another."""
+        """Take the prefetched batches of an epoch that ended early, so that the graph can begin another."""
         self._asked = iter(())
         try:
             while True:
@@ -122,17 +122,17 @@ def dali_pipeline(
     on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
-    """Let DALI decode image files.
+    """Make a pipeline in which DALI decodes image files.
 
-    A random resized crop without rotation is DALI's own work, by our parameters; other augmentation is tensor code on the device.
+    DALI also does random resized crops without rotation, by our parameters; all other augmentation is tensor code on the device.
 
     Args:
         paths: of N image files of one size.
         threads: of DALI, at least 1.
-        prefetch: batches on their way, at least 1.
-        recipe: ``tuned``; or ``published``, as the paper's repository does: one crop and one flip for all images of a batch, each
-            image decoded whole and at most 64 at once, no prefetch inside DALI; a GPU still makes the next batch meanwhile.
-        on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
+        prefetch: batches that DALI decodes ahead, at least 1.
+        recipe: ``tuned``, or ``published`` for the paper's repository: one crop and one flip for all images of a batch, whole
+            images decoded at most 64 at once, and no prefetch inside DALI; a GPU still makes the next batch in the meantime.
+        on_faults: called with the messages on unreadable files of a batch; if it returns, the batch leaves them out.
         options: of `pixel_pipeline`.
 
     Raises:
@@ -161,7 +161,7 @@ def dali_pipeline(
 
 
 class _Reader:
-    """Reads files and hands them to a graph, batch after batch; a batch with files that cannot be decoded goes without them."""
+    """Reads files and passes them to a graph batch by batch; a batch leaves out files that cannot be decoded."""
 
     def __init__(
         self, paths: list[Path], *, image_size: tuple[int, int], device: torch.device, threads: int, depth: int, max_batch: int,
@@ -169,32 +169,32 @@ class _Reader:
     ) -> None:  # fmt: skip
         self._paths, self._image_size, self._may_fuse, self._on_faults = paths, image_size, may_fuse, on_faults
         self._options = {"device": device, "threads": threads, "depth": depth, "max_batch": max_batch}
-        self._graphs: dict[bool, tuple[tuple[int, int] | None, _Graph]] = {}  # by whether it resizes, with its size
-        self._checked: set[int] = set()  # files whose header is good
+        self._graphs: dict[bool, tuple[tuple[int, int] | None, _Graph]] = {}  # whether it resizes -> its size, the graph
+        self._checked: set[int] = set()  # files with a good header
 
     def fuses(self, geometry: Geometry) -> bool:
         params = geometry.params
         return self._may_fuse and params is not None and params.boxes is not None and params.angles is None
 
     def batches(self, batches: Sequence[Ids], geometry: Geometry) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield the images of each batch, and which of its ids they are if not all; a large batch is decoded in parts."""
+        """Yield the images of each batch, and their positions in it if some are left out; large batches are decoded in parts."""
         parts = [part for ids in batches for part in ids.host.split(self._options["max_batch"])]
         moves = None
         if self.fuses(geometry):  # for all images at once: a copy in every batch would wait for the device
-            moves = tuple(drawn.cpu().int().numpy() for drawn in (geometry.params.boxes, geometry.params.flips))
+            moves = tuple(params.cpu().int().numpy() for params in (geometry.params.boxes, geometry.params.flips))
         decoded = self._parts(parts, moves, size=geometry.image_size if moves is None else geometry.size)
         for count in map(len, batches):
             images, kept, first = [], [], 0
             while first < count:
-                found, positions, asked = next(decoded)
-                images.append(found)
+                part, positions, asked = next(decoded)
+                images.append(part)
                 kept.append(positions + first)
                 first += asked
             whole = sum(map(len, kept)) == count
             yield torch.cat(images) if len(images) > 1 else images[0], None if whole else torch.cat(kept)
 
     def _parts(self, parts: list[Tensor], moves: Moves | None, *, size: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield the images of each part, their positions in it, and how many were asked for."""
+        """Yield the images of each part, their positions in it, and the size of the part."""
         good: list[Tensor] = [torch.arange(len(part)) for part in parts]
         nothing = torch.empty((0, *size, 3), dtype=torch.uint8, device=self._options["device"])
         done = 0
@@ -204,7 +204,7 @@ class _Reader:
             try:
                 while done < len(parts):
                     images = next(decoded, None)
-                    while done < len(parts) and (images is None or asked[0] != done):  # nothing of that part could be read
+                    while done < len(parts) and (images is None or asked[0] != done):  # no file of that part could be read
                         yield nothing, good[done], len(parts[done])
                         done += 1
                     if images is not None:
@@ -212,29 +212,29 @@ class _Reader:
                         yield images, good[done], len(parts[done])
                         done += 1
             except RuntimeError as error:
-                self._graphs.clear()  # what failed runs no more
+                self._graphs.clear()  # a failed graph is unusable
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                if not asked:  # it had no file to blame
+                if not asked:  # no file can be the cause
                     raise DecoderFailed(f"DALI failed before it had read a file; it says: {error}") from error
                 done = asked[0]
                 good[done] = self._readable(parts[done], good[done], error)
-            except Exception:  # such as a file that may not be skipped: images of this epoch are still on their way
+            except Exception:  # such as `on_faults` raising: the graph still holds images of this epoch
                 self._graphs.clear()
                 raise
 
     def _graph_of(self, size: tuple[int, int] | None) -> _Graph:
-        """Return the graph that resizes to a size, or decodes whole with None; the last of each kind is kept."""
+        """Return the graph that crops and resizes to a size, or with None decodes whole images; the last of each is kept."""
         resizes = size is not None
         if resizes not in self._graphs or self._graphs[resizes][0] != size:
-            self._graphs.pop(resizes, None)  # before the next is there, so that never two are
+            self._graphs.pop(resizes, None)  # free the old graph before the new one is built
             self._graphs[resizes] = size, _Graph(size=size, **self._options)
         return self._graphs[resizes][1]
 
     def _files(
         self, parts: list[Tensor], good: list[Tensor], asked: deque[int], moves: Moves | None, first: int
     ) -> Iterator[tuple]:
-        """Yield what a graph asks for of each part with a file that has bytes at all, noting in `asked` which part it is."""
+        """Yield the inputs of a graph for each part with a readable file, and append the part's number to `asked`."""
         for number in range(first, len(parts)):
             part = parts[number]
             files, good[number] = self._read(part, good[number])
@@ -244,11 +244,11 @@ class _Reader:
             if moves is None:
                 yield (files,)
                 continue
-            boxes, flips = (drawn[part[good[number]].numpy()] for drawn in moves)
+            boxes, flips = (params[part[good[number]].numpy()] for params in moves)
             yield files, list(boxes[:, :2]), list(boxes[:, 2:]), list(flips)
 
     def _read(self, part: Tensor, positions: Tensor) -> tuple[list[np.ndarray], Tensor]:
-        """Return the bytes of the files of a part, and the positions of those that have any; the others are faults."""
+        """Return the bytes of a part's readable files and their positions; report the others to `on_faults`."""
         files, readable, faults = [], [], []
         for position in positions.tolist():
             path = self._paths[int(part[position])]
@@ -266,9 +266,9 @@ class _Reader:
         return files, torch.tensor(readable, dtype=torch.int64)
 
     def _header_fault(self, image_id: int, file: np.ndarray) -> str | None:
-        """Return what is wrong with the header of a file, which is looked at once.
+        """Return what is wrong with the header of a file, or None; each file is checked once.
 
-        DALI crashes on a JPEG that is cut in its header, and a crop that is resized would hide a wrong size.
+        DALI crashes on a JPEG with a truncated header, and a resized crop would hide a wrong size.
         """
         if image_id in self._checked:
             return None
@@ -277,14 +277,14 @@ class _Reader:
             with Image.open(io.BytesIO(file)) as image:  # reads the header alone
                 size = image.height, image.width
         except Exception as error:  # on malformed bytes Pillow raises OSError, SyntaxError, struct.error, ...
-            return f"{path}: cannot be read as an image ({type(error).__name__}: it is cut short, or is none)"
+            return f"{path}: cannot be read as an image ({type(error).__name__}: it is truncated, or not an image)"
         if size != self._image_size:
             return wrong_size(path, size, self._image_size)
         self._checked.add(image_id)
         return None
 
     def _readable(self, part: Tensor, positions: Tensor, error: RuntimeError) -> Tensor:
-        """Return the positions of a part whose files Pillow can read, since DALI names none; the others are faults."""
+        """Return the positions of a part's files that Pillow can read; report the others to `on_faults`."""
         paths = [self._paths[i] for i in part[positions].tolist()]
         readable, faults = readable_files(paths, self._image_size, library="DALI", error=error)
         self._on_faults(faults)

@@ -24,18 +24,18 @@ from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
 from rapid_inr.runlog.liveness import lives, this_process
 
-WATCH_S = 2.0  # between two looks at whether a worker is still needed
+WATCH_S = 2.0  # interval at which a worker checks whether its trainer still lives
 
-# Images of a batch, uint8 [b, height, width, 3]; positions in the batch of those that could be read; what was wrong with others.
+# the readable images of a batch, uint8 [b, height, width, 3]; their positions in the batch; a message for each other image
 Read = tuple[Tensor, Tensor, tuple[str, ...]]
-OnFaults = Callable[[Sequence[str]], None]  # what is done about files that could not be read: raise, or note them
+OnFaults = Callable[[Sequence[str]], None]  # handles the messages on unreadable files: raises, or notes them
 
 
 def read_sized(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read an image file of a known size, as every reader here does: uint8 [height, width, 3].
+    """Read an image file of a known size by `read_image`: uint8 [height, width, 3].
 
     Raises:
-        CorruptImage: if it cannot be read, or has another size; names the path.
+        CorruptImage: if it cannot be read or has another size; names the path.
     """
     pixels = read_image(path)
     if pixels.shape[:2] != size:
@@ -43,24 +43,24 @@ def read_sized(path: Path, size: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def wrong_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> str:
+def wrong_size(path: Path, actual: tuple[int, int], expected: tuple[int, int]) -> str:
     """Return the message on a file of another (height, width)."""
-    return f"{path}: is {found[0]}x{found[1]}, expected {expected[0]}x{expected[1]}"
+    return f"{path}: is {actual[0]}x{actual[1]}, expected {expected[0]}x{expected[1]}"
 
 
 def readable_files(
     paths: Sequence[Path], size: tuple[int, int], *, library: str, error: Exception
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Find out by Pillow which of some files a library could not decode, since it names none.
+    """Find the files of a failed batch that Pillow cannot read either, since the library does not name them.
 
     Args:
-        error: what the library raised.
+        error: the library's exception.
 
     Returns:
-        int64 positions of the files that can be read, and what is wrong with each of the others.
+        int64 positions of the readable files, and a message on each of the others.
 
     Raises:
-        DecoderFailed: if all can be read, so that it is not the files that are to blame.
+        DecoderFailed: if Pillow can read all of them, so the files are not to blame.
     """
     readable, faults = [], []
     for position, path in enumerate(paths):
@@ -71,13 +71,13 @@ def readable_files(
             faults.append(str(fault))
     if not faults:
         raise DecoderFailed(
-            f"{library} failed on the files from {paths[0]} to {paths[-1]}, which Pillow can all read; it says: {error}"
+            f"{library} failed on the files from {paths[0]} to {paths[-1]}, but Pillow can read them all; {library} says: {error}"
         ) from error
     return torch.tensor(readable, dtype=torch.int64), tuple(faults)
 
 
 class FileImages(Dataset[Read]):
-    """Image files of one size; an item is a batch, since handing images over one by one would cost more than small ones take."""
+    """Image files of one size; an item is a batch, since passing small images on one by one costs more than reading them."""
 
     def __init__(self, paths: Sequence[Path], size: tuple[int, int]) -> None:
         self.paths, self.size = [str(path) for path in paths], size
@@ -87,7 +87,7 @@ class FileImages(Dataset[Read]):
         for position, image_id in enumerate(ids):
             try:
                 images.append(read_sized(Path(self.paths[image_id]), self.size))
-            except CorruptImage as error:  # returned, not raised: a worker that fails would lose its name and its reason
+            except CorruptImage as error:  # an exception in a worker would lose the file's name and reason
                 faults.append(str(error))
             else:
                 kept.append(position)
@@ -96,7 +96,7 @@ class FileImages(Dataset[Read]):
 
 
 def fail_on(messages: Sequence[str]) -> None:
-    """Raise CorruptImage at the first of these messages."""
+    """Raise CorruptImage with the first message, if there is one."""
     if messages:
         raise CorruptImage(messages[0])
 
@@ -112,14 +112,14 @@ def loader_pipeline(
     on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
-    """Read batches in worker processes; normalise and augment them on the device, as every pipeline does.
+    """Make a pipeline that reads batches in worker processes, and normalises and augments them on the device.
 
     Args:
         dataset: `FileImages`, or another whose item is the images of a batch.
         image_size: (height, width) of all images.
         workers: processes; 0 reads in this one.
-        prefetch: batches that a worker has ready, at most.
-        on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
+        prefetch: batches that each worker prepares, at most.
+        on_faults: called with the messages on unreadable files of a batch; if it returns, the batch leaves them out.
         options: of `pixel_pipeline`.
 
     Raises:
@@ -128,13 +128,13 @@ def loader_pipeline(
     if workers < 0 or prefetch < 1:
         raise UserError(f"workers is {workers} and prefetch {prefetch}, expected at least 0 and 1")
     device = torch.device(device)
-    order: list[list[int]] = []  # the batches to read next; one list, since persistent workers keep the loader they were made by
+    order: list[list[int]] = []  # the batches of an epoch; changed in place, since persistent workers keep their loader
     loader = DataLoader(
         dataset, batch_size=None, sampler=order, num_workers=workers, pin_memory=device.type == "cuda",
         persistent_workers=workers > 0, prefetch_factor=prefetch if workers else None,
         multiprocessing_context=_fresh_processes() if workers else None,
         worker_init_fn=partial(_end_with, this_process()),
-        generator=torch.Generator(),  # of seeds that no worker uses; the global one is the caller's
+        generator=torch.Generator(),  # so that the loader does not draw from the caller's global generator
     )  # fmt: skip
 
     def read(batches: Sequence[Ids], _: Geometry) -> Iterator[tuple[Tensor, Tensor]]:
@@ -149,7 +149,7 @@ def loader_pipeline(
 
 
 def _end_with(trainer: Mapping[str, Any], worker: int) -> None:
-    """Let a worker end soon after the process that it reads for, which may be killed: torch watches the one that forked it."""
+    """End a worker soon after its trainer, even if that is killed; torch only watches the server that forked the worker."""
 
     def watch() -> None:
         while lives(trainer, touched=time.time()):
@@ -160,12 +160,12 @@ def _end_with(trainer: Mapping[str, Any], worker: int) -> None:
 
 
 def _fresh_processes() -> multiprocessing.context.BaseContext:
-    """Return how workers are started: forked from a server that has imported torch and nothing else.
+    """Return the context that starts workers: forks of a server that has imported torch and nothing else.
 
-    A fork of this process would hang where a library's thread, such as one of DALI's, held a lock at that moment.
+    A fork of this process could hang on a lock that a library's thread, such as DALI's, held at that moment.
     """
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
-        # a job of joblib's launcher has the start method "loky", which a fresh process would be told and does not know
+        # jobs of Hydra's joblib launcher have the start method "loky", which new processes inherit but do not know
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

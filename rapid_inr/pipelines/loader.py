@@ -22,34 +22,34 @@ from rapid_inr.store.packed import PackedStore
 class INRLoader(IterableDataset[Batch]):
     """Batches decoded from a store on its device; each iteration is the next epoch.
 
-    Leave an epoch early and the next iteration continues it; without a seed, each iteration starts at the first image. A loader
-    remembers one position: where a second iteration begins, the first one raises. ``DataLoader(loader, batch_size=None)`` works
-    without worker processes.
+    If a loop leaves an epoch early, the next iteration continues it; without a seed, each iteration starts at the first image.
+    A loader has one position: once a second iteration begins, the first one raises. ``DataLoader(loader, batch_size=None)``
+    works without worker processes.
 
         train = INRLoader("train.inr", 256, augment=AugmentConfig())
         test = INRLoader("test.inr", 256, seed=None, mean=train.mean, std=train.std)
         for images, labels in train: ...
 
     Args:
-        store: a packed store, or the file of one.
+        store: a packed store, or its file.
         batch_size: images of a step over all ranks.
-        augment: how images are augmented, each differently in each epoch; None for not at all.
-        seed: of order and augmentation; None keeps the order and every image, and allows no `augment`.
-        split: ``train`` or ``test`` of a store that holds both; None for all its images.
-        labels: [N, ...] of any type, one for each image of the store or split; by default the classes in it.
-        mean, std: per channel, of values in [0, 1], to normalise by; by default those of the store's images. A test loader takes
-            its training loader's.
-        subset: which images to take, positions or a mask, bool [N], as a tensor or a list; None for all.
-        size: (height, width) of the batches, or one number for both; by default the images' own.
+        augment: None for no augmentation.
+        seed: of order and augmentation; None keeps the order and every image, and requires ``augment=None``.
+        split: ``train`` or ``test`` of a store that holds both; None for all images.
+        labels: [N, ...] of any type, one for each image of the store or split; by default the store's classes.
+        mean, std: per channel, of values in [0, 1], for the normalisation; by default the store's. Give a test loader those of
+            its training loader.
+        subset: which images to take, as positions or a mask, bool [N], in a tensor or a list; None for all.
+        size: (height, width) of the batches, or one number for both; by default the images' size.
         dtype: of the images: float32, float16 or bfloat16.
-        device: where the store is to lie; None for where it is, or the CPU for a file.
-        rank: which part of each batch this process takes; the order is the same for any number of processes.
+        device: to keep the store on; None for the store's device, or the CPU for a file.
+        rank: which share of each batch this process takes; the order does not depend on the number of processes.
         world_size: number of processes, a divisor of `batch_size` when shuffling.
-        shard_store: whether each process keeps only every `world_size`-th image and fetches the others' rows batch by batch. The
+        shard_store: whether each process keeps only every `world_size`-th image and fetches the other rows batch by batch. The
             batches stay the same. Torch.distributed must be initialized, and all processes must take the same batches.
 
     Raises:
-        UserError: if an argument is out of range, there are no labels, or images differ in size and `size` is not given; as
+        UserError: if an argument is out of range, there are no labels, or images differ in size and `size` is None; as
             `ShardedStore`.
         FileNotFoundError, StoreFormatError, StoreTooLarge: as `read_store`.
     """
@@ -105,7 +105,7 @@ class INRLoader(IterableDataset[Batch]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the images take on the device, of a sharded store this process's, labels not counted."""
+        """Bytes of the images on the device, without labels; of a sharded store, of this process's images."""
         return self._pipeline.nbytes
 
     @property
@@ -114,7 +114,7 @@ class INRLoader(IterableDataset[Batch]):
         return self._epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        """Begin an iteration over what is left of the current epoch."""
+        """Begin an iteration over the rest of the current epoch."""
         if get_worker_info() is not None:
             raise UserError("INRLoader decodes on its own device, not in worker processes; use DataLoader(..., num_workers=0)")
         if self._pipeline.seed is None and not self._restored:
@@ -133,28 +133,28 @@ class INRLoader(IterableDataset[Batch]):
             if batch is None:
                 break
             self._batch += 1
-            if self._batch == len(self):  # before it is used: who stops at the last batch has had the whole epoch
+            if self._batch == len(self):  # before the yield, so that a loop that stops at the last batch has ended the epoch
                 self._epoch, self._batch = self._epoch + 1, 0
             yield batch
         if self._batch:  # the last batch had no share for this process
             self._epoch, self._batch = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the loader is, as JSON values; after `load_state_dict` it yields the same batches."""
+        """Return the loader's position as JSON values; after `load_state_dict`, a loader yields the same batches from there."""
         return self._pipeline.state_dict(epoch=self._epoch, batch=self._batch)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another loader was; the number of processes may be another. An iteration under way ends.
+        """Continue at a state; the number of processes may differ. A running iteration raises at its next batch.
 
         Raises:
-            UserError: if that loader had another seed, batch size, subset or augmentation, or the state names no batch.
+            UserError: if the state has another seed, batch size, subset or augmentation, or a batch that does not exist.
         """
         self._epoch, self._batch = self._pipeline.place_of(state)
         self._iteration, self._restored = None, True
 
 
 def _normalised_by(store: PackedStore, *, mean: Sequence[float] | None, std: Sequence[float] | None) -> PackedStore:
-    """Return a store that is normalised by other values, where they are given."""
+    """Return the store with another normalisation, if given."""
     given = {name: tuple(map(float, values)) for name, values in (("mean", mean), ("std", std)) if values is not None}
     for name, values in given.items():
         ok = len(values) == 3 and (name == "mean" or min(values) > 0)

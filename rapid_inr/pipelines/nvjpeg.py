@@ -18,9 +18,9 @@ from rapid_inr.pipelines.dataloader import OnFaults, fail_on, read_sized, readab
 
 
 def require_nvjpeg(device: torch.device) -> None:
-    """Raise PipelineUnavailable unless there is a GPU and torchvision."""
+    """Raise PipelineUnavailable unless the device is a GPU and torchvision is installed."""
     if device.type != "cuda":
-        raise PipelineUnavailable(f"pipeline=nvjpeg decodes on a CUDA GPU, this is device={device}")
+        raise PipelineUnavailable(f"pipeline=nvjpeg decodes on a CUDA GPU, but device is {device}; set device=cuda")
     if find_spec("torchvision") is None:
         raise PipelineUnavailable("pipeline=nvjpeg needs torchvision in its CUDA build: pip install torchvision")
 
@@ -34,16 +34,16 @@ def nvjpeg_pipeline(
     on_faults: OnFaults = fail_on,
     **options,
 ) -> BatchPipeline:
-    """Read all files into the host's memory, and decode each batch of them on the GPU.
+    """Make a pipeline that reads all files into the host's memory and decodes each batch on the GPU.
 
     Args:
         paths: of N JPEG files of one size.
-        on_faults: called with what was wrong with the files of a batch; where it returns, the batch goes without them.
+        on_faults: called with the messages on unreadable files of a batch; if it returns, the batch leaves them out.
         options: of `pixel_pipeline`.
 
     Raises:
         PipelineUnavailable: without a GPU or torchvision.
-        ValueError: if a file is an image but no JPEG; as `BatchPipeline`.
+        ValueError: if a file is an image but not a JPEG; as `BatchPipeline`.
     """
     device = torch.device(device)
     require_nvjpeg(device)
@@ -56,11 +56,11 @@ def nvjpeg_pipeline(
 
 
 class _Reader:
-    """Holds the bytes of files and decodes batches of them; what is wrong with a file is told in the batch that it is in."""
+    """Holds the bytes of all files and decodes batches of them; a faulty file is reported in its batch."""
 
     def __init__(self, paths: list[Path], image_size: tuple[int, int], device: torch.device, on_faults: OnFaults) -> None:
         self._paths, self._image_size, self._device, self._on_faults = paths, image_size, device, on_faults
-        self._files = [_bytes_of(path, image_size) for path in paths]  # or what is wrong
+        self._files = [_bytes_of(path, image_size) for path in paths]  # the bytes, or what is wrong
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @property
@@ -68,7 +68,7 @@ class _Reader:
         return sum(file.nbytes for file in self._files if isinstance(file, Tensor))
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images that can be decoded, uint8 [b, height, width, 3], and their positions among `ids`."""
+        """Return the decodable images, uint8 [b, height, width, 3], and their positions in `ids`."""
         files = [self._files[i] for i in ids.tolist()]
         self._on_faults([file for file in files if isinstance(file, str)])
         kept = torch.tensor([i for i, file in enumerate(files) if isinstance(file, Tensor)], dtype=torch.int64)
@@ -77,7 +77,7 @@ class _Reader:
                 return self._decode([files[i] for i in kept.tolist()]), kept
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # of all the files; which one it was has to be found out
+            except RuntimeError as error:  # it does not name the file
                 paths = [self._paths[i] for i in ids[kept].tolist()]
                 readable, faults = readable_files(paths, self._image_size, library="nvJPEG", error=error)
                 self._on_faults(faults)
@@ -87,11 +87,11 @@ class _Reader:
     def _decode(self, files: list[Tensor]) -> Tensor:
         """Return the images of files, uint8 [B, height, width, 3].
 
-        Torchvision decodes on a stream of its own, which waits for no other, into memory of the stream that asks. Here that is
-        one on which nothing is ever left to do, so that no memory is written upon that a copy has still to read.
+        Torchvision decodes on an internal stream that waits for no other, into memory of the current stream. So the current
+        stream here is always idle; else the decode could overwrite memory that a pending copy still reads.
 
         Raises:
-            RuntimeError: if one of them cannot be decoded, or has another size.
+            RuntimeError: if one of them cannot be decoded or has another size.
         """
         with torch.cuda.stream(self._stream):
             images = _decode_jpegs(files, self._device)
@@ -108,7 +108,7 @@ def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
     """Return the bytes of a JPEG file, or what is wrong with it.
 
     Raises:
-        ValueError: if it is an image of another kind.
+        ValueError: if it is an image in another format.
     """
     try:
         data = path.read_bytes()
@@ -120,7 +120,7 @@ def _bytes_of(path: Path, image_size: tuple[int, int]) -> Tensor | str:
         read_sized(path, image_size)
     except CorruptImage as error:
         return str(error)
-    raise UserError(f"{path} is no JPEG, which is all that pipeline=nvjpeg decodes; export with format=jpeg")
+    raise UserError(f"{path} is not a JPEG, the only format of pipeline=nvjpeg; export with format=jpeg")
 
 
 def _decode_jpegs(files: list[Tensor], device: torch.device) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Making a batch on the GPU while the one before it is used."""
+"""Prefetch: the GPU makes the next batch while the current one is used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 from rapid_inr.pipelines.batches import Batch
 
-IN_FLIGHT = 2  # batches that the caller's stream may be behind before the next is launched
+IN_FLIGHT = 2  # unfinished batches on the caller's stream at which the host waits
 
 
 def ahead(batches: Generator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches; on a GPU each is made on a stream beside the caller's while the one before it is used.
+    """Yield batches; on a GPU, make each on a second stream while the caller uses the one before it.
 
-    Batches are made without autocast, whatever the caller's: what places pixels must not be rounded to half precision. The host
-    waits where the GPU is `IN_FLIGHT` batches behind, so that a few batches, and not an epoch of them, lie in its memory.
+    Batches are made without autocast even if the caller has it on, since coordinates must not be rounded to half precision. When
+    the GPU is `IN_FLIGHT` batches behind, the host waits, so that memory holds only a few batches.
     """
     if device.type != "cuda":
         while (batch := _next(batches, device)) is not None:
@@ -29,7 +29,7 @@ def ahead(batches: Generator[Batch], device: torch.device) -> Iterator[Batch]:
         while True:
             if len(taken) == IN_FLIGHT:
                 taken.popleft().synchronize()
-            side.wait_stream(torch.cuda.current_stream(device))  # for what the caller has put on the device
+            side.wait_stream(torch.cuda.current_stream(device))  # for tensors that the caller has copied to the device
             with torch.cuda.stream(side):
                 following = _next(batches, device)
                 made = side.record_event()
@@ -41,7 +41,7 @@ def ahead(batches: Generator[Batch], device: torch.device) -> Iterator[Batch]:
             if following is None:
                 return
             waiting = following, made
-    finally:  # at an early exit too: what the side stream still reads is freed here, for the caller's stream to write upon
+    finally:  # at an early exit too, since the caller's stream may reuse memory that the side stream still reads
         with torch.cuda.stream(side):
             batches.close()
         torch.cuda.current_stream(device).wait_stream(side)
@@ -49,7 +49,7 @@ def ahead(batches: Generator[Batch], device: torch.device) -> Iterator[Batch]:
 
 @lru_cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the one stream that batches of a device are made on: the allocator keeps memory for each stream apart."""
+    """Return the stream that makes a device's batches; there is one, since the allocator keeps separate memory a stream."""
     return torch.cuda.Stream(device)
 
 
@@ -61,7 +61,7 @@ def _next(batches: Iterator[Batch], device: torch.device) -> Batch | None:
 
 
 def _taken_over(batch: Batch, made: torch.cuda.Event, device: torch.device) -> Batch:
-    """Let the caller's stream wait for a batch, and the allocator know that the caller uses its memory."""
+    """Make the caller's stream wait for a batch, and tell the allocator that this stream uses its memory."""
     current = torch.cuda.current_stream(device)
     current.wait_event(made)
     for tensor in batch.tensors().values():

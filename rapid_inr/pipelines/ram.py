@@ -22,7 +22,7 @@ class RamImages(Dataset[Read]):
 
 
 def ram_pipeline(images: Tensor, labels: Tensor, *, workers: int, **options) -> BatchPipeline:
-    """Hand out raw images from the host's memory, shared with the worker processes if there are any.
+    """Make a pipeline of raw images in the host's memory, shared with the worker processes if there are any.
 
     Args:
         images: uint8 [N, height, width, 3], on the CPU.

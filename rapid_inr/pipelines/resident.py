@@ -1,4 +1,4 @@
-"""The pipeline `resident`: raw uint8 images that live on the device."""
+"""The pipeline `resident`: raw uint8 images in the device's memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rapid_inr.pipelines.batches import require_fits
 
 
 def require_images(images: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless these are uint8 [N, height, width, 3] and a label for each."""
+    """Raise ValueError unless images are uint8 [N, height, width, 3] with one label each."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise UserError(f"images are {images.dtype} {tuple(images.shape)}, expected uint8 [N, height, width, 3]")
     if labels.shape[:1] != images.shape[:1]:
@@ -19,14 +19,14 @@ def require_images(images: Tensor, labels: Tensor) -> None:
 
 
 def resident_pipeline(images: Tensor, labels: Tensor, *, device: torch.device | str, **options) -> BatchPipeline:
-    """Keep raw images on the device: the rival that no decoder can beat while the dataset fits.
+    """Make a pipeline of raw images on the device: the baseline that no decoder can beat while the dataset fits.
 
     Args:
         images: uint8 [N, height, width, 3].
         options: of `pixel_pipeline`.
 
     Raises:
-        ValueError: if the images are not uint8 [N, height, width, 3], or the labels are not one an image; as `BatchPipeline`.
+        ValueError: if the images are not uint8 [N, height, width, 3] with one label each; as `BatchPipeline`.
         DeviceTooSmall: if they do not fit the memory of the device.
     """
     device = torch.device(device)

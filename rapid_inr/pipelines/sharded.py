@@ -1,7 +1,7 @@
-"""A packed store of which each process holds a share: the rows of a batch come from the processes that hold them.
+"""A packed store sharded over processes: each process fetches the rows of its batches from the processes that hold them.
 
-Process r of W holds the images r, r + W, r + 2 W, ... Every process knows the order of an epoch and what each of them takes of a
-batch, hence who sends what to whom: a batch is one exchange of packed rows of one length, and nothing is agreed upon before it.
+Process r of W holds the images r, r + W, r + 2 W, ... Every process knows the order of an epoch and each process's share of a
+batch, so it knows who sends what to whom. A batch is a single exchange of packed rows of one length, without negotiation.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rapid_inr.store.packed import PackedStore
 
 @dataclass(frozen=True, eq=False)
 class _Exchange:
-    """What this process sends and gets for a batch.
+    """The rows that this process sends and receives for a batch.
 
     Args:
-        sent: int64 positions in its share, receiver after receiver, on the device.
+        sent: int64 positions in its share, grouped by receiver, on the device.
         n_sent: images for each process.
         n_got: images from each process.
-        places: int64 [B], where each image that it takes is among those it gets, on the device.
+        places: int64 [B], position of each image of its batch among the received ones, on the device.
     """
 
     sent: Tensor
@@ -38,20 +38,20 @@ class _Exchange:
 
 
 class ShardedStore:
-    """A store of which this process holds every `world_size`-th image, and fetches the others batch by batch.
+    """A store of which this process holds every `world_size`-th image and fetches the others batch by batch.
 
-    All processes make it together, and go through the same batches at the same time. Exchanges have a process group of their own:
-    gradients are averaged while the next batch is on its way, and the host of every process starts both in the same order.
+    All processes create it together and go through the same batches at the same time. Exchanges have a separate process group,
+    so that gradients can be averaged while the next batch is exchanged; every host starts the two in the same order.
 
     Args:
-        store: the whole one, the same for every process; of a file that is mapped into memory only the share is copied.
-        device: where the share is to lie.
+        store: the whole store, the same in every process; if its file is memory-mapped, only the share is copied.
+        device: to keep the share on.
         rank: of this process in torch.distributed.
         world_size: number of processes there.
 
     Raises:
-        ValueError: if torch.distributed is not initialized or has another rank or number of processes, or there are fewer images
-            than processes.
+        ValueError: if torch.distributed is not initialized, has another rank or world size, or the store has fewer images than
+            processes.
         DeviceTooSmall: if the share does not fit the memory of the device.
     """
 
@@ -64,7 +64,7 @@ class ShardedStore:
         self.share = share.to(device)
         self._rank, self._world_size, self._group = rank, world_size, distributed.new_group()
         self._longest = 0 if store.starts is None else int(store.starts.diff().max())
-        # of what is exchanged, the types and lengths
+        # types and lengths of the exchanged rows
         self._empty = self._packed(torch.empty(0, dtype=torch.int64, device=self.device))
 
     @property
@@ -73,14 +73,14 @@ class ShardedStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the share takes on the device."""
+        """Bytes of the share on the device."""
         return self.share.nbytes
 
     def fetch(self, batches: Sequence[Ids]) -> Iterator[tuple[Fetched, Tensor]]:
-        """Yield for each batch its images, each as often as it is taken, and where in them each of the batch's ids is.
+        """Yield the packed images of each batch, with repeats, and the position among them of each id of the batch.
 
         Args:
-            batches: with the shares of all processes, some of which may be empty.
+            batches: with the shares of all processes; shares may be empty.
         """
         for exchange in self._exchanges(batches):
             yield self._exchanged(exchange), exchange.places
@@ -92,11 +92,11 @@ class ShardedStore:
             receivers = torch.arange(world).repeat_interleave(torch.tensor([len(share) for share in ids.shares]))
             held, holders = taken % world == self._rank, ids.host % world
             sent.append(taken[held] // world)
-            places.append(holders.argsort(stable=True).argsort())  # they come holder after holder
+            places.append(holders.argsort(stable=True).argsort())  # received images are grouped by holder
             counts.append([whose.bincount(minlength=world).tolist() for whose in (receivers[held], holders)])
         # once an epoch: a copy in every batch would make the host wait for the device
-        there = [torch.cat(parts).to(self.device).split([len(part) for part in parts]) for parts in (sent, places)]
-        return [_Exchange(s, n_sent, n_got, p) for s, p, (n_sent, n_got) in zip(*there, counts, strict=True)]
+        on_device = [torch.cat(parts).to(self.device).split([len(part) for part in parts]) for parts in (sent, places)]
+        return [_Exchange(s, n_sent, n_got, p) for s, p, (n_sent, n_got) in zip(*on_device, counts, strict=True)]
 
     def _exchanged(self, exchange: _Exchange) -> Fetched:
         sent = torch.cat([rows.view(torch.uint8) for rows in self._packed(exchange.sent).values()], dim=1)
@@ -104,7 +104,7 @@ class ShardedStore:
         distributed.all_to_all_single(got, sent, exchange.n_got, exchange.n_sent, group=self._group)
         columns = got.split([rows.shape[1] * rows.element_size() for rows in self._empty.values()], dim=1)
         rows = {name: rows.new_empty((len(got), rows.shape[1])) for name, rows in self._empty.items()}
-        for typed, column in zip(rows.values(), columns, strict=True):  # copied, since there a type may begin at any byte
+        for typed, column in zip(rows.values(), columns, strict=True):  # copied, since a received column may be unaligned
             typed.view(torch.uint8).copy_(column)
         share, codes, starts = self.share, rows["codes"], None
         if share.starts is not None:
@@ -114,23 +114,23 @@ class ShardedStore:
         return Fetched(share.header, packed, rows.get("sizes"))
 
     def _packed(self, ids: Tensor) -> dict[str, Tensor]:
-        """Return the rows of images of the share, [n, ...] each; codes of unequal length go on into what follows them."""
+        """Return the rows of images of the share, [n, ...] each; codes of unequal length are padded by the codes after them."""
         share, unequal = self.share, self.share.starts is not None
         left_out = {"codes" if unequal else "masks"} | ({"scales"} if share.header.quantize.granularity == "dataset" else set())
         rows = {name: tensor[ids] for name, tensor in share.tensors().items() if name not in left_out}
         if unequal:
             places = share.starts[ids, None] + torch.arange(self._longest, device=self.device)
-            some = share.codes if len(share.codes) else share.codes.new_zeros(1)  # where this share keeps no code at all
-            rows["codes"] = some[places.clamp(max=len(some) - 1)]
+            codes = share.codes if len(share.codes) else share.codes.new_zeros(1)  # a share may hold no codes at all
+            rows["codes"] = codes[places.clamp(max=len(codes) - 1)]
         return rows
 
 
 def _require_together(*, rank: int, world_size: int) -> None:
     if not distributed.is_initialized():
         raise UserError("to shard a store, start with torchrun and call torch.distributed.init_process_group() first")
-    there = distributed.get_rank(), distributed.get_world_size()
-    if (rank, world_size) != there:
+    expected = distributed.get_rank(), distributed.get_world_size()
+    if (rank, world_size) != expected:
         raise UserError(
-            f"rank and world_size are {rank} and {world_size}, expected {there[0]} and {there[1]} as torch.distributed has them, "
-            "to shard a store"
+            f"rank and world_size are {rank} and {world_size}, expected {expected[0]} and {expected[1]}, the values of "
+            "torch.distributed, to shard a store"
         )

@@ -1,4 +1,4 @@
-"""Contact sheets, training curves and distributions as PNG, and what all figures share."""
+"""Contact sheets, training curves and histograms as PNG, and the helpers that all figures share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ COLOURS = (  # of lines
     "#0b4f9e", "#d9480f", "#12908e", "#a83232", "#6db33f", "#7a4fb5", "#b8860b", "#2f86d6", "#c0559b", "#4a4a4a",
 )  # fmt: skip
 INK, PAPER, FAINT = (28, 32, 38), (255, 255, 255), (90, 98, 108)
-MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the pictures of one cell
+MARGIN, GAP, RULE = 16, 10, 2  # pixels around the sheet, between its cells, and between the images of a cell
 TITLE_HEIGHT, CAPTION_HEIGHT = 28, 18
-SHORTEST, LONGEST = 96, 320  # a picture is enlarged until its short side has the one, and never beyond the other
-ASPECT = 1.4  # width over height that a sheet aims at
+SHORTEST, LONGEST = 96, 320  # pixels: small images are enlarged to the first on their short side, at most to the second
+ASPECT = 1.4  # target width over height of a sheet
 TOP1 = ("top1_pct", "top-1 on clean test images (%)")
-LEGEND_INSIDE = 4  # lines of a figure of training that are named among them, where more would hide them
-ERROR_GAIN = 4  # an error is shown as 4 times its size, so that a good decode does not look like a black square
+LEGEND_INSIDE = 4  # with more curves, the legend goes beside the axes, where it hides none
+ERROR_GAIN = 4  # the error is multiplied by this, so that a good decode is not a black square
 
 
 def error_image(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Return the absolute error, `ERROR_GAIN` times enlarged and clipped, uint8 [height, width, 3].
+    """Return the absolute error, multiplied by `ERROR_GAIN` and clipped, uint8 [height, width, 3].
 
     Raises:
         ValueError: if the images differ in shape.
@@ -40,7 +40,7 @@ def error_image(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
 def comparison_sheet(
     path: Path, originals: Sequence[np.ndarray], decoded: Sequence[np.ndarray], captions: Sequence[str], *, title: str
 ) -> None:
-    """Write a sheet of original, decoded, error for each image, with a caption under each triple.
+    """Write a sheet with the original, the decode and the error of each image, and a caption under each triple.
 
     Args:
         originals, decoded: uint8 [height, width, 3] each, of any sizes.
@@ -49,15 +49,15 @@ def comparison_sheet(
         ValueError: if there is no image, or the sequences do not match.
     """
     triples = []
-    for original, there in zip(originals, decoded, strict=True):
-        cells = [_enlarge(image) for image in (original, there, error_image(there, original))]
+    for original, decode in zip(originals, decoded, strict=True):
+        cells = [_enlarge(image) for image in (original, decode, error_image(decode, original))]
         rule = np.full((len(cells[0]), RULE, 3), PAPER, dtype=np.uint8)
         triples.append(np.concatenate([cells[0], rule, cells[1], rule, cells[2]], 1))
     _write_sheet(path, triples, captions, title=f"{title}   (original | decoded | error x{ERROR_GAIN})")
 
 
 def contact_sheet(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
-    """Write a grid of captioned images; small ones are enlarged by whole pixels, large ones reduced.
+    """Write a grid of captioned images; small ones are enlarged by a whole factor, large ones reduced.
 
     Args:
         images: uint8 [height, width, 3] each, of any sizes.
@@ -76,7 +76,7 @@ def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str
     column, row = width + GAP, max(cell.shape[0] for cell in cells) + CAPTION_HEIGHT + GAP
     n_columns = max(1, min(len(cells), round((len(cells) * row * ASPECT / column) ** 0.5)))
     rows = [cells[first : first + n_columns] for first in range(0, len(cells), n_columns)]
-    heights = [max(cell.shape[0] for cell in some) + CAPTION_HEIGHT + GAP for some in rows]
+    heights = [max(cell.shape[0] for cell in group) + CAPTION_HEIGHT + GAP for group in rows]
     inner_width = max(n_columns * column - GAP, int(title_font.getlength(title)) + 1)
     sheet = Image.new("RGB", (2 * MARGIN + inner_width, 2 * MARGIN + TITLE_HEIGHT + sum(heights) - GAP), PAPER)
     canvas = ImageDraw.Draw(sheet)
@@ -114,13 +114,13 @@ def save_png(path: Path, image: Image.Image) -> None:
 
 
 def training_curves(
-    path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], *, title: str, judged: tuple[str, str] = TOP1
+    path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], *, title: str, score: tuple[str, str] = TOP1
 ) -> None:
-    """Draw test accuracy and training loss over epochs, a line a run.
+    """Draw the score on test images and the training loss over epochs, a line a run.
 
     Args:
-        curves: by label, rows with ``epoch`` (from 0), ``loss``, and what is judged.
-        judged: its metric, and what the axis calls it.
+        curves: by label; rows with ``epoch`` (from 0), ``loss`` and the score.
+        score: its metric, and its label on the axis.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
@@ -129,9 +129,9 @@ def training_curves(
     accuracy, loss = figure.subplots(1, 2)
     for label, rows in curves.items():
         epochs = [row["epoch"] + 1 for row in rows]
-        accuracy.plot(epochs, [row[judged[0]] for row in rows], marker="o", markersize=3, label=label)
+        accuracy.plot(epochs, [row[score[0]] for row in rows], marker="o", markersize=3, label=label)
         loss.plot(epochs, [row["loss"] for row in rows], marker="o", markersize=3, label=label)
-    accuracy.set(xlabel="epoch", ylabel=judged[1])
+    accuracy.set(xlabel="epoch", ylabel=score[1])
     loss.set(xlabel="epoch", ylabel="training loss (nats)")
     for axes in (accuracy, loss):
         tidy(axes)
@@ -145,7 +145,7 @@ def training_curves(
 
 
 def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: str) -> None:
-    """Draw how values are distributed over images, a panel each, with median and the middle nine tenths.
+    """Draw a histogram over images for each of `values`, with the median and the range from 5% to 95%.
 
     Args:
         values: by label with its unit, one value an image.
@@ -169,7 +169,7 @@ def distributions(path: Path, values: Mapping[str, Sequence[float]], *, title: s
 
 
 def empty_figure(width: float, height: float) -> tuple[Any, Any]:
-    """Return an empty figure of a size in inches, and what draws it."""
+    """Return an empty figure, its size in inches, and its canvas."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -187,19 +187,19 @@ def save_figure(path: Path, canvas: Any) -> None:
 
 
 def tidy(axes: Any, *, grid: bool = True) -> None:
-    """Leave out the frame above and on the right, and draw a faint grid."""
+    """Hide the frame at the top and on the right, and draw a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     if grid:
         axes.grid(alpha=0.3)
 
 
 def whole_numbers(axis: Any) -> None:
-    """Let an axis that counts have ticks at whole numbers alone."""
+    """Place the ticks of an axis at whole numbers."""
     axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def legend_beside(figure: Any, **options: Any) -> None:
-    """Write the legend on the right of all axes."""
+    """Place the legend to the right of all axes."""
     figure.legend(
         **{"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "frameon": False, "alignment": "left"} | options
     )

@@ -1,4 +1,4 @@
-"""A picture of masks: each image beside the classes that its pixels have and those that a network gave them."""
+"""Sheets of segmentation masks: each image beside its true and its predicted mask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKGROUND = (32, 34, 38)
 def mask_sheet(
     path: Path, images: np.ndarray, true: np.ndarray, predicted: np.ndarray, captions: Sequence[str], *, title: str
 ) -> None:
-    """Write a sheet of image, true mask, predicted mask, with a caption under each triple; a class has one colour throughout.
+    """Write a sheet of image, true mask and predicted mask, with a caption under each triple; each class has one colour.
 
     Args:
         images: uint8 [B, height, width, 3].
@@ -28,7 +28,7 @@ def mask_sheet(
 
 
 def colours(n_classes: int) -> np.ndarray:
-    """Return a colour for each class, the background's dark, uint8 [n_classes, 3]: neighbours in number differ most in hue."""
-    hues = [(label * 0.618034) % 1 for label in range(n_classes - 1)]  # the golden ratio spreads any number of them
+    """Return a colour for each class, uint8 [n_classes, 3]: dark for the background, distant hues for adjacent numbers."""
+    hues = [(label * 0.618034) % 1 for label in range(n_classes - 1)]  # the golden ratio spreads any number of hues
     shown = [255 * np.array(colorsys.hsv_to_rgb(hue, 0.65, 0.95)) for hue in hues]
     return np.array([BACKGROUND, *shown]).round().astype(np.uint8)

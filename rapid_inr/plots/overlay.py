@@ -1,4 +1,4 @@
-"""Curves of many runs over each other, as PNG."""
+"""Curves of many runs overlaid, as PNG."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_f
 
 PANEL_INCHES = (5.0, 3.6)
 PANELS_ACROSS = 3
-MOST_NAMED, MOST_SHADED = 40, 8  # curves that the legend names, and of which ranges can still be told apart
+MOST_NAMED, MOST_SHADED = 40, 8  # curves in the legend; with more curves than this, ranges are not shaded
 LETTERS_PER_INCH, LINES_PER_INCH = 16, 5  # of the legend
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve and the range about it: the mean over runs, and the least and greatest of them at each step."""
+    """A curve with its range: the mean, the minimum and the maximum over runs at each step."""
 
     label: str
     steps: Sequence[float]
@@ -27,7 +27,7 @@ class Band:
 
 
 def overlaid_curves(path: Path, panels: Mapping[str, Sequence[Band]], *, x_label: str, title: str) -> None:
-    """Draw a panel a metric, in each the curves of all rows; one legend for all.
+    """Draw one panel a metric with the curves of all labels, and one legend.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.

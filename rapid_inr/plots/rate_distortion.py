@@ -1,4 +1,4 @@
-"""Curves of rate and distortion as PNG."""
+"""Rate-distortion curves as PNG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rapid_inr.evaluation.rate_distortion import Curve, envelope
 from rapid_inr.plots.figures import empty_figure, legend_beside, save_figure, tidy
 
-CODEC_COLOURS = {  # the same whoever measured it
+CODEC_COLOURS = {  # the same for measured and published curves
     "JPEG": "#4a4a4a", "JPEG, shared tables": "#a83232", "JPEG2000": "#b8860b", "WebP": "#c0559b", "AVIF": "#8a8a8a",
     "BPG": "#8c6d46", "BPG 4:4:4": "#8c6d46", "COIN": "#d9480f",
 }  # fmt: skip
@@ -18,7 +18,7 @@ PUBLISHED_COLOURS = ("#5aa9a0", "#7fa650", "#9a86c4", "#6c8ebf")
 
 
 def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -> None:
-    """Draw PSNR over bits per pixel: INRs solid, classical codecs dashed, what others published thin, around where the INRs are.
+    """Draw PSNR over bits per pixel around the INRs' rates: INRs solid, classical codecs dashed, published curves thin.
 
     Args:
         curves: of one dataset, at least one of them measured.
@@ -33,7 +33,7 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
         style = _line_style(curve, curves)
         marks = {name: style.pop(name) for name in ("marker", "markersize") if name in style}
         (line,) = axes.plot(*zip(*envelope(curve.points), strict=True), label=curve.label, **style)
-        if marks:  # where something was measured, also below the line
+        if marks:  # every measured point, also those below the envelope
             measured = [(p.bpp, p.psnr_db) for p in curve.points]
             axes.plot(*zip(*measured, strict=True), color=style["color"], linestyle="", **marks)
         images = f"published ({curve.note})" if curve.published else "measured here"
@@ -48,7 +48,7 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
 
 
 def _line_style(curve: Curve, curves: Sequence[Curve]) -> dict[str, Any]:
-    """Return the look of a curve: that of its codec, or a colour of its own among those of its kind and origin."""
+    """Return the style of a curve: its codec's colour, or a different one for each curve of its kind and origin."""
     palette = PUBLISHED_COLOURS if curve.published else INR_COLOURS
     others = [c for c in curves if (c.kind, c.published) == (curve.kind, curve.published) and _codec_colour(c) is None]
     colour = _codec_colour(curve) or palette[others.index(curve) % len(palette)]
@@ -65,7 +65,7 @@ def _codec_colour(curve: Curve) -> str | None:
 
 
 def _frame_inrs(axes: Any, curves: Sequence[Curve]) -> None:
-    """Show the rates of the INRs and half as much on either side, and the PSNR that any curve has there."""
+    """Set the axes to the INRs' rates with a factor of 1.6 on either side, and to the PSNR of all curves there."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     inrs = [p for curve in curves if curve.kind != "classical" and not curve.published for p in curve.points]

@@ -1,4 +1,4 @@
-"""Pictures of tables: means with their standard deviations, as lines over numbers, or as bars or dots over words."""
+"""Figures of tables: means and standard deviations, as lines over numbers, or as bars or dots over words."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_figure, tidy, whole_numbers
 
-GROUP_WIDTH = 0.8  # of the distance between two groups of bars
-ALIKE = 0.5  # the least share of the largest mean that makes bars nearly alike
-TITLE = 64  # letters of a line of the title: as wide as the axes
-LONG = 70  # letters of all words on the axis, if all were as long as the longest, from which on they are turned
+GROUP_WIDTH = 0.8  # of a group of bars, as a fraction of the distance between groups
+ALIKE = 0.5  # bars become dots if the smallest mean is above this fraction of the largest
+TITLE = 64  # letters a line of the title, about the width of the axes
+LONG = 70  # the words on the axis are rotated if (longest word) x (number of words) exceeds this
 Line = Sequence[tuple[str | float, float, float]]  # x, and mean and standard deviation (0 of a single run) of y
 
 
@@ -28,15 +28,15 @@ def table_figure(
     log: bool = False,
     legend: str = "",
 ) -> None:
-    """Draw means over `x`, with standard deviations where there are any: lines where all of `x` are numbers.
+    """Draw means over `x`, with their standard deviations.
 
-    Over words they are bars, which begin at 0, or dots where bars would be nearly alike.
+    If all of `x` are numbers, draw lines. Over words draw bars from 0, or dots if the bars would be nearly alike.
 
     Args:
-        lines: by label; of each, x and what was measured there.
-        reference: name and value of what a dashed line stands for.
-        log: whether numbers on x are spaced by their logarithm.
-        legend: what the labels of the lines are of.
+        lines: by label.
+        reference: name and value of a dashed line.
+        log: whether numbers on x have a logarithmic scale.
+        legend: title of the legend.
 
     Raises:
         ImportError: if matplotlib is not installed; the message says how to get it.
@@ -75,12 +75,12 @@ def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
 
 
 def _draw_over_words(axes: Any, lines: Mapping[str, Line]) -> None:
-    places = list(dict.fromkeys(str(x) for line in lines.values() for x, _, _ in line))
+    words = list(dict.fromkeys(str(x) for line in lines.values() for x, _, _ in line))
     means = [mean for line in lines.values() for _, mean, _ in line]
     alike = bool(means) and min(means) > ALIKE * max(means)
     width = GROUP_WIDTH / max(1, len(lines))
     for i, (label, line) in enumerate(lines.items()):
-        at = [places.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _, _ in line]
+        at = [words.index(str(x)) + (i - (len(lines) - 1) / 2) * width for x, _, _ in line]
         values, spread = [mean for _, mean, _ in line], [std for _, _, std in line]
         look = {"label": label, "color": COLOURS[i % len(COLOURS)]}
         if alike:
@@ -88,6 +88,6 @@ def _draw_over_words(axes: Any, lines: Mapping[str, Line]) -> None:
         else:
             errors = {"yerr": spread, "capsize": 3, "error_kw": {"linewidth": 1}} if any(spread) else {}
             axes.bar(at, values, width=0.92 * width, **errors, **look)
-    turned = max(map(len, places), default=0) * len(places) > LONG
-    axes.set_xticks(range(len(places)), places, rotation=30 if turned else 0, ha="right" if turned else "center")
-    axes.set_xlim(-0.6, len(places) - 0.4)
+    rotated = max(map(len, words), default=0) * len(words) > LONG
+    axes.set_xticks(range(len(words)), words, rotation=30 if rotated else 0, ha="right" if rotated else "center")
+    axes.set_xlim(-0.6, len(words) - 0.4)

@@ -1,4 +1,4 @@
-"""Whether two configurations, or any two nested mappings, say the same."""
+"""Compare two configs, or any two nested mappings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def first_difference(
     """Return the dotted name of the first key in which two nested mappings differ, or None.
 
     Args:
-        ignored: dotted names that do not count, nor do the keys below them.
-        defaults: flat; a key that `before` lacks counts as having its default.
+        ignored: dotted names of keys to ignore with all keys below them.
+        defaults: by dotted name; a key that `before` lacks takes its default.
     """
-    then, today = flatten(before), flatten(now)
-    for key in sorted(then.keys() | today.keys()):
+    before, now = flatten(before), flatten(now)
+    for key in sorted(before.keys() | now.keys()):
         parts = key.split(".")
         if any(".".join(parts[:n]) in ignored for n in range(1, len(parts) + 1)):
             continue
-        if key not in then and defaults is not None and key in defaults and defaults[key] == today[key]:
+        if key not in before and defaults is not None and key in defaults and defaults[key] == now[key]:
             continue
-        if (key in then) != (key in today) or _plain(then[key]) != _plain(today[key]):
+        if (key in before) != (key in now) or _plain(before[key]) != _plain(now[key]):
             return key
     return None
 

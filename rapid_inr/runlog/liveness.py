@@ -1,8 +1,7 @@
-"""Whether the process of a run still lives: by its number where that can be looked up, by its heartbeat elsewhere.
+"""Find out whether the process of a run lives: by its pid on the same machine, by its heartbeat elsewhere.
 
-A process is known by its number, its start time, and where that number counts: the boot of the machine and the space of process
-numbers, of which a container has its own. Seen from elsewhere, a run lives while the file that it touches every `BEAT_S` is
-fresh.
+A process is identified by its pid, its start time, and where the pid is valid: the machine, its boot and its pid namespace (each
+container has one). Seen from elsewhere, a run lives if the file that it touches every `BEAT_S` is recent.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 BEAT_S = 60.0
-SILENT_S = 600.0  # ten beats: a busy file server or a clock that is off by some minutes is no death
+SILENT_S = 600.0  # ten beats, to allow for a busy file server or a clock that is minutes off
 
 
 def this_process() -> dict[str, Any]:
-    """Return by what this process can be found again: ``host``, ``pid``, its ``start``, and ``where`` its number counts."""
+    """Return the identity of this process: ``host``, ``pid``, ``start``, and ``where`` the pid is valid."""
     pid = os.getpid()
     return {"host": socket.gethostname(), "pid": pid, "start": _start_of(pid), "where": _where()}
 
 
 def _where() -> str:
-    """Return the machine, its boot and its space of process numbers; elsewhere than on Linux the name of the machine alone."""
+    """Return the machine's name and, on Linux, its boot id and the pid namespace."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
@@ -35,9 +34,9 @@ def _where() -> str:
 
 
 def _start_of(pid: int) -> int | None:
-    """Return when a process began, in ticks since the boot; None where it is gone, a zombie, or this is not known."""
+    """Return the start of a process in ticks since boot; None if it is gone, a zombie, or the start is unknown."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may hold blanks and brackets
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may contain blanks and brackets
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
@@ -47,8 +46,8 @@ def lives(process: Mapping[str, Any], *, touched: float) -> bool:
     """Return whether a process lives.
 
     Args:
-        process: as `this_process` has described it.
-        touched: when a file of its run was last written, in seconds since 1970.
+        process: from `this_process`.
+        touched: last modification of the run's files, in seconds since 1970.
     """
     if process.get("where") != _where():
         return time.time() - touched < SILENT_S
@@ -59,12 +58,12 @@ def lives(process: Mapping[str, Any], *, touched: float) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's, and there
+        pass  # it lives, under another user
     return True
 
 
 class Heartbeat:
-    """Touches a file every `BEAT_S`, from a thread of its own, until it is stopped."""
+    """A thread that touches a file every `BEAT_S` until it is stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._stopped = path, threading.Event()
@@ -73,10 +72,10 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._stopped.wait(BEAT_S):
-            with suppress(OSError):  # a file server that is away for a while must not end it
+            with suppress(OSError):  # a file server may be away for a while
                 os.utime(self._path)
 
     def stop(self) -> None:
-        """Stop, and wait until no beat is under way."""
+        """Stop the thread and wait for it to end."""
         self._stopped.set()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Progress bars on stderr for work that is counted in images or epochs."""
+"""Progress bars on stderr for work counted in images or epochs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Report = Callable[[float], None]  # takes the work done since the last call
 
 @contextmanager
 def stage(report: Report | None, *, worth: float, share: float = 1.0) -> Iterator[Report | None]:
-    """Yield a report for a stage of some work, which counts `share` of what it is told.
+    """Yield a report for one stage of the work, which passes on `share` of each amount.
 
-    When the stage ends, what it has left out of the `worth` of work that it stands for is counted too.
+    At the end of the stage, the rest of its `worth` is reported too.
     """
     if report is None:
         yield None
@@ -35,7 +35,7 @@ def stage(report: Report | None, *, worth: float, share: float = 1.0) -> Iterato
 
 
 class Bar:
-    """A bar that is advanced by work done and shows a rate and whatever note was last given."""
+    """A bar that shows the work done, its rate and the latest note."""
 
     def __init__(self, progress: Progress, task: int, unit: str, done: float) -> None:
         self._progress, self._task, self._unit, self._done_before = progress, task, unit, done
@@ -49,21 +49,21 @@ class Bar:
         self._progress.update(self._task, facts=f"{rate:,.1f} {self._unit}/s{self._note}")
 
     def note(self, text: str) -> None:
-        """Show `text` behind the rate from now on."""
+        """Show `text` after the rate from now on."""
         self._note = f" · {text}"
         self.advance(0)
 
 
 _lock = threading.Lock()
-_shown: list[Progress] = []  # what is on the screen, once for each of its bars
+_shown: list[Progress] = []  # the display on the screen, once for each of its bars
 
 
 @contextmanager
 def progress_bar(what: str, total: float, *, unit: str, done: float = 0) -> Iterator[Bar]:
-    """Show a bar while the block runs, below those of other threads; where stderr is no terminal, one line when it ends.
+    """Show a bar while the block runs, below those of other threads; without a terminal, print one line at the end.
 
     Args:
-        done: of the total, before the block runs: rate and time left do not count it.
+        done: work of the total done before the block; rate and time left exclude it.
     """
     with _lock:
         progress = _shown[0] if _shown else _display()
@@ -73,7 +73,7 @@ def progress_bar(what: str, total: float, *, unit: str, done: float = 0) -> Iter
         task = progress.add_task(what, total=total, completed=done, facts="")
         yield Bar(progress, task, unit, done)
         completed = progress.tasks[task].completed
-        progress.update(task, completed=round(completed))  # a sum of fractions may be a little less
+        progress.update(task, completed=round(completed))  # a sum of fractions may be slightly too small
     finally:
         with _lock:
             _shown.pop()

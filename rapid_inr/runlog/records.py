@@ -1,4 +1,4 @@
-"""Reading of what runs have left: a JSON file, and what became of the run, without pandas."""
+"""Read the JSON files and the status of runs, without pandas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file of a run.
 
     Raises:
-        UserError: if it is not JSON, or nested too deeply; the message names the file.
+        UserError: if it is not JSON or nested too deeply; the message names the file.
     """
     try:
         return json.loads(path.read_bytes())
@@ -24,10 +24,10 @@ def read_json(path: Path) -> Any:
 
 
 def status_of(folder: Path, record: Mapping[str, Any]) -> str:
-    """Return what became of a run: its record says ``running`` from the start, which is believed only if its process lives.
+    """Return the status of a run; a run recorded as ``running`` whose process no longer lives has crashed.
 
     Returns:
-        ``finished``, ``failed``, ``interrupted``, ``running`` or ``crashed``; ``running?`` where no process is on record.
+        ``finished``, ``failed``, ``interrupted``, ``running`` or ``crashed``; ``running?`` if the record names no process.
     """
     if record["status"] != "running":
         return record["status"]

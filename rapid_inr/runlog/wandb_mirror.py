@@ -1,12 +1,12 @@
-"""W&B as a mirror of a run's folder: whatever goes wrong there becomes one warning, and the run goes on without it.
+"""W&B as a mirror of a run's folder; if W&B fails, it gives one warning and the run continues without it.
 
-config      the configuration, and under ``origin`` what else the record says: command, commit, versions, machine
+config      the config, and under ``origin`` the rest of the record: command, commit, versions, machine
 tags        verb, dataset, pipeline, codec and INR
-group       the multirun that a run belongs to
-history     the lines of metrics.jsonl, over ``epoch`` where they have one
+group       the multirun of the run
+history     the lines of metrics.jsonl, over ``epoch`` if they have one
 summary     the metrics, and under ``units`` the unit of each
-media       the pictures, and the columns of images.csv as histograms
-artifacts   the store that was written, by reference: its path, size and checksum; its bytes stay where they are
+media       the figures, and columns of images.csv as histograms
+artifacts   the written store by reference: its path, size and checksum, without its bytes
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 from rapid_inr.evaluation.units import unit_of
 
 PROJECT = "rapid-inr"
-MAKES_STORES = ("encode", "merge")  # whose ``out`` is one
-HISTOGRAMS = ("psnr_db", "fit_psnr_db", "prune_ratio")  # of the columns of images.csv
 FLUSH_S = 1.0  # to the offline run's file, which has what came before a kill; the library waits 15 s
-LONGEST_TAG = 64  # what W&B takes
+MAKES_STORES = ("encode", "merge")  # commands whose ``out`` is a store
+HISTOGRAMS = ("psnr_db", "fit_psnr_db", "prune_ratio")  # columns of images.csv
+LONGEST_TAG = 64  # letters, W&B's limit
 
 
 class WandbMirror:
@@ -32,9 +32,9 @@ class WandbMirror:
 
     Args:
         track: ``offline``, ``online`` or ``off``.
-        config: the resolved configuration.
-        origin: what the record says of where the run comes from.
-        group: what the run belongs to.
+        config: the resolved config.
+        origin: the record's command, commit, versions and machine.
+        group: the multirun of the run, if any.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class WandbMirror:
         self._run.finish(exit_code=exit_code)
 
     def _store(self) -> Path | None:
-        """Return the store that this run has written; a job that made some of the shards has none."""
+        """Return the store that this run wrote, or None, for instance if it only made some of the shards."""
         out = Path(self._config["out"]).resolve() if self._config.get("out") else None
         began = (self._folder / "config.yaml").stat().st_mtime
         return out if out is not None and out.is_file() and out.stat().st_mtime >= began else None
@@ -98,15 +98,15 @@ class WandbMirror:
     def _try(self, action: Callable[[], None]) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the library's own are not the user's to mend
+                warnings.simplefilter("ignore")  # users cannot act on the library's warnings
                 action()
-        except Exception as error:  # a mirror that breaks must not break the run
+        except Exception as error:  # a broken mirror must not stop the run
             self._run = None
-            print(f"warning [wandb]: {type(error).__name__}: {error}; the run goes on without it", file=sys.stderr)
+            print(f"warning [wandb]: {type(error).__name__}: {error}; the run continues without W&B", file=sys.stderr)
 
 
 def tags(verb: str, config: Mapping[str, Any]) -> list[str]:
-    """Return the words by which runs are found in W&B, such as ``train``, ``cifar10``, ``inr:3x16``."""
+    """Return the W&B tags of a run, such as ``train``, ``cifar10``, ``inr:3x16``."""
     return [tag[:LONGEST_TAG] for tag in dict.fromkeys([verb, *_names(config)])]
 
 
@@ -121,13 +121,13 @@ def _names(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def columns(path: Path) -> dict[str, list[float]]:
-    """Return the columns of a table of images that are worth a histogram; none where there is no table."""
+    """Return the `HISTOGRAMS` columns of a CSV file whose values differ; empty without a file."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    found = {name: [float(row[name]) for row in rows if row.get(name)] for name in HISTOGRAMS}
-    return {name: values for name, values in found.items() if len(set(values)) > 1}
+    series = {name: [float(row[name]) for row in rows if row.get(name)] for name in HISTOGRAMS}
+    return {name: values for name, values in series.items() if len(set(values)) > 1}
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, Any]:

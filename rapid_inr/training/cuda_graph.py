@@ -1,6 +1,6 @@
-"""A training step up to the gradients: kernel by kernel, or on a GPU as one CUDA graph that is replayed.
+"""A training step up to the gradients: launched kernel by kernel, or on a GPU replayed as one CUDA graph.
 
-Launched one by one, the kernels of a small network keep the host busier than the GPU.
+Launching the kernels of a small network one by one keeps the host busier than the GPU.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from rapid_inr.pipelines.batches import Batch
 
-LossOf = Callable[[Tensor, Batch], Tensor]  # of logits and their batch
+LossOf = Callable[[Tensor, Batch], Tensor]  # (logits, batch) -> loss
 Step = Callable[[Batch], Tensor]
-WARM_UPS = 3  # passes in which libraries choose their kernels, before one is captured
+WARM_UPS = 3  # steps before the capture, in which libraries choose their kernels
 
 
 def plain_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
-    """Return what leaves the gradients of a batch in the parameters of a model, and returns its loss, detached.
+    """Return a step that writes the gradients of a batch to the model's parameters and returns its loss, detached.
 
     Args:
         model: in training mode.
@@ -37,10 +37,10 @@ def plain_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
 
 
 def replayed_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
-    """Return the same for a model on a GPU, captured at the first batch and replayed for all that are shaped alike.
+    """Return the same step for a model on a GPU, captured at the first batch and replayed for all batches of its shape.
 
-    It is captured again at a larger batch, since those that lack images are the exception; other batches take the plain way. The
-    loss that is returned, and the gradients, are overwritten by the next step.
+    A larger batch is captured again, since only the rare batch lacks images; smaller batches take the plain step. The next step
+    overwrites the loss and the gradients.
     """
     plain, captured, largest = plain_step(model, loss_of, autocast=autocast), None, 0
 
@@ -55,12 +55,12 @@ def replayed_step(model: nn.Module, loss_of: LossOf, *, autocast: bool) -> Step:
 
 
 class CapturedStep:
-    """A step that has been captured as a CUDA graph, with the tensors that it reads and writes.
+    """A step captured as a CUDA graph, with the tensors that it reads and writes.
 
     Args:
-        model: on the GPU of `like`; neither its weights nor its buffers are changed.
-        plain: the step.
-        like: a batch of the shape that is replayed.
+        model: on the GPU of `like`; the capture changes neither weights nor buffers.
+        plain: the step to capture.
+        like: a batch of the shape to replay.
     """
 
     def __init__(self, model: nn.Module, plain: Step, like: Batch) -> None:
@@ -76,16 +76,16 @@ class CapturedStep:
                     plain(static)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # the threads of a DataLoader may go on: the capture minds this thread's calls alone
+            # capture only this thread's calls, so that a DataLoader's threads can keep working
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._loss = plain(static)
-            with torch.no_grad():  # the statistics of batch norms have seen the warm-up
+            with torch.no_grad():  # undo what the warm-up did to the batch norm statistics
                 for buffer, before in buffers:
                     buffer.copy_(before)
         self._gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
 
     def fits(self, batch: Batch) -> bool:
-        """Return whether a batch is shaped like the one that was captured."""
+        """Return whether a batch has the shapes and dtypes of the captured one."""
         shapes = ({name: (t.shape, t.dtype) for name, t in tensors.items()} for tensors in (batch.tensors(), self._tensors))
         return next(shapes) == next(shapes)
 
@@ -94,6 +94,6 @@ class CapturedStep:
         for name, tensor in batch.tensors().items():
             self._tensors[name].copy_(tensor)
         for parameter, gradient in self._gradients:
-            parameter.grad = gradient  # a plain step between has put others there
+            parameter.grad = gradient  # a plain step in between replaced them
         self._graph.replay()
         return self._loss

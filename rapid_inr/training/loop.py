@@ -1,4 +1,4 @@
-"""Train a network from a pipeline: SGD with momentum, an epoch that reads top to bottom, on one process or several."""
+"""Train a network from an input pipeline by SGD with momentum, in one process or several."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainingDiverged(UserError):
 
 @dataclass(frozen=True)
 class EvalSets:
-    """The images on which each epoch is evaluated: clean test images and, where given, decoded ones and a validation split."""
+    """The images that each epoch is evaluated on: clean test images and, if given, decoded ones and a validation split."""
 
     test: BatchPipeline
     decoded: BatchPipeline | None = None
@@ -49,17 +49,17 @@ def train(
 ) -> list[EpochReport]:
     """Train `model` in place and return a report for each epoch.
 
-    Where torch.distributed is initialized, every process calls this with its own share of the same batches, and gradients are
-    averaged. On GPUs batch norms see the whole batch; on CPUs each sees its share, and the first process's statistics are tested.
+    If torch.distributed is initialized, every process calls this with its share of the same batches, and gradients are averaged.
+    On GPUs, batch norms see the whole batch. On CPUs, each process sees its share, and the first one's statistics are evaluated.
 
     Args:
         pipeline: of the training images.
         task: how the network is scored.
         autocast: whether to compute in bfloat16.
-        resume: the checkpoint of a training of the same model, data and config; its reports are the first ones returned.
-        on_epoch: called after each epoch with its report and what a checkpoint is made of; when resuming first for the last epoch
-            of the checkpoint, so that the new run is complete from its start.
-        on_batch: called after each step with the number of images of this process.
+        resume: a checkpoint of the same model, data and config; its reports come first in the result.
+        on_epoch: called after each epoch with its report and the learner, from which a checkpoint can be made. When resuming, it
+            is first called for the checkpoint's last epoch, so that the new run is complete from its start.
+        on_batch: called after each step with the number of images in this process.
 
     Raises:
         TrainingDiverged: if the loss of an epoch is not finite.
@@ -92,7 +92,7 @@ def train(
 
 
 def _learner(model: nn.Module, config: OptimizerConfig, device: torch.device) -> Learner:
-    """Put a network on its device and return it with an optimizer that has taken no step."""
+    """Move a network to its device and return it with a new optimizer."""
     if distributed.is_initialized() and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.to(device, memory_format=torch.channels_last)
@@ -105,7 +105,7 @@ def _learner(model: nn.Module, config: OptimizerConfig, device: torch.device) ->
 
 
 def gradient_step(model: nn.Module, config: OptimizerConfig, *, device: torch.device, autocast: bool) -> Step:
-    """Return what computes the gradients of a batch: over all processes, compiled, or replayed, as the config asks."""
+    """Return the step that computes a batch's gradients: over all processes, compiled or replayed, by the config."""
 
     def loss_of(logits: Tensor, batch: Batch) -> Tensor:
         return batch_loss(logits, batch, label_smoothing=config.label_smoothing)
@@ -121,7 +121,7 @@ def _train_epoch(
     step: Step, batches: Iterator[Batch], learner: Learner, config: OptimizerConfig, rate: Callable[[int], float],
     on_batch: Callable[[int], None] | None,
 ) -> tuple[float, int]:  # fmt: skip
-    """Take a step for each batch and return the mean loss over images, and their number, over all processes."""
+    """Take a step for each batch; return the mean loss and the number of images over all processes."""
     learner.model.train()
     total_loss, n_images = 0.0, 0
     for batch in batches:
@@ -142,7 +142,7 @@ def _train_epoch(
 
 
 def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float) -> Tensor:
-    """Return the mean cross entropy of a batch, over images or pixels; a mixed image has both labels by their shares."""
+    """Return the mean cross entropy of a batch over images or pixels; the labels of a mixed image count by their shares."""
     if batch.keeps is None:
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
     own, other = (
@@ -165,7 +165,7 @@ def _sum_over_processes(sums: Tensor) -> Tensor:
 
 
 def _share_buffers(learner: Learner) -> None:
-    """Give every process the first one's buffers, such as the statistics of batch norms, so that all test one network."""
+    """Copy the first process's buffers, such as batch norm statistics, to all, so that all evaluate the same network."""
     for name, buffer in learner.model.named_buffers():
         distributed.broadcast(buffer, src=0)
         if learner.average is not None and name in learner.average:
@@ -173,7 +173,7 @@ def _share_buffers(learner: Learner) -> None:
 
 
 def _evaluate_all(learner: Learner, eval_sets: EvalSets, task: Task, *, device: torch.device, autocast: bool) -> dict[str, float]:
-    """Return the score on each of the eval sets that there are; the model is left in evaluation mode."""
+    """Return the score on each eval set; the model stays in evaluation mode."""
     learner.model.eval()
     metric = task.metric
     sets = {metric: eval_sets.test, f"decoded_{metric}": eval_sets.decoded, f"val_{metric}": eval_sets.validation}
@@ -188,7 +188,7 @@ def _evaluate_all(learner: Learner, eval_sets: EvalSets, task: Task, *, device: 
 def evaluate(
     model: Callable[[Tensor], Tensor], images: BatchPipeline, task: Task, *, device: torch.device | str, autocast: bool
 ) -> float:
-    """Return the score of a model on images, in percent, over all of them and all processes.
+    """Return the score of a model over all images and all processes, in percent.
 
     Args:
         model: in evaluation mode.
@@ -202,10 +202,10 @@ def evaluate(
 
 
 def summary(reports: list[EpochReport], metric: str) -> dict[str, float]:
-    """Return the metrics of a training: those of the last epoch, the median epoch's speed, and the best epoch's score.
+    """Return the metrics of a training: the last epoch's scores, the median epoch's speed, and the best epoch's score.
 
-    The speed leaves out the first epoch where there are others: workers start in it, and libraries choose their kernels. The
-    validation split alone chooses the best epoch, the first of equals; the test images never do.
+    The speed excludes the first epoch if there are more, since workers start and libraries choose kernels in it. Only the
+    validation split chooses the best epoch, never the test images; of equal scores, the first wins.
     """
     by_time = sorted(reports[1:] or reports, key=lambda report: report.epoch_s)
     median, last = by_time[len(by_time) // 2], reports[-1]

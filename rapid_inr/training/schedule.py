@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rapid_inr.errors import UserError
 
 SCHEDULES = ("cosine", "linear")
-MAX_LR = 100  # far beyond any that trains
-_SIZE_STEP = 4  # progressive sizes are multiples of this, which the strides of a backbone divide evenly
+MAX_LR = 100  # far above any rate that trains
+_SIZE_STEP = 4  # progressive sizes are multiples of this, which suits the strides of a backbone
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,20 @@ class OptimizerConfig:
 
     Args:
         epochs: passes over the training set, at least 1.
-        batch_size: images a step over all processes, at least 1; the pipeline is built with it.
+        batch_size: images a step over all processes, at least 1.
         lr: peak learning rate of SGD, reached after `warmup` and decayed to 0 by `schedule`.
         momentum: of SGD, with Nesterov's correction if `nesterov`.
-        weight_decay: on weights of two or more dimensions; norms and biases have none.
+        weight_decay: of weights with two or more dimensions; norms and biases have none.
         label_smoothing: in [0, 1).
         warmup: fraction of all steps over which the rate rises linearly, in [0, 1).
         schedule: ``cosine`` (half a period) or ``linear``.
-        ema: decay a step of the weights' moving average (EMA), which is tested and kept instead of the last weights; 0 for none.
-        compile: whether the network is compiled by torch.compile.
-        graph: whether a GPU replays a step as a CUDA graph; not with several processes, `compile` or `first_size`.
-        validation_split: fraction of the training images, in [0, 1), that only choose the best epoch; 0 for none.
-        first_size: for progressive resizing, the longer side of the images in the first epoch; it grows evenly to that of the
-            images. None for full size throughout.
-        full_size_from: fraction of the epochs after which images have their full size, in (0, 1].
+        ema: decay a step of the weights' EMA, in [0, 1); if above 0, the EMA is evaluated and saved instead of the last weights.
+        compile: whether to compile the network by torch.compile.
+        graph: whether a GPU replays steps as a CUDA graph; ignored with several processes, `compile` or `first_size`.
+        validation_split: fraction of the training images, in [0, 1), kept out to choose the best epoch; 0 for none.
+        first_size: longer side of the images in the first epoch, for progressive resizing: it grows linearly to full size. None
+            for full size throughout.
+        full_size_from: fraction of the epochs after which images have full size, in (0, 1].
 
     Raises:
         ValueError: if a value is out of range.
@@ -72,7 +72,7 @@ class OptimizerConfig:
 
 
 def rate_factor(config: OptimizerConfig, total: int) -> Callable[[int], float]:
-    """Return what the peak rate is multiplied by at each of `total` steps, counted from 0."""
+    """Return the function from a step, 0..total - 1, to the factor of the peak learning rate."""
     rise = config.warmup * total
 
     def factor(step: int) -> float:
@@ -85,7 +85,7 @@ def rate_factor(config: OptimizerConfig, total: int) -> Callable[[int], float]:
 
 
 def size_at(config: OptimizerConfig, epoch: int, full: tuple[int, int]) -> tuple[int, int]:
-    """Return the (height, width) that the training images have in an epoch."""
+    """Return the (height, width) of the training images in an epoch."""
     longer, resizing = max(full), config.full_size_from * config.epochs
     if config.first_size is None or config.first_size >= longer or epoch >= resizing:
         return full

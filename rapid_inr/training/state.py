@@ -1,4 +1,4 @@
-"""A network in training and the reports of its epochs: what a checkpoint is made of."""
+"""The state of a training: the network, its optimizer and EMA, and the reports of its epochs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rapid_inr.training.checkpoint import Checkpoint, CheckpointError
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch.
+    """The report of one epoch.
 
     Args:
-        loss: of training, nats an image or pixel.
-        epoch_s: seconds of training alone.
-        images_per_s: of training alone, over all processes.
-        scores: in percent, by the task's metric: ``top1_pct`` on the clean test images, ``decoded_top1_pct`` on decoded ones and
-            ``val_top1_pct`` on the validation split, where there are any.
+        loss: training loss, nats an image or pixel.
+        epoch_s: seconds of training, without evaluation.
+        images_per_s: of training, without evaluation, over all processes.
+        scores: in percent, named by the task's metric: ``top1_pct`` on clean test images and, if there are any,
+            ``decoded_top1_pct`` on decoded ones and ``val_top1_pct`` on the validation split.
     """
 
     epoch: int
@@ -33,21 +33,21 @@ class EpochReport:
     scores: dict[str, float] = field(default_factory=dict)
 
     def values(self) -> dict[str, float]:
-        """Return all of it as one line of metrics."""
+        """Return the report as one line of metrics."""
         return {
             "epoch": self.epoch, "loss": self.loss, **self.scores, "epoch_s": self.epoch_s, "images_per_s": self.images_per_s
         }  # fmt: skip
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Return the report whose `values` these are."""
+        """Return the report with these `values`."""
         own = ("epoch", "loss", "epoch_s", "images_per_s")
         return cls(*(values[name] for name in own), {name: value for name, value in values.items() if name not in own})
 
 
 @dataclass
 class Learner:
-    """A network in training: its weights, their momenta and, with EMA, their average."""
+    """A network in training, its optimizer and, with EMA, the average of its weights."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -56,7 +56,7 @@ class Learner:
 
     @cached_property
     def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]:
-        """Averages, the weights that they follow, and counters that are copied: listed once, not in every step."""
+        """The averages, their weights, and (average, latest) pairs of counters: listed once, not in every step."""
         weights = self.model.state_dict()
         moving = [name for name, tensor in weights.items() if tensor.is_floating_point()]
         counters = [(self.average[name], weights[name]) for name in weights.keys() - set(moving)]
@@ -64,20 +64,20 @@ class Learner:
 
     @torch.no_grad()
     def update_average(self, *, decay: float) -> None:
-        """Move the average towards the weights; counters, which are no floats, are copied."""
+        """Update the average by the current weights; integer counters are copied."""
         averages, weights, counters = self._averaged
         torch._foreach_lerp_(averages, weights, 1 - decay)
         for counter, latest in counters:
             counter.copy_(latest)
 
     def tested(self) -> Callable[[Tensor], Tensor]:
-        """Return the network that is evaluated: with averaged weights, where there are any."""
+        """Return the network to evaluate: with the EMA of the weights, if there is one."""
         if self.average is None:
             return self.model
         return lambda images: functional_call(self.model, self.average, (images,))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights and buffers that are evaluated."""
+        """Return the weights and buffers to evaluate and save."""
         return self.model.state_dict() if self.average is None else self.average
 
     def checkpoint(self, reports: list[EpochReport]) -> Checkpoint:
@@ -91,10 +91,10 @@ class Learner:
         return Checkpoint(tensors, [report.values() for report in reports], self.steps)
 
     def restore(self, checkpoint: Checkpoint) -> list[EpochReport]:
-        """Return to the state of a checkpoint, and return the reports of its epochs.
+        """Load the state of a checkpoint and return the reports of its epochs.
 
         Raises:
-            CheckpointError: if its tensors are not those of this network.
+            CheckpointError: if its tensors do not fit this network.
         """
         self._require_fits(checkpoint)
         self.steps = checkpoint.steps
@@ -113,9 +113,9 @@ class Learner:
         if checkpoint.steps and self.optimizer.defaults["momentum"]:
             expected |= {f"momentum.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
         for name in sorted(expected.keys() | checkpoint.tensors.keys()):
-            here, there = (
+            wanted, actual = (
                 (tuple(tensors[name].shape), tensors[name].dtype) if name in tensors else "none"
                 for tensors in (expected, checkpoint.tensors)
             )
-            if here != there:
-                raise CheckpointError(f"the checkpoint does not fit this network: {name} is {there}, expected {here}")
+            if wanted != actual:
+                raise CheckpointError(f"the checkpoint does not fit this network: {name} is {actual}, expected {wanted}")

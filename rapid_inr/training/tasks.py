@@ -1,4 +1,4 @@
-"""What a network learns: the class of an image, or the class of each pixel."""
+"""The tasks of a network: classification and segmentation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rapid_inr.evaluation.metrics import confusion, miou_pct
 
 @dataclass(frozen=True)
 class Task:
-    """How the logits of a network are scored; both tasks have the same loss, cross entropy.
+    """How a network's logits are scored; the loss of both tasks is cross entropy.
 
     Args:
         metric: name of the score in reports and records, in percent.
-        title: the score's name for people.
-        n_classes: that the network tells apart.
+        title: name of the score in tables and figures.
+        n_classes: classes of the network.
         counts: shape of the counts.
-        count: logits and labels of a batch -> int64 counts, which add up over batches and processes.
-        score_pct: the sum of these counts -> the score, in percent.
+        count: (logits, labels) of a batch -> int64 counts, which are summed over batches and processes.
+        score_pct: summed counts -> score, in percent.
     """
 
     metric: str
@@ -34,15 +34,15 @@ class Task:
 
 
 def classification(n_classes: int) -> Task:
-    """Return the task of naming the class of an image, [B, n_classes] logits: its score is the top-1 accuracy."""
+    """Return the task of classifying images, with logits [B, n_classes] and top-1 accuracy as its score."""
     return Task("top1_pct", "top-1", n_classes, (2,), _correct_and_all, lambda counts: 100 * counts[0].item() / counts[1].item())
 
 
 def segmentation(n_classes: int) -> Task:
-    """Return the task of naming the class of each pixel, [B, n_classes, height, width] logits: its score is the mean IoU.
+    """Return the task of classifying pixels, with logits [B, n_classes, height, width] and mean IoU as its score.
 
     Args:
-        n_classes: of pixels, the background among them.
+        n_classes: classes of pixels, including the background.
     """
 
     def count(logits: Tensor, masks: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def _correct_and_all(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def require_classes(labels: Tensor, n_classes: int) -> None:
-    """Refuse labels, or masks, that the network has no class for.
+    """Check that labels, or masks, are classes of the network.
 
     Raises:
         UserError: if a label is not in 0..n_classes - 1.

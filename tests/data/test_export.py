@@ -67,7 +67,7 @@ def test_other_settings_and_other_folders_are_left_alone(tmp_path):
         export_images(sources(), tmp_path / "a", settings=PNG | {"format": "jpeg"})
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "letter.txt").write_text("mine")
-    with pytest.raises(ExportError, match="b is not empty and no export"):
+    with pytest.raises(ExportError, match="b holds files that are not an export"):
         export_images(sources(), tmp_path / "b", settings=PNG)
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["letter.txt"]
 

@@ -52,7 +52,7 @@ def test_overwriting_replaces_an_export_of_other_settings_and_nothing_else(comma
     code, _, err = command(*export, "format=webp")
     assert (code, "holds an export with format=jpeg, this is format=webp" in err) == (2, True)
     code, _, err = command(*export, "format=webp", "overwrite=true")
-    assert (code, "files is not empty and no export" in err) == (2, True)
+    assert (code, "files holds files that are not an export" in err) == (2, True)
     assert mine.read_text() == "precious"
     assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == [mine]
     mine.unlink()

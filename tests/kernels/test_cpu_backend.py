@@ -64,5 +64,5 @@ def test_values_become_8_bits_as_in_the_metrics():
     special = torch.tensor([math.nan, math.inf, -math.inf, -0.0, 1.0, 0.5])
     values = torch.cat([steps, torch.nextafter(steps, steps + 1), torch.nextafter(steps, steps - 1), special])
     images = ImageFormat(1, len(values), torch.uint8, None, None, round_8bit=True, channels_last=False)
-    finished = cpu_backend._finish(values.clone().expand(1, 3, -1).contiguous(), images)
+    finished = images.finish_(values.clone().expand(1, 3, -1).contiguous())
     assert torch.equal(finished.to(torch.uint8), to_8bit(values).expand(1, 3, -1))

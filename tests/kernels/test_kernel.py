@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.decode.evaluate import places
+from kernels.decode.pixels import places
 from kernels.spec import SirenSpec
 from kernels.unpack.torch import gather_codes
 from kernels.unpack.triton import unpack_rows, unpacks_before
@@ -18,7 +18,7 @@ def assert_is_the_reference(batch):
 
 
 def test_a_batch_of_more_images_than_a_grid_is_high_is_decoded_whole(monkeypatch, device):
-    monkeypatch.setattr("kernels.decode.triton.MAX_GRID", 3)
+    monkeypatch.setattr("kernels.decode.launch.MAX_GRID", 3)
     # 7 images are 3 layers of 3, two of them empty
     assert_is_the_reference(random_batch(SirenSpec(2, 8, 12.0), device, height=5, width=17, ids=(3, 0, 1, 2, 0, 2, 3)))
 

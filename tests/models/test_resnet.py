@@ -151,7 +151,7 @@ def test_weights_without_batch_counters_load(weights_file):
 )
 def test_weights_of_another_architecture_are_refused_by_name_and_shape(weights_file, config, named):
     path = weights_file(small_model(config=config))
-    with pytest.raises(ValueError, match=rf"{path} does not fit this ResNet-18, whose stem or width may differ: {named}"):
+    with pytest.raises(ValueError, match=rf"{path} does not fit this ResNet-18: {named}; check backbone.stem"):
         load_weights(small_model(), path)
 
 

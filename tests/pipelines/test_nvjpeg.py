@@ -10,7 +10,7 @@ from tests.pipelines.exports import small_export
 
 
 def test_without_a_gpu_or_torchvision_it_says_what_is_missing(monkeypatch):
-    with pytest.raises(PipelineUnavailable, match="pipeline=nvjpeg decodes on a CUDA GPU, this is device=cpu"):
+    with pytest.raises(PipelineUnavailable, match="pipeline=nvjpeg decodes on a CUDA GPU, but device is cpu"):
         nvjpeg.require_nvjpeg(torch.device("cpu"))
     monkeypatch.setattr(nvjpeg, "find_spec", lambda name: None)
     with pytest.raises(PipelineUnavailable, match="pipeline=nvjpeg needs torchvision"):
@@ -19,7 +19,7 @@ def test_without_a_gpu_or_torchvision_it_says_what_is_missing(monkeypatch):
 
 def test_an_image_that_is_no_jpeg_is_refused_at_once(tmp_path):
     export = small_export(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"\.png is no JPEG, which is all that pipeline=nvjpeg decodes"):
+    with pytest.raises(ValueError, match=r"\.png is not a JPEG, the only format of pipeline=nvjpeg"):
         nvjpeg._bytes_of(export.paths("train")[0], export.size)
 
 

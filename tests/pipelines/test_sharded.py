@@ -185,7 +185,7 @@ def test_a_process_holds_its_share_of_the_bytes(found, world_size):
 
 
 def test_a_store_is_shared_as_torch_has_the_processes_and_has_an_image_for_each(found):
-    message = "rank and world_size are 3 and 3, expected 2 and 3 as torch.distributed has them, to shard a store"
+    message = "rank and world_size are 3 and 3, expected 2 and 3, the values of torch.distributed, to shard a store"
     assert found[3][2]["another rank"] == message
     assert found[3][0]["few images"] == "the store has 2 images, too few to share among 3 processes"
     assert "few images" not in found[2][0]

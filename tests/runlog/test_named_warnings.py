@@ -26,7 +26,7 @@ def test_more_than_two_points_under_the_baseline_are_too_many(mark_pct, n_alarms
 
 def test_the_points_that_are_lost_are_told():
     ((_, message),) = named_warnings.accuracy_below_baseline(40.26, baseline_pct=45.5, what="mIoU")
-    assert message.startswith("mIoU is 40.26%, 5.24 points under the baseline's 45.50%")
+    assert message.startswith("mIoU is 40.26%, 5.24 points below the baseline's 45.50%")
 
 
 def row(backend, reached, *, size="3x16@32", binding="sine", batch=256):

@@ -1,0 +1,29 @@
+"""How the cosine kernel is cut up and specialised. Compiled only, never timed: see kernels/README.md."""
+
+from __future__ import annotations
+
+from kernels.cosine.spec import CosineSpec
+from kernels.decode.io import ImageFormat
+from kernels.decode.launch import MIN_WIDTH, next_power_of_2
+from kernels.decode.sampling import Sampling
+
+BLOCK = 128  # pixels at a time: with 64, rows and columns take a fifth more instructions a pixel; 256 spill
+WARPS = 4
+PROGRAM_PIXELS = 1024  # of a program, which looks up an image's coefficients in the time of two blocks
+
+
+def cosine_constants(spec: CosineSpec, images: ImageFormat, sampling: Sampling) -> dict[str, int | bool | str]:
+    """Return the compile-time arguments of the kernel."""
+    return {
+        "FREQUENCIES": spec.frequencies,
+        "PADDED": max(MIN_WIDTH, next_power_of_2(spec.frequencies)),
+        "GROUPS": spec.groups,
+        "DIMENSIONS": spec.dimensions,
+        "PROFILES": spec.profiles,
+        "PADDING": sampling.padding,
+        "SUPERSAMPLE": sampling.supersample,
+        "ROUND": images.round_8bit,
+        "CHANNELS_LAST": images.channels_last,
+        "BLOCK": BLOCK,
+        "BLOCKS": PROGRAM_PIXELS // BLOCK,
+    }

@@ -1,0 +1,63 @@
+"""The decode of a batch of cosine codes: its one public call, and which backend does the work.
+
+The formula is that of kernels/cosine/spec.py. Then values are rounded to 8 bits and normalised per channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.cosine.spec import CosineRows, CosineSpec, check_rows
+from kernels.cosine.torch import decode_cosine_torch
+from kernels.decode.io import BACKENDS, ImageFormat, check_batch
+from kernels.decode.sampling import Sampling
+
+
+def decode_cosine(
+    rows: CosineRows,
+    ids: Tensor,
+    affine: Tensor,
+    *,
+    spec: CosineSpec,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    round_8bit: bool = True,
+    channels_last: bool = False,
+    padding: str = "none",
+    edges: Tensor | None = None,
+    supersample: int = 1,
+    backend: str = "auto",
+) -> Tensor:
+    """Decode a batch of cosine codes into images, on a GPU without waiting for it.
+
+    Args:
+        rows: see `CosineRows`.
+        spec: of all rows.
+        ids, affine, ...: as in `kernels.decode.decode_siren`. Without padding an image is mirrored at its edges, as cosines are.
+        backend: ``kernel``, ``torch``, or ``auto``: the kernel on a CUDA device, else torch.
+
+    Returns:
+        [B, 3, height, width] of `dtype`. An image with a NaN among its words is black, as is one of an unknown profile on a GPU.
+
+    Raises:
+        ValueError: naming the argument, what it is and what was expected.
+        ImportError: on a CUDA device without triton.
+    """
+    images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
+    sampling = Sampling(padding, edges, supersample)
+    check_rows(rows, spec)
+    check_batch(ids, affine, rows)
+    sampling.check(ids)
+    require(backend in BACKENDS, "backend", repr(backend), f"one of {', '.join(BACKENDS)}")
+    if backend == "torch" or (backend == "auto" and rows.device.type != "cuda"):
+        return decode_cosine_torch(rows, ids, affine, spec=spec, images=images, sampling=sampling)
+    from kernels.cosine.triton import decode_cosine_triton  # not at the top: triton exists for Linux only
+
+    return decode_cosine_triton(rows, ids, affine, spec=spec, images=images, sampling=sampling)

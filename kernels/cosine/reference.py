@@ -1,0 +1,27 @@
+"""The decode of a cosine series as a formula (kernels/cosine/spec.py): what both backends are tested against, in float64."""
+
+import torch
+from torch import Tensor
+
+from kernels.reference import sample_reference
+
+
+def decode_cosine_reference(z: Tensor, colour: Tensor, mean: Tensor, affine: Tensor, **sampling) -> Tensor:
+    """Decode images from dense coefficients, computing in their dtype.
+
+    Args:
+        z: coefficients [B, 3, F, F].
+        colour, mean: as in `CosineRows`.
+        affine, sampling: as in `sample_reference`.
+
+    Returns:
+        RGB [B, 3, height, width] in [0, 1], not rounded to 8 bits.
+    """
+    f = torch.arange(z.shape[-1]).to(z)
+
+    def evaluate(coords: Tensor) -> Tensor:  # [P, 2] or [B, P, 2]
+        phi = torch.where(f > 0, 2**0.5, 1) * torch.cos(torch.pi * f * (coords[..., None] + 1) / 2)  # [..., P, 2, F]
+        v, u = phi.expand(len(z), -1, -1, -1).unbind(2)
+        return torch.einsum("bcij,bpi,bpj->bpc", z, v, u) @ colour.to(z).mT + mean.to(z)
+
+    return sample_reference(evaluate, affine.to(z), **sampling)

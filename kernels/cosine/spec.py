@@ -1,0 +1,114 @@
+"""The shape of a cosine code and its packed rows: the tensors a decode reads, and what they must be.
+
+At v, u in [0, 1] (row and column; 0 and 1 are the image's edges) an image is
+
+    rgb = colour @ s(v, u) + mean;   s_c(v, u) = sum over fy, fx of Z[c, fy, fx] phi_fy(v) phi_fx(u)
+    phi_0(t) = 1;   phi_f(t) = sqrt(2) cos(pi f t)
+
+so Z is the image's cosine transform (Ahmed, Natarajan and Rao 1974, IEEE Trans. Computers C-23) over its number of pixels. A byte
+a group of coefficients says which word of the group's codebook they are. The first byte may choose one of several profiles: which
+coefficients are coded, in which groups, by which codebooks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.rows import TensorRows, require_contiguous
+from kernels.spec import OUT_FEATURES
+
+MAX_FREQUENCIES = 32
+MAX_DIMENSIONS = 8
+MAX_PROFILES = 32
+MAX_INT16 = 2**15 - 1
+WORDS = 256  # of a codebook: what a byte tells apart
+
+
+@dataclass(frozen=True)
+class CosineSpec:
+    """Shape of a cosine code.
+
+    Args:
+        frequencies: F, of each axis, from 0 to F - 1.
+        groups: G, bytes of coefficients an image.
+        dimensions: D, coefficients a group at most.
+        profiles: M; an image has a byte more where there are two or more.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    frequencies: int
+    groups: int
+    dimensions: int
+    profiles: int
+
+    def __post_init__(self) -> None:
+        require(1 <= self.frequencies <= MAX_FREQUENCIES, "frequencies", self.frequencies, f"1 to {MAX_FREQUENCIES}")
+        require(1 <= self.dimensions <= MAX_DIMENSIONS, "dimensions", self.dimensions, f"1 to {MAX_DIMENSIONS}")
+        require(1 <= self.profiles <= MAX_PROFILES, "profiles", self.profiles, f"1 to {MAX_PROFILES}")
+        most = MAX_INT16 // self.dimensions
+        require(1 <= self.groups <= most, "groups", self.groups, f"1 to {most}, which the table's int16 can name")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an image."""
+        return self.groups + (self.profiles > 1)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineRows(TensorRows):
+    """N images as a decode reads them, and what they share.
+
+    Args:
+        codes: uint8 [N, G + (M > 1)], the profile where M > 1, then a word a group.
+        books: float16 [M, G, 256, D], the words.
+        table: int16 [M, 3, F, F], which component of which word Z[c, fy, fx] is: group * D + component, or -1 for a zero.
+        colour: float32 [3, 3], from the series to RGB.
+        mean: float32 [3], of RGB.
+    """
+
+    books: Tensor
+    table: Tensor
+    colour: Tensor
+    mean: Tensor
+    checked: CosineSpec | None = field(init=False, default=None, repr=False)  # what `check_rows` has passed it for
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def check_rows(rows: CosineRows, spec: CosineSpec) -> None:
+    """Require rows of `spec`; rows that have passed are not looked at again. Values are looked at on the CPU only.
+
+    Raises:
+        ValueError: if dtype, shape, device, contiguity or, on the CPU, a value is not what the decode reads.
+    """
+    if rows.checked == spec:
+        return
+    f, m = spec.frequencies, spec.profiles
+    expected = {
+        "codes": (torch.uint8, (len(rows), spec.row_bytes)),
+        "books": (torch.float16, (m, spec.groups, WORDS, spec.dimensions)),
+        "table": (torch.int16, (m, OUT_FEATURES, f, f)),
+        "colour": (torch.float32, (OUT_FEATURES, OUT_FEATURES)),
+        "mean": (torch.float32, (OUT_FEATURES,)),
+    }
+    require(len(rows) >= 1, "codes.shape", tuple(rows.codes.shape), "[N, bytes] with N >= 1")
+    for name, tensor in rows.tensors().items():
+        dtype, shape = expected[name]
+        require(tensor.dtype == dtype, f"{name}.dtype", tensor.dtype, dtype)
+        require(tuple(tensor.shape) == shape, f"{name}.shape", tuple(tensor.shape), f"{shape} for {spec}")
+        require(tensor.device == rows.device, f"{name}.device", tensor.device, f"{rows.device}, that of codes")
+    require_contiguous(**rows.tensors())
+    if rows.device.type == "cpu":
+        profile = int(rows.codes[:, 0].max()) if m > 1 else 0
+        require(profile < m, "the profile of an image", profile, f"0 to {m - 1}")
+        low, high = (int(value) for value in torch.aminmax(rows.table))
+        most = spec.groups * spec.dimensions - 1
+        require(low >= -1 and high <= most, "table", f"in [{low}, {high}]", f"within [-1, {most}]")
+    object.__setattr__(rows, "checked", spec)

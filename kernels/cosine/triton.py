@@ -1,0 +1,135 @@
+"""The cosine decode in Triton: codes, codebooks and an affine map of the pixels -> images as a network eats them.
+
+A program looks an image's coefficients up once, for several blocks of its pixels. The formula is that of kernels/cosine/spec.py.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.checks import require
+from kernels.cosine.launch import PROGRAM_PIXELS, WARPS, cosine_constants
+from kernels.cosine.spec import WORDS, CosineRows, CosineSpec
+from kernels.decode.fast_math import INTERPRETED, clamp_unit, fast_sin
+from kernels.decode.io import ImageFormat
+from kernels.decode.launch import grid_of
+from kernels.decode.pixels import map_pixels, places, write_pixels
+from kernels.decode.sampling import Sampling
+
+HALF_PI = tl.constexpr(math.pi / 2)
+ROOT_2 = tl.constexpr(math.sqrt(2))
+BOOK_WORDS = tl.constexpr(WORDS)
+
+
+@triton.jit
+def _load_coefficients(
+    channel, codes_ptr, books_ptr, table_ptr,
+    FREQUENCIES: tl.constexpr, PADDED: tl.constexpr, GROUPS: tl.constexpr, DIMENSIONS: tl.constexpr,
+):  # fmt: skip
+    """Return Z of a channel, float16 [PADDED, PADDED], times what its two cosines lack: sqrt(2) each but for frequency 0."""
+    fy, fx = tl.arange(0, PADDED)[:, None], tl.arange(0, PADDED)[None, :]
+    real = (fy < FREQUENCIES) & (fx < FREQUENCIES)
+    entry = tl.load(table_ptr + (channel * FREQUENCIES + fy) * FREQUENCIES + fx, mask=real, other=-1).to(tl.int32)
+    coded = (entry >= 0) & (entry < GROUPS * DIMENSIONS)
+    group = entry // DIMENSIONS
+    word = group * BOOK_WORDS + tl.load(codes_ptr + group, mask=coded, other=0).to(tl.int32)
+    z = tl.load(books_ptr + word * DIMENSIONS + entry % DIMENSIONS, mask=coded, other=0.0).to(tl.float32)
+    return (z * tl.where(fy > 0, ROOT_2, 1.0) * tl.where(fx > 0, ROOT_2, 1.0)).to(tl.float16)
+
+
+@triton.jit
+def _cosine_phases(t, PADDED: tl.constexpr):
+    """Return what has cos(pi f (t + 1) / 2) for its sine, at coordinates t [BLOCK] and for each frequency f, [BLOCK, PADDED]."""
+    f = tl.arange(0, PADDED).to(tl.float32)
+    return (t * HALF_PI + HALF_PI)[:, None] * f[None, :] + HALF_PI
+
+
+@triton.jit
+def _sample(
+    i, j, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb,
+    PADDED: tl.constexpr, PADDING: tl.constexpr,
+):  # fmt: skip
+    """Return RGB in [0, 1] and a column of padding, [BLOCK, 4], at rows i and columns j; black in the columns not `rgb`."""
+    y, x, inside = map_pixels(i, j, affine_ptr, edges_ptr, PADDING)
+    # adding a product of zeros leaves the phases in the layout of a product, where the next one wants them: else they pass
+    # through shared memory, from a layout in which every thread maps 32 pixels (594 instructions a pixel and not 995)
+    zeros = tl.zeros([y.shape[0], 16], tl.float16)
+    phase = tl.dot(zeros, tl.zeros([16, PADDED], tl.float16), acc=_cosine_phases(y, PADDED))
+    v = fast_sin(phase, 0).to(tl.float16)
+    u = fast_sin(_cosine_phases(x, PADDED), 0)
+    c = tl.arange(0, 4)
+    value = tl.sum(tl.dot(v, z_0) * u, 1)[:, None] * tl.load(colour_ptr + c * 3, mask=rgb, other=0.0)[None, :]
+    value += tl.sum(tl.dot(v, z_1) * u, 1)[:, None] * tl.load(colour_ptr + c * 3 + 1, mask=rgb, other=0.0)[None, :]
+    value += tl.sum(tl.dot(v, z_2) * u, 1)[:, None] * tl.load(colour_ptr + c * 3 + 2, mask=rgb, other=0.0)[None, :]
+    value = clamp_unit(value + tl.load(mean_ptr + c, mask=rgb, other=0.0)[None, :])
+    return tl.where(inside[:, None], value, 0.0) if PADDING == "zeros" else value
+
+
+@triton.jit(do_not_specialize=["n_images", "n_rows", "width", "affine_stride", "edges_stride"])
+def _decode_cosine_kernel(
+    out_ptr, codes_ptr, books_ptr, table_ptr, colour_ptr, mean_ptr, ids_ptr, affine_ptr, edges_ptr,
+    n_images, n_rows, n_pixels, width, inverse_width, affine_stride, edges_stride,
+    gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
+    FREQUENCIES: tl.constexpr, PADDED: tl.constexpr, GROUPS: tl.constexpr, DIMENSIONS: tl.constexpr, PROFILES: tl.constexpr,
+    PADDING: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """Decode up to BLOCKS times BLOCK pixels of one image."""
+    image = tl.program_id(1).to(tl.int64) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
+    if image >= n_images:
+        return
+    row = tl.load(ids_ptr + image)
+    known = (row >= 0) & (row < n_rows)
+    codes_ptr += tl.where(known, row, 0) * (GROUPS + (PROFILES > 1))  # an unknown id reads row 0 and writes black
+    if PROFILES > 1:
+        profile = tl.load(codes_ptr).to(tl.int32)
+        codes_ptr += 1
+        known = known & (profile < PROFILES)
+        profile = tl.where(known, profile, 0)
+        books_ptr += profile * (GROUPS * BOOK_WORDS * DIMENSIONS)
+        table_ptr += profile * (3 * FREQUENCIES * FREQUENCIES)
+    z_0 = _load_coefficients(0, codes_ptr, books_ptr, table_ptr, FREQUENCIES, PADDED, GROUPS, DIMENSIONS)
+    z_1 = _load_coefficients(1, codes_ptr, books_ptr, table_ptr, FREQUENCIES, PADDED, GROUPS, DIMENSIONS)
+    z_2 = _load_coefficients(2, codes_ptr, books_ptr, table_ptr, FREQUENCIES, PADDED, GROUPS, DIMENSIONS)
+    rgb = tl.arange(0, 4) < tl.where(known, 3, 0)
+
+    affine_ptr += image * affine_stride
+    edges_ptr += image * edges_stride
+    first = tl.program_id(0) * BLOCKS
+    for block in range(first, tl.minimum(first + BLOCKS, tl.cdiv(n_pixels, BLOCK))):
+        top, left = places(block, width, inverse_width, BLOCK)
+        if SUPERSAMPLE == 1:  # no loop, as in the kernel for SIRENs
+            value = _sample(top, left, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED, PADDING)
+        else:
+            value = tl.zeros([BLOCK, 4], tl.float32)
+            for sample in range(SUPERSAMPLE * SUPERSAMPLE):
+                i = top + ((sample // SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
+                j = left + ((sample % SUPERSAMPLE + 0.5) / SUPERSAMPLE - 0.5)
+                value += _sample(i, j, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED, PADDING)
+            value *= 1.0 / (SUPERSAMPLE * SUPERSAMPLE)
+        write_pixels(
+            value, out_ptr, image, block, n_pixels, gain_0, gain_1, gain_2, shift_0, shift_1, shift_2, ROUND, CHANNELS_LAST, BLOCK
+        )
+
+
+def decode_cosine_triton(
+    rows: CosineRows, ids: Tensor, affine: Tensor, *, spec: CosineSpec, images: ImageFormat, sampling: Sampling
+) -> Tensor:
+    """Decode by the kernel, in one launch, on inputs that `decode_cosine` has checked."""
+    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
+    with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
+        gains, shifts = images.gains_and_shifts()
+        out, edges = images.empty(len(ids), rows.device), sampling.edges
+        _decode_cosine_kernel[grid_of(images.n_pixels, PROGRAM_PIXELS, len(ids))](
+            out, rows.codes, rows.books, rows.table, rows.colour, rows.mean, ids, affine, affine if edges is None else edges,
+            len(ids), len(rows), images.n_pixels, images.width, 1.0 / images.width,
+            6 if affine.ndim == 3 else 0, 2 if edges is not None and edges.ndim == 2 else 0, *gains, *shifts,
+            **cosine_constants(spec, images, sampling), num_warps=WARPS, num_stages=1, enable_fp_fusion=True,
+        )  # fmt: skip
+        return out
