@@ -1,4 +1,4 @@
-"""`python -m tests.soak.disks [COMMAND ...]`: a disk that is full at every page and at every file, and places that are read-only.
+"""`python -m tests.soak.disks [COMMAND ...]`: a disk that is full after so many pages or files, and places that are read-only.
 
 The disk is a tmpfs with so many pages, or files, left. Each command must end with one line that says what is wrong, and come to
 its usual result when there is room again. Root alone can mount one; anybody else is told so.
@@ -56,22 +56,27 @@ def require_plain_end(name: str, code: int, reason: str) -> None:
 
 
 def fill(name: str, kind: str, expected: Any) -> int:
-    """Run a command on a disk with room for 0, 1, 2, ... `kind` until it succeeds; return how often it did not."""
-    room = 0
+    """Run a command on a disk with room for 0, 1, 2, ... `kind`, a fifth more each time, until it succeeds.
+
+    Returns:
+        How often it did not.
+    """
+    room, tried = 0, 0
     while True:
         clean(name)
         leave(**{kind: room})
         code = code_of(fork(name))
         if code == 0:
             leave()
-            return room
+            return tried
         require_plain_end(name, code, "No space left")
         leave()
         run(name, *(["overwrite=true"] if name == "decode" else []))  # which writes into no folder with pictures otherwise
         assert result_of(name) == expected, f"{name} ended with something else after {room} {kind}"
         left = [path for path in leftovers(Path()) if not path.startswith("kept/")]
         assert not left, f"{name} left {left} after {room} {kind}"
-        room += 1
+        tried += 1
+        room += max(1, room // 5)
 
 
 def read_only(name: str) -> int:

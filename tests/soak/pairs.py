@@ -1,4 +1,4 @@
-"""`python -m tests.soak.pairs [TIMES]`: two processes of the same command at once, on the same output and run.
+"""`python -m tests.soak.pairs [TIMES [COMMAND ...]]`: two processes of the same command at once, on the same output and run.
 
 One of them does the work; the other is refused in a line, or does the same work to the same result.
 """
@@ -15,11 +15,11 @@ from tests.soak.commands import empty_folder, leftovers
 from tests.soak.forks import COMMANDS, LOG, clean, code_of, fork, prepare, result_of, run
 
 
-def main(times: int) -> None:
+def main(times: int, names: list[str]) -> None:
     rng = random.Random(0)
     with empty_folder():
         prepare()
-        for name in COMMANDS:
+        for name in names:
             clean(name)
             run(name)
             expected, outcomes = result_of(name), Counter[str]()
@@ -39,4 +39,4 @@ def main(times: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5, sys.argv[2:] or list(COMMANDS))
