@@ -1,4 +1,4 @@
-"""`python -m experiments.encode`: a dataset becomes a packed file of SIRENs."""
+"""`python -m experiments.encode`: a dataset becomes a packed file of INRs."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Jo
 def encode_share(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job) -> None:
     own = job.shards(folder.plan.n_shards)
     with start_run(cfg, "encode") as run:
-        warn_beforehand(cfg, run, source=plan.source, config=plan.config, image_size=plan.image_size)
+        warn_beforehand(cfg, run, source=plan.source, encoder=plan.encoder, image_size=plan.image_size)
         make_shards(cfg, plan, folder, job=job)
         shards = list(folder.read(own))
-        run.metrics |= metrics_of(folder.plan, take_survey(folder.plan, shards)) if any(map(len, shards)) else {"images": 0}
+        run.metrics |= metrics_of(folder.plan, take_survey(shards)) if any(map(len, shards)) else {"images": 0}
     print(
         f"shard {cfg.shard}: {len(own)} of {folder.plan.n_shards} shards, {run.metrics['images']:,} images, in {folder.path}; "
         f"when all are there: python -m experiments.merge out={cfg.out}"

@@ -8,9 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.setup.cli import main
-from rapid_inr.evaluation.metrics import rates
 from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import PackedStore, bytes_by_part
+from rapid_inr.store.packed import PackedStore, bytes_by_part, store_rates
 
 
 def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:
@@ -18,12 +17,11 @@ def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:
     header = store.header
     sizes = [list(header.size)] if header.size else sorted(set(map(tuple, store.sizes.tolist())))
     return {
-        "images": len(store), "depth": header.spec.depth, "hidden": header.spec.hidden, "omega": header.spec.omega,
+        "images": len(store), "family": header.code.family, **header.code.facts(),
         "sizes": [list(size) for size in sizes], "splits": dict(header.splits), "classes": list(header.class_names),
-        "bits": header.quantize.bits, "ends_bits": header.quantize.ends_bits,
         "parts_bytes": bytes_by_part(store, file_bytes=store_bytes), "mean": list(header.mean), "std": list(header.std),
         "made": header.made,
-    } | rates(store_bytes=store_bytes, n_pixels=store.n_pixels)  # fmt: skip
+    } | store_rates(store, store_bytes=store_bytes)  # fmt: skip
 
 
 def run_info(cfg: DictConfig) -> None:

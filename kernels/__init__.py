@@ -1,1 +1,1 @@
-"""Triton kernels for small SIRENs, a CPU backend, and the formula that both are tested against; tensors in, tensors out."""
+"""Triton kernels for small SIRENs, a CPU backend, and the reference for both: tensors in, tensors out."""

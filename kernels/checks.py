@@ -1,4 +1,4 @@
-"""Argument checks whose message says which argument, what it is, and what was expected."""
+"""Argument checks, whose messages name the argument, its value and the expected values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ def require(ok: bool, name: str, actual: object, expected: object) -> None:
 
     Args:
         ok: the condition that must hold.
-        name: the argument and its property, for instance ``"codes.dtype"``.
-        actual: the value that was given.
-        expected: a value, or a phrase that describes the accepted ones.
+        name: the argument and its property, such as ``"codes.dtype"``.
+        actual: its value.
+        expected: a value, or a phrase that describes the accepted values.
 
     Raises:
         ValueError: if `ok` is false.

@@ -1,9 +1,7 @@
 """The decode as a formula: what the CPU backend and the Triton kernel are tested against, in float64.
 
-An affine map A takes a pixel (row, column, 1) to an INR coordinate; the SIREN (Sitzmann et al. 2020, arXiv 2006.09661, section 3)
-takes that to a colour:
-
-    h_0 = A (row, column, 1);   h_i = sin(omega (h_{i-1} W_i + b_i)),  i = 1..D;   rgb = h_D W_{D+1} + b_{D+1}
+An affine map A takes a pixel to a coordinate, and a SIREN (Sitzmann et al. 2020, arXiv 2006.09661, section 3) that to a colour:
+h_0 = A (row, column, 1);   h_i = sin(omega (h_{i-1} W_i + b_i)),  i = 1..D;   rgb = h_D W_{D+1} + b_{D+1}
 """
 
 from collections.abc import Callable
@@ -18,8 +16,7 @@ def decode_reference(layers: list[tuple[Tensor, Tensor]], affine: Tensor, *, ome
     def evaluate(h: Tensor) -> Tensor:
         for weight, bias in layers[:-1]:
             h = torch.sin(omega * (h @ weight + bias[:, None]))
-        weight, bias = layers[-1]
-        return h @ weight + bias[:, None]
+        return h @ layers[-1][0] + layers[-1][1][:, None]
 
     return sample_reference(evaluate, affine.to(layers[0][0]), **sampling)
 
@@ -31,8 +28,7 @@ def sample_reference(
 
     The other arguments are those of `kernels.decode.decode_siren`. Returns RGB [B, 3, height, width] in [0, 1].
     """
-    n = supersample
-    i, j = ((torch.arange(size * n).to(affine) + 0.5) / n - 0.5 for size in (height, width))  # n samples along a pixel's side
+    i, j = ((torch.arange(size * supersample).to(affine) + 0.5) / supersample - 0.5 for size in (height, width))
     bent = coords = torch.cartesian_prod(i, j, affine.new_ones(1)) @ affine.mT  # [P, 2] or [B, P, 2]
     if padding in ("border", "reflection"):
         edge = edges.to(affine)[..., None, :]
@@ -41,4 +37,4 @@ def sample_reference(
     rgb = evaluate(bent).nan_to_num(nan=0.0).clamp(0, 1)  # [B, P, 3]
     if padding == "zeros":
         rgb = torch.where((coords.abs() <= 1).all(-1, keepdim=True), rgb, 0)
-    return torch.nn.functional.avg_pool2d(rgb.mT.unflatten(2, (height * n, width * n)), n)
+    return torch.nn.functional.avg_pool2d(rgb.mT.unflatten(2, (height * supersample, width * supersample)), supersample)

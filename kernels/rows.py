@@ -1,4 +1,4 @@
-"""Packed rows of SIRENs: the tensors a decode reads, and what they must be."""
+"""Packed rows of SIRENs: the tensors that a decode reads, and their checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CODE_DTYPES = dict.fromkeys(range(2, 9), torch.uint8) | {16: torch.float16, 32: 
 
 
 def packed_bytes(n_values: int, bits: int) -> int:
-    """Return the bytes that a row of `n_values` takes at `bits` each."""
+    """Return the bytes of a row of `n_values` with `bits` each."""
     return (n_values * bits + 7) // 8
 
 
@@ -31,26 +31,27 @@ class TensorRows:
         return self.codes.device
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors there are, by name."""
+        """Return the tensors by name, without those that are None."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True, eq=False)
 class PackedRows(TensorRows):
-    """N packed rows as a decode reads them; for a SIREN of depth D and width H, K = (D - 1) H^2.
+    """N packed rows of SIRENs of depth D and width H, with K = (D - 1) H^2 hidden weights each.
 
     Args:
         codes: hidden weights, row-major [layer, in, out]. At 2 to 8 bits uint8, in two's complement from the least significant
-            bit of the first byte, a row padded to whole bytes: [N, bytes], or [total bytes] with masks. At
-            16 and 32 bits [N, K] of that floating type.
-        ends: int8, float16 or float32 [N, E], laid out by `end_sections`.
-        scales: float16 or float32 [N, (D - 1) C] or [1, (D - 1) C], shared by all rows; C = H, one a column, or 1, one a layer. A
-            hidden weight is code * scale. None where codes are floating.
+            bit of the first byte, each row padded to whole bytes: [N, bytes], or [total bytes] with masks. At 16 and 32 bits
+            [N, K] of that floating type.
+        ends: int8, float16 or float32 [N, E], in the layout of `end_sections`.
+        scales: float16 or float32 [N, (D - 1) C], or [1, (D - 1) C] shared by all rows, with C = H for one scale a column and
+            C = 1 for one a layer. A hidden weight is code * scale. None with floating codes.
         end_scales: float16 or float32 [N, 4], one for each of the `end_sections`: an end is code * scale. Only with int8 ends.
         bits: of a code.
-        masks: uint8 [N, bytes], a bit a hidden weight: 1 where its code is written; the others are 0. None: all are written.
-        starts: int64 [N + 1], where each row of `codes` begins and the last ends. Only with masks.
+        masks: uint8 [N, bytes], a bit for each hidden weight: 1 if its code is stored, 0 if the weight is 0. None: all are
+            stored.
+        starts: int64 [N + 1], the byte in `codes` where each row begins, and the end of the last. Only with masks.
     """
 
     ends: Tensor
@@ -59,23 +60,23 @@ class PackedRows(TensorRows):
     bits: int
     masks: Tensor | None = None
     starts: Tensor | None = None
-    checked: SirenSpec | None = field(init=False, default=None, repr=False)  # what `check_rows` has passed it for
+    checked: SirenSpec | None = field(init=False, default=None, repr=False)  # the spec that `check_rows` accepted
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def scales_a_layer(self, spec: SirenSpec) -> int:
-        """Return how many scales a hidden layer has: `spec.hidden`, 1, or 0 where the hidden weights are floating."""
+        """Return the number of scales of a hidden layer: `spec.hidden`, 1, or 0 with floating codes."""
         if self.scales is None:
             return 0
         return 1 if self.scales.shape[1] == spec.depth - 1 else spec.hidden
 
 
 def check_rows(rows: PackedRows, spec: SirenSpec) -> None:
-    """Require packed rows of `spec`; rows that have passed are not looked at again.
+    """Check that packed rows fit `spec`; rows are checked once.
 
     Raises:
-        ValueError: if dtype, shape, device or contiguity of a tensor is not what the decode reads.
+        ValueError: if a tensor has the wrong dtype, shape or device, or is not contiguous.
     """
     if rows.checked == spec:
         return
@@ -146,6 +147,6 @@ def _require_shape(name: str, tensor: Tensor, shapes: list[tuple[int, ...]]) -> 
 
 
 def require_contiguous(**tensors: Tensor) -> None:
-    """Raise ValueError unless every tensor is contiguous."""
+    """Raise ValueError unless all tensors are contiguous."""
     for name, tensor in tensors.items():
         require(tensor.is_contiguous(), f"{name}.stride()", tensor.stride(), "that of a contiguous tensor")

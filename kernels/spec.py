@@ -1,11 +1,11 @@
-"""The shape of a SIREN and the layout of its weights: the one definition that every layer shares.
+"""The shape of a SIREN and the layout of its weights, defined once for the whole codebase.
 
 A SIREN of depth D and width H maps a coordinate (row, column) in [-1, 1] to RGB in [0, 1]:
 
     h_0 = (row, column);   h_i = sin(omega (h_{i-1} W_i + b_i)),  i = 1..D;   rgb = h_D W_{D+1} + b_{D+1}
 
 Source: Sitzmann et al. 2020, section 3 (arXiv 2006.09661); one network an image: Dupont et al. 2021 (COIN, 2103.03123).
-This module imports neither torch nor triton, so that anything may import it.
+This module imports neither torch nor triton.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class SirenSpec:
 
     @property
     def n_hidden_weights(self) -> int:
-        """Number of weights between sine layers, biases not counted: what is quantized and pruned."""
+        """Number of weights between sine layers, without biases; these are quantized and pruned."""
         return (self.depth - 1) * self.hidden * self.hidden
 
 
 @dataclass(frozen=True)
 class Section:
-    """A named run of values inside a row."""
+    """A named range of values in a row."""
 
     name: str
     start: int
@@ -85,10 +85,10 @@ def _sections(named_shapes: list[tuple[str, tuple[int, ...]]]) -> dict[str, Sect
 
 
 def weight_sections(spec: SirenSpec) -> dict[str, Section]:
-    """Return where each tensor lies in a flat row of S weights, as `fit` produces it.
+    """Return the section of each tensor in a flat row of S weights, the layout of `fit`.
 
-    ``weight_i`` is [fan_in, fan_out] row-major (so a layer is ``h @ weight + bias``), ``bias_i`` is [fan_out];
-    i runs from 0 (first sine layer) to depth (the linear layer).
+    ``weight_i`` is [fan_in, fan_out] row-major, so that a layer is ``h @ weight + bias``, and ``bias_i`` is [fan_out]; i runs
+    from 0 (first sine layer) to depth (linear layer).
     """
     named = []
     for i, (fan_in, fan_out) in enumerate(spec.fans):
@@ -96,12 +96,12 @@ def weight_sections(spec: SirenSpec) -> dict[str, Section]:
     return _sections(named)
 
 
-@lru_cache  # asked for in every decode
+@lru_cache  # called in every decode
 def end_sections(spec: SirenSpec) -> dict[str, Section]:
-    """Return where each tensor lies in the `ends` of a packed row: all that is neither a hidden weight nor a scale.
+    """Return the section of each tensor in the `ends` of a packed row: the first and last layers and all biases.
 
-    Order: first weight, all biases of the sine layers, last weight, last bias. Ends stored as int8 have a scale for each of the
-    four, in this order.
+    Order: first weight, all biases of the sine layers, last weight, last bias. Int8 ends have a scale for each of the four, in
+    this order.
     """
     d, h = spec.depth, spec.hidden
     named = [

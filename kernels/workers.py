@@ -1,7 +1,7 @@
-"""Threads that each run whole torch operations, one core an operation.
+"""Threads that each run whole torch operations on one core.
 
-Where an operation itself is cut over threads, every pass ends with all of them waiting for the slowest. On two cores of a busy
-machine that costs more than the second core brings. That is why a single item goes to such a thread, too.
+When torch splits a single operation over threads, all of them wait for the slowest at its end. On two cores of a busy machine,
+this costs more than the second core gains. So even a single item runs on one such thread.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
-    """Call a function for each item, on as many threads as torch is set to use (`torch.set_num_threads`).
+    """Call a function for each item on torch's number of threads (`torch.set_num_threads`), in the caller's inference mode.
 
     Args:
-        function: writes to tensors of its own item only; it runs in the caller's inference mode.
+        function: writes only to tensors of its item.
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -41,10 +41,10 @@ def for_each(function: Callable[[T], None], items: Sequence[T]) -> None:
 
 @lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Return threads whose operations take one core; a forked process, where its parent's are not, makes its own.
+    """Return threads whose operations use one core; a forked process makes new ones, since threads do not survive a fork.
 
-    `torch.set_num_threads` holds for the thread that calls it and for threads that start later. So all are started here, and
-    then the caller's number is set again.
+    `torch.set_num_threads` sets the number of the calling thread and of all threads that start later. So all threads start here,
+    and then the caller's number is restored.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=_take_one_core)
     everyone = Barrier(threads + 1)
@@ -56,5 +56,5 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _take_one_core() -> None:
-    torch.get_num_threads()  # a thread's first question sets its number to the process's: it must come before
+    torch.get_num_threads()  # the first call in a thread sets its number to the process's, so it must precede the next line
     torch.set_num_threads(1)

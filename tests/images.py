@@ -14,8 +14,8 @@ from rapid_inr.compress.qat import RefineConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding import encode as encoding
-from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.encoding.encode import EncodeReport
+from rapid_inr.encoding.siren import EncodeConfig
 from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.store.packed import PackedStore

@@ -23,6 +23,7 @@ RANKS = {
     "rapid_inr.augment": 4,
     "rapid_inr.plots": 3,
     "rapid_inr.compress": 4,
+    "rapid_inr.cosine": 4,
     "rapid_inr.store": 5,
     "rapid_inr.encoding": 6,
     "rapid_inr.pipelines": 6,

@@ -20,8 +20,10 @@ def say_store(out: Path, run: Run) -> None:
     """Print what was written, in one line."""
     m = run.metrics
     reused = f" ({m['reused']:,} reused)" if "reused" in m else ""
+    codebooks = f" ({m['own_rgb_pct']:.1f}% without codebooks)" if "own_rgb_pct" in m else ""
     print(
-        f"{out}: {m['images']:,} images{reused}, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB, {m['bpp']:.2f} bpp, "
+        f"{out}: {m['images']:,} images{reused}, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB{codebooks}, "
+        f"{m['bpp']:.2f} bpp, "
         f"{m['psnr_db']:.2f} dB, {m['encode_ms_per_image']:.1f} ms an image; run in {run.folder}"
     )
 
@@ -53,9 +55,9 @@ def write_images_csv(path: Path, store: PackedStore, report: EncodeReport, *, so
 
 
 def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:
-    shown, spec = range(min(SHEET_IMAGES, len(store))), store.header.spec
+    shown = range(min(SHEET_IMAGES, len(store)))
     ids = shown if store.source_ids is None else store.source_ids[: len(shown)].tolist()
     decoded = [image.numpy() for image in decode_each(store, limit=len(shown))]
     captions = [f"{store.name_of(i)}  {report.psnr_db[i]:.1f} dB" for i in shown]
-    title = f"{source.name} as {spec.depth}x{spec.hidden}, omega {spec.omega:g}"
+    title = f"{source.name} as {store.header.code}"
     comparison_sheet(path, [source.read(int(i)) for i in ids], decoded, captions, title=title)

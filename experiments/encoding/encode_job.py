@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
@@ -22,14 +22,14 @@ from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.reuse import REUSED, find_reusable
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_too_large
-from experiments.setup.build import build, build_device, build_source, build_spec
+from experiments.setup.build import build, build_device, build_encoder, build_source
 from experiments.setup.distributed import build_own_device
 from experiments.setup.run_folder import sole_writer
-from experiments.training.provenance import how_made
+from experiments.training.provenance import how_made, learning_source
 from rapid_inr.data.reading import first_image, require_images
 from rapid_inr.data.source import ImageSource, exclude
-from rapid_inr.encoding.config import EncodeConfig
-from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
+from rapid_inr.encoding.encode import encode_shards, plan_store
+from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run
@@ -46,6 +46,7 @@ class EncodePlan:
     Args:
         reused: images of the source that an earlier run has encoded; None if there are none.
         new: those that are left to encode.
+        learn_from: images by which what all images share is chosen; None for those of the source.
         image_size: (height, width) of the first image.
         stamps: of the source's files, as they are now.
     """
@@ -53,7 +54,8 @@ class EncodePlan:
     source: ImageSource
     reused: Shard | None
     new: ImageSource
-    config: EncodeConfig
+    learn_from: ImageSource | None
+    encoder: Encoder
     image_size: tuple[int, int]
     stamps: np.ndarray
 
@@ -64,20 +66,14 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
     Raises:
         UserError: if it is not in order, such as pruning of weights that are stored as floating numbers.
     """
-    source = build_source(cfg, split=split)
+    source, learn_from = build_source(cfg, split=split), learning_source(cfg)
     if cfg.dataset.on_corrupt == "fail":
         require_images(source)
-    fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
-    for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
-        if wanted and not quantize.is_integer:
-            # zeros are stored like any other weight there, and no quantization is left to train through
-            raise UserError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
-    image_size = first_image(source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
-    config = EncodeConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
-    stamps = source.stamps()
-    reused = None if cfg.get("reuse") is None else find_reusable(cfg, source, config)
+    image_size = first_image(learn_from or source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
+    encoder, stamps = build_encoder(cfg, image_size=image_size), source.stamps()
+    reused = None if cfg.get("reuse") is None else find_reusable(cfg, source, encoder.code)
     new = source if reused is None else exclude(source, reused.ids.tolist())
-    return EncodePlan(source, reused, new, config, image_size, stamps)
+    return EncodePlan(source, reused, new, learn_from, encoder, image_size, stamps)
 
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:
@@ -91,7 +87,7 @@ def _own_shards(out: Path) -> ShardFolder | None:
     with suppress(FileNotFoundError, UserError):
         folder, header = open_shards(shards_beside(out)), read_store(out, max_pixels=NO_LIMIT).header
         plan = folder.plan
-        if (header.spec, header.quantize, header.splits, header.made) == (plan.spec, plan.quantize, plan.splits, plan.made):
+        if (header.code, header.splits, header.made) == (plan.code, plan.splits, plan.made):
             return folder
     return None
 
@@ -123,8 +119,8 @@ def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: i
     """
     reused = {} if plan.reused is None else {REUSED: len(plan.reused)}
     store_plan = plan_store(
-        plan.new, plan.config, shard_images=shard_images, made=how_made(cfg) | reused, device=build_device(cfg),
-        on_corrupt=cfg.dataset.on_corrupt,
+        plan.new, plan.encoder, learn_from=plan.learn_from, shard_images=shard_images, made=how_made(cfg) | reused,
+        device=build_device(cfg), on_corrupt=cfg.dataset.on_corrupt,
     )  # fmt: skip
     folder = ShardFolder(shards_beside(out), store_plan)
     if shard_images is None:
@@ -159,13 +155,13 @@ def encode_dataset(
         job: whose shards this process makes.
         wait: returns when those of the other jobs are made too.
     """
-    warn_beforehand(cfg, run, source=plan.source, config=plan.config, image_size=plan.image_size)
+    warn_beforehand(cfg, run, source=plan.source, encoder=plan.encoder, image_size=plan.image_size)
     make_shards(cfg, plan, folder, job=job)
     wait()
     folder.require_complete()
     require_unchanged(plan)
     store, report = merge_shards(folder, run, out=out, source=plan.source, reused=plan.reused)
-    if plan.config.prune.rule != "none":  # else it was known beforehand
+    if cfg.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
     run.metrics |= mean_ssim(plan.source, store, device=build_own_device(cfg)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
@@ -184,11 +180,14 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
     if not missing:
         return
     options = {"device": build_own_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
-    work = (plan.new, plan.config, shared_scales(plan.new, plan.config, folder, **options), folder, missing)
+    if job.speaks and folder.plan.code.shared and not folder.shared_file.exists():
+        print(f"choosing what all images share as {folder.plan.code}", file=sys.stderr)
+    shared = folder.share(lambda: plan.encoder.choose_shared(plan.learn_from or plan.source, **options))
+    work = (plan.new, plan.encoder, shared, folder, missing)
 
     def check(shard: Shard) -> None:
         if not present and shard.number == missing[0] != missing[-1]:
-            require_floor_met(plan.config.prune, shard, folder)
+            require_floor_met(build(cfg.prune), shard, folder)
 
     if not job.speaks:
         encode_shards(*work, on_shard=check, **options)

@@ -13,11 +13,10 @@ from experiments.encoding.warn import warn_failures, warn_unpruned
 from experiments.setup.left_out import warn_left_out
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import EncodeReport, report_of
-from rapid_inr.evaluation.metrics import rates
 from rapid_inr.runlog.run import Run, peak_memory_mb
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.merge import Survey, merge
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, store_rates
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import Shard, ShardFolder
 
@@ -44,21 +43,21 @@ def merge_shards(
     warn_unpruned(run, report, folder.plan)
     write_images_csv(run.folder / "images.csv", store, report, source=source)
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
-    run.metrics |= rates(store_bytes=folder.whole_file.stat().st_size, n_pixels=store.n_pixels)
-    run.metrics |= metrics_of(folder.plan, survey) | {"device_bytes": store.nbytes}
+    run.metrics |= store_rates(store, store_bytes=folder.whole_file.stat().st_size)
+    run.metrics |= metrics_of(folder.plan, survey) | {"device_bytes": store.nbytes, "shared_s": folder.shared_s}
     run.metrics |= {} if reused is None else {"reused": len(reused)}
     return store, report
 
 
 def _write_whole(folder: ShardFolder) -> Survey:
-    merged = merge(folder.plan, folder)
+    merged = merge(folder.plan, folder, folder.shared())
     merged.write(folder.whole_file)
     return merged.survey
 
 
 def _write_with(reused: Shard, folder: ShardFolder) -> Survey:
     """Write the store of the shards and of images that none of them has, in the order of their ids, all in memory."""
-    merged = merge(folder.plan, [reused, *folder])
+    merged = merge(folder.plan, [reused, *folder], {})
     survey, order = merged.survey, merged.survey.ids.argsort()
     store = merged.store().take(order)
     if torch.equal(store.source_ids, torch.arange(len(store))):
@@ -74,7 +73,7 @@ def metrics_of(plan: StorePlan, survey: Survey) -> dict[str, float]:
     return {
         "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
         "min_psnr_db": report.psnr_db.min().item(), **_spread("psnr_db", report.psnr_db),
-        **_spread("prune_ratio", report.prune_ratio), "omega": plan.spec.omega, "fit_s": report.fit_s,
+        **_spread("prune_ratio", report.prune_ratio), **plan.code.facts(), "fit_s": report.fit_s,
         "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,
         "encode_ms_per_image": 1e3 * (report.fit_s + report.compress_s) / n, "unconverged": len(report.unconverged),
         "skipped": len(report.skipped), "prune_ratio": report.prune_ratio.mean().item(), "peak_memory_mb": peak_memory_mb(),

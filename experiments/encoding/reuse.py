@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from experiments.encoding.merging import NO_LIMIT
 from experiments.training.provenance import CHOOSING, how_made
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.source import ImageSource, ids_by_split, keep
-from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.encoding.shard import label_column
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.records import read_json
+from rapid_inr.store.families import Code, code_settings
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.shards import Shard
@@ -32,22 +31,19 @@ REUSED = "reused"  # how many images were, among what a store says of how it was
 NOT_ABOUT_FITS = (REUSED, *(f"dataset.{key}" for key in CHOOSING))
 
 
-def find_reusable(cfg: DictConfig, source: ImageSource, config: EncodeConfig) -> Shard | None:
+def find_reusable(cfg: DictConfig, source: ImageSource, code: Code) -> Shard | None:
     """Return the images of a source that the run ``reuse`` names has encoded, as a shard; None where there are none.
 
     Raises:
         UserError: if the run's store is not there or was encoded in another way, or if nothing is left to encode.
     """
-    if config.quantize.shares_scales or config.prune.rule == "ceiling_first":
-        key = "quantize.granularity=dataset" if config.quantize.shares_scales else "prune=ceiling_first"
-        raise UserError(f"reuse={cfg.reuse} needs images that do not depend on each other, as with {key}")
+    if code.shared or cfg.prune.rule == "ceiling_first":
+        reason = f"share {', '.join(code.shared)}" if code.shared else "are ranked by prune=ceiling_first"
+        raise UserError(f"reuse={cfg.reuse} needs images that do not depend on each other, and these {reason}")
     if cfg.shard != "1/1":
         raise UserError(f"shard is {cfg.shard} with reuse={cfg.reuse}, expected 1/1: one process merges old and new images")
     store, rows = _read_run(Path(cfg.reuse), out=Path(cfg.out))
-    there, here = (
-        _decisive(store.header.spec, store.header.quantize, store.header.made),
-        _decisive(config.spec, config.quantize, how_made(cfg)),
-    )
+    there, here = _decisive(store.header.code, store.header.made), _decisive(code, how_made(cfg))
     key = first_difference(there, here, ignored=NOT_ABOUT_FITS)
     if key is not None:
         there, here = flatten(there), flatten(here)
@@ -57,11 +53,11 @@ def find_reusable(cfg: DictConfig, source: ImageSource, config: EncodeConfig) ->
     places = {image_id: place for image_id, place in places.items() if place is not None}
     if len(places) == len(source):
         raise UserError(f"reuse={cfg.reuse} has encoded every image of this dataset; there is nothing to add")
-    return _as_shard(source, store, rows, places, min_psnr_db=config.fit.min_psnr_db) if places else None
+    return _as_shard(source, store, rows, places, min_psnr_db=cfg.fit.min_psnr_db) if places else None
 
 
-def _decisive(spec: Any, quantize: Any, made: Mapping[str, Any]) -> dict[str, Any]:
-    return {"inr": asdict(spec), "quantize": asdict(quantize), **made}
+def _decisive(code: Code, made: Mapping[str, Any]) -> dict[str, Any]:
+    return {"code": code.family, **code_settings(code), **made}
 
 
 def _read_run(folder: Path, *, out: Path) -> tuple[PackedStore, list[dict[str, str]]]:
@@ -87,7 +83,7 @@ def _read_run(folder: Path, *, out: Path) -> tuple[PackedStore, list[dict[str, s
 
 
 def _as_shard(
-    source: ImageSource, store: PackedStore, rows: list[dict[str, str]], places: dict[int, int], *, min_psnr_db: float | None
+    source: ImageSource, store: PackedStore, rows: list[dict[str, str]], places: dict[int, int], *, min_psnr_db: float
 ) -> Shard:
     """Return images of a store as a shard of a source.
 
@@ -95,15 +91,15 @@ def _as_shard(
         places: in the store, by their ids in the source.
     """
     taken, lines = store.take(torch.tensor(list(places.values()))), [rows[place] for place in places.values()]
-    tensors = {name: tensor for name, tensor in taken.tensors().items() if name not in ("sizes", "source_ids", "labels")}
+    tensors = dict(taken.packed)
     labels = label_column(keep(source, np.isin(source.ids, list(places))).labels, len(source.class_names))
     tensors |= {} if labels is None else {"labels": labels}
     measured = {name: torch.tensor([float(line[name]) for line in lines], dtype=torch.float64)
                 for name in ("psnr_db", "fit_psnr_db", "prune_ratio")}  # fmt: skip
     measured["attempts"] = torch.tensor([int(line["attempts"]) for line in lines])
-    measured["converged"] = measured["fit_psnr_db"] >= (-torch.inf if min_psnr_db is None else min_psnr_db)
+    measured["converged"] = measured["fit_psnr_db"] >= min_psnr_db
     moments, train_ids = (ChannelMoments(), ChannelMoments()), ids_by_split(source.splits).get("train", range(0))
     for image_id in places:
         moments[image_id not in train_ids].add(source.read(image_id))
     sizes = torch.tensor([taken.size_of(i) for i in range(len(taken))], dtype=torch.int32)
-    return Shard(0, torch.tensor(list(places)), sizes, tensors, measured, *moments, {}, 0.0, 0.0)
+    return Shard(0, torch.tensor(list(places)), sizes, tensors, 0, measured, *moments, {}, 0.0, 0.0)

@@ -6,11 +6,11 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.setup.build import build_device
+from experiments.setup.groups import inr_name
 from rapid_inr.compress.prune import PruneConfig
-from rapid_inr.compress.quantize import dense_row_bytes
 from rapid_inr.data.source import ImageSource
-from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.encoding.encode import EncodeReport
+from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.errors import UserError
 from rapid_inr.runlog import named_warnings
 from rapid_inr.runlog.run import Run
@@ -20,14 +20,13 @@ from rapid_inr.store.shards import Shard, ShardFolder
 LARGE_SIDE, SMALL_DEPTH = 128, 5  # images of that many pixels a side and more want INRs of more layers
 
 
-def warn_beforehand(cfg: DictConfig, run: Run, *, source: ImageSource, config: EncodeConfig, image_size: tuple[int, int]) -> None:
+def warn_beforehand(cfg: DictConfig, run: Run, *, source: ImageSource, encoder: Encoder, image_size: tuple[int, int]) -> None:
     """Say what can be known before any image is fitted, which may take hours."""
-    if max(image_size) >= LARGE_SIDE and config.spec.depth <= SMALL_DEPTH:
-        height, width = image_size
-        shape = f"{config.spec.depth}x{config.spec.hidden}"
-        run.warn("small_inr", f"images of {height}x{width} lose detail in inr={shape}; inr=6x44 fit=photo is meant for them")
-    if config.prune.rule == "none":
-        store_bytes = len(source) * dense_row_bytes(config.spec, config.quantize)
+    if max(image_size) >= LARGE_SIDE and (cfg.inr.depth is None or cfg.inr.depth <= SMALL_DEPTH):
+        lose = "x".join(map(str, image_size)) + f" lose detail in inr={inr_name(cfg.inr)}"
+        run.warn("small_inr", f"images of {lose}; inr=6x44 fit=photo is meant for them")
+    if cfg.prune.rule == "none":
+        store_bytes = len(source) * encoder.code.row_bytes
         warn_too_large(cfg, run, store_bytes=store_bytes, n_images=len(source))
 
 
@@ -54,14 +53,14 @@ def require_floor_met(config: PruneConfig, shard: Shard, folder: ShardFolder) ->
 
 def warn_failures(run: Run, report: EncodeReport, plan: StorePlan) -> None:
     """Count the images that did not converge, and name some."""
-    least = plan.made["fit"]["min_psnr_db"]
+    least = plan.made.get("fit", {}).get("min_psnr_db")
     for warning in named_warnings.fits_not_converged(report.unconverged, n_images=len(report.psnr_db), min_psnr_db=least):
         run.warn(*warning)
 
 
 def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:
     """Say so where a rule let no image be pruned: most likely its numbers are not what was meant."""
-    config = PruneConfig(**plan.made["prune"])
+    config = PruneConfig(**plan.made.get("prune", {}))
     if config.rule != "none" and config.max_ratio > 0 and not bool(report.prune_ratio.any()):
         highest = f"{report.fit_psnr_db.max():.2f} dB at best before pruning"
         run.warn("nothing_pruned", f"no image meets prune.rule={config.rule} at {config.step:.0%} pruned ({highest})")

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from experiments.setup.groups import unread_groups
+from experiments.setup.groups import inr_name, unread_groups
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.records import read_json, status_of
@@ -49,8 +49,8 @@ def read_runs(root: Path | str) -> pd.DataFrame:
         version.PACKAGE: of python, torch, triton, ...
         LABEL: each label of the run, as text
         METRIC: each metric under its own name
-        cfg.KEY: the configuration, nested keys with dots; lists are JSON text; ``cfg.inr`` is DEPTHxWIDTH. A training that uses
-            no INRs lacks the groups that describe them, and one that uses no files lacks ``export``
+        cfg.KEY: the configuration, nested keys with dots; lists are JSON text; ``cfg.inr`` is DEPTHxWIDTH or cosine-BYTES. A
+            training that uses no INRs lacks the groups that describe them, and one that uses no files lacks ``export``
 
         A label or metric with the name of a column that is further up is ``label.NAME`` or ``metric.NAME``.
 
@@ -135,8 +135,9 @@ def run_row(run: str, path: Path | None, config: Mapping[str, Any], record: Mapp
     left_out = (*SAID_ELSEWHERE, *unread_groups(config))
     leaves = flatten({key: value for key, value in config.items() if key not in left_out}, "cfg.")
     settings = {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in leaves.items()}
-    if settings.get("cfg.inr.depth") is not None:
-        settings["cfg.inr"] = f"{settings['cfg.inr.depth']}x{settings.get('cfg.inr.hidden')}"
+    inr = {key: settings.get(f"cfg.inr.{key}") for key in ("depth", "hidden", "bytes")}
+    if any(value is not None for value in inr.values()):
+        settings["cfg.inr"] = inr_name(inr)
     return row | settings
 
 

@@ -12,6 +12,9 @@ from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.data import READERS, open_source
 from rapid_inr.data.source import ImageSource
+from rapid_inr.encoding.cosine import CosineConfig, cosine_spec
+from rapid_inr.encoding.encoder import Encoder
+from rapid_inr.encoding.siren import EncodeConfig
 from rapid_inr.errors import UserError
 from rapid_inr.inr.siren import default_omega
 
@@ -50,9 +53,27 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
 
 
 def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
-    """Return the shape of the INRs; where omega is null it follows the size of the images."""
+    """Return the shape of SIRENs; where omega is null it follows the size of the images.
+
+    Raises:
+        UserError: if ``inr`` is not of that family.
+    """
+    if cfg.inr.depth is None:
+        raise UserError("inr is cosine, expected DEPTHxWIDTH: a cosine series is not fitted")
     omega = default_omega(*image_size) if cfg.inr.omega is None else cfg.inr.omega
     return SirenSpec(cfg.inr.depth, cfg.inr.hidden, float(omega))
+
+
+def build_encoder(cfg: DictConfig, *, image_size: tuple[int, int]) -> Encoder:
+    """Return how ``inr`` encodes images."""
+    if cfg.inr.bytes is not None:
+        return CosineConfig(cosine_spec(cfg.inr.bytes, cfg.inr.profiles, image_size=image_size), cfg.seed)
+    fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
+    for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
+        if wanted and not quantize.is_integer:
+            # zeros are stored like any other weight there, and no quantization is left to train through
+            raise UserError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
+    return EncodeConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
 
 
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:

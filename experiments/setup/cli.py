@@ -25,6 +25,7 @@ from experiments.setup.command_line import (
     offer_inr_shapes,
     require_experiment_of,
     require_known,
+    require_read,
     with_quoted_paths,
 )
 from experiments.setup.config_store import register, unknown_keys
@@ -51,14 +52,17 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work is told
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and the message is worded here alone
 
+    def typed() -> Sequence[str]:
+        return HydraConfig.get().overrides.task
+
     def job(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_job(cfg, verb, lambda cfg: _checked(cfg, verb), task)
+            run_job(cfg, verb, lambda cfg: _checked(cfg, verb, typed()), task)
             return
         with errors_in_one_line():  # in here, or Hydra adds a line of its own
             require_alone(verb, multirun=False)
             require_choices()
-            run_once(_checked(cfg, verb), task)
+            run_once(_checked(cfg, verb, typed()), task)
 
     with errors_in_one_line():
         sys.argv[1:] = with_quoted_paths(sys.argv[1:])
@@ -85,12 +89,12 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
         raise UserError(f"verb is {verb!r}, expected a command with a file in configs")
     offer_inr_shapes(overrides)
     try:
-        return _checked(compose(verb, overrides=with_quoted_paths(overrides)), verb)
+        return _checked(compose(verb, overrides=with_quoted_paths(overrides)), verb, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error, verb) from error
 
 
-def _checked(cfg: DictConfig, verb: str) -> DictConfig:
+def _checked(cfg: DictConfig, verb: str, overrides: Sequence[str]) -> DictConfig:
     """Return a configuration whose keys are known and whose values are in range; what is required may still be missing."""
     require_known(cfg, verb, list(unknown_keys(cfg)))
     for key in cfg:
@@ -100,4 +104,5 @@ def _checked(cfg: DictConfig, verb: str) -> DictConfig:
     kind = OmegaConf.get_type(cfg)
     if kind is not dict:
         kind(**{key: value for key, value in OmegaConf.to_container(cfg).items() if key in kind.__dataclass_fields__})
+    require_read(cfg, overrides)
     return cfg

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.setup.config_store import schema
+from experiments.setup.groups import OF_INRS
 from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
@@ -63,8 +64,8 @@ def offer_inr_shapes(arguments: Sequence[str]) -> None:
         if value == "null" and (CONFIGS / group).is_dir():
             raise UserError(f"{group} is null, expected a choice; leave it out, or --help lists the choices")
         for choice in value.split(",") if group == "inr" else ():
-            if not re.fullmatch(r"\d+x\d+", choice):
-                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16")
+            if choice != "cosine" and not re.fullmatch(r"\d+x\d+", choice):
+                raise UserError(f"inr is {choice!r}, expected DEPTHxWIDTH, for instance 3x16, or cosine")
     text = " ".join([*arguments, *(path.read_text(encoding="utf-8") for path in CONFIGS.rglob("*.yaml"))])
     for choice in set(re.findall(r"\b\d+x\d+\b", text)):
         if not (CONFIGS / "inr" / f"{choice}.yaml").exists():
@@ -129,6 +130,25 @@ def known_keys(verb: str) -> set[str]:
     typed = OmegaConf.to_container(schema(SCHEMAS.get(verb, CommonConfig)))
     own = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))
     return set(flatten(typed)) | set(flatten({key: value for key, value in own.items() if key not in ("defaults", "hydra")}))
+
+
+def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse what a command line changes of how SIRENs are fitted and compressed where ``inr`` is a cosine series.
+
+    Raises:
+        UserError: that names the first such key.
+    """
+    if cfg.get("inr") is None or cfg.inr.depth is not None:
+        return
+    touched = {override.lstrip("+").partition("=")[0].partition(".")[0] for override in overrides}
+    for group in OF_INRS:
+        if group == "inr" or group not in touched:
+            continue
+        usual = OmegaConf.structured(OmegaConf.get_type(cfg[group]))
+        own, usual = (OmegaConf.to_container(some, resolve=True) for some in (cfg[group], usual))
+        for key in own:
+            if own[key] != usual[key] and (key, own[key]) != ("seed", cfg.seed):
+                raise UserError(f"{group}.{key} is {own[key]}, expected {usual[key]}: inr=cosine has no {group}; leave it out")
 
 
 def unknown(key: str, verb: str) -> UserError:

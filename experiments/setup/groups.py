@@ -8,13 +8,15 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from kernels.cosine.spec import MAX_FREQUENCIES, MAX_PROFILES
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import TRACK_MODES
-from rapid_inr.store.format import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
+from rapid_inr.store.siren import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
 
 FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
 PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
 OF_INRS = ("inr", "fit", "prune", "quantize", "refine")
+MAX_BYTES = 3 * MAX_FREQUENCIES**2 + 1  # a byte a coefficient, and one for the profile
 ON_CORRUPT = ("fail", "skip")
 
 
@@ -99,24 +101,41 @@ class DatasetConfig:
 
 @dataclass
 class InrConfig:
-    """The shape of an INR; ``inr=DEPTHxWIDTH`` chooses any.
+    """The shape of an INR: ``inr=DEPTHxWIDTH`` chooses any SIREN, ``inr=cosine`` a cosine series.
 
     Args:
         depth: sine layers; one linear layer follows.
         hidden: width of every sine layer.
         omega: frequency inside the sine, the papers' w0; null is 15 for images up to 64 px and 30 above.
+        bytes: of a cosine series, codebooks apart.
+        profiles: of a cosine series: sets of codebooks, of which each image takes one.
     """
 
-    depth: int = 3
-    hidden: int = 16
+    depth: int | None = 3
+    hidden: int | None = 16
     omega: float | None = None
+    bytes: int | None = None
+    profiles: int | None = None
 
     def __post_init__(self) -> None:
+        if self.bytes is not None or self.profiles is not None:
+            for key in ("depth", "hidden", "omega"):
+                if getattr(self, key) is not None:
+                    raise UserError(f"inr.{key} is {getattr(self, key)}, expected null with inr.bytes, which is of inr=cosine")
+            for key, most in (("bytes", MAX_BYTES), ("profiles", MAX_PROFILES)):
+                if not 1 <= (getattr(self, key) or 0) <= most:
+                    raise UserError(f"inr.{key} is {getattr(self, key)}, expected 1 to {most}")
+            return
         for key, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN)):
-            if not 1 <= getattr(self, key) <= most:
+            if not 1 <= (getattr(self, key) or 0) <= most:
                 raise UserError(f"inr.{key} is {getattr(self, key)}, expected 1 to {most}")
         if self.omega is not None and not 0 < self.omega <= MAX_OMEGA:
             raise UserError(f"inr.omega is {self.omega}, expected above 0 and at most {MAX_OMEGA:g}, or null")
+
+
+def inr_name(inr: Mapping[str, Any]) -> str:
+    """Return the name of INRs, as ``3x16`` or ``cosine-154``, from the values of an `InrConfig`."""
+    return f"cosine-{inr['bytes']}" if inr.get("bytes") is not None else f"{inr['depth']}x{inr['hidden']}"
 
 
 @dataclass

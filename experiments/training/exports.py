@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.runlog.progress import progress_bar
 from rapid_inr.runlog.run import Run
+from rapid_inr.store.families import code_settings
 from rapid_inr.store.format import read_store
 
 DEFAULT_QUALITY = 90
@@ -77,7 +78,7 @@ def plan_export(
         require_made_from(store, cfg)
         store = rows_of(store, original, on_corrupt=cfg.dataset.on_corrupt).to(build_device(cfg))
         header = store.header
-        settings["decoded"] = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
+        settings["decoded"] = code_settings(header.code) | header.made
         sources["train"] = as_decoded(original, store, size=sides(cfg.dataset.size))
         mean_std = (header.mean, header.std)  # as pipeline=inr
     return ExportPlan(sources, original, settings, mean_std)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import CorruptImage, keep
 from rapid_inr.errors import UserError
-from rapid_inr.evaluation.metrics import bpp, rates, rgb_pct
+from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import DeviceTooSmall, require_fits
 from rapid_inr.pipelines.dali import dali_pipeline, require_dali
@@ -34,8 +34,9 @@ from rapid_inr.pipelines.ram import ram_pipeline
 from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.runlog.named_warnings import STORE_DOES_NOT_FIT
 from rapid_inr.store.decode import one_size
+from rapid_inr.store.families import code_settings
 from rapid_inr.store.format import read_store
-from rapid_inr.store.packed import PackedStore, StoreTooLarge
+from rapid_inr.store.packed import PackedStore, StoreTooLarge, store_rates
 
 
 @dataclass
@@ -170,7 +171,7 @@ def store_input(cfg: DictConfig) -> TrainingInput:
     path = Path(cfg.store) if cfg.store else store_on_demand(cfg, split="train")
     store = read_store(path)
     data = inr_input(cfg, store, shard_store=cfg.pipeline.shard_store)
-    data.metrics.update({"store": str(path)}, **rates(store_bytes=path.stat().st_size, n_pixels=store.n_pixels))
+    data.metrics.update({"store": str(path)}, **store_rates(store, store_bytes=path.stat().st_size))
     encoded = metrics_of(path)
     data.metrics.update({f"store_{name}": encoded[name] for name in ("psnr_db", "encode_ms_per_image") if name in encoded})
     return data
@@ -189,7 +190,7 @@ def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False)
     if not shard_store:
         require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
     pipeline = inr_pipeline(store, size=size, device=device, shard_store=shard_store, **_common_options(cfg))
-    made = {"inr": asdict(header.spec), "quantize": asdict(header.quantize), **header.made}
+    made = code_settings(header.code) | header.made
     return TrainingInput("inr", pipeline, header.class_names, size, header.mean, header.std, made=made)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from experiments.setup.build import plain
+from experiments.setup.build import build_source, plain
 from rapid_inr.data.export import Export
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.errors import UserError
@@ -24,9 +24,17 @@ CHOOSING = ("split", "limit", "test_limit", "exclude", "test_count")  # keys tha
 
 def how_made(cfg: DictConfig) -> dict[str, Any]:
     """Return what the header of a store keeps: what decides its bytes, and neither paths nor times."""
+    facts = {"dataset": dataset_facts(cfg), "seed": cfg.seed}
+    if cfg.inr.bytes is not None:
+        return facts
     fit = plain(cfg.fit)
     del fit["max_batch"]  # how images were batched changes no byte on a CPU
-    return {"dataset": dataset_facts(cfg), "fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine), "seed": cfg.seed}
+    return facts | {"fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine)}
+
+
+def learning_source(cfg: DictConfig) -> ImageSource | None:
+    """Return the training images, whatever split is encoded, where they teach the codebooks of ``inr=cosine``; None elsewhere."""
+    return None if cfg.inr.bytes is None else build_source(cfg, split="train")
 
 
 def dataset_facts(cfg: DictConfig) -> dict[str, Any]:

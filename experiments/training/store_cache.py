@@ -24,9 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.setup.build import build_device, build_source, plain
+from experiments.setup.groups import inr_name
 from experiments.setup.run_folder import command_line
 from experiments.training.exports import plan_export, write_export
-from experiments.training.provenance import dataset_facts, digest, how_made
+from experiments.training.provenance import dataset_facts, digest, how_made, learning_source
 from rapid_inr.runlog.run import Run
 from rapid_inr.store.format import VERSION
 
@@ -48,11 +49,12 @@ def store_on_demand(cfg: DictConfig, *, split: str) -> Path:
 
 def store_path(cfg: DictConfig) -> Path:
     """Return where the store that a configuration describes is kept; ``cfg.dataset.split`` names its images."""
+    learn_from = learning_source(cfg)
     decisive = how_made(cfg) | {
-        "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr),
-        "quantize": plain(cfg.quantize), "format": VERSION,
+        "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr), "format": VERSION,
+        "learned_from": learn_from and learn_from.digest(),
     }  # fmt: skip
-    name = f"{cfg.dataset.name}-{cfg.dataset.split}-{cfg.inr.depth}x{cfg.inr.hidden}-{digest(decisive)}.inr"
+    name = f"{cfg.dataset.name}-{cfg.dataset.split}-{inr_name(cfg.inr)}-{digest(decisive)}.inr"
     return Path(cfg.stores_dir) / name
 
 

@@ -1,4 +1,4 @@
-"""Decode images that are stored as cosine series: `decode_cosine`, by a Triton kernel on a GPU and by torch elsewhere."""
+"""Decode images stored as cosine series by `decode_cosine`: a Triton kernel on a GPU, torch elsewhere."""
 
 from kernels.cosine.op import decode_cosine
 from kernels.cosine.spec import CosineRows, CosineSpec

@@ -7,7 +7,7 @@ from kernels.decode.io import ImageFormat
 from kernels.decode.launch import MIN_WIDTH, next_power_of_2
 from kernels.decode.sampling import Sampling
 
-BLOCK = 128  # pixels at a time: with 64, rows and columns take a fifth more instructions a pixel; 256 spill
+BLOCK = 128  # pixels at a time: 64 take a fifth more instructions a pixel, 256 more registers than there are
 WARPS = 4
 PROGRAM_PIXELS = 1024  # of a program, which looks up an image's coefficients in the time of two blocks
 

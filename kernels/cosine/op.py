@@ -1,4 +1,4 @@
-"""The decode of a batch of cosine codes: its one public call, and which backend does the work.
+"""The decode of a batch of cosine codes: its one public call, which backend does the work, and its operator for torch.compile.
 
 The formula is that of kernels/cosine/spec.py. Then values are rounded to 8 bits and normalised per channel.
 """
@@ -6,6 +6,7 @@ The formula is that of kernels/cosine/spec.py. Then values are rounded to 8 bits
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import torch
 from torch import Tensor
@@ -50,6 +51,11 @@ def decode_cosine(
         ValueError: naming the argument, what it is and what was expected.
         ImportError: on a CUDA device without triton.
     """
+    if torch.compiler.is_compiling():  # as in `decode_siren`
+        return decode_cosine_operator(
+            rows.codes, rows.books, rows.table, rows.colour, rows.mean, ids, affine, edges, *astuple(spec),
+            height, width, dtype, mean, std, round_8bit, channels_last, padding, supersample, backend,
+        )  # fmt: skip
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
     sampling = Sampling(padding, edges, supersample)
     check_rows(rows, spec)
@@ -61,3 +67,27 @@ def decode_cosine(
     from kernels.cosine.triton import decode_cosine_triton  # not at the top: triton exists for Linux only
 
     return decode_cosine_triton(rows, ids, affine, spec=spec, images=images, sampling=sampling)
+
+
+@torch.library.custom_op("rapid_inr::decode_cosine", mutates_args=())
+def decode_cosine_operator(
+    codes: Tensor, books: Tensor, table: Tensor, colour: Tensor, rgb_mean: Tensor, ids: Tensor, affine: Tensor,
+    edges: Tensor | None, frequencies: int, groups: int, dimensions: int, profiles: int, height: int, width: int,
+    dtype: torch.dtype, mean: Sequence[float] | None, std: Sequence[float] | None, round_8bit: bool, channels_last: bool,
+    padding: str, supersample: int, backend: str,
+) -> Tensor:  # fmt: skip
+    """Decode as `decode_cosine` does; its rows and spec are taken apart, since an operator takes tensors and numbers only."""
+    return decode_cosine(
+        CosineRows(codes, books, table, colour, rgb_mean), ids, affine,
+        spec=CosineSpec(frequencies, groups, dimensions, profiles), height=height, width=width, dtype=dtype, mean=mean,
+        std=std, round_8bit=round_8bit, channels_last=channels_last, padding=padding, edges=edges, supersample=supersample,
+        backend=backend,
+    )  # fmt: skip
+
+
+@decode_cosine_operator.register_fake
+def _describe_images(
+    codes, books, table, colour, rgb_mean, ids, affine, edges, frequencies, groups, dimensions, profiles,
+    height, width, dtype, mean, std, round_8bit, channels_last, *rest,
+) -> Tensor:  # fmt: skip
+    return ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last).empty(ids.shape[0], ids.device)

@@ -1,4 +1,4 @@
-"""The decode of a cosine series as a formula (kernels/cosine/spec.py): what both backends are tested against, in float64."""
+"""The reference of the cosine decode, the formula of kernels/cosine/spec.py; both backends are tested against it in float64."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from kernels.reference import sample_reference
 
 
 def decode_cosine_reference(z: Tensor, colour: Tensor, mean: Tensor, affine: Tensor, **sampling) -> Tensor:
-    """Decode images from dense coefficients, computing in their dtype.
+    """Decode images from dense coefficients, in their dtype.
 
     Args:
         z: coefficients [B, 3, F, F].

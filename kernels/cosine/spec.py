@@ -1,13 +1,13 @@
-"""The shape of a cosine code and its packed rows: the tensors a decode reads, and what they must be.
+"""The shape of a cosine code and its packed rows: the tensors that a decode reads, and their checks.
 
-At v, u in [0, 1] (row and column; 0 and 1 are the image's edges) an image is
+At v, u in [0, 1] (row and column; 0 and 1 are the image's edges), an image is
 
     rgb = colour @ s(v, u) + mean;   s_c(v, u) = sum over fy, fx of Z[c, fy, fx] phi_fy(v) phi_fx(u)
     phi_0(t) = 1;   phi_f(t) = sqrt(2) cos(pi f t)
 
-so Z is the image's cosine transform (Ahmed, Natarajan and Rao 1974, IEEE Trans. Computers C-23) over its number of pixels. A byte
-a group of coefficients says which word of the group's codebook they are. The first byte may choose one of several profiles: which
-coefficients are coded, in which groups, by which codebooks.
+so Z is the image's cosine transform (Ahmed, Natarajan and Rao 1974, IEEE Trans. Computers C-23) divided by its number of pixels.
+Each group of coefficients is coded by one byte, the index of a word in the group's codebook. With several profiles, the first
+byte of an image names its profile, which determines the coded coefficients, their groups and their codebooks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_FREQUENCIES = 32
 MAX_DIMENSIONS = 8
 MAX_PROFILES = 32
 MAX_INT16 = 2**15 - 1
-WORDS = 256  # of a codebook: what a byte tells apart
+WORDS = 256  # of a codebook, indexed by a byte
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class CosineSpec:
     """Shape of a cosine code.
 
     Args:
-        frequencies: F, of each axis, from 0 to F - 1.
-        groups: G, bytes of coefficients an image.
-        dimensions: D, coefficients a group at most.
-        profiles: M; an image has a byte more where there are two or more.
+        frequencies: F, number of frequencies of each axis, 0 to F - 1.
+        groups: G, number of groups, a byte each.
+        dimensions: D, most coefficients in a group.
+        profiles: M, number of profiles; with two or more, an image has an additional byte.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -52,7 +52,7 @@ class CosineSpec:
         require(1 <= self.dimensions <= MAX_DIMENSIONS, "dimensions", self.dimensions, f"1 to {MAX_DIMENSIONS}")
         require(1 <= self.profiles <= MAX_PROFILES, "profiles", self.profiles, f"1 to {MAX_PROFILES}")
         most = MAX_INT16 // self.dimensions
-        require(1 <= self.groups <= most, "groups", self.groups, f"1 to {most}, which the table's int16 can name")
+        require(1 <= self.groups <= most, "groups", self.groups, f"1 to {most}, the range of the table's int16")
 
     @property
     def row_bytes(self) -> int:
@@ -62,12 +62,12 @@ class CosineSpec:
 
 @dataclass(frozen=True, eq=False)
 class CosineRows(TensorRows):
-    """N images as a decode reads them, and what they share.
+    """N images as cosine codes, and the tensors that they share.
 
     Args:
-        codes: uint8 [N, G + (M > 1)], the profile where M > 1, then a word a group.
+        codes: uint8 [N, G + (M > 1)]: the profile if M > 1, then the word of each group.
         books: float16 [M, G, 256, D], the words.
-        table: int16 [M, 3, F, F], which component of which word Z[c, fy, fx] is: group * D + component, or -1 for a zero.
+        table: int16 [M, 3, F, F], the source of Z[c, fy, fx]: group * D + component of the word, or -1 for zero.
         colour: float32 [3, 3], from the series to RGB.
         mean: float32 [3], of RGB.
     """
@@ -76,17 +76,17 @@ class CosineRows(TensorRows):
     table: Tensor
     colour: Tensor
     mean: Tensor
-    checked: CosineSpec | None = field(init=False, default=None, repr=False)  # what `check_rows` has passed it for
+    checked: CosineSpec | None = field(init=False, default=None, repr=False)  # the spec that `check_rows` accepted
 
     def __len__(self) -> int:
         return len(self.codes)
 
 
 def check_rows(rows: CosineRows, spec: CosineSpec) -> None:
-    """Require rows of `spec`; rows that have passed are not looked at again. Values are looked at on the CPU only.
+    """Check that rows fit `spec`; rows are checked once, and their values only on the CPU.
 
     Raises:
-        ValueError: if dtype, shape, device, contiguity or, on the CPU, a value is not what the decode reads.
+        ValueError: if a tensor has the wrong dtype, shape or device, is not contiguous or, on the CPU, has a wrong value.
     """
     if rows.checked == spec:
         return

@@ -1,4 +1,4 @@
-"""The CPU backend of the cosine decode: two batched products where maps keep lines and columns apart, else one and a sum."""
+"""The CPU backend of the cosine decode: two batched products if maps keep rows and columns separate, else one and a sum."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ def dense_coefficients(rows: CosineRows, ids: Tensor, spec: CosineSpec) -> Tenso
     book = torch.arange(spec.groups, device=ids.device) + spec.groups * profile[:, None]  # [b, G]
     words = (codes[:, -spec.groups :] + WORDS * book).flatten()
     values = rows.books.flatten(0, 2).index_select(0, words).view(len(ids), -1).float()  # [b, G D]
-    places = (rows.table.long() + 1).index_select(0, profile)  # 0 is the zero that the table calls -1
-    return torch.nn.functional.pad(values, (1, 0)).gather(1, places.flatten(1)).view(places.shape)
+    index = (rows.table.long() + 1).index_select(0, profile)  # entry -1 of the table becomes 0, the padded zero
+    return torch.nn.functional.pad(values, (1, 0)).gather(1, index.flatten(1)).view(index.shape)
 
 
 def decode_cosine_torch(
     rows: CosineRows, ids: Tensor, affine: Tensor, *, spec: CosineSpec, images: ImageFormat, sampling: Sampling
 ) -> Tensor:
-    """Decode by torch on inputs that `decode_cosine` has checked; each thread of a CPU takes images of its own."""
+    """Decode by torch on inputs that `decode_cosine` has checked; each thread of a CPU takes different images."""
     on_cpu, affine = rows.device.type == "cpu", affine.reshape(-1, 2, 3)
-    separable = on_cpu and not bool(affine[:, (0, 1), (1, 0)].any())  # a GPU would have to wait for the answer
+    separable = on_cpu and not bool(affine[:, (0, 1), (1, 0)].any())  # on a GPU this would wait for the device
     line_values = OUT_FEATURES * images.width * (1 if separable else spec.frequencies)
     n_images, n_lines = cut(len(ids), images.height, line_values, TILE_VALUES)
     n_images = min(n_images, math.ceil(len(ids) / torch.get_num_threads()))
+    gain = torch.where(torch.arange(spec.frequencies, device=ids.device) > 0, 2**0.5, 1)
+    gains = gain[:, None] * gain  # what the cosines lack
     out = images.empty(len(ids), rows.device)
     flat = images.planes(out)
 
     def decode_tile(corner: tuple[int, int]) -> None:
         tile = slice(corner[0], min(corner[0] + n_images, len(ids)))
         top, end = corner[1], min(corner[1] + n_lines, images.height)
-        z = dense_coefficients(rows, ids[tile], spec)
+        z = dense_coefficients(rows, ids[tile], spec) * gains
         maps = affine[tile] if len(affine) > 1 else affine
-        i, j = (torch.arange(*ends, dtype=torch.float32, device=ids.device) for ends in ((top, end), (0, images.width)))
+        i, j = (torch.arange(*bounds, dtype=torch.float32, device=ids.device) for bounds in ((top, end), (0, images.width)))
 
         def sample(row: float, column: float) -> Tensor:
             return _sample(z, rows, maps, (i + row, j + column), sampling=sampling, images=tile, separable=separable)
@@ -63,24 +65,24 @@ def decode_cosine_torch(
 def _sample(
     z: Tensor, rows: CosineRows, maps: Tensor, grid: tuple[Tensor, Tensor], *, sampling: Sampling, images: slice, separable: bool
 ) -> Tensor:
-    """Return RGB [b, 3, P] of the pixels of lines and columns.
+    """Return RGB [b, 3, P] of the pixels of a grid.
 
     Args:
-        z: coefficients [b, 3, F, F].
+        z: coefficients [b, 3, F, F], times sqrt(2) for each frequency that is not 0.
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
-        images: those of the batch that the coefficients belong to.
-        separable: whether the maps keep lines and columns apart, so that the cosines of a line are the same in every column.
+        grid: lines and columns.
+        images: the images of the batch that the coefficients belong to.
+        separable: whether the maps keep lines and columns separate, so that the cosines of a line are the same in all columns.
     """
     i, j = grid
     if separable:
         longest = torch.arange(max(len(i), len(j)), device=i.device)
-        places = torch.stack((longest + i[0], longest + j[0]))  # [2, P], of which each axis reads its own length
+        pixels = torch.stack((longest + i[0], longest + j[0]))  # [2, P]; each axis uses only its length
     else:
-        places = torch.stack(torch.meshgrid(i, j, indexing="ij")).flatten(1)
-    coords = maps[:, :, :2] @ places + maps[:, :, 2:]  # [1 or b, 2, P]
+        pixels = torch.stack(torch.meshgrid(i, j, indexing="ij")).flatten(1)
+    coords = maps[:, :, :2] @ pixels + maps[:, :, 2:]  # [1 or b, 2, P]
     f = torch.arange(z.shape[-1], device=z.device)[:, None]
     phi = ((sampling.bend(coords, images) + 1) * (math.pi / 2))[:, :, None].mul(f).cos_()  # [1 or b, 2, F, P]
-    phi[:, :, 1:] *= 2**0.5
     (v, u), (y, x) = phi.unbind(1), coords.unbind(1)
     if separable:
         v, u, y, x = v[:, :, : len(i)], u[:, :, : len(j)], y[:, : len(i), None], x[:, None, : len(j)]

@@ -1,6 +1,6 @@
-"""The cosine decode in Triton: codes, codebooks and an affine map of the pixels -> images as a network eats them.
+"""The cosine decode in Triton: codes, codebooks and affine maps -> images for a network.
 
-A program looks an image's coefficients up once, for several blocks of its pixels. The formula is that of kernels/cosine/spec.py.
+A program looks up an image's coefficients once for several blocks of pixels. kernels/cosine/spec.py has the formula.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _load_coefficients(
     channel, codes_ptr, books_ptr, table_ptr,
     FREQUENCIES: tl.constexpr, PADDED: tl.constexpr, GROUPS: tl.constexpr, DIMENSIONS: tl.constexpr,
 ):  # fmt: skip
-    """Return Z of a channel, float16 [PADDED, PADDED], times what its two cosines lack: sqrt(2) each but for frequency 0."""
+    """Return Z of a channel, float16 [PADDED, PADDED], times sqrt(2) for each frequency above 0, the scale of its cosine."""
     fy, fx = tl.arange(0, PADDED)[:, None], tl.arange(0, PADDED)[None, :]
     real = (fy < FREQUENCIES) & (fx < FREQUENCIES)
     entry = tl.load(table_ptr + (channel * FREQUENCIES + fy) * FREQUENCIES + fx, mask=real, other=-1).to(tl.int32)
@@ -45,7 +45,7 @@ def _load_coefficients(
 
 @triton.jit
 def _cosine_phases(t, PADDED: tl.constexpr):
-    """Return what has cos(pi f (t + 1) / 2) for its sine, at coordinates t [BLOCK] and for each frequency f, [BLOCK, PADDED]."""
+    """Return the phases, [BLOCK, PADDED], whose sine is cos(pi f (t + 1) / 2), for coordinates t [BLOCK] and frequencies f."""
     f = tl.arange(0, PADDED).to(tl.float32)
     return (t * HALF_PI + HALF_PI)[:, None] * f[None, :] + HALF_PI
 
@@ -55,10 +55,10 @@ def _sample(
     i, j, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb,
     PADDED: tl.constexpr, PADDING: tl.constexpr,
 ):  # fmt: skip
-    """Return RGB in [0, 1] and a column of padding, [BLOCK, 4], at rows i and columns j; black in the columns not `rgb`."""
+    """Return RGB in [0, 1] and a padding column, [BLOCK, 4], at rows i and columns j; 0 in channels where `rgb` is false."""
     y, x, inside = map_pixels(i, j, affine_ptr, edges_ptr, PADDING)
-    # adding a product of zeros leaves the phases in the layout of a product, where the next one wants them: else they pass
-    # through shared memory, from a layout in which every thread maps 32 pixels (594 instructions a pixel and not 995)
+    # adding a product of zeros gives the phases the layout of a product, which the next product needs; otherwise they pass
+    # through shared memory, from a layout in which each thread maps 32 pixels (995 instructions a pixel instead of 594)
     zeros = tl.zeros([y.shape[0], 16], tl.float16)
     phase = tl.dot(zeros, tl.zeros([16, PADDED], tl.float16), acc=_cosine_phases(y, PADDED))
     v = fast_sin(phase, 0).to(tl.float16)
@@ -104,7 +104,7 @@ def _decode_cosine_kernel(
     first = tl.program_id(0) * BLOCKS
     for block in range(first, tl.minimum(first + BLOCKS, tl.cdiv(n_pixels, BLOCK))):
         top, left = places(block, width, inverse_width, BLOCK)
-        if SUPERSAMPLE == 1:  # no loop, as in the kernel for SIRENs
+        if SUPERSAMPLE == 1:  # without a loop, as in the SIREN kernel
             value = _sample(top, left, affine_ptr, edges_ptr, z_0, z_1, z_2, colour_ptr, mean_ptr, rgb, PADDED, PADDING)
         else:
             value = tl.zeros([BLOCK, 4], tl.float32)

@@ -1,4 +1,4 @@
-"""Decode packed rows of SIRENs into images: `decode_siren`, by a Triton kernel on a GPU and by torch elsewhere."""
+"""Decode packed rows of SIRENs into images by `decode_siren`: a Triton kernel on a GPU, torch elsewhere."""
 
 from kernels.decode.op import decode_siren
 

@@ -1,4 +1,4 @@
-"""What a decode reads and writes: the checks of its inputs and the format of its images, shared by all its backends."""
+"""The input checks and the image format of a decode, shared by all backends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kernels.checks import require
 from kernels.rows import TensorRows, require_contiguous
 from kernels.spec import OUT_FEATURES
 
-MAX_HIDDEN = 64  # the widest SIREN whose activations the kernel keeps in registers; torch takes any
+MAX_HIDDEN = 64  # widest SIREN whose activations the kernel keeps in registers; torch takes any width
 MAX_INT32 = 2**31 - 1
 MAX_WIDTH = 2**22
 BACKENDS = ("auto", "kernel", "torch")
@@ -21,12 +21,12 @@ IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
 def check_batch(ids: Tensor, affine: Tensor, rows: TensorRows) -> None:
-    """Require a batch of row numbers and their maps, on the device of the rows.
+    """Check the ids and affine maps of a batch.
 
-    Values (ids within the store, a finite affine) are looked at on the CPU only: on a GPU that would wait for the device.
+    Values (ids within the store, a finite affine) are checked only on the CPU, since on a GPU this would wait for the device.
 
     Raises:
-        ValueError: if dtype, shape, device, contiguity or, on the CPU, a value is not what the decode reads.
+        ValueError: if a tensor has the wrong dtype, shape or device, is not contiguous or, on the CPU, has a wrong value.
     """
     require(ids.dtype == torch.int64, "ids.dtype", ids.dtype, torch.int64)
     require(ids.ndim == 1 and len(ids) >= 1, "ids.shape", tuple(ids.shape), "[B] with B >= 1")
@@ -39,17 +39,17 @@ def check_batch(ids: Tensor, affine: Tensor, rows: TensorRows) -> None:
     if ids.device.type == "cpu":
         low, high = (int(v) for v in torch.aminmax(ids))
         require(low >= 0 and high < len(rows), "ids", f"in [{low}, {high}]", f"within [0, {len(rows) - 1}]")
-        if not bool(affine.isfinite().all()):  # the message is made for a fault alone
+        if not bool(affine.isfinite().all()):  # builds the message only if needed
             first = next(matrix for matrix in affine.reshape(-1, 2, 3) if not bool(matrix.isfinite().all()))
             require(False, "affine", first.tolist(), "finite")
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """The images a decode writes; the arguments are those of `decode_siren`.
+    """The format of the images that a decode writes; the arguments are those of `decode_siren`.
 
     Raises:
-        ValueError: if the size, the dtype or the normalisation is out of range, or they contradict each other.
+        ValueError: if size, dtype or normalisation are out of range or contradict each other.
     """
 
     height: int
@@ -63,7 +63,7 @@ class ImageFormat:
     def __post_init__(self) -> None:
         size = f"{self.height}x{self.width}"
         require(self.height >= 1 and self.width >= 1, "height x width", size, "at least 1x1")
-        # 4096 spares the offsets of the last, partly filled block
+        # 4096 leaves room for the offsets of the last, partly filled block
         require(self.n_pixels * OUT_FEATURES <= MAX_INT32 - 4096, "height x width", size, "under 2^31 values an image")
         require(
             self.width <= MAX_WIDTH, "width", self.width, f"at most {MAX_WIDTH}, up to which the kernel places pixels exactly"
@@ -88,11 +88,11 @@ class ImageFormat:
         return torch.empty(size, dtype=self.dtype, device=device, memory_format=layout)
 
     def planes(self, out: Tensor) -> Tensor:
-        """Return images as [B, 3, P], a view in either layout."""
+        """View images as [B, 3, P], in either layout."""
         return out.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2) if self.channels_last else out.flatten(2)
 
     def finish_(self, rgb: Tensor) -> Tensor:
-        """Take RGB [b, 3, P] to the values the images hold, in place."""
+        """Clamp, round and normalise RGB [b, 3, P] to the values of the images, in place."""
         rgb.nan_to_num_(nan=0.0).clamp_(0, 1)
         if self.round_8bit:
             rgb.mul_(255).round_()
@@ -103,7 +103,7 @@ class ImageFormat:
         return rgb
 
     def gains_and_shifts(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return gain and shift of each channel: gain x + shift takes a value (to 255 if rounded, else to 1) to its output."""
+        """Return gain and shift of each channel: output = gain x + shift, with x in 0..255 if rounded, else in [0, 1]."""
         top = 255.0 if self.round_8bit and self.dtype != torch.uint8 else 1.0
         mean = (0.0,) * OUT_FEATURES if self.mean is None else self.mean
         std = (1.0,) * OUT_FEATURES if self.std is None else self.std
@@ -111,7 +111,7 @@ class ImageFormat:
 
 
 def cut(n_images: int, n_lines: int, line_values: int, values: int) -> tuple[int, int]:
-    """Return how many images, or else lines of one image, have at most so many values; at least one line."""
+    """Return (images, lines) of a chunk with at most `values` values: whole images, or lines of one image, at least one line."""
     lines = max(1, min(n_lines, values // line_values))
     return (max(1, min(n_images, values // (line_values * lines))) if lines == n_lines else 1), lines
 

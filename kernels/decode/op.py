@@ -1,6 +1,6 @@
-"""The decode of a batch of packed rows: its one public call, which backend does the work, and its operator for torch.compile.
+"""The public call that decodes a batch of packed rows, its choice of a backend, and its operator for torch.compile.
 
-The formula is that of kernels/reference.py. Then values are rounded to 8 bits and normalised per channel.
+kernels/reference.py has the formula. After it, values are rounded to 8 bits and normalised per channel.
 """
 
 from __future__ import annotations
@@ -39,35 +39,37 @@ def decode_siren(
     supersample: int = 1,
     backend: str = "auto",
 ) -> Tensor:
-    """Decode a batch of packed rows into images, on a GPU without waiting for it.
+    """Decode a batch of packed rows into images; on a GPU, without waiting for the device.
 
     Args:
         rows: see `PackedRows`. The kernel uses floating codes as float16 (at most 65,504).
-        ids: int64 [B], the row of each image. Out of range is an error on the CPU. On a GPU nobody looks: the kernel writes that
-            image black, and torch stops with an assertion of the device.
-        affine: float32 [2, 3], or [B, 2, 3] for one an image: maps (row, column, 1) of an output pixel to the INR's coordinate.
-        spec: of all rows. The kernel takes widths up to 64, whose activations stay in registers.
+        ids: int64 [B], the row of each image. On the CPU, an id out of range is an error. On a GPU ids are not checked: the
+            kernel writes a black image, and torch fails with a device-side assertion.
+        affine: float32 [2, 3], or [B, 2, 3] for one an image: the map from (row, column, 1) of an output pixel to a coordinate.
+        spec: of all rows. The kernel takes widths up to 64, whose activations fit in registers.
         dtype: uint8, float16, bfloat16 or float32.
-        mean, std: three numbers each, or None: the output is (rgb - mean) / std, rgb in [0, 1]. Not with uint8.
-        round_8bit: round to multiples of 1/255 as the metrics do (0.5, the one exact tie, is 128 / 255); must be true with uint8.
-        channels_last: lay the images out as `torch.channels_last`.
-        exact_sine: take a sine that is exact to float32 in place of the fast one: `accurate_sin` in the kernel, torch's on a CPU.
-        padding: what a map that leads out of the image finds there: ``none`` (the INR, wherever it leads), ``zeros`` (black,
-            beyond the outer side of the outermost pixels), ``reflection`` (the image folded about the centres of its outermost
-            pixels, as often as it takes) or ``border`` (the nearest of these centres).
-        edges: float32 [2], or [B, 2] for one an image: the coordinates of these centres, 1 - 1 / height and 1 - 1 / width of
-            the image that was encoded; needed by reflection and border.
-        supersample: n x n samples, evenly spread over a pixel, are clamped to [0, 1] and averaged: for maps that shrink.
+        mean, std: three numbers each, or None: the output is (rgb - mean) / std with rgb in [0, 1]. Not with uint8.
+        round_8bit: whether to round to multiples of 1/255 like the metrics (0.5, the one exact tie, becomes 128 / 255); must be
+            true with uint8.
+        channels_last: whether the images have the memory format `torch.channels_last`.
+        exact_sine: whether to use a sine exact to float32 instead of the fast one: `accurate_sin` in the kernel, torch's on a
+            CPU.
+        padding: padding mode, for maps that lead out of the image: ``none`` (the INR's value there), ``zeros`` (black beyond the
+            outer side of the outermost pixels), ``reflection`` (the image reflected about the centres of its outermost pixels,
+            repeatedly if needed) or ``border`` (the nearest of these centres).
+        edges: float32 [2], or [B, 2] for one an image: the coordinates of these centres, 1 - 1 / height and 1 - 1 / width of the
+            encoded image; required by reflection and border.
+        supersample: n for the mean of n x n samples spread evenly over a pixel, each clamped to [0, 1]; for maps that shrink.
         backend: ``kernel``, ``torch``, or ``auto``: the kernel on a CUDA device up to its width, else torch.
 
     Returns:
-        [B, 3, height, width] of `dtype`. A NaN among the weights of an image makes what depends on it 0 before normalisation.
+        [B, 3, height, width] of `dtype`. Values that depend on a NaN weight are 0 before normalisation.
 
     Raises:
-        ValueError: naming the argument, what it is and what was expected.
+        ValueError: if an argument is wrong; the message names it, its value and the expected values.
         ImportError: on a CUDA device without triton.
     """
-    if torch.compiler.is_compiling():  # the tracer knows the result by its shape, and stays out of the backend
+    if torch.compiler.is_compiling():  # the tracer needs only the result's shape and must not enter the backend
         return decode_operator(
             rows.codes, rows.ends, rows.scales, rows.end_scales, rows.bits, rows.masks, rows.starts,
             ids, affine, edges, spec.depth, spec.hidden, spec.omega, height, width, dtype, mean, std,
@@ -83,7 +85,7 @@ def decode_siren(
 
 
 def _choose(backend: str, device: torch.device, spec: SirenSpec) -> Callable[..., Tensor]:
-    """Return the function of a backend; see `decode_siren`."""
+    """Return the decode function of a backend; see `decode_siren`."""
     require(backend in BACKENDS, "backend", repr(backend), f"one of {', '.join(BACKENDS)}")
     if backend == "auto" and device.type == "cuda" and spec.hidden > MAX_HIDDEN:
         _warn_of_width(spec.hidden)
@@ -109,7 +111,7 @@ def decode_operator(
     height: int, width: int, dtype: torch.dtype, mean: Sequence[float] | None, std: Sequence[float] | None, round_8bit: bool,
     channels_last: bool, exact_sine: bool, padding: str, supersample: int, backend: str,
 ) -> Tensor:  # fmt: skip
-    """Decode as `decode_siren` does; its rows and spec are taken apart, since an operator takes tensors and numbers only."""
+    """Decode like `decode_siren`, with the fields of rows and spec, since an operator takes only tensors and numbers."""
     return decode_siren(
         PackedRows(codes, ends, scales, end_scales, bits, masks, starts), ids, affine, spec=SirenSpec(depth, hidden, omega),
         height=height, width=width, dtype=dtype, mean=mean, std=std, round_8bit=round_8bit, channels_last=channels_last,

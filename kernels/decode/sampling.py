@@ -1,4 +1,4 @@
-"""Where a decode samples the INR: the samples of a pixel, and what lies outside the image; shared by all its backends."""
+"""The points at which a decode samples an INR: supersampling and padding, shared by all backends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SUPERSAMPLE = 16
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """The samples of a decode; the arguments are those of `decode_siren`.
+    """The supersampling and padding of a decode; the arguments are those of `decode_siren`.
 
     Raises:
         ValueError: if `padding` or `supersample` is out of range, or `edges` is missing.
@@ -36,14 +36,14 @@ class Sampling:
 
     @property
     def folds(self) -> bool:
-        """Whether coordinates are brought back to the image, for which its edges must be known."""
+        """Whether coordinates are folded back into the image, which needs its edges."""
         return self.padding in ("reflection", "border")
 
     def check(self, ids: Tensor) -> None:
-        """Require edges that fit a batch; their values are looked at on the CPU only.
+        """Check that the edges fit a batch; their values are checked only on the CPU.
 
         Raises:
-            ValueError: if dtype, shape, device, contiguity or, on the CPU, a value is not what the decode reads.
+            ValueError: if they have the wrong dtype, shape or device, are not contiguous or, on the CPU, have a wrong value.
         """
         edges = self.edges
         if edges is None:
@@ -59,22 +59,22 @@ class Sampling:
             require(not first, "edges", first[0] if first else None, "1 - 1 / height and 1 - 1 / width, each in [0, 1)")
 
     def offsets(self) -> Iterator[tuple[float, float]]:
-        """Yield where the samples of a pixel lie from its centre, in pixels."""
-        places = [(k + 0.5) / self.supersample - 0.5 for k in range(self.supersample)]
-        return ((row, column) for row in places for column in places)
+        """Return the offsets of a pixel's samples from its centre, in pixels."""
+        along = [(k + 0.5) / self.supersample - 0.5 for k in range(self.supersample)]
+        return ((row, column) for row in along for column in along)
 
     def average(self, sample: Callable[[float, float], Tensor]) -> Tensor:
-        """Return the RGB that `sample` gives (row, column) off the pixels' centres; of more than one, clamped each, the mean."""
+        """Return the RGB of `sample` at the pixels' centres or, with supersampling, the mean of its clamped values."""
         if self.supersample == 1:
             return sample(0.0, 0.0)
         total = sum(sample(row, column).nan_to_num_(nan=0.0).clamp_(0, 1) for row, column in self.offsets())
         return total / self.supersample**2
 
     def bend(self, coords: Tensor, images: slice) -> Tensor:
-        """Bring coordinates [b or 1, 2, P] back to the image, for reflect and clamp.
+        """Fold coordinates [b or 1, 2, P] back into the image, for reflection and border.
 
         Args:
-            images: those of the batch that the coordinates belong to.
+            images: the images of the batch that the coordinates belong to.
         """
         if not self.folds:
             return coords
@@ -82,13 +82,13 @@ class Sampling:
         edges = edges[:, :, None].to(coords.dtype)  # [b or 1, 2, 1]
         if self.padding == "border":
             return torch.minimum(torch.maximum(coords, -edges), edges)
-        # a triangle wave: 0 at one edge, 1 at the other; a single pixel has both edges in its centre
+        # a triangle wave: 0 at one edge, 1 at the other; the two edges of a single pixel coincide
         turns = (coords + edges) / torch.where(edges > 0, 2 * edges, 1)
         folded = (turns - 2 * (turns / 2).round()).abs() * (2 * edges) - edges
         return torch.where(coords.abs() <= edges, coords, folded)
 
     def blacken(self, rgb: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """Set RGB [b, 3, ...] to 0 where coordinates [b or 1, ...] lie outside the image, for zeros; in place."""
+        """With padding ``zeros``, set RGB [b, 3, ...] to 0 in place where coordinates [b or 1, ...] lie outside the image."""
         if self.padding == "zeros":
             rgb.masked_fill_(((y.abs() > 1) | (x.abs() > 1))[:, None], 0)
         return rgb

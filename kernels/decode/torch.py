@@ -1,6 +1,6 @@
-"""The CPU backend of the decode: torch operations on buffers that fit the cache, with a sine of its own.
+"""The CPU backend of the decode: torch operations on buffers that fit the cache, with a fast sine.
 
-It needs no triton. On a GPU it runs too, slowly, for SIRENs that are wider than the kernel takes.
+It does not need triton. It also runs on a GPU, slowly, for SIRENs that are too wide for the kernel.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from kernels.spec import OUT_FEATURES, SirenSpec
 from kernels.unpack.torch import unpack_layers
 from kernels.workers import for_each
 
-# Values of a buffer of activations, 2 MB in float32, and of what a thread takes at a time, whose weights it unpacks once.
-# Measured: kernels/what-was-tried.md.
+# activations in a buffer (2 MB in float32), and in the part that a thread takes at a time, whose weights are unpacked once;
+# measured: kernels/what-was-tried.md
 CHUNK_VALUES = 2**19
 PART_VALUES = 2**21
-GPU_VALUES = 2**26  # of a part and of a tile on a GPU, which wants few large operations
+GPU_VALUES = 2**26  # both of these on a GPU, where few large operations are faster
 
 Layers = list[tuple[Tensor, Tensor]]  # (weight [b, out, in], bias [b, out, 1]) of each layer
 
@@ -33,9 +33,9 @@ def decode_siren_torch(
 ) -> Tensor:
     """Decode by torch on inputs that `decode_siren` has checked.
 
-    Activations lie [image, feature, pixel], few enough for the cache, and a layer is one batched product with long rows. On a CPU
-    each thread takes images of its own. Unless `exact_sine`, the sine there is that of cpu_sine.py, and that of the first layer
-    an outer product.
+    Activations are [image, feature, pixel], few enough for the cache, so a layer is one batched product with long rows. On a CPU,
+    each thread takes different images and, unless `exact_sine`, sines come from cpu_sine.py and the first layer's sines are an
+    outer product.
     """
     on_cpu, affine = rows.device.type == "cpu", affine.reshape(-1, 2, 3)
     fast = on_cpu and not exact_sine
@@ -54,12 +54,12 @@ def decode_siren_torch(
         for first in chunk[::tile_images]:
             tile = slice(first, min(first + tile_images, chunk.stop))
             maps = affine[tile] if len(affine) > 1 else affine
-            own = slice(tile.start - chunk.start, tile.stop - chunk.start)
-            own_layers = [(weight[own], bias[own]) for weight, bias in layers]
+            in_chunk = slice(tile.start - chunk.start, tile.stop - chunk.start)
+            tile_layers = [(weight[in_chunk], bias[in_chunk]) for weight, bias in layers]
             for top in lines[::tile_lines]:
                 end = min(top + tile_lines, lines.stop)
                 i = torch.arange(top, end, dtype=affine.dtype, device=affine.device)
-                rgb = _sample(own_layers, maps, (i, j), buffers, sampling=sampling, images=tile, fast=fast)
+                rgb = _sample(tile_layers, maps, (i, j), buffers, sampling=sampling, images=tile, fast=fast)
                 flat[tile, :, top * images.width : end * images.width] = images.finish_(rgb)
 
     corners = [(i, y) for i in range(0, len(ids), n_images) for y in range(0, images.height, n_lines)]
@@ -72,7 +72,7 @@ def decode_siren_torch(
 
 
 def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int | None) -> tuple[int, int]:
-    """Return how many images and lines of them a thread of a CPU takes at a time, fewer where others would be idle, or a GPU."""
+    """Return the (images, lines) that a GPU or a CPU thread takes at a time, few enough to keep all threads busy."""
     if threads is None:
         return cut(batch, images.height, images.width * spec.hidden, GPU_VALUES)
     n_images, n_lines = cut(batch, images.height, images.width * spec.hidden, PART_VALUES)
@@ -83,7 +83,7 @@ def _part_size(batch: int, spec: SirenSpec, images: ImageFormat, *, threads: int
 
 
 def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, *, fast: bool) -> Layers:
-    """Return the layers of rows, omega folded into the sines, and what the fast sine needs into the layers after the first."""
+    """Return the layers of rows, with omega folded in and, after the first layer, the constants of the fast sine."""
     layers = [(weight.mT, bias[:, :, None]) for weight, bias in unpack_layers(rows, ids, spec, torch.float32)]
     layers = [*((weight * spec.omega, bias * spec.omega) for weight, bias in layers[:-1]), layers[-1]]
     return [layers[0], *_fold_fast_sine(layers[1:])] if fast else layers
@@ -92,11 +92,12 @@ def _unpack_layers(rows: PackedRows, ids: Tensor, spec: SirenSpec, *, fast: bool
 def _sample(
     layers: Layers, maps: Tensor, grid: tuple[Tensor, Tensor], buffers: Tensor, *, sampling: Sampling, images: slice, fast: bool
 ) -> Tensor:
-    """Return RGB [b, 3, P] of the pixels of lines and columns: of their centres, or the mean of their samples, each clamped.
+    """Return RGB [b, 3, P] of the pixels of a grid: at their centres, or the mean of their clamped samples.
 
     Args:
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
-        images: those of the batch that the layers belong to.
+        grid: lines and columns.
+        images: the images of the batch that the layers belong to.
     """
     first, following = layers[0], layers[1:]
     (n_images, hidden), n_pixels = first[1].shape[:2], len(grid[0]) * len(grid[1])
@@ -129,7 +130,7 @@ def _direct_first_layer(layer: tuple[Tensor, Tensor], coords: Tensor, *, fast: b
 def _separable_first_layer(layer: tuple[Tensor, Tensor], maps: Tensor, i: Tensor, j: Tensor, *, out: Tensor) -> None:
     """Write the first layer's sines at lines `i` and columns `j` under affine maps to `out`, [b, H, P].
 
-    The phase is a_i + b_j, so all that takes a sine is a_i and b_j; the rest is an outer product.
+    The phase is a_i + b_j, so only a_i and b_j need sines; the rest is an outer product.
     """
     weight, bias = layer
     by_line, by_column, constant = (weight @ maps).div(TURN).split(1, dim=2)  # [b, H, 1] each, in turns
@@ -140,10 +141,10 @@ def _separable_first_layer(layer: tuple[Tensor, Tensor], maps: Tensor, i: Tensor
 
 
 def _fold_fast_sine(layers: Layers) -> Layers:
-    """Return the layers after the first with what `double_cosine_` wants before it and leaves after it folded in."""
+    """Return the layers after the first with the constants before and after `double_cosine_` folded in."""
     folded = []
     for number, (weight, bias) in enumerate(layers):
-        if number > 0:  # it reads y, not the sine
+        if number > 0:  # its input is y, not the sine
             weight, bias = weight * GAIN, bias + SHIFT * weight.sum(2, keepdim=True)
         if number < len(layers) - 1:
             weight, bias = weight / TURN, bias / TURN + PHASE
@@ -152,7 +153,7 @@ def _fold_fast_sine(layers: Layers) -> Layers:
 
 
 def _evaluate(layers: Layers, h: Tensor, buffers: Tensor, sine_: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return RGB [b, 3, P] of first activations h [b, H, P], the layers taking the two buffers in turn; `h` lies in buffer 0."""
+    """Return RGB [b, 3, P] of the first activations h [b, H, P], which lie in buffer 0; layers alternate between the buffers."""
     for number, (weight, bias) in enumerate(layers, start=1):
         size = (len(weight), weight.shape[1], h.shape[2])
         z = buffers[number % 2, : math.prod(size)].view(size)

@@ -1,4 +1,4 @@
-"""What a decode must do, counted, and how long that takes at least on a device whose ceilings were measured."""
+"""The roofline of a decode: its work, and the least time for it on a device with measured ceilings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from kernels.spec import OUT_FEATURES, SirenSpec
 
 @dataclass(frozen=True)
 class Work:
-    """What decoding a batch takes.
+    """The work of decoding a batch.
 
     Args:
-        sines: of the formula, no padding counted.
-        matrix_products: multiply-adds of the layers after the first at the width a backend computes with; the first
+        sines: of the formula, without padding.
+        matrix_products: multiply-adds of the layers after the first, at the width that a backend computes with; the first layer
             has too few inputs for a matrix unit.
-        read_bytes: packed rows.
-        written_bytes: images.
+        read_bytes: of packed rows.
+        written_bytes: of images.
     """
 
     sines: int
@@ -27,7 +27,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device does at most, measured: a FLOP is half a multiply-add, and a copy's bytes are read and written."""
+    """The measured ceilings of a device: a multiply-add is two FLOP, and a copied byte is both read and written."""
 
     sines_per_s: float
     matrix_flop_per_s: float
@@ -36,7 +36,7 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least seconds that each kind of work takes alone."""
+    """The least seconds of each kind of work alone."""
 
     sine_s: float
     matrix_s: float
@@ -44,11 +44,11 @@ class Bounds:
 
     @property
     def binding(self) -> str:
-        """The kind that takes longest: ``sine``, ``matrix`` or ``bandwidth``."""
+        """The kind with the longest time: ``sine``, ``matrix`` or ``bandwidth``."""
         return max(asdict(self), key=lambda name: getattr(self, name)).removesuffix("_s")
 
     def fractions(self, seconds: float) -> dict[str, float]:
-        """Return for each kind its least time over the measured one, by the names of `binding`."""
+        """Return for each kind, named as in `binding`, its least time over the measured time."""
         return {name.removesuffix("_s"): least / seconds for name, least in asdict(self).items()}
 
 
@@ -59,9 +59,9 @@ def count_work(
 
     Args:
         row_bytes: of one packed row.
-        value_bytes: of one value of an image: 1 of uint8, 2 of bfloat16.
-        width: that the backend computes with, at least `spec.hidden`.
-        out_columns: that the last layer has there, at least 3.
+        value_bytes: of one value of an image: 1 for uint8, 2 for bfloat16.
+        width: hidden width that the backend computes with, at least `spec.hidden`.
+        out_columns: width of the last layer there, at least 3.
     """
     pixels = n_pixels * batch
     return Work(
@@ -73,7 +73,7 @@ def count_work(
 
 
 def time_bounds(work: Work, ceilings: Ceilings) -> Bounds:
-    """Return the least seconds of each kind of work; sines are those of the formula, so padding counts as a loss."""
+    """Return the least seconds of each kind of work; padded sines are not counted, so padding shows as a loss."""
     return Bounds(
         sine_s=work.sines / ceilings.sines_per_s,
         matrix_s=2 * work.matrix_products / ceilings.matrix_flop_per_s,

@@ -1,4 +1,4 @@
-"""What this device does at most of what a decode is made of: sines, products of matrices, and bytes moved, measured."""
+"""Measure the ceilings of this device for a decode: sines, matrix products and memory bandwidth."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kernels.spec import SirenSpec
 from kernels.tools.bounds import Ceilings
 from kernels.workers import for_each
 
-REPEATS = 7  # the fastest counts: a ceiling is what no disturbance has slowed
-CPU_SINES = 2**16  # float32 of a buffer that a core's own cache holds
+REPEATS = 7  # the fastest counts, since a ceiling is free of disturbances
+CPU_SINES = 2**16  # float32 values in a buffer that fits the cache of a core
 CPU_PASSES = 16
-CPU_SIDE = 1024  # of a large product of matrices
+CPU_SIDE = 1024  # of a large matrix product
 CPU_COPY_BYTES = 2**27
 GPU_SIDE = 8192
 GPU_COPY_BYTES = 2**30
@@ -23,11 +23,11 @@ HEAD_START_CYCLES = 2_000_000  # of a GPU's clock, about a millisecond
 
 
 def timed_s(function: Callable[[], object], device: torch.device, *, head_start: bool = True) -> float:
-    """Return the seconds that a call takes until the device is done with it.
+    """Return the seconds until the device has finished a call.
 
     Args:
-        head_start: whether a GPU is kept busy until the call has been launched, so that Python's time does not count; not for
-            what works on a stream of its own, which would begin meanwhile.
+        head_start: whether to keep a GPU busy until the call is launched, so that Python's time does not count; not for work on
+            another stream, which would start in the meantime.
     """
     if device.type != "cuda":
         began = time.perf_counter()
@@ -48,16 +48,16 @@ def timed_s(function: Callable[[], object], device: torch.device, *, head_start:
 def measure_ceilings(device: torch.device, spec: SirenSpec, *, n_pixels: int) -> Ceilings:
     """Measure the ceilings of a device for decodes of `spec`.
 
-    On a CPU, with the threads torch is set to use: the faster of torch's sine and ours on a buffer in the cache; the faster of a
-    layer of the decode in the cache and a large product; a copy of memory. On a CUDA GPU: hardware sines in registers, a large
-    float16 product, a copy on the device.
+    On a CPU, with torch's number of threads: the faster of torch's sine and ours on a buffer in the cache; the faster of a decode
+    layer in the cache and a large product; a copy of memory. On a CUDA GPU: hardware sines in registers, a large float16 product,
+    a copy on the device.
 
     Raises:
         ImportError: on a CUDA device without triton.
     """
     if device.type != "cuda":
         return _cpu_ceilings(spec, n_pixels)
-    with torch.cuda.device(device):  # where triton launches
+    with torch.cuda.device(device):  # triton launches on the current device
         return _gpu_ceilings(device)
 
 
@@ -70,7 +70,7 @@ def _cpu_ceilings(spec: SirenSpec, n_pixels: int) -> Ceilings:
     cpu, threads = torch.device("cpu"), torch.get_num_threads()
 
     def rate(amount: float, operation: Callable[[int], object]) -> float:
-        """Let each thread do the operation on data of its own, a few times."""
+        """Measure the operation in all threads, each on separate data."""
 
         def repeat(thread: int) -> None:
             for _ in range(CPU_PASSES):

@@ -63,6 +63,7 @@ MAX_UNPACK_PTX_LINES = 1_200
 MAX_COMPILE_S = 20.0
 TRITON_TYPES = {
     torch.int8: "i8",
+    torch.int16: "i16",
     torch.int32: "i32",
     torch.int64: "i64",
     torch.uint8: "u8",
@@ -155,7 +156,7 @@ def compile_decode(
     divisible = ("n_pixels",) if images.n_pixels % 16 == 0 else ()  # the one integer that the launcher looks at
     options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
     compiled = compile_kernel(_decode_siren_kernel, pointers, integers, constants, divisible, target=target, options=options)
-    return _read_resources(*compiled)
+    return read_resources(*compiled)
 
 
 def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masked: bool) -> Resources:
@@ -169,7 +170,7 @@ def compile_unpack(spec: SirenSpec, *, target: int, bits: int, masked: bool) -> 
     constants = unpack_constants(spec, bits=bits, masked=masked)
     integers = ("n_rows", "row_bytes", "mask_bytes")
     compiled = compile_kernel(_unpack_rows_kernel, pointers, integers, constants, (), target=target, options={"num_warps": 4})
-    return _read_resources(*compiled)
+    return read_resources(*compiled)
 
 
 def compile_kernel(
@@ -212,7 +213,7 @@ def _cpu_s() -> float:
     return sum(os.times()[:4])
 
 
-def _read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -> Resources:
+def read_resources(compiled: triton.compiler.CompiledKernel, compile_s: float) -> Resources:
     ptx = compiled.asm["ptx"]
     usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", cuobjdump("-res-usage", compiled)))
     # STL and LDL are SASS's stores and loads of local memory

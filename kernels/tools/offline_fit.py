@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import triton
 
 from kernels.fit.launch import fit_constants, fit_launch, fit_width
 from kernels.fit.triton import _fit_siren_kernel
@@ -78,8 +79,8 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
         _fit_siren_kernel, pointers, integers, fit_constants(spec, config, masked=masked), ("n_pixels",),
         target=target, options={"num_warps": config.num_warps, "num_stages": 1},
     )  # fmt: skip
-    instructions = _instructions(cuobjdump("-sass", compiled))
-    tile = _tile_loop(instructions)
+    instructions = read_instructions(compiled)
+    tile = shortest_loop(instructions, "MUFU.COS")  # the one over tiles
     return FitResources(
         block=config.block,
         num_warps=config.num_warps,
@@ -93,19 +94,19 @@ def compile_fit(spec: SirenSpec, *, target: int, masked: bool = False) -> FitRes
     )
 
 
-def _instructions(sass: str) -> dict[int, str]:
-    """Return the instructions by their addresses, without padding."""
-    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([@A-Z].*?);", sass)
+def read_instructions(compiled: triton.compiler.CompiledKernel) -> dict[int, str]:
+    """Return the machine instructions of a kernel by their addresses, without padding."""
+    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+([@A-Z].*?);", cuobjdump("-sass", compiled))
     return {int(address, 16): text for address, text in lines if not text.startswith("NOP")}
 
 
-def _tile_loop(instructions: dict[int, str]) -> list[str]:
-    """Return the instructions of the shortest loop that takes all cosines: the one over tiles."""
-    cosines = {address for address, text in instructions.items() if "MUFU.COS" in text}
+def shortest_loop(instructions: dict[int, str], contents: str) -> list[str]:
+    """Return the instructions of the shortest loop that has all those of a name."""
+    inside = {address for address, text in instructions.items() if contents in text}
     loops = []
     for end, text in instructions.items():
         jump = re.search(r"\bBRA\b.*0x([0-9a-f]+)", text)
-        if jump and (start := int(jump[1], 16)) <= min(cosines) and max(cosines) < end:
+        if jump and (start := int(jump[1], 16)) <= min(inside) and max(inside) < end:
             loops.append([each for address, each in instructions.items() if start <= address <= end])
     return min(loops, key=len)
 

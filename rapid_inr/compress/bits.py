@@ -1,4 +1,4 @@
-"""Pack integers into bytes, least significant bit first, a row padded to whole bytes; kernels/unpack has the way back."""
+"""Pack integers into bytes, least significant bit first, each row padded to whole bytes; kernels/unpack unpacks them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
         bits: 1 to 8.
 
     Returns:
-        uint8 [B, packed_bytes(n, bits)]; the bits behind the last value are 0.
+        uint8 [B, packed_bytes(n, bits)]; the bits after the last value are 0.
 
     Raises:
         ValueError: if `bits` is out of range or a value does not fit.
@@ -25,8 +25,8 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
     check_bits(bits)
     if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < 1 << bits:
         raise UserError(f"values reach from {int(values.min())} to {int(values.max())}, expected 0..{(1 << bits) - 1}")
-    places = torch.arange(bits, dtype=torch.int16, device=values.device)  # int16 throughout: every bit takes a value
-    planes = (values.to(torch.int16).unsqueeze(2) >> places & 1).flatten(1)  # [B, n * bits], every bit on its own
+    shifts = torch.arange(bits, dtype=torch.int16, device=values.device)  # int16, since each bit becomes a value
+    planes = (values.to(torch.int16).unsqueeze(2) >> shifts & 1).flatten(1)  # [B, n * bits]
     padding = -planes.shape[1] % 8
     planes = (
         torch.nn.functional.pad(planes, (0, padding)).unflatten(1, (-1, 8)) if planes.shape[1] else planes.unflatten(1, (0, 8))

@@ -1,6 +1,6 @@
-"""Choose, before a dataset is encoded, the scales that all its images share.
+"""Choose the scales that all images of a dataset share, before it is encoded.
 
-They come from a sample of the source, so every shard, and every job that encodes some of them, uses the same.
+They come from a sample of the source, so all shards and all jobs use the same scales.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def calibrate(
     device: torch.device | str = "cpu",
     on_corrupt: str = "fail",
 ) -> Tensor | None:
-    """Return the scales of ``granularity=dataset``, float32 [1, D-1, 1]; None for any other, where no image is read.
+    """Return the scales of ``granularity=dataset``, float32 [1, D-1, 1]; None for other granularities, without reading images.
 
     Raises:
         UserError: if no image of the sample can be read.
-        CorruptImage: at an unreadable image of the sample, where `on_corrupt` is ``fail``.
+        CorruptImage: at an unreadable image of the sample if `on_corrupt` is ``fail``.
     """
     if not quantize_config.shares_scales:
         return None
@@ -45,7 +45,7 @@ def calibrate(
 
 
 def _sample(source: ImageSource, *, on_corrupt: str) -> tuple[Tensor, Tensor]:
-    """Return ids and images of the commonest size among `SAMPLE_IMAGES`, which lie evenly over the classes."""
+    """Sample `SAMPLE_IMAGES` evenly over the classes; return ids and images of the most frequent size."""
     chunk = next(read_chunks(limit(source, SAMPLE_IMAGES), SAMPLE_IMAGES, on_corrupt=on_corrupt))
     if not chunk.images:
         raise UserError(

@@ -1,14 +1,13 @@
-"""Round the weights of a network one after another, each taking over what those before it got wrong.
+"""GPTQ: round the weights of a SIREN one after another, each corrected for the errors of those already rounded.
 
-With J the Jacobian of an image's RGB [3P] by all weights [S] of its network, an error e of the weights changes the image by
-about J e. So e^T H e with H = J^T J / 3P is to be small, for which no image is needed, only its size. With H = R^T R, R upper
-triangular, the last weight is rounded first, and each in its turn from where the errors of those before it, which lie behind it,
-are best made up for:
+With J the Jacobian of an image's RGB [3P] by all weights [S], an error e of the weights changes the image by about J e. So the
+rounding minimises e^T H e with H = J^T J / 3P, which needs the size of the image but not its pixels. With H = R^T R, R upper
+triangular, weights are rounded from the last to the first, and each is first moved to where it best corrects the errors so far:
 
     c[i] = w[i] + sum_{j > i} R[i, j] / R[i, i] (w[j] - w'[j]),   w'[i] = scale[i] round(c[i] / scale[i])
 
-This is GPTQ (Frantar et al. 2022, arXiv 2210.17323), with the Hessian of the whole network in place of a layer's, or Babai's
-nearest plane algorithm (Babai 1986; that they are the same: Chen et al. 2025, arXiv 2507.18553).
+This is GPTQ (Frantar et al. 2022, arXiv 2210.17323) with the Hessian of the whole network instead of one layer. It equals Babai's
+nearest plane algorithm (Babai 1986; equivalence: Chen et al. 2025, arXiv 2507.18553).
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from rapid_inr.inr.layout import split_rows
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
 
-MAX_WEIGHTS = 2500  # of a network: its Hessian then takes 25 MB, and 0.4 s at 32 px on one core
-DAMPING = 1e-2  # added to the diagonal, of its mean; docs/compression.md
-PIXELS_AT_ONCE = 1024  # whose products are at work; fewer are no faster
-CPU_FACTOR_BYTES = 64 << 20  # of the factors of a batch: enough images that the steps of Python hardly count
+MAX_WEIGHTS = 2500  # of a SIREN: its Hessian then takes 25 MB, and 0.4 s at 32 px on one core
+DAMPING = 1e-2  # added to the diagonal, as a fraction of its mean; docs/compression.md
+PIXELS_AT_ONCE = 1024  # processed together; fewer are not faster
+CPU_FACTOR_BYTES = 64 << 20  # of the factors of a batch: enough images to hide Python's overhead
 
 
 def gptq(
@@ -43,20 +42,20 @@ def gptq(
     scales: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Quantized:
-    """Quantize flat rows to what a store holds, as `quantize` but with the errors of weights made up for by others.
+    """Quantize flat rows like `quantize`, but let later weights correct the errors of earlier ones.
 
-    Hidden weights, the coarsest, come first. Ends that are integers have the scales that they would have alone; floating ones
-    are not rounded before they are stored. On a CPU the result of a row is the same, bit for bit, in any batch.
+    Hidden weights are rounded first, since their steps are the largest. Integer ends have the same scales as with `quantize`;
+    floating ends are rounded only when stored. On a CPU the result of a row does not depend on its batch, bit for bit.
 
     Args:
-        rows: float32 [B, S] on the CPU, finite, where training has ended.
+        rows: float32 [B, S] on the CPU, finite, at the end of training.
         height, width: of the images.
-        masks: bool [B, K], true where a hidden weight is kept; the others are zero, and stay so.
+        masks: bool [B, K], true where a hidden weight is kept; the others are zero and stay zero.
         scales: as for `quantize`.
-        device: where to work.
+        device: to work on.
 
     Returns:
-        The codes and all that goes with them, on the CPU. A row whose Hessian cannot be factored is rounded to the nearest.
+        The codes, ends and scales, on the CPU. A row whose Hessian cannot be factored is rounded to the nearest codes.
 
     Raises:
         ValueError: if a value is not finite or does not fit its type.
@@ -65,13 +64,13 @@ def gptq(
     nearest = quantize(rows, spec, config, scales=scales)
     order, coords = _order(spec).to(device), pixel_coords(height, width).to(device)
     ones = replace(nearest, codes=torch.ones_like(nearest.codes), ends=torch.ones_like(nearest.ends))
-    steps = dequantize(ones, spec).to(device)  # [B, S], what a code of one is worth; 1 where ends are floating
+    steps = dequantize(ones, spec).to(device)  # [B, S], the value of code 1; 1 for floating ends
     kept = None if masks is None else masks.flip(1)
 
-    def round_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
-        batch_rows, batch_kept = rows[places].to(device), None if kept is None else kept[places].to(device)
+    def round_batch(chunk: slice, report: Report) -> tuple[Tensor, Tensor]:
+        batch_rows, batch_kept = rows[chunk].to(device), None if kept is None else kept[chunk].to(device)
         factors, sound = _factors(batch_rows, spec, coords, order, batch_kept)
-        codes = _round_in_turn(batch_rows[:, order], factors, steps[places][:, order], config, n_ends=n_ends(spec))
+        codes = _round_in_turn(batch_rows[:, order], factors, steps[chunk][:, order], config, n_ends=n_ends(spec))
         return codes.cpu(), sound.cpu()
 
     batches = map_batches(round_batch, len(rows), at_once=_images_per_batch(spec, device), device=device)
@@ -80,7 +79,7 @@ def gptq(
 
 
 def _or_nearest(rounded: Tensor, sound: Tensor, nearest: Quantized) -> Quantized:
-    """Return the codes of `rounded`, [B, S], and the nearest in rows that are not `sound` or do not fit their types."""
+    """Return the codes of `rounded`, [B, S], but the nearest codes in rows that are not `sound` or do not fit their types."""
     ends, codes = rounded.split([nearest.ends.shape[1], nearest.codes.shape[1]], 1)
     ends, codes = ends.to(nearest.ends.dtype), codes.flip(1)
     sound = (sound & codes.isfinite().all(1) & ends.isfinite().all(1))[:, None]
@@ -89,11 +88,11 @@ def _or_nearest(rounded: Tensor, sound: Tensor, nearest: Quantized) -> Quantized
 
 
 def hessian(rows: Tensor, spec: SirenSpec, coords: Tensor) -> Tensor:
-    """Return J^T J / 3P of each SIREN, J the Jacobian of its RGB at P coordinates by its weights.
+    """Return J^T J / 3P of each SIREN, where J is the Jacobian of its RGB at P coordinates by its weights.
 
-    The slope by a weight is the input of its layer times the slope by what the layer puts out, which alone depends on the
-    channel: so between two layers H is a product over pixels of products of inputs with sums over channels of products of slopes,
-    and takes a third of the work of J^T J, or a sixth with its symmetry.
+    The derivative by a weight is an input of its layer times the derivative by an output of the layer, and only the latter
+    depends on the channel. So the block of H between two layers is a matrix product over pixels: products of inputs times
+    products of output derivatives, summed over channels. It takes a third of the work of J^T J, or a sixth with symmetry.
 
     Args:
         rows: floating [B, S].
@@ -120,13 +119,13 @@ def hessian(rows: Tensor, spec: SirenSpec, coords: Tensor) -> Tensor:
 
 
 def _spans(spec: SirenSpec) -> list[slice]:
-    """Return where the weights of each layer lie in a row, its biases behind them as if they were of an input that is 1."""
+    """Return the slice of each layer in a row: its weights, then its biases as the weights of a constant input 1."""
     sections = weight_sections(spec)
     return [slice(sections[f"weight_{i}"].start, sections[f"bias_{i}"].stop) for i in range(len(spec.fans))]
 
 
 def _derivatives(rows: Tensor, spec: SirenSpec, coords: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return of each layer its inputs [B, fan_in + 1, P], the last of them 1, and slopes by its outputs [B, 3, fan_out, P]."""
+    """Return for each layer its inputs [B, fan_in + 1, P], the last one 1, and RGB's slopes by its outputs [B, 3, fan_out, P]."""
     layers = [rows[:, span].unflatten(1, (-1, fan_out)) for span, (_, fan_out) in zip(_spans(spec), spec.fans, strict=True)]
     one, rgb = coords.new_ones(len(rows), 1, len(coords)), torch.eye(OUT_FEATURES, dtype=rows.dtype, device=rows.device)
     inputs, slopes, turns = [torch.cat([coords.T.expand(len(rows), -1, -1), one], 1)], [], []
@@ -141,7 +140,7 @@ def _derivatives(rows: Tensor, spec: SirenSpec, coords: Tensor) -> tuple[list[Te
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Return the products of each of m with each of n, summed over channels, [B, m n, P], of [B, C, m, P] and [B, C, n, P]."""
+    """Return all m n products of [B, C, m, P] and [B, C, n, P], summed over channels: [B, m n, P]."""
     products = a[:, 0, :, None] * b[:, 0, None]
     for channel in range(1, a.shape[1]):
         products.addcmul_(a[:, channel, :, None], b[:, channel, None])
@@ -149,23 +148,23 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _order(spec: SirenSpec) -> Tensor:
-    """Return the places [S] in a row of the weights in the order that they are rounded in, the last first: ends come last."""
+    """Return the positions [S] in a row such that rounding from the last to the first takes hidden weights before ends."""
     hidden, ends = split_rows(torch.arange(spec.n_weights)[None], spec)
     return torch.cat([ends[0], hidden[0].flip(0)])
 
 
 def _factors(rows: Tensor, spec: SirenSpec, coords: Tensor, order: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return R [B, S, S] of each row, its weights in `order`, and whether it exists in float32, bool [B].
+    """Return R [B, S, S] of each row with its weights in `order`, and whether it exists in float32, bool [B].
 
-    On a CPU rows are taken one by one: so the sums of none depend on its batch, and what is at work stays in a cache.
+    A CPU takes rows one by one, so that no sum depends on the batch and the buffers fit a cache.
     """
-    factors = rows.new_empty(len(rows), len(order), len(order)).mT  # columns lie in a piece, as they are written and read
+    factors = rows.new_empty(len(rows), len(order), len(order)).mT  # column-major, since columns are written and read
     sound = torch.empty(len(rows), dtype=torch.bool, device=rows.device)
     at_once = 1 if rows.device.type == "cpu" else len(rows)
     for start in range(0, len(rows), at_once):
         chunk = slice(start, start + at_once)
         damped = hessian(rows[chunk], spec, coords).index_select(1, order).index_select(2, order)
-        if kept is not None:  # what stays zero can make up for nothing
+        if kept is not None:  # a weight that stays zero cannot correct errors
             free = torch.nn.functional.pad(kept[chunk].to(damped.dtype), (n_ends(spec), 0), value=1.0)
             damped.mul_(free[:, :, None]).mul_(free[:, None])
         diagonal = damped.diagonal(dim1=1, dim2=2)
@@ -176,9 +175,9 @@ def _factors(rows: Tensor, spec: SirenSpec, coords: Tensor, order: Tensor, kept:
 
 
 def _round_in_turn(rows: Tensor, factors: Tensor, steps: Tensor, config: QuantizeConfig, *, n_ends: int) -> Tensor:
-    """Return the codes [B, S] of rows, floating ends as they are to be stored, all in the order of the factors.
+    """Return the codes [B, S] of rows, or the values of floating ends, in the order of the factors.
 
-    `wanted` is R[i, i] c[i]: the factors need not be divided then.
+    `wanted` is R[i, i] c[i], which avoids dividing the factors.
     """
     diagonal, codes = factors.diagonal(dim1=1, dim2=2), torch.empty_like(rows)
     wanted, widths = rows * diagonal, steps * diagonal
@@ -189,16 +188,16 @@ def _round_in_turn(rows: Tensor, factors: Tensor, steps: Tensor, config: Quantiz
             code.round_().clamp_(-limit, limit)
         codes[:, i] = code
         error = rows[:, i] - code * steps[:, i]
-        # not addcmul_: whether a product is rounded before it is added would depend on where it lies in the batch
+        # not addcmul_: whether it rounds the product before the sum depends on the position in the batch
         wanted[:, :i].add_(factors[:, :i, i] * error[:, None])
     return codes
 
 
 def _images_per_batch(spec: SirenSpec, device: torch.device) -> int:
-    """Return how many rows to round at once: on a CPU only their factors are there together, on a GPU all that leads to them."""
+    """Return how many rows to round at once: a CPU holds only their factors together, a GPU also all intermediate results."""
     factor = spec.n_weights**2
     if device.type == "cpu":
         return max(1, CPU_FACTOR_BYTES // (4 * factor))
-    # four more of its size at most: blocks, Hessian, the same in order, its factor before it is copied
+    # at most four more matrices of this size: blocks, Hessian, its reordered copy, and its factor before the copy
     floats = 5 * factor + PIXELS_AT_ONCE * (2 * (spec.hidden + 1) ** 2 + 6 * (spec.depth + 1) * (spec.hidden + 1))
     return max(1, gpu_budget_bytes(device) // (4 * floats))

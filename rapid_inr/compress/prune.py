@@ -1,8 +1,8 @@
-"""Dynamic pruning: zero the smallest hidden weights round by round, each image as far as a rule on its own PSNR allows.
+"""Dynamic pruning: zero the smallest hidden weights round by round, for each image as far as a rule on its PSNR allows.
 
-A round raises the ratio of pruned hidden weights by a step, smallest magnitude first (iterative L1, unstructured), trains the
-rest under the mask, and measures. An image stops at the last round that its rule accepted, with the weights of that round.
-Source: Rapid-INR (arXiv 2306.16699), of which only the outline is known; the rules are the readings that its summary leaves open.
+A round prunes one more step of the hidden weights, smallest magnitude first (iterative L1, unstructured), trains the rest under
+the mask, and measures the PSNR. An image keeps the weights of the last round that its rule accepted. Source: Rapid-INR (arXiv
+2306.16699), which gives only an outline; the rules are the readings that it allows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from rapid_inr.evaluation.metrics import MAX_PSNR_DB
 
 RULES = ("none", "fixed", "max_drop", "floor", "ceiling_first")
 SCOPES = ("network", "layer")
-MAX_LR_SCALE = 100.0  # no training survives as much
+MAX_LR_SCALE = 100.0  # far above any that trains
 
-Refine = Callable[[Tensor, Tensor, Tensor], Tensor]  # rows [b, S], masks [b, K], places [b] among all rows -> trained rows
-Measure = Callable[[Tensor, Tensor], Tensor]  # rows [b, S], places [b] -> PSNR in dB, float64 [b]
+Refine = Callable[[Tensor, Tensor, Tensor], Tensor]  # rows [b, S], masks [b, K], positions [b] among all rows -> trained rows
+Measure = Callable[[Tensor, Tensor], Tensor]  # rows [b, S], positions [b] -> PSNR in dB, float64 [b]
 
 
 @dataclass
@@ -30,15 +30,15 @@ class PruneConfig:
     """How far each image is pruned, and in which steps.
 
     Args:
-        rule: ``none``; ``fixed`` (every image to `max_ratio`); ``max_drop`` (until it falls more than `max_drop_db` below its
-            dense self); ``floor`` (until it falls below `floor_db`; an image already below is spared); ``ceiling_first`` (the
-            literal reading of the paper's summary: the poorer an image, the harder it is pruned, by rank from `max_ratio` to 0
-            among the images of one size in a shard; an image that is alone there is spared).
-        scope: smallest weights of the whole ``network``, or of each ``layer``.
+        rule: ``none``; ``fixed`` (all images to `max_ratio`); ``max_drop`` (until the PSNR falls by more than `max_drop_db`);
+            ``floor`` (until the PSNR falls below `floor_db`; images already below are not pruned); ``ceiling_first`` (the literal
+            reading of the paper's summary: by rank of PSNR among the images of one size in a shard, from `max_ratio` for the
+            poorest to 0 for the best; an image that is the only one of its size is not pruned).
+        scope: prune the smallest weights of the whole ``network`` or of each ``layer``.
         step: ratio added a round, in (0, 1].
-        max_ratio: where every rule ends, in [0, 1).
+        max_ratio: largest ratio of every rule, in [0, 1).
         finetune_steps: optimiser steps after each round.
-        lr_scale: their rate over the rate of the fit.
+        lr_scale: their learning rate as a multiple of the fit's.
 
     Raises:
         ValueError: if a value is out of range.
@@ -69,16 +69,16 @@ class PruneConfig:
                 raise UserError(f"prune.{name} is {getattr(self, name)!r}, expected {expected}")
 
     def parts(self, n_layers: int) -> int:
-        """Return into how many equal parts the hidden weights of `n_layers` layers are cut, each pruned to the same ratio."""
+        """Return the number of equal parts of the hidden weights that are each pruned to the same ratio."""
         return max(1, n_layers) if self.scope == "layer" else 1
 
 
 @dataclass(frozen=True)
 class PruneResult:
-    """Where each image stopped.
+    """The rows of each image after its last accepted round.
 
     Args:
-        rows: float32 [B, S], pruned weights zero.
+        rows: float32 [B, S], zero at pruned weights.
         masks: bool [B, K], true where a hidden weight is kept.
         psnr_db: float64 [B] of `rows`.
     """
@@ -91,19 +91,19 @@ class PruneResult:
     def dense(cls, rows: Tensor, hidden: Tensor, psnr_db: Tensor) -> PruneResult:
         return cls(rows, torch.ones_like(hidden, dtype=torch.bool), psnr_db)
 
-    def replaced(self, places: Tensor, rows: Tensor, masks: Tensor, psnr_db: Tensor) -> PruneResult:
-        """Return the result with other rows at some places."""
+    def replaced(self, positions: Tensor, rows: Tensor, masks: Tensor, psnr_db: Tensor) -> PruneResult:
+        """Return the result with other rows at some positions."""
         changes = {"rows": rows, "masks": masks, "psnr_db": psnr_db}
-        return PruneResult(**{name: getattr(self, name).index_copy(0, places, new) for name, new in changes.items()})
+        return PruneResult(**{name: getattr(self, name).index_copy(0, positions, new) for name, new in changes.items()})
 
     @property
     def ratio(self) -> Tensor:
-        """Pruned hidden weights over all, float64 [B]; 0 where there are none."""
+        """The fraction of hidden weights that is pruned, float64 [B]; 0 without hidden weights."""
         return prune_ratio(self.masks)
 
 
 def prune_ratio(masks: Tensor) -> Tensor:
-    """Return the part of each mask, bool [B, K], that is pruned: float64 [B], 0 where there is nothing to prune."""
+    """Return the pruned fraction of each mask, bool [B, K]: float64 [B], 0 if K is 0."""
     return 1 - masks.double().mean(1) if masks.shape[1] else torch.zeros(len(masks), dtype=torch.float64)
 
 
@@ -117,41 +117,41 @@ def prune(
     refine: Refine,
     measure: Measure,
 ) -> PruneResult:
-    """Prune B images, each to the ratio its rule allows.
+    """Prune B images, each to the ratio that the rule allows.
 
     Args:
         rows: float32 [B, S], fitted.
-        hidden: takes rows [b, S] to their hidden weights [b, K], layer after layer.
+        hidden: rows [b, S] -> hidden weights [b, K], layer after layer.
         dense_psnr_db: float64 [B], of `rows`.
         n_layers: hidden layers among the K weights, for ``scope=layer``.
         refine: trains rows under masks.
-        measure: PSNR of rows.
+        measure: measures the PSNR of rows.
     """
     result = PruneResult.dense(rows, hidden(rows), dense_psnr_db)
     target, least = _targets(dense_psnr_db, config)
     open_images = torch.full((len(rows),), result.masks.shape[1] > 0)  # a single sine layer has nothing to prune
     for ratio in prune_ratios(config):
         open_images = open_images & (target >= ratio - 1e-9)
-        places = open_images.nonzero().flatten()
-        if len(places) == 0:
+        positions = open_images.nonzero().flatten()
+        if len(positions) == 0:
             break
-        masks = keep_largest(hidden(result.rows[places]), result.masks[places], ratio, parts=config.parts(n_layers))
-        trained = refine(result.rows[places], masks, places)
-        psnr_db = measure(trained, places)
-        accepted = psnr_db >= least[places]
-        open_images[places[~accepted]] = False
-        result = result.replaced(places[accepted], trained[accepted], masks[accepted], psnr_db[accepted])
+        masks = keep_largest(hidden(result.rows[positions]), result.masks[positions], ratio, parts=config.parts(n_layers))
+        trained = refine(result.rows[positions], masks, positions)
+        psnr_db = measure(trained, positions)
+        accepted = psnr_db >= least[positions]
+        open_images[positions[~accepted]] = False
+        result = result.replaced(positions[accepted], trained[accepted], masks[accepted], psnr_db[accepted])
     return result
 
 
 def prune_ratios(config: PruneConfig) -> list[float]:
-    """Return the ratio that each round prunes to."""
+    """Return the pruned ratio after each round."""
     count = math.ceil(config.max_ratio / config.step - 1e-9)
     return [min((i + 1) * config.step, config.max_ratio) for i in range(count)] if config.rule != "none" else []
 
 
 def _targets(dense_psnr_db: Tensor, config: PruneConfig) -> tuple[Tensor, Tensor]:
-    """Return for each image the ratio it may reach at most and the PSNR it may fall to, in dB."""
+    """Return the largest ratio and the least PSNR, in dB, that each image may reach."""
     target = torch.full_like(dense_psnr_db, config.max_ratio)
     least = torch.full_like(dense_psnr_db, -torch.inf)
     if config.rule == "max_drop":
@@ -166,15 +166,15 @@ def _targets(dense_psnr_db: Tensor, config: PruneConfig) -> tuple[Tensor, Tensor
 
 
 def keep_largest(weights: Tensor, masks: Tensor, ratio: float, *, parts: int = 1) -> Tensor:
-    """Return masks that prune a fraction of the weights, those that are pruned already and then the smallest.
+    """Return masks that prune a fraction of the weights: those already pruned, then the smallest.
 
     Args:
         weights: float32 [b, K].
-        masks: bool [b, K], true where a weight is still there.
-        ratio: of all K weights, or of those of each of some equal `parts`.
+        masks: bool [b, K], true where a weight is not pruned yet.
+        ratio: fraction of each of the equal `parts` of the K weights.
 
     Returns:
-        bool [b, K]; ties go to the weight that comes first.
+        bool [b, K]; of equal weights, the first is pruned first.
     """
     size = weights.abs().masked_fill(~masks, -1.0).unflatten(1, (parts, -1))  # [b, parts, k]
     n_pruned = round(ratio * size.shape[2])

@@ -1,10 +1,10 @@
-"""Layer-wise quantization: hidden weights to a few bits with shared scales, everything else in half or full precision.
+"""Layer-wise quantization: hidden weights as integers of a few bits with shared scales, all else in half or full precision.
 
     code[i, j] = round(w[i, j] / scale[j]),   |code| <= q = 2^(bits-1) - 1,   w'[i, j] = code[i, j] * scale[j]
 
-A column j is an output unit of a layer, so in ``h @ W`` its scale multiplies the accumulator after the integers are summed.
-Source: Rapid-INR (arXiv 2306.16699) keeps the first and last layers in full precision and takes 8 bits between; its formula is
-not known. What each choice costs was measured: docs/compression.md.
+Column j is an output unit of a layer, so in ``h @ W`` its scale can multiply the sum of the integer products.
+Source: Rapid-INR (arXiv 2306.16699) keeps the first and last layers in full precision and uses 8 bits for the others; it does not
+give a formula. docs/compression.md has the measured cost of each choice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GRANULARITIES = ("column", "tensor", "dataset")
 MAX_END = 127  # the largest int8 code of an end
 RANGES = ("max", "mse")
 ROUNDINGS = ("nearest", "gptq")
-CLIPS = torch.linspace(0.3, 1.0, 36)  # of the largest weight: ranges that `mse` tries
+CLIPS = torch.linspace(0.3, 1.0, 36)  # ranges that `mse` tries, as fractions of the largest weight
 
 
 @dataclass
@@ -34,16 +34,16 @@ class QuantizeConfig:
     """How weights are stored.
 
     Args:
-        bits: of a hidden weight: 2 to 8 (integer with scales), or 16 or 32 (floating, no scales).
-        ends_bits: 16 or 32, of the first and last layers and all biases; or 8, integers with a scale for each of the four
-            `end_sections` of an image. Scales are as wide as floating ends, and take 16 bits where ends take 8.
+        bits: of a hidden weight: 2 to 8 (integers with scales), or 16 or 32 (floating, no scales).
+        ends_bits: of the first and last layers and all biases: 16 or 32 (floating), or 8 (integers with a scale for each of the
+            four `end_sections` of an image). Scales take as many bits as floating ends, and 16 with integer ends.
         granularity: ``column`` (a scale for each output unit of a layer), ``tensor`` (one for each layer), or ``dataset`` (one
             for each layer, shared by all images).
         range: ``max`` (no weight is clipped) or ``mse`` (the clipping with the least squared error).
-        rounding: ``nearest`` (each weight by itself) or ``gptq`` (each takes over what those before it got wrong: `gptq`).
+        rounding: ``nearest`` (each weight alone) or ``gptq`` (each corrects the errors of earlier weights: `gptq`).
 
     Raises:
-        ValueError: if a value is not one of these, or ``rounding=gptq`` goes with weights that are not integers.
+        ValueError: if a value is not one of these, or ``rounding=gptq`` is used with floating weights.
     """
 
     bits: int = 8
@@ -78,7 +78,7 @@ class QuantizeConfig:
 
     @property
     def max_code(self) -> int:
-        """The largest code, and minus the smallest: symmetric, so -2^(bits-1) is never written."""
+        """The largest absolute code; the range is symmetric, so -2^(bits-1) is unused."""
         return 2 ** (self.bits - 1) - 1
 
     @property
@@ -97,7 +97,7 @@ class QuantizeConfig:
 
 @dataclass(frozen=True)
 class Quantized:
-    """B rows as a store holds them, codes not yet packed; None where a kind has no such tensor.
+    """B quantized rows, with codes not yet packed; a tensor is None if the config does not need it.
 
     Args:
         codes: int8 [B, (depth - 1) H^2], or floating.
@@ -115,7 +115,7 @@ class Quantized:
         return len(self.ends)
 
     def packed(self, device: torch.device | None = None) -> PackedRows:
-        """Return the rows as a decode reads them, a byte a code, on a device."""
+        """Return the rows in the layout of a decode, a byte a code, on a device."""
         codes = self.codes.view(torch.uint8) if self.codes.dtype == torch.int8 else self.codes
         tensors = (codes, self.ends, self.scales, self.end_scales)
         bits = 8 * codes.element_size()
@@ -123,7 +123,7 @@ class Quantized:
 
 
 def dense_row_bytes(spec: SirenSpec, config: QuantizeConfig) -> int:
-    """Return what an image takes where nothing is pruned: codes, ends and its own scales."""
+    """Return the bytes of an unpruned image: its codes, ends and scales."""
     codes = packed_bytes(spec.n_hidden_weights, config.bits) if config.is_integer else spec.n_hidden_weights * config.bits // 8
     own_scales = math.prod(config.scales_shape(1, spec)[1:]) if config.is_integer and not config.shares_scales else 0
     end_scales = len(end_sections(spec)) if config.ends_bits == 8 else 0
@@ -131,15 +131,15 @@ def dense_row_bytes(spec: SirenSpec, config: QuantizeConfig) -> int:
 
 
 def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: Tensor | None = None) -> Quantized:
-    """Quantize flat rows to what a store holds.
+    """Quantize flat rows for a store.
 
     Args:
         rows: float32 [B, S], finite.
-        scales: float32 [B or 1, D-1, H or 1], as they can be stored; None chooses them as `config` says.
+        scales: float32 [B or 1, D-1, H or 1], storable; None chooses them by `config`.
 
     Returns:
-        The codes and all that goes with them. With scales chosen here and ``range=max``, the error of a hidden weight is at most
-        half a step.
+        The codes, ends and scales. If the scales are chosen here with ``range=max``, the error of a hidden weight is at most half
+        a step.
 
     Raises:
         ValueError: if a value is not finite or does not fit its type.
@@ -162,7 +162,7 @@ def quantize(rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, scales: T
 
 
 def quantize_ends(ends: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tuple[Tensor, Tensor | None]:
-    """Return the ends [B, E] as they are stored and, where they are integers, the scales [B, 4] of their sections."""
+    """Return the ends [B, E] in their stored type and, for integers, the scales [B, 4] of their sections."""
     if config.ends_bits != 8:
         return ends.to(config.ends_dtype), None
     parts = [ends[:, section.start : section.stop] for section in end_sections(spec).values()]
@@ -172,22 +172,22 @@ def quantize_ends(ends: Tensor, spec: SirenSpec, config: QuantizeConfig) -> tupl
 
 
 def round_to_codes(matrices: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
-    """Return the codes, still floating, of hidden weights [B, L, H, H] with scales [B or 1, L, H or 1]."""
+    """Return the codes, in a floating type, of hidden weights [B, L, H, H] with scales [B or 1, L, H or 1]."""
     return (matrices / scales.unsqueeze(2)).round_().clamp_(-config.max_code, config.max_code)
 
 
 def choose_scales(matrices: Tensor, config: QuantizeConfig) -> Tensor:
-    """Return the scales as they will be stored: numbers of `config.scales_dtype`, in float32.
+    """Return the scales of hidden weights: values of `config.scales_dtype`, in float32.
 
     Args:
         matrices: float32 [B, D-1, H, H], (fan_in, fan_out) last.
 
     Returns:
-        float32 [B, D-1, H], [B, D-1, 1] or [1, D-1, 1], positive. Rounded *up* with ``range=max``, so that no weight is clipped.
-        Weights that are all zero get the smallest normal number, so that their codes are 0.
+        float32 [B, D-1, H], [B, D-1, 1] or [1, D-1, 1], positive. With ``range=max`` they are rounded *up*, so that no weight is
+        clipped. If all weights are zero, the scale is the smallest normal number, so that their codes are 0.
     """
-    axes = {"column": (2,), "tensor": (2, 3), "dataset": (0, 2, 3)}[config.granularity]  # that share a scale
-    if matrices.shape[1] == 0:  # amax refuses to reduce nothing
+    axes = {"column": (2,), "tensor": (2, 3), "dataset": (0, 2, 3)}[config.granularity]  # axes that share a scale
+    if matrices.shape[1] == 0:  # amax cannot reduce an empty tensor
         rows, columns = (1 if axis in axes else matrices.shape[axis] for axis in (0, 3))
         return matrices.new_empty(rows, 0, columns)
     largest = matrices.abs().amax(axes, keepdim=True).squeeze(2) / config.max_code
@@ -207,7 +207,7 @@ def storable_scales(scales: Tensor, config: QuantizeConfig) -> Tensor:
     """Round scales up to numbers that `config.scales_dtype` can hold, at least the smallest normal one; returns float32."""
     dtype = config.scales_dtype
     stored = scales.to(dtype)
-    # the tolerance is float32's: what was divided by 127 after being multiplied by it must come out the same
+    # the tolerance covers float32 rounding, so that s * 127 / 127 is stored as s
     stored = torch.where(
         stored.float() < scales * (1 - 2**-22), torch.nextafter(stored, torch.full_like(stored, torch.inf)), stored
     )

@@ -1,4 +1,4 @@
-"""What the folders of a dataset hold besides its images."""
+"""The files in the folders of a dataset that are not among its images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Files in the folders of a dataset that are none of its images: hidden ones not counted.
+    """Files in the folders of a dataset that are not among its images, without hidden files.
 
     Args:
-        in_subfolders: images deeper than the layout has them.
+        in_subfolders: images in deeper folders than the layout has.
         not_images: files with other suffixes.
     """
 

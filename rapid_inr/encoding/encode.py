@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rapid_inr.compress.calibrate import calibrate
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource, name_in_splits
-from rapid_inr.encoding.config import EncodeConfig, default_shard_images
+from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.encoding.shard import MEASURED, encode_shard
 from rapid_inr.errors import require
 from rapid_inr.runlog.progress import Report, stage
@@ -49,8 +48,9 @@ class EncodeReport:
 
 def encode(
     source: ImageSource,
-    config: EncodeConfig,
+    encoder: Encoder,
     *,
+    learn_from: ImageSource | None = None,
     shard_images: int | None = None,
     device: torch.device | str = "cpu",
     on_corrupt: str = "fail",
@@ -59,6 +59,8 @@ def encode(
     """Encode every image of a source in memory; `encode_shards` and `merge` do the same with files.
 
     Args:
+        encoder: an `EncodeConfig`, or a `CosineConfig`.
+        learn_from: images by which to choose what all images share; None for those of `source`.
         shard_images: encoded together; see `plan_store`.
         on_corrupt: ``fail`` at an image that cannot be read, or ``skip`` it and say so in the report.
         made: JSON values on how the store is made, kept in its header.
@@ -72,17 +74,18 @@ def encode(
         UserError: if no image could be read.
     """
     options = {"device": torch.device(device), "on_corrupt": on_corrupt}
-    plan = plan_store(source, config, shard_images=shard_images, made=made or {}, **options)
-    scales = calibrate(source, config.spec, config.fit, config.quantize, **options)
-    shards = [encode_shard(source, config, scales, plan, number, **options) for number in range(plan.n_shards)]
-    merged = merge(plan, shards)
+    plan = plan_store(source, encoder, learn_from=learn_from, shard_images=shard_images, made=made or {}, **options)
+    shared = encoder.choose_shared(learn_from or source, **options)
+    shards = [encode_shard(source, encoder, shared, plan, number, **options) for number in range(plan.n_shards)]
+    merged = merge(plan, shards, shared)
     return merged.store(), report_of(plan, merged.survey)
 
 
 def plan_store(
     source: ImageSource,
-    config: EncodeConfig,
+    encoder: Encoder,
     *,
+    learn_from: ImageSource | None = None,
     shard_images: int | None,
     made: dict[str, Any],
     device: torch.device,
@@ -91,6 +94,7 @@ def plan_store(
     """Return what all shards of a store share.
 
     Args:
+        learn_from: see `encode`.
         shard_images: consecutive images of a shard; None for as many as take about a minute on `device`.
         made: JSON values on how the store is made, kept in its header.
 
@@ -100,31 +104,16 @@ def plan_store(
     """
     if shard_images is None:
         height, width = first_image(source, on_corrupt=on_corrupt).shape[:2]
-        shard_images = default_shard_images(config, n_pixels=height * width, device=device)
+        shard_images = encoder.default_shard_images(n_pixels=height * width, device=device)
     require(shard_images >= 1, "shard_images", shard_images, "at least 1, or null")
-    return StorePlan(
-        config.spec, config.quantize, source.splits, source.class_names, len(source), shard_images, source.digest(), made
-    )
-
-
-def shared_scales(
-    source: ImageSource, config: EncodeConfig, folder: ShardFolder, *, device: torch.device, on_corrupt: str = "fail"
-) -> Tensor | None:
-    """Return the scales that all shards of a folder share, None if there are none; the first job chooses and keeps them there.
-
-    Raises:
-        CorruptImage, UserError: see `calibrate`.
-    """
-    if not config.quantize.shares_scales:
-        return None
-    options = {"device": device, "on_corrupt": on_corrupt}
-    return folder.shared_scales(lambda: calibrate(source, config.spec, config.fit, config.quantize, **options))
+    digest = "-".join(images.digest() for images in (source, learn_from) if images is not None)
+    return StorePlan(encoder.code, source.splits, source.class_names, len(source), shard_images, digest, made)
 
 
 def encode_shards(
     source: ImageSource,
-    config: EncodeConfig,
-    scales: Tensor | None,
+    encoder: Encoder,
+    shared: dict[str, Tensor],
     folder: ShardFolder,
     numbers: Iterable[int],
     *,
@@ -136,7 +125,7 @@ def encode_shards(
     """Encode shards of a source, each into its file as it is finished; existing files are left as they are.
 
     Args:
-        scales: of the whole dataset; see `shared_scales`.
+        shared: by all images of the dataset; see `ShardFolder.share`.
         on_progress: called with the work done since the last call, in images.
         on_shard: called with what was just written.
 
@@ -148,7 +137,7 @@ def encode_shards(
             if folder.file(number).exists():  # another job has made it since
                 continue
             options = {"device": device, "on_corrupt": on_corrupt, "on_progress": report}
-            shard = encode_shard(source, config, scales, folder.plan, number, **options)
+            shard = encode_shard(source, encoder, shared, folder.plan, number, **options)
             folder.write(shard)
             if on_shard is not None:
                 on_shard(shard)

@@ -1,32 +1,26 @@
-"""Encode one shard: read its images, fit, compress and measure them, and pack what a store keeps of them."""
+"""Encode one shard: read its images, encode those of a size together, and pack what a store keeps of them."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rapid_inr.compress.qat import Compressed, compress
-from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.reading import Chunk, read_chunks
 from rapid_inr.data.source import ImageSource, ids_by_split, keep
-from rapid_inr.encoding.config import EncodeConfig
-from rapid_inr.inr.fit import fit, measure_psnr
-from rapid_inr.runlog.progress import Report, stage
-from rapid_inr.store.codes import pack_codes, pack_masks
+from rapid_inr.encoding.encoder import Encoder
+from rapid_inr.runlog.progress import Report
 from rapid_inr.store.plan import StorePlan
-from rapid_inr.store.shards import Shard
+from rapid_inr.store.shards import Shard, crc32_of
 
 MEASURED = ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio", "converged")
 
 
 def encode_shard(
     source: ImageSource,
-    config: EncodeConfig,
-    shared_scales: Tensor | None,
+    encoder: Encoder,
+    shared: dict[str, Tensor],
     plan: StorePlan,
     number: int,
     *,
@@ -43,20 +37,19 @@ def encode_shard(
         if not chunk.images:
             return _empty_shard(number, skipped)
         _count(*moments, chunk, ids_by_split(source.splits).get("train", range(0)))
-        encoded, seconds = _encode_chunk(chunk.images, chunk.ids, config, shared_scales, device, on_progress)
+        encoded, seconds = _encode_chunk(chunk.images, chunk.ids, encoder, shared, device, on_progress)
         fit_s, compress_s = fit_s + seconds[0], compress_s + seconds[1]
         chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": label_column(chunk.labels, len(plan.class_names))})
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     ids, sizes, measured = columns.pop("ids"), columns.pop("sizes"), {name: columns.pop(name) for name in MEASURED}
-    rows = _packed(columns, plan.quantize, shared_scales)
-    return Shard(number, ids, sizes, rows, measured, *moments, skipped, fit_s, compress_s)
+    return Shard(number, ids, sizes, encoder.pack(columns), crc32_of(shared), measured, *moments, skipped, fit_s, compress_s)
 
 
 def _empty_shard(number: int, skipped: dict[int, str]) -> Shard:
     measured = {name: torch.empty(0, dtype=torch.float64) for name in MEASURED}
     measured |= {"attempts": torch.empty(0, dtype=torch.int64), "converged": torch.empty(0, dtype=torch.bool)}
     ids, sizes = torch.empty(0, dtype=torch.int64), torch.empty(0, 2, dtype=torch.int32)
-    return Shard(number, ids, sizes, {}, measured, ChannelMoments(), ChannelMoments(), skipped, 0.0, 0.0)
+    return Shard(number, ids, sizes, {}, 0, measured, ChannelMoments(), ChannelMoments(), skipped, 0.0, 0.0)
 
 
 def _count(train: ChannelMoments, others: ChannelMoments, chunk: Chunk, train_ids: range) -> None:
@@ -75,56 +68,20 @@ def label_column(labels: np.ndarray | None, n_classes: int) -> Tensor | None:
 def _encode_chunk(
     images: list[np.ndarray],
     ids: np.ndarray,
-    config: EncodeConfig,
-    shared_scales: Tensor | None,
+    encoder: Encoder,
+    shared: dict[str, Tensor],
     device: torch.device,
     on_progress: Report | None,
 ) -> tuple[dict[str, Tensor], tuple[float, float]]:
-    """Fit and compress images, those of one size together; return columns in the order given, and the seconds of the two."""
+    """Encode images, those of one size together; return columns in the order given, and the seconds of fit and compression."""
     fit_s, compress_s = 0.0, 0.0
     sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
     columns: dict[str, Tensor] = {"sizes": torch.from_numpy(sizes)}
-    share = config.steps[0] / sum(config.steps)  # of the work, that of the fit
     for size in np.unique(sizes, axis=0):
         members = np.flatnonzero((sizes == size).all(1))
         batch, batch_ids = torch.from_numpy(np.stack([images[i] for i in members])), torch.from_numpy(ids[members])
-        began = time.perf_counter()
-        with stage(on_progress, worth=share * len(batch), share=share) as report:
-            result = fit(batch, batch_ids, config.spec, config.fit, device=device, on_progress=report)
-        fit_s += time.perf_counter() - began
-        began = time.perf_counter()
-        with stage(on_progress, worth=(1 - share) * len(batch), share=1 - share) as report:
-            stored = compress(
-                result, batch, config.spec, config.fit, device=device, on_progress=report, shared_scales=shared_scales,
-                prune_config=config.prune, quantize_config=config.quantize, refine_config=config.refine,
-            )  # fmt: skip
-        compress_s += time.perf_counter() - began
-        encoded = _columns(stored, with_scales=shared_scales is None) | {
-            "psnr_db": measure_psnr(stored.rows.packed(device), batch, config.spec),
-            "fit_psnr_db": result.psnr_db,
-            "attempts": result.attempts,
-            "converged": result.converged,
-        }
-        for name, values in encoded.items():
+        encoded = encoder.encode(batch, batch_ids, shared, device=device, on_progress=on_progress)
+        fit_s, compress_s = fit_s + encoded.fit_s, compress_s + encoded.compress_s
+        for name, values in (encoded.columns | encoded.measured).items():
             columns.setdefault(name, values.new_empty((len(images), *values.shape[1:])))[torch.from_numpy(members)] = values
     return columns, (fit_s, compress_s)
-
-
-def _columns(stored: Compressed, *, with_scales: bool) -> dict[str, Tensor]:
-    """Return what is stored of each image, by name."""
-    rows = stored.rows
-    columns = {"codes": rows.codes, "ends": rows.ends, "masks": stored.masks, "prune_ratio": stored.ratio}
-    columns |= {"scales": rows.scales if with_scales else None, "end_scales": rows.end_scales}
-    return {name: column for name, column in columns.items() if column is not None}
-
-
-def _packed(columns: dict[str, Tensor], config: QuantizeConfig, shared_scales: Tensor | None) -> dict[str, Tensor]:
-    """Pack the codes, and the masks where anything was pruned; which layout is the smallest, the whole store decides."""
-    masks, codes = columns.pop("masks"), columns["codes"]
-    if shared_scales is not None:
-        columns["scales"] = shared_scales.flatten(1).to(config.scales_dtype)
-    if not config.is_integer:
-        return columns
-    if masks.all():
-        return columns | {"codes": pack_codes(codes, config.bits)}
-    return columns | {"codes": pack_codes(codes, config.bits, masks), "masks": pack_masks(masks)}

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed
 
-from kernels.rows import PackedRows
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import Ids
 from rapid_inr.pipelines.batches import require_fits
@@ -106,21 +105,21 @@ class ShardedStore:
         rows = {name: rows.new_empty((len(got), rows.shape[1])) for name, rows in self._empty.items()}
         for typed, column in zip(rows.values(), columns, strict=True):  # copied, since a received column may be unaligned
             typed.view(torch.uint8).copy_(column)
-        share, codes, starts = self.share, rows["codes"], None
-        if share.starts is not None:
-            starts, codes = torch.arange(len(got) + 1, device=self.device) * self._longest, codes.flatten()
-        scales, masks = rows.get("scales", share.scales), rows.get("masks", share.masks)
-        packed = PackedRows(codes, rows["ends"], scales, rows.get("end_scales"), share.rows.bits, masks, starts)
-        return Fetched(share.header, packed, rows.get("sizes"))
+        sizes = rows.pop("sizes", None)
+        if self.share.starts is not None:
+            rows["starts"] = torch.arange(len(got) + 1, device=self.device) * self._longest
+            rows["codes"] = rows["codes"].flatten()
+        return Fetched(self.share.header, replace(self.share.rows, **rows), sizes)
 
     def _packed(self, ids: Tensor) -> dict[str, Tensor]:
         """Return the rows of images of the share, [n, ...] each; codes of unequal length are padded by the codes after them."""
         share, unequal = self.share, self.share.starts is not None
-        left_out = {"codes" if unequal else "masks"} | ({"scales"} if share.header.quantize.granularity == "dataset" else set())
+        left_out = {*share.header.code.shared, *(["codes"] if unequal else [])}
         rows = {name: tensor[ids] for name, tensor in share.tensors().items() if name not in left_out}
         if unequal:
             places = share.starts[ids, None] + torch.arange(self._longest, device=self.device)
-            codes = share.codes if len(share.codes) else share.codes.new_zeros(1)  # a share may hold no codes at all
+            codes = share.packed["codes"]
+            codes = codes if len(codes) else codes.new_zeros(1)  # a share may hold no codes at all
             rows["codes"] = codes[places.clamp(max=len(codes) - 1)]
         return rows
 

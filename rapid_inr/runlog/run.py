@@ -1,9 +1,9 @@
-"""A run is a folder: its config, its metrics line by line, and one record; W&B mirrors it and may fail without harm.
+"""A run is a folder with its config, metrics and record; W&B mirrors it, and may fail without harm.
 
-config.yaml     the resolved configuration
-metrics.jsonl   one JSON object a line, flushed as it is written
-record.json     what the run is and how it ended; there from the start, replaced atomically at the end. While the run lasts it
-                names its process and is touched every minute, so that a run that was killed can be told from one that goes on
+config.yaml     the resolved config
+metrics.jsonl   one JSON object a line, flushed after each line
+record.json     what the run is and how it ended; written at the start and replaced atomically at the end. While the run lasts,
+                it names the process and is touched every minute, which tells a killed run from a running one
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from rapid_inr.runlog.records import read_json, status_of
 from rapid_inr.runlog.wandb_mirror import WandbMirror
 
 TRACK_MODES = ("offline", "online", "off")
-CODE_FOLDERS = ("kernels", "rapid_inr", "experiments", "configs")  # what decides a result; a new file there counts as a change
+CODE_FOLDERS = ("kernels", "rapid_inr", "experiments", "configs")  # folders that decide a result; new files count as changes
 PACKAGES = ("rapid-inr", "torch", "triton", "numpy", "pillow", "hydra-core")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a file atomically; a float that is not finite becomes null."""
+    """Write JSON to a file atomically; floats that are not finite become null."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV atomically, under the names of all that any of them has; what one lacks stays empty."""
+    """Write rows as CSV atomically, with a column for each name in any row; missing values stay empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, names)
@@ -71,7 +71,7 @@ def _finite(value: Any) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine: processor, cores, memory in GB, the GPU if there is one, and what else can change the last bits."""
+    """Describe the machine: CPU, cores, memory in GB, GPU if any, and the settings that can change the last bits of a result."""
     facts: dict[str, Any] = {"cpu": _cpu_name(), "cpu_cores": os.cpu_count(), "os": platform.system()}
     facts |= {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
@@ -93,24 +93,24 @@ def _cpu_name() -> str:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory that this process has had at once, mapped files among it, in MB."""
+    """Return the peak memory of this process in MB, including mapped files."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes there, KiB on Linux
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes on macOS, KiB on Linux
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def code_state() -> dict[str, Any]:
-    """Return the ``commit`` of this code and whether it is ``dirty``, changed since; both None where git does not track it."""
+    """Return the ``commit`` of this code and whether it is ``dirty`` (changed since); both None if git does not track it."""
     here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str | None:
@@ -121,7 +121,7 @@ def code_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    # installed in an environment that lies in somebody's checkout, the code is in that folder but not of that commit
+    # code installed into an environment inside another checkout is in that folder, but does not belong to its commit
     if git("ls-files", "--error-unmatch", str(here)) is None:
         return {"commit": None, "dirty": None}
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", *CODE_FOLDERS)
@@ -129,9 +129,9 @@ def code_state() -> dict[str, Any]:
 
 
 def code_digest() -> str:
-    """Return by what this code is known again, committed or not: two runs are of the same code if and only if these are equal.
+    """Return a digest of the code, committed or not, to tell whether two runs used the same code.
 
-    The choices of configs/ are no part of it, since a run keeps its own.
+    It excludes configs/, since a run records its config.
     """
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for path in sorted(path for folder in CODE_FOLDERS if folder != "configs" for path in (root / folder).rglob("*.py")):
@@ -144,18 +144,18 @@ class Run:
     """A run in progress: a context manager that writes its folder.
 
     Args:
-        folder: where to write; made if needed.
-        verb: what the run does, such as ``encode``.
-        config: the resolved configuration as plain values.
-        config_yaml: the same as text.
+        folder: to write to; made if missing.
+        verb: the command, such as ``encode``.
+        config: the resolved config as plain values.
+        config_yaml: the config as text.
         command: the command line that repeats the run.
-        track: ``offline``, ``online`` or ``off``: how W&B mirrors the run.
-        overwrite: whether a run that is already there may be replaced.
-        group: what the run belongs to in W&B, such as a multirun.
+        track: how W&B mirrors the run: ``offline``, ``online`` or ``off``.
+        overwrite: whether to replace an existing run.
+        group: group of the run in W&B, such as its multirun.
 
     Raises:
         FileExistsError: if the folder holds a run and `overwrite` is false.
-        UserError: if `track` is none of the three, or, on entering, if another process runs this run.
+        UserError: if `track` is not one of the three or, on entering, if another process is running this run.
     """
 
     def __init__(
@@ -186,12 +186,12 @@ class Run:
         self._record |= {"started": datetime.now(UTC).isoformat(timespec="seconds"), **code_state()}
         self._record["code"] = code_digest()
         self._record |= {"versions": versions(), "machine": machine()}
-        with FileLock(self.folder / ".lock"):  # of two processes that start the same run at once, one is refused
+        with FileLock(self.folder / ".lock"):  # if two processes start the same run at once, one fails
             self._require_not_running()
             remove_torn(self.folder)
             (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
             self._write_record("running", process=this_process())
-            (self.folder / ".lock").unlink(missing_ok=True)  # whoever waits for it will read the record
+            (self.folder / ".lock").unlink(missing_ok=True)  # a process that waits for it reads the record next
         self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
         self._heartbeat = Heartbeat(self.folder / "record.json")
         self._mirror = WandbMirror(self._track, self.folder, config=self._config, origin=self._record, group=self._group)
@@ -201,7 +201,7 @@ class Run:
         try:
             running = status_of(self.folder, read_json(self.folder / "record.json")) == "running"
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return  # there is none, or it was torn by a kill
+            return  # no record, or a damaged one
         if running:
             raise UserError(f"{self.folder} is being run by another process")
 
@@ -217,18 +217,18 @@ class Run:
         self._mirror.finish(self.metrics, exit_code=0 if kind is None else 1)
 
     def log(self, **values: float | int | str) -> None:
-        """Add a line to the metrics, such as one an epoch; from any thread."""
+        """Add a line to the metrics, for instance once an epoch; safe from any thread."""
         with self._logging:
             self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
             self._mirror.log(values)
 
     def warn(self, name: str, message: str) -> None:
-        """Note a named failure signature in the record, and say it on stderr."""
+        """Add a named warning to the record, and print it to stderr."""
         self._warnings.append({"name": name, "message": message})
         print(f"warning [{name}]: {message}", file=sys.stderr)
 
     def picture(self, name: str) -> Path:
-        """Return the path in the run's folder for a picture, which W&B mirrors when the run ends."""
+        """Return the path of a figure in the run's folder, which W&B mirrors when the run ends."""
         path = self.folder / name
         self._mirror.pictures.append(path)
         return path

@@ -1,7 +1,7 @@
-"""The codes of a store as bytes: packed at their bit width, pruned ones left out, any image readable without the others.
+"""The codes of a store as bytes: packed at their bit width, without pruned codes, each image readable on its own.
 
-A row of codes is K integers of `bits` bits in two's complement, value after value, least significant bit first, padded to whole
-bytes. With a mask (1 bit a weight, 1 where it is kept) only the kept ones are written, so rows differ in length.
+A row is K integers of `bits` bits in two's complement, least significant bit first, padded to whole bytes. With masks (1 bit a
+weight, 1 if it is kept), only the kept codes are stored, so rows differ in length.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from rapid_inr.compress.bits import pack_bits
 
-PACK_ROWS = 1024  # packed at once, since every bit is an integer of its own meanwhile
-COUNT_ROWS = 1 << 14  # whose bits are counted at once: 12 bytes a byte of mask meanwhile
+PACK_ROWS = 1024  # packed at once, since packing takes an integer for each bit
+COUNT_ROWS = 1 << 14  # masks counted at once, since counting takes 12 bytes for each byte of a mask
 
 
 def pack_codes(codes: Tensor, bits: int, masks: Tensor | None = None) -> Tensor:
@@ -20,7 +20,7 @@ def pack_codes(codes: Tensor, bits: int, masks: Tensor | None = None) -> Tensor:
 
     Args:
         codes: int8 [N, K], each in [-2^(bits-1), 2^(bits-1)).
-        masks: bool [N, K], or None to write every code.
+        masks: bool [N, K], or None to store all codes.
 
     Returns:
         uint8 [N, bytes], or with masks [total bytes], row after row.
@@ -33,10 +33,10 @@ def pack_codes(codes: Tensor, bits: int, masks: Tensor | None = None) -> Tensor:
 
 
 def row_starts(masks: Tensor, bits: int) -> Tensor:
-    """Return where each row begins in codes that were packed with a mask each, and where the last ends.
+    """Return the first byte of each row in codes packed with masks, and the end of the last row.
 
     Args:
-        masks: uint8 [N, packed_bytes(K, 1)], as `pack_masks` returns them.
+        masks: uint8 [N, packed_bytes(K, 1)], from `pack_masks`.
 
     Returns:
         int64 [N + 1].
@@ -53,28 +53,29 @@ def pack_masks(masks: Tensor) -> Tensor:
 
 
 def take_rows(packed: Tensor, starts: Tensor, ids: Tensor) -> Tensor:
-    """Return the packed rows of some images, one after the other, from rows of unequal length."""
+    """Return the packed rows of some images, one after another, from rows of unequal length."""
     lengths = starts[ids + 1] - starts[ids]
-    before = lengths.cumsum(0) - lengths  # where each row begins in the result
+    before = lengths.cumsum(0) - lengths  # the first byte of each row in the result
     shift = (starts[ids] - before).repeat_interleave(lengths)
     return packed[torch.arange(len(shift), device=packed.device) + shift]
 
 
 def pad_rows(packed: Tensor, starts: Tensor) -> Tensor:
-    """Return packed rows of unequal length as uint8 [N, bytes of the longest], zeros behind the shorter."""
-    place = torch.arange(max(1, int(starts.diff().max())))
-    at = starts[:-1, None] + place
+    """Return packed rows of unequal length as uint8 [N, bytes of the longest], padded with zeros."""
+    byte = torch.arange(max(1, int(starts.diff().max())))
+    at = starts[:-1, None] + byte
     inside = at < starts[1:, None]
     return torch.where(inside, packed[at.clamp(max=len(packed) - 1)], 0) if len(packed) else inside.to(torch.uint8)
 
 
 def has_lowest_code(rows: Tensor, bits: int) -> bool:
-    """Return whether packed rows, uint8 [N, bytes], hold the code -2^(bits-1), whose highest bit alone is set.
+    """Return whether packed rows, uint8 [N, bytes], contain the code -2^(bits-1), in which only the highest bit is set.
 
-    Every eighth code lies alike in a group of `bits` bytes, so eight comparisons of whole columns of groups find it.
+    Eight codes fill a group of `bits` bytes, and each of the eight is at the same bits in all groups. So eight comparisons of
+    whole columns of groups find the code.
     """
     groups = torch.nn.functional.pad(rows, (0, -rows.shape[1] % bits)).unflatten(1, (-1, bits))  # [N, groups, bits]
-    for first in range(0, 8 * bits, bits):  # the bit at which each of eight codes begins
+    for first in range(0, 8 * bits, bits):  # the first bit of each of the eight codes
         byte, shift = divmod(first, 8)
         code = groups[..., byte] >> shift
         if shift + bits > 8:  # the code reaches into the next byte

@@ -9,9 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels.decode import decode_siren
 from kernels.decode.sampling import MAX_SUPERSAMPLE
-from kernels.rows import PackedRows
+from kernels.rows import TensorRows
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import images_at_once
 from rapid_inr.inr.coords import pixel_affine, pixel_edges
@@ -31,7 +30,7 @@ class Fetched:
     """
 
     header: StoreHeader
-    rows: PackedRows
+    rows: TensorRows
     sizes: Tensor | None
 
     def __len__(self) -> int:
@@ -78,12 +77,12 @@ def decode(
     if len(ids) == 0 or (ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < len(store)):
         raise UserError(f"ids are empty or out of range, expected positions in 0..{len(store) - 1}")
     height, width = size or one_size(store, ids)
-    header, there = store.header, ids.to(store.device)
+    header, code, there = store.header, store.header.code, ids.to(store.device)
     # the precision of a decode is its own, not that of the network it feeds
     with torch.autocast(store.device.type, enabled=False):
-        return decode_siren(
+        return code.decode(
             store.rows, there, _affine_on(height, width, store.device) if affine is None else affine,
-            spec=header.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
+            spec=code.spec, height=height, width=width, dtype=dtype, channels_last=channels_last,
             padding=padding, edges=None if padding == "none" else _edges(store, there), supersample=supersample,
             mean=header.mean if normalize else None, std=header.std if normalize else None,
         )  # fmt: skip

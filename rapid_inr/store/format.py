@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.errors import UserError, require
-from rapid_inr.store.codes import has_lowest_code, pad_rows
-from rapid_inr.store.packed import FAMILY, TENSORS, PackedStore, StoreHeader
+from rapid_inr.store.checks import is_of
+from rapid_inr.store.families import FAMILIES, Code
+from rapid_inr.store.packed import OF_ANY_FAMILY, PackedStore, StoreHeader
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
 from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, read_slices, write_tensors
 
 VERSION = 4
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
 MAX_SIDE = 1 << 16  # pixels: no format that images come from has more
-MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA = 256, 4096, 1e6  # far beyond any that was ever fitted; a reader's work grows with them
 LEAST_STD = 1 / 255  # one level, so that one can divide by it
-USUAL_ROUNDING = "nearest"  # not written: how codes were found, no decode asks
-NEEDED = {"codes", "ends"}  # the others follow from the header, or may be missing
-QUANTIZE_TYPES = {"bits": int, "ends_bits": int, "granularity": str, "range": str, "rounding": str}
-CHECKED_ROWS = 1024  # whose codes are in memory at once
 
 
 def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False) -> int:
@@ -56,17 +51,11 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
     """
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
-        raw = {"version": VERSION, "family": FAMILY, "images": images, **_header_values(header), "crc32": checksums}
-        return {METADATA_KEY: seal(raw)}
+        raw = asdict(header) | header.code.values() | {"family": header.code.family}
+        del raw["code"]
+        return {METADATA_KEY: seal(raw | {"version": VERSION, "images": images, "crc32": checksums})}
 
     write_tensors(path, tensors, describe)
-
-
-def _header_values(header: StoreHeader) -> dict[str, Any]:
-    raw = asdict(header)
-    if header.quantize.rounding == USUAL_ROUNDING:
-        del raw["quantize"]["rounding"]
-    return raw
 
 
 def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixels: int = MAX_PIXELS) -> PackedStore:
@@ -94,20 +83,21 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixe
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
     except SafetensorError as error:
         raise StoreFormatError(f"{path} is not a whole safetensors file: {brief(error)}") from None
-    if raw.get("family") != FAMILY:
-        raise StoreFormatError(f"{path} holds INRs of family {brief(raw.get('family'))}, this program reads {FAMILY!r}")
-    _check_tensors(path, raw, tensors)
+    family = raw.get("family")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise StoreFormatError(f"{path} holds INRs of family {brief(family)}, this program reads {', '.join(FAMILIES)}")
+    _check_tensors(path, raw, tensors, FAMILIES[family])
     try:
-        store = PackedStore(_parse_header(raw), **tensors)
+        store = PackedStore.of(_parse_header(raw, FAMILIES[family]), tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreFormatError(f"{path} contradicts itself: {brief(error, most=200)}") from None
     _check_values(path, store, images=raw.get("images"), max_pixels=max_pixels)
     return store.to(device)
 
 
-def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    missing = NEEDED - set(tensors)
-    unknown = set(tensors) - set(TENSORS)
+def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor], code: type[Code]) -> None:
+    missing = set(code.needed) - set(tensors)
+    unknown = set(tensors) - {*code.tensors, *OF_ANY_FAMILY}
     if missing or unknown:
         raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {brief(sorted(unknown))}")
     for name, tensor in tensors.items():
@@ -119,7 +109,9 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) 
     actual, fault = dict.fromkeys(tensors, 0), ""
     for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
         actual[name] = crc32(block, actual[name])
-        fault = fault or _fault_of(name, block)
+        if block.is_floating_point() and not bool(block.isfinite().all()):
+            fault = fault or "a weight is not finite"
+        fault = fault or code.fault(name, block)
     for name, checksum in actual.items():
         if checksum != checksums[name]:
             raise StoreFormatError(f"{path} is damaged: the checksum of {name} does not match")
@@ -127,55 +119,29 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor]) 
         raise StoreFormatError(f"{path}: {fault}")
 
 
-def _fault_of(name: str, block: Tensor) -> str:
-    """Return what is wrong with some values of a tensor; empty if nothing is."""
-    if block.is_floating_point() and not bool(block.isfinite().all()):
-        return "a weight is not finite"
-    if name in ("scales", "end_scales") and not bool((block > 0).all()):
-        return f"{name} has values that are not positive"
-    if name == "ends" and block.dtype == torch.int8 and bool((block == -128).any()):
-        return "ends has a code of -128, expected -127 to 127"
-    return ""
-
-
-def _parse_header(raw: dict[str, Any]) -> StoreHeader:
-    spec = _typed(raw, "spec", depth=int, hidden=int, omega=float)
-    for name, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN), ("omega", MAX_OMEGA)):
-        require(0 < spec[name] <= most, f"spec.{name}", brief(spec[name]), f"above 0 and at most {most}")
-    quantize = _typed({"quantize": {"rounding": USUAL_ROUNDING} | raw["quantize"]}, "quantize", **QUANTIZE_TYPES)
+def _parse_header(raw: dict[str, Any], code: type[Code]) -> StoreHeader:
     return StoreHeader(
-        spec=SirenSpec(**spec | {"omega": float(spec["omega"])}),
-        quantize=QuantizeConfig(**quantize),
+        code=code.parse(raw),
         size=None if raw["size"] is None else _numbers(raw, "size", int, length=2, low=1, high=MAX_SIDE),
         splits=_splits(raw["splits"]),
-        class_names=_list(raw, "class_names", "names", lambda value: _is(value, str)),
+        class_names=_list(raw, "class_names", "names", lambda value: is_of(value, str)),
         mean=_numbers(raw, "mean", float, length=3, low=0, high=1),
         std=_numbers(raw, "std", float, length=3, low=LEAST_STD, high=1),
         made=dict(raw["made"]),
-        skipped=_list(raw, "skipped", "source ids", lambda value: _is(value, int) and 0 <= value < 1 << 31),
+        skipped=_list(raw, "skipped", "source ids", lambda value: is_of(value, int) and 0 <= value < 1 << 31),
     )
-
-
-def _is(value: Any, kind: type) -> bool:
-    return type(value) is kind or (kind is float and type(value) is int)  # JSON may write 15.0 as 15; true is no number
-
-
-def _typed(raw: dict[str, Any], name: str, **kinds: type) -> dict[str, Any]:
-    for key, kind in kinds.items():
-        require(_is(raw[name][key], kind), f"{name}.{key}", brief(raw[name][key]), kind.__name__)
-    return raw[name]
 
 
 def _numbers(raw: dict[str, Any], name: str, kind: type, *, length: int, low: float, high: float) -> tuple[Any, ...]:
     values = raw[name]
-    ok = len(values) == length and all(_is(value, kind) and low <= value <= high for value in values)
+    ok = len(values) == length and all(is_of(value, kind) and low <= value <= high for value in values)
     require(ok, name, brief(values), f"{length} of type {kind.__name__} from {low:.3g} to {high}")
     return tuple(map(kind, values))
 
 
 def _splits(values: list[Any]) -> tuple[tuple[str, int], ...]:
     for name, count in values:
-        if not (_is(name, str) and _is(count, int) and 0 <= count < 1 << 31):
+        if not (is_of(name, str) and is_of(count, int) and 0 <= count < 1 << 31):
             raise UserError(f"splits are {brief(values)}, expected a name and a number of images each")
     return tuple((name, count) for name, count in values)
 
@@ -190,7 +156,7 @@ def _check_values(path: Path, store: PackedStore, *, images: object, max_pixels:
     def reject(what: str) -> None:
         raise StoreFormatError(f"{path}: {what}")
 
-    if not _is(images, int) or images != len(store):
+    if not is_of(images, int) or images != len(store):
         reject(f"the header counts {brief(images)} images, the tensors {len(store)}")
     if store.sizes is not None and not 1 <= int(store.sizes.min()) <= int(store.sizes.max()) <= MAX_SIDE:
         reject(f"an image has a side of no pixels, or of more than {MAX_SIDE}")
@@ -199,9 +165,6 @@ def _check_values(path: Path, store: PackedStore, *, images: object, max_pixels:
         reject(f"an image has {pixels:,} pixels, expected at most {max_pixels:,}; max_pixels=N reads it all the same")
     if store.labels is not None and not 0 <= int(store.labels.min()) <= int(store.labels.max()) < len(store.header.class_names):
         reject(f"a label lies outside the {len(store.header.class_names)} classes")
-    unused = -store.header.spec.n_hidden_weights % 8
-    if store.masks is not None and unused and bool((store.masks[:, -1] >> (8 - unused)).any()):
-        reject("a mask has bits behind its last weight")
     total = sum(count for _, count in store.header.splits)
     last = len(store) - 1
     if store.source_ids is not None:
@@ -211,19 +174,6 @@ def _check_values(path: Path, store: PackedStore, *, images: object, max_pixels:
         last = int(ids[-1])
     if last >= total:
         reject(f"image {last} lies beyond the {total} images of its splits")
-    _require_symmetric_codes(path, store)
-
-
-def _require_symmetric_codes(path: Path, store: PackedStore) -> None:
-    """Refuse the one code that the format never writes, -2^(bits-1): read from the file, so that no page stays in memory."""
-    quantize = store.header.quantize
-    if not quantize.is_integer or store.codes.numel() == 0:
-        return
-    starts = torch.arange(len(store) + 1) * store.codes.shape[1] if store.starts is None else store.starts
-    chunks = [starts[first : first + CHECKED_ROWS + 1] for first in range(0, len(store), CHECKED_ROWS)]
-    packed_chunks = read_slices(path, "codes", [(int(chunk[0]), int(chunk[-1])) for chunk in chunks])
-    for chunk, packed in zip(chunks, packed_chunks, strict=True):
-        rows = packed.reshape(len(chunk) - 1, -1) if store.starts is None else pad_rows(packed, chunk - chunk[0])
-        if has_lowest_code(rows, quantize.bits):
-            most = quantize.max_code
-            raise StoreFormatError(f"{path}: a code is {-most - 1}, expected {-most} to {most}")
+    fault = store.header.code.fault_of_rows(store.rows, partial(read_slices, path, "codes"))
+    if fault:
+        reject(fault)

@@ -1,26 +1,25 @@
-"""A dataset as packed SIRENs: the tensors on one device and the facts about them."""
+"""A dataset as packed INRs: the tensors on one device and the facts about them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kernels.rows import CODE_DTYPES, PackedRows, packed_bytes
-from kernels.spec import SirenSpec, end_sections, n_ends
-from rapid_inr.compress.quantize import QuantizeConfig
+from kernels.rows import TensorRows
 from rapid_inr.data.source import ids_by_split, name_in_splits
 from rapid_inr.errors import UserError, require
-from rapid_inr.store.codes import row_starts, take_rows
+from rapid_inr.evaluation.metrics import rates
+from rapid_inr.store.checks import require_tensors
+from rapid_inr.store.families import Code
 from rapid_inr.store.sealed import brief
 
-TENSORS = ("codes", "ends", "scales", "end_scales", "masks", "sizes", "labels", "source_ids")  # in the order of the file
+OF_ANY_FAMILY = ("sizes", "labels", "source_ids")  # tensors that say nothing of the pixels
 MAX_NAME = 255  # characters of a class
-FAMILY = "siren"  # the kind of INR a row holds; a second family would come in by this door
 
 
 class StoreTooLarge(UserError):
@@ -32,8 +31,7 @@ class StoreHeader:
     """What holds for all images of a store.
 
     Args:
-        spec: of every SIREN.
-        quantize: how rows are stored.
+        code: how each image is stored.
         size: (height, width) of all images, or None where they differ.
         splits: (name, number of images) of the source, in order; a source id counts through them.
         class_names: empty without labels.
@@ -45,8 +43,7 @@ class StoreHeader:
         UserError: see `require_plain_names`.
     """
 
-    spec: SirenSpec
-    quantize: QuantizeConfig
+    code: Code
     size: tuple[int, int] | None
     splits: tuple[tuple[str, int], ...]
     class_names: tuple[str, ...]
@@ -89,7 +86,7 @@ class PackedStore:
 
     Args:
         header: see `StoreHeader`.
-        codes, ends, scales, end_scales, masks: the packed rows; see `kernels.rows.PackedRows`.
+        packed: the tensors that make up the images, by the names that `header.code` has for them.
         sizes: int32 [N, 2] (height, width), or None where `header.size` holds for all.
         labels: integer [N], or None.
         source_ids: integer [N], increasing: the index of each image in its source; None where it is 0..N-1.
@@ -99,72 +96,52 @@ class PackedStore:
     """
 
     header: StoreHeader
-    codes: Tensor
-    ends: Tensor
-    scales: Tensor | None = None
-    end_scales: Tensor | None = None
-    masks: Tensor | None = None
+    packed: Mapping[str, Tensor]
     sizes: Tensor | None = None
     labels: Tensor | None = None
     source_ids: Tensor | None = None
-    starts: Tensor | None = field(init=False, default=None, repr=False, compare=False)  # of rows of unequal length
-    rows: PackedRows = field(init=False, repr=False, compare=False)  # what a decode reads: the same tensors
+    rows: TensorRows = field(init=False, repr=False, compare=False)  # what a decode reads
 
     def __post_init__(self) -> None:
-        spec, quantize = self.header.spec, self.header.quantize
-        n = len(self.ends)
+        rows = self.header.code.rows(self.packed)
+        object.__setattr__(self, "rows", rows)
+        n = len(rows)
         require(n > 0, "the store", "empty", "at least one image")
-        n_scales, n_layers, columns = quantize.scales_shape(n, spec)
-        whole = quantize.is_integer
-        # shape, dtypes, and whether the header asks for it, forbids it, or says nothing (None)
         expected = {
-            "ends": ((n, n_ends(spec)), (quantize.ends_dtype,), True),
-            "scales": ((n_scales, n_layers * columns), (quantize.scales_dtype,), whole),
-            "end_scales": ((n, len(end_sections(spec))), (quantize.scales_dtype,), quantize.ends_bits == 8),
             "sizes": ((n, 2), (torch.int32,), self.header.size is None),
             "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64), None),
             "source_ids": ((n,), (torch.int32, torch.int64), None),
-            "masks": ((n, packed_bytes(spec.n_hidden_weights, 1)), (torch.uint8,), None if whole else False),
         }
-        for name, (_, _, needed) in expected.items():
-            there, kinds = getattr(self, name) is not None, ("None", "a tensor")
-            require(needed in (None, there), name, kinds[there], f"{kinds[not there]} by the header")
-        for name, (shape, dtypes, _) in expected.items():
-            self._check(name, shape, dtypes)
-        codes_shape = (n, packed_bytes(spec.n_hidden_weights, quantize.bits) if whole else spec.n_hidden_weights)
-        if self.masks is not None:
-            object.__setattr__(self, "starts", row_starts(self.masks, quantize.bits))
-            codes_shape = (int(self.starts[-1]),)
-        self._check("codes", codes_shape, (CODE_DTYPES[quantize.bits],))
-        rows = PackedRows(self.codes, self.ends, self.scales, self.end_scales, quantize.bits, self.masks, self.starts)
-        object.__setattr__(self, "rows", rows)
+        require_tensors({name: getattr(self, name) for name in OF_ANY_FAMILY}, expected, rows.device)
 
-    def _check(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
-        tensor = getattr(self, name)
-        if tensor is None:
-            return
-        if tuple(tensor.shape) != shape:
-            raise UserError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-        require(tensor.dtype in dtypes, name, tensor.dtype, " or ".join(map(str, dtypes)))
-        if tensor.device != self.device:
-            raise UserError(f"{name} is on {tensor.device}, ends on {self.device}")
+    @classmethod
+    def of(cls, header: StoreHeader, tensors: Mapping[str, Tensor]) -> PackedStore:
+        """Return the store of the tensors of a file; the other arguments are told apart by their names."""
+        packed = {name: tensor for name, tensor in tensors.items() if name not in OF_ANY_FAMILY}
+        return cls(header, packed, **{name: tensor for name, tensor in tensors.items() if name not in packed})
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.rows)
 
     @property
     def device(self) -> torch.device:
-        return self.ends.device
+        return self.rows.device
+
+    @property
+    def starts(self) -> Tensor | None:
+        """Where each row of codes begins, and the last ends; None where all are of one length."""
+        return self.header.code.starts(self.rows)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors there are, by name, in the order of the file."""
-        named = {name: getattr(self, name) for name in TENSORS}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+        """Return the tensors of the file, by name."""
+        own = {name: getattr(self, name) for name in OF_ANY_FAMILY}
+        return {**self.packed, **{name: tensor for name, tensor in own.items() if tensor is not None}}
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tensors take on their device."""
-        return sum(tensor.nbytes for tensor in (*self.tensors().values(), self.starts) if tensor is not None)
+        own = (getattr(self, name) for name in OF_ANY_FAMILY)
+        return sum(tensor.nbytes for tensor in (*self.rows.tensors().values(), *own) if tensor is not None)
 
     @property
     def n_pixels(self) -> int:
@@ -184,13 +161,11 @@ class PackedStore:
     def take(self, ids: Tensor) -> PackedStore:
         """Return the store of the images at these positions, int64 and increasing, on the same device."""
         ids = ids.to(self.device)
-        source_ids = torch.arange(len(self), dtype=torch.int32) if self.source_ids is None else self.source_ids
-        tensors = self.tensors() | {"source_ids": source_ids.to(self.device)}
-        if self.header.quantize.granularity == "dataset":
-            tensors.pop("scales", None)  # shared by all images
-        taken = {name: tensor[ids] for name, tensor in tensors.items() if name != "codes"}
-        codes = self.codes[ids] if self.starts is None else take_rows(self.codes, self.starts, ids)
-        return replace(self, codes=codes, **taken)
+        own = {name: getattr(self, name) for name in OF_ANY_FAMILY}
+        if self.source_ids is None:
+            own["source_ids"] = torch.arange(len(self), dtype=torch.int32, device=self.device)
+        own = {name: tensor if tensor is None else tensor[ids] for name, tensor in own.items()}
+        return replace(self, packed=self.header.code.take(self.packed, self.rows, ids), **own)
 
     def of_split(self, split: str) -> PackedStore:
         """Return the store of the images of one split of the source.
@@ -222,28 +197,32 @@ class PackedStore:
             if self.nbytes > free:
                 fit = f"about {free * len(self) // self.nbytes:,} of {len(self):,} images fit"
                 raise StoreTooLarge(f"the store needs {self.nbytes:,} bytes, {device} has {free:,} free: {fit}")
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return PackedStore.of(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
 def image_bytes(store: PackedStore) -> float:
-    """Return the bytes of an image on average: codes, masks, ends and scales, but no label, and nothing of the file's header."""
-    return sum(tensor.nbytes for name, tensor in store.tensors().items() if name not in ("labels", "source_ids")) / len(store)
+    """Return the bytes of an image on average, all but its label, and nothing of the file's header or of what images share."""
+    own = [tensor for name, tensor in store.packed.items() if name not in store.header.code.shared]
+    return sum(tensor.nbytes for tensor in (*own, store.sizes) if tensor is not None) / len(store)
+
+
+def store_rates(store: PackedStore, *, store_bytes: int) -> dict[str, float]:
+    """Return what a store costs whose file takes `store_bytes`, and where images share codebooks what it costs without them."""
+    cost = rates(store_bytes=store_bytes, n_pixels=store.n_pixels)
+    codebook_bytes = store.header.code.bytes_by_part(store.packed).get("codebooks")
+    if codebook_bytes is None:
+        return cost
+    own = rates(store_bytes=store_bytes - codebook_bytes, n_pixels=store.n_pixels)
+    return cost | {"codebook_bytes": codebook_bytes, "own_bpp": own["bpp"], "own_rgb_pct": own["rgb_pct"]}
 
 
 def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
     """Break down the bytes of a store's file; the parts sum to `file_bytes`.
 
     Returns:
-        ``codes`` (hidden weights), ``masks`` (which are kept), ``ends`` (first and last layer), ``biases``, ``scales`` (all),
-        ``sizes``, ``labels``, ``source_ids``, and ``header`` (all else in the file: names, offsets, checksums, how it was made).
+        Those of the store's code, ``sizes``, ``labels``, ``source_ids``, and ``header`` (all else in the file: names, offsets,
+        checksums, how it was made).
     """
-    element, sections = store.ends.element_size() * len(store), end_sections(store.header.spec)
-    parts = {
-        "codes": store.codes.nbytes,
-        "ends": element * (sections["first_weight"].size + sections["last_weight"].size),
-        "biases": element * (sections["biases"].size + sections["last_bias"].size),
-        "scales": sum(tensor.nbytes for tensor in (store.scales, store.end_scales) if tensor is not None),
-    }
-    optional = {"masks": store.masks, "sizes": store.sizes, "labels": store.labels, "source_ids": store.source_ids}
-    parts |= {name: 0 if tensor is None else tensor.nbytes for name, tensor in optional.items()}
+    parts = store.header.code.bytes_by_part(store.packed)
+    parts |= {name: 0 if getattr(store, name) is None else getattr(store, name).nbytes for name in OF_ANY_FAMILY}
     return parts | {"header": file_bytes - sum(parts.values())}

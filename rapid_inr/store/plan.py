@@ -6,9 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.store.families import Code, code_settings
 from rapid_inr.store.packed import require_plain_names
 from rapid_inr.store.sealed import brief
 
@@ -18,8 +17,7 @@ class StorePlan:
     """What decides a store, and is the same for all its shards.
 
     Args:
-        spec: of every SIREN.
-        quantize: how rows are stored.
+        code: how each image is stored.
         splits: (name, number of images) of the source, in order.
         class_names: empty without labels.
         images: to be encoded, readable or not.
@@ -31,8 +29,7 @@ class StorePlan:
         UserError: see `require_plain_names`.
     """
 
-    spec: SirenSpec
-    quantize: QuantizeConfig
+    code: Code
     splits: tuple[tuple[str, int], ...]
     class_names: tuple[str, ...]
     images: int
@@ -53,8 +50,8 @@ class StorePlan:
 
     def values(self) -> dict[str, Any]:
         """Return all of it as JSON values, by the keys of the command line where it has them."""
-        raw = json.loads(json.dumps(asdict(self)))
-        return flatten({"inr": raw.pop("spec"), **raw.pop("made"), **raw})
+        raw = json.loads(json.dumps(asdict(self) | {"code": self.code.family, **code_settings(self.code)}))
+        return flatten({**raw.pop("made"), **raw})
 
 
 def plan_difference(there: dict[str, Any], here: dict[str, Any]) -> str:

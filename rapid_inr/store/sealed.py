@@ -1,4 +1,4 @@
-"""JSON in the metadata of a safetensors file, sealed by a checksum, and read without trust."""
+"""JSON in the metadata of a safetensors file, sealed by a checksum and read as untrusted data."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from rapid_inr.errors import UserError
 
 CHECKSUM = "header_crc32"
-MAX_BYTES = 4 << 20  # 20,000 class names take a fifth
-QUOTED = 80  # characters of a value that a message shows
+MAX_BYTES = 4 << 20  # 20,000 class names take a fifth of this
+QUOTED = 80  # most characters of a value in a message
 
 
 class StoreFormatError(UserError):
-    """A file is not a store, or a shard, that this version can read; the message names the file and what is wrong with it."""
+    """A file is not a store or a shard that this version can read; the message names the file and the fault."""
 
 
 def seal(raw: dict[str, Any]) -> str:
-    """Return JSON values as text with their checksum among them."""
+    """Return JSON values with their checksum as text."""
     return _canonical(raw | {CHECKSUM: checksum_of(raw)})
 
 
 def checksum_of(raw: dict[str, Any]) -> int:
-    """Return the CRC-32 of the JSON of all but the checksum itself: keys sorted, ASCII, no spaces."""
+    """Return the CRC-32 of the JSON without the checksum: keys sorted, ASCII, no spaces."""
     return zlib.crc32(_canonical({key: value for key, value in raw.items() if key != CHECKSUM}).encode())
 
 
@@ -33,13 +33,13 @@ def _canonical(raw: dict[str, Any]) -> str:
 
 
 def unseal(path: Path, metadata: dict[str, str] | None, key: str, *, version: int, remedy: str = "") -> dict[str, Any]:
-    """Return the JSON values that `seal` has put under a key of a file's metadata.
+    """Return the sealed JSON values under a key of a file's metadata.
 
     Args:
-        remedy: what to do about the file, at the end of every message.
+        remedy: what to do about the file, appended to each message.
 
     Raises:
-        StoreFormatError: if they are not there, of another version, or damaged.
+        StoreFormatError: if they are missing, of another version, or damaged.
     """
 
     def reject(what: str) -> StoreFormatError:
@@ -54,9 +54,9 @@ def unseal(path: Path, metadata: dict[str, str] | None, key: str, *, version: in
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         raise reject(f"has a header that is not JSON: {brief(error)}") from None
-    found = raw.get("version") if isinstance(raw, dict) else raw
-    if found != version:
-        raise reject(f"has format version {brief(found)}, this program reads {version}")
+    actual = raw.get("version") if isinstance(raw, dict) else raw
+    if actual != version:
+        raise reject(f"has format version {brief(actual)}, this program reads {version}")
     try:
         sound = raw.get(CHECKSUM) == checksum_of(raw)
     except (ValueError, RecursionError):
@@ -67,7 +67,7 @@ def unseal(path: Path, metadata: dict[str, str] | None, key: str, *, version: in
 
 
 def brief(value: object, *, most: int = QUOTED) -> str:
-    """Return what a message shows of a value from a file, or of an error about it: printable, and at most `most` characters."""
+    """Return a value from a file, or an error about it, for a message: printable, at most `most` characters."""
     try:
         text = str(value) if isinstance(value, Exception) else repr(value)
     except (ValueError, RecursionError):

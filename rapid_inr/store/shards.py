@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,16 +16,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kernels.spec import SirenSpec
-from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.errors import UserError
+from rapid_inr.store.families import FAMILIES
 from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
 from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
 
 METADATA_KEY = "rapid_inr_shard"
-VERSION = 3
+VERSION = 4
 SHARED = "shared"  # the stem of the file of what all shards share
 REMEDY = "; remove it and encode again"
 NAMED = 8  # missing shards that a message names
@@ -38,8 +38,9 @@ class Shard:
         number: of the shard, from 0.
         ids: int64 [n], of the images that could be read, in their source.
         sizes: int32 [n, 2], (height, width).
-        rows: tensors of the images as a `PackedStore` names them, codes packed; with a mask each where an image of the shard was
-            pruned. Empty where no image could be read.
+        rows: tensors of the images as a `PackedStore` names them, but for those that all images share; of pruned SIRENs with a
+            mask each where an image of the shard was pruned. Empty where no image could be read.
+        shared_crc32: of the tensors that all images share, by which those of another store are told.
         measured: what was measured of each image, [n], by name.
         moments: of the channels of the images of the train split.
         other_moments: of those of the others.
@@ -51,6 +52,7 @@ class Shard:
     ids: Tensor
     sizes: Tensor
     rows: dict[str, Tensor]
+    shared_crc32: int
     measured: dict[str, Tensor]
     moments: ChannelMoments
     other_moments: ChannelMoments
@@ -134,16 +136,18 @@ class ShardFolder:
                 f"{self.path} lacks {len(missing)} of {self.plan.n_shards} shards ({named}); "
                 "the encode command that began it makes those that are missing"
             )
-        if self.shared_file.exists():
-            _read_sound(self.shared_file)
+        shared_crc32 = crc32_of(self.shared())
         last = -1
         for number in range(self.plan.n_shards):
             _read_sound(self.file(number))
-            last = self._require_images(number, last=last)
+            last = self._require_images(number, last=last, shared_crc32=shared_crc32)
 
-    def _require_images(self, number: int, *, last: int) -> int:
-        """Raise unless a shard holds images of its shard, behind `last`; return the last of them."""
+    def _require_images(self, number: int, *, last: int, shared_crc32: int) -> int:
+        """Raise unless a shard holds images of its shard, behind `last`, coded with what is shared; return the last of them."""
         shard, places = _read(self.file(number)), self.plan.shard(number)
+        if len(shard) > 0 and shard.shared_crc32 != shared_crc32:
+            what = ", ".join(self.plan.code.shared)
+            raise StoreFormatError(f"{self.file(number)} was encoded with another {self.shared_file.name} ({what}){REMEDY}")
         ids = [last, *shard.ids.tolist()]
         # where images were excluded an id lies behind its place, never before it
         misplaced = len(shard) > len(places) or (len(shard) > 0 and ids[1] < places.start)
@@ -158,7 +162,8 @@ class ShardFolder:
         tensors |= {f"measured.{name}": tensor for name, tensor in shard.measured.items()}
         sums = {name: getattr(shard, name) for name in ("moments", "other_moments")}
         values = {
-            "number": shard.number, "skipped": list(shard.skipped.items()), "fit_s": shard.fit_s, "compress_s": shard.compress_s,
+            "number": shard.number, "shared_crc32": shard.shared_crc32, "skipped": list(shard.skipped.items()),
+            "fit_s": shard.fit_s, "compress_s": shard.compress_s,
             **{name: [of.n_pixels, of.total.tolist(), of.squares.tolist()] for name, of in sums.items()},
         }  # fmt: skip
         self._write(self.file(shard.number), tensors, values)
@@ -166,20 +171,39 @@ class ShardFolder:
     def _write(self, path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         blocks = {name: Blocks.of(tensor) for name, tensor in tensors.items()}
         layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
-        values = {"version": VERSION, "plan": self.plan.values(), "store": asdict(self.plan), "layout": layout, **values}
+        store = asdict(self.plan) | {"code": [self.plan.code.family, self.plan.code.values()]}
+        values = {"version": VERSION, "plan": self.plan.values(), "store": store, "layout": layout, **values}
         write_tensors(path, blocks, lambda checksums: {METADATA_KEY: seal(values | {"crc32": checksums})})
 
-    def shared_scales(self, choose: Callable[[], Tensor]) -> Tensor:
-        """Return the scales that all shards share: those that the first job has chosen, whoever asks."""
+    def share(self, choose: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the tensors that all images share: those that the first job has chosen, whoever asks."""
         path = self.shared_file
-        if not path.exists():
+        if self.plan.code.shared and not path.exists():
             own = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            self._write(own, {"scales": choose()}, {})
+            began = time.perf_counter()
+            chosen = choose()
+            self._write(own, chosen, {"seconds": time.perf_counter() - began})
             with suppress(FileExistsError):  # on a GPU the last bits of another job's may differ, so that only one may count
                 os.link(own, path)
             own.unlink()
-        _, tensors = _read_sound(path)
-        return tensors["scales"].clone()
+        return self.shared()
+
+    def shared(self) -> dict[str, Tensor]:
+        """Return these tensors, which must be there.
+
+        Raises:
+            StoreFormatError: if they are missing or damaged.
+        """
+        if not self.plan.code.shared:
+            return {}
+        if not self.shared_file.exists():
+            raise StoreFormatError(f"{self.shared_file} is missing, which holds {', '.join(self.plan.code.shared)}{REMEDY}")
+        return {name: tensor.clone() for name, tensor in _read_sound(self.shared_file)[1].items()}
+
+    @property
+    def shared_s(self) -> float:
+        """Seconds that it took to choose these tensors; 0 where there are none."""
+        return read_header(self.shared_file)["seconds"] if self.plan.code.shared else 0.0
 
     def read(self, numbers: Iterable[int]) -> Iterator[Shard]:
         """Yield shards, one at a time, their tensors memory-mapped."""
@@ -215,8 +239,16 @@ def open_shards(path: Path) -> ShardFolder:
         raise FileNotFoundError(f"no shards in {path}; python -m experiments.encode makes them")
     raw = read_header(first)["store"]
     lists = {"splits": tuple(map(tuple, raw["splits"])), "class_names": tuple(raw["class_names"])}
-    spec, quantize = SirenSpec(**raw["spec"]), QuantizeConfig(**raw["quantize"])
-    return ShardFolder(path, StorePlan(**raw | lists | {"spec": spec, "quantize": quantize}))
+    family, code = raw["code"]
+    return ShardFolder(path, StorePlan(**raw | lists | {"code": FAMILIES[family].parse(code)}))
+
+
+def crc32_of(tensors: dict[str, Tensor]) -> int:
+    """Return the CRC-32 of some tensors together."""
+    checksum = 0
+    for _, tensor in sorted(tensors.items()):
+        checksum = crc32(tensor, checksum)
+    return checksum
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -265,6 +297,6 @@ def _read(path: Path) -> Shard:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     return Shard(
-        raw["number"], tensors["ids"], tensors["sizes"], under("rows."), under("measured."),
+        raw["number"], tensors["ids"], tensors["sizes"], under("rows."), raw["shared_crc32"], under("measured."),
         moments("moments"), moments("other_moments"), dict(raw["skipped"]), raw["fit_s"], raw["compress_s"],
     )  # fmt: skip

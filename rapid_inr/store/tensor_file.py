@@ -47,6 +47,14 @@ class Blocks:
         return torch.cat(list(self.read()))
 
 
+def stacked(walk: Callable[[], Iterator[Mapping[str, Tensor]]], n: int) -> dict[str, Blocks]:
+    """Return tensors of `n` rows that come in pieces, those of all names together in each step of a walk."""
+    return {
+        name: Blocks(piece.dtype, (n, *piece.shape[1:]), lambda name=name: (pieces[name] for pieces in walk()))
+        for name, piece in next(walk()).items()
+    }
+
+
 def crc32(block: Tensor, so_far: int = 0) -> int:
     """Return the CRC-32 of the bytes of a tensor, or of those before and these."""
     return zlib.crc32(_bytes(block), so_far)

@@ -1,4 +1,4 @@
-"""A training on disk: one safetensors file with weights, momenta and averages; what is known of them is JSON in its metadata."""
+"""Checkpoints: one safetensors file with weights, momenta and averages, and JSON in its metadata."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ METADATA_KEY, CHECKSUM_KEY = "rapid_inr_training", "sha256"
 
 
 class CheckpointError(UserError):
-    """A file is not a checkpoint, or not one of this training; the message names the file and the first difference."""
+    """A file is not a checkpoint of this training; the message names the file and the first difference."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after a whole epoch.
+    """The state of a training after a whole epoch.
 
     Args:
         tensors: by name: ``model.*``, ``momentum.*`` and, with EMA, ``average.*``.
-        reports: of each epoch done, as JSON values.
-        steps: taken so far, fewer than the epochs' batches where some could not be read.
+        reports: one for each finished epoch, as JSON values.
+        steps: number of steps taken; less than the number of batches if some could not be read.
     """
 
     tensors: dict[str, Tensor]
@@ -48,10 +48,10 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, *, training: Mapping[str, Any]) -> None:
-    """Write a checkpoint, atomically: the file is whole, or still the one before.
+    """Write a checkpoint atomically.
 
     Args:
-        training: JSON values that identify the training, by dotted names: network, optimizer, data.
+        training: JSON values by dotted name that identify the training: network, optimizer, data.
     """
     values = {"version": VERSION, "training": dict(training), "reports": checkpoint.reports, "steps": checkpoint.steps}
     text = json.dumps(values)
@@ -59,22 +59,22 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, training: Mapping[st
     with atomic(path) as temporary:
         save_file(tensors, temporary, {METADATA_KEY: text, CHECKSUM_KEY: _checksum(text, tensors)})
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # days of training must outlive a power cut
+            os.fsync(file.fileno())  # days of training must survive a power cut
 
 
 def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint of a training.
 
     Args:
-        training: as it was written; a training that differs in any of these values is another one.
+        training: the identity of this training; all values must equal those in the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        CheckpointError: if it is no checkpoint, damaged, or one of another training.
+        CheckpointError: if it is not a checkpoint, damaged, or of another training.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; a training leaves one in its run as PIPELINE_last.safetensors")
+        raise FileNotFoundError(f"no checkpoint at {path}; a training writes PIPELINE_last.safetensors to its run folder")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -84,21 +84,21 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
         version, checksum = values["version"], metadata.get(CHECKSUM_KEY)
         before, checkpoint = values["training"], Checkpoint(tensors, values["reports"], values["steps"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of a training ({type(error).__name__}: {error})") from None
+        raise CheckpointError(f"{path} is not a checkpoint of a training ({type(error).__name__}: {error})") from None
     if version != VERSION:
-        raise CheckpointError(f"{path} has checkpoint version {version}, this program reads {VERSION}")
+        raise CheckpointError(f"{path} has checkpoint version {version}, expected {VERSION}; train again")
     if checksum != _checksum(text, tensors):
-        raise CheckpointError(f"{path} is damaged: its checksum does not fit its content; resume from another one")
+        raise CheckpointError(f"{path} is damaged: its checksum does not match its content; resume from another one")
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{path} holds values in {name} that are not finite; the training had diverged")
+            raise CheckpointError(f"{path} holds values in {name} that are not finite: the training diverged")
     if (key := first_difference(before, training)) is not None:
         raise CheckpointError(f"{path} is of a training with {key}={before.get(key)}, this one has {key}={training.get(key)}")
     return checkpoint
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return a digest of the metadata, and of the name, type, shape and bytes of every tensor."""
+    """Return a digest of the metadata and of the name, type, shape and bytes of each tensor."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

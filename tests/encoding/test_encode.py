@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-import rapid_inr.encoding.shard
+import rapid_inr.encoding.siren
 from kernels.spec import SirenSpec, end_sections
 from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.qat import RefineConfig, compress
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.encoding.config import EncodeConfig, default_shard_images
 from rapid_inr.encoding.encode import encode_shards, plan_store
 from rapid_inr.encoding.shard import encode_shard
+from rapid_inr.encoding.siren import EncodeConfig
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import psnr_db
 from rapid_inr.inr.fit import FitConfig, FitResult
@@ -101,9 +101,9 @@ def test_the_header_knows_the_channels_of_the_train_split_alone():
 
 def test_the_seconds_of_the_fit_are_those_inside_it(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("rapid_inr.encoding.shard.time.perf_counter", lambda: float(next(clock)))
-    real = rapid_inr.encoding.shard.compress
-    monkeypatch.setattr("rapid_inr.encoding.shard.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
+    monkeypatch.setattr("rapid_inr.encoding.siren.time.perf_counter", lambda: float(next(clock)))
+    real = rapid_inr.encoding.siren.compress
+    monkeypatch.setattr("rapid_inr.encoding.siren.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
     _, report = encode(source_of(mixed_images()), SPEC, replace(FIT, steps=1), QuantizeConfig())
     assert report.fit_s == 2  # one tick for each of two sizes
     assert report.compress_s == 4  # and one more for each within
@@ -144,9 +144,9 @@ def test_the_rows_of_an_image_do_not_depend_on_what_is_encoded_beside_it():
     whole, _ = encode(source_of(images), SPEC, FIT, QuantizeConfig())
     source = source_of(images)
     part, _ = encode(replace(source, ids=source.ids[3:]), SPEC, FIT, QuantizeConfig())
-    assert torch.equal(whole.codes[3:], part.codes)
-    assert torch.equal(whole.ends[3:], part.ends)
-    assert torch.equal(whole.scales[3:], part.scales)
+    assert torch.equal(whole.rows.codes[3:], part.rows.codes)
+    assert torch.equal(whole.rows.ends[3:], part.rows.ends)
+    assert torch.equal(whole.rows.scales[3:], part.rows.scales)
     assert part.source_ids.tolist() == [3, 4]
 
 
@@ -173,7 +173,7 @@ def test_weights_that_make_up_for_each_other_win_back_most_of_what_rounding_cost
     assert {name: tensor.shape for name, tensor in store.tensors().items()} == {
         name: tensor.shape for name, tensor in before.tensors().items()
     }
-    assert store.header.quantize.rounding == "gptq"
+    assert store.header.code.quantize.rounding == "gptq"
     for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):
         assert abs(psnr_db(found[None], image[None]) - reported) < DECODE_PSNR_DB
 
@@ -205,8 +205,8 @@ def test_scales_of_a_dataset_are_one_set_for_all_shards_and_sizes(refine):
     images = [*smooth_images(4, 12, 12), *smooth_images(1, 10, 14)]
     config = QuantizeConfig(8, 8, "dataset")
     store, report = encode(source_of(images), SPEC, FIT, config, refine_config=refine, shard_images=3)
-    assert store.scales.shape == (1, SPEC.depth - 1)
-    assert store.end_scales.shape == (5, 4)
+    assert store.rows.scales.shape == (1, SPEC.depth - 1)
+    assert store.rows.end_scales.shape == (5, 4)
     for image, found, reported in zip(images, decode_each(store), report.psnr_db, strict=True):
         assert abs(psnr_db(found[None], image[None]) - reported) < 0.05
     assert (report.fit_psnr_db - report.psnr_db).mean() < 1.0
@@ -227,9 +227,9 @@ def test_pruned_images_are_stored_with_their_masks_and_keep_their_rule():
     dense, _ = encode(source_of(images), spec, FIT, QuantizeConfig())
     assert report.prune_ratio.unique().numel() > 1
     assert (report.psnr_db >= report.fit_psnr_db - 2.0 - 0.5).all()  # and a little for the rounding
-    assert store.masks is not None
+    assert store.rows.masks is not None
     assert store.nbytes < dense.nbytes
-    hidden = gather_hidden(store.rows, torch.arange(6), store.header.spec, torch.float32)
+    hidden = gather_hidden(store.rows, torch.arange(6), store.header.code.spec, torch.float32)
     zeros = (hidden == 0).flatten(1).double().mean(1)
     assert (zeros >= report.prune_ratio - 1e-9).all()
     decoded = torch.stack(list(decode_each(store)))
@@ -240,7 +240,7 @@ def test_masks_are_left_out_where_they_would_cost_more_than_they_save():
     config = PruneConfig(rule="fixed", max_ratio=0.1, step=0.1, finetune_steps=1)
     spec = SirenSpec(depth=3, hidden=16, omega=10.0)
     store, report = encode(source_of(smooth_images(3, 12, 12)), spec, FIT, QuantizeConfig(), prune_config=config)
-    assert store.masks is None
+    assert store.rows.masks is None
     assert report.prune_ratio.tolist() == pytest.approx([0.1] * 3, abs=0.01)
 
 
@@ -252,7 +252,7 @@ def test_a_single_sine_layer_has_nothing_to_prune_or_to_round():
         images, spec, replace(FIT, steps=3), QuantizeConfig(4), prune_config=config, refine_config=RefineConfig(steps=2)
     )
     assert report.prune_ratio.tolist() == [0, 0]
-    assert store.codes.numel() == 0
+    assert store.rows.codes.numel() == 0
     assert decode(store, torch.tensor([1])).shape == (1, 3, 8, 8)
 
 
@@ -268,8 +268,8 @@ def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tm
     config = EncodeConfig(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
     cpu = torch.device("cpu")
     folder = ShardFolder(tmp_path, plan_store(source, config, shard_images=3, made={}, device=cpu))
-    folder.write(encode_shard(source, config, None, folder.plan, 1, device=cpu))
-    encode_shards(source, config, None, folder, [0, 1], device=cpu, on_progress=told.append)
+    folder.write(encode_shard(source, config, {}, folder.plan, 1, device=cpu))
+    encode_shards(source, config, {}, folder, [0, 1], device=cpu, on_progress=told.append)
     assert sum(told) == pytest.approx(5)
     assert min(told) > -1e-9
     assert sum(told[: 2 * 20]) == pytest.approx(3 * 0.25, rel=0.5)  # of 20 steps of fitting among 80
@@ -284,12 +284,12 @@ def test_a_shard_takes_about_a_minute_whatever_the_size_of_its_images(side, step
     config = EncodeConfig(
         SirenSpec(6, 44, 30.0) if side > 32 else SirenSpec(3, 16, 15.0), FitConfig(steps=steps), QuantizeConfig()
     )
-    assert default_shard_images(config, n_pixels=side * side, device=torch.device(device)) == images
+    assert config.default_shard_images(n_pixels=side * side, device=torch.device(device)) == images
 
 
 def test_images_that_are_ranked_in_their_shard_have_shards_of_one_length():
     config = EncodeConfig(SirenSpec(6, 44, 30.0), FitConfig(steps=2000), QuantizeConfig(), PruneConfig(rule="ceiling_first"))
-    assert default_shard_images(config, n_pixels=65536, device=torch.device("cpu")) == 1024
+    assert config.default_shard_images(n_pixels=65536, device=torch.device("cpu")) == 1024
 
 
 def test_a_class_whose_name_no_store_holds_is_refused_before_any_image_is_fitted():
@@ -307,4 +307,4 @@ def test_decay_rates_out_of_range_are_refused(betas):
 def test_stored_biases_lie_within_a_quarter_turn():
     store, _ = encode(source_of(smooth_images(2, 8, 8)), SPEC, FIT, QuantizeConfig(32, 32))
     section = end_sections(SPEC)["biases"]
-    assert store.ends[:, section.start : section.stop].abs().max() <= math.pi / (2 * SPEC.omega) + 1e-6
+    assert store.rows.ends[:, section.start : section.stop].abs().max() <= math.pi / (2 * SPEC.omega) + 1e-6

@@ -78,7 +78,7 @@ def test_what_is_reused_is_refused_where_it_would_not_fit(command, tmp_path, pho
     assert "reuse=first was encoded with fit.steps=10, this is fit.steps=11" in command(*refused, "fit.steps=11")[2]
     assert "with inr.hidden=8, this is inr.hidden=9" in command(*refused, "inr=2x9")[2]
     assert "out is a.inr, whose images are to be reused" in command(*refused, "out=a.inr", "overwrite=true")[2]
-    assert "do not depend on each other" in command(*refused, "quantize.granularity=dataset")[2]
+    assert "and these share scales" in command(*refused, "quantize.granularity=dataset")[2]
     assert "shard is 1/2 with reuse" in command(*refused, "shard=1/2")[2]
     assert "reuse=nothing holds no run" in command(*refused, "reuse=nothing")[2]
     assert command(*refused, "keep_shards=true")[0] == 0

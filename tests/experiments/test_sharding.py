@@ -20,6 +20,7 @@ from rapid_inr.store.decode import decode_each
 from rapid_inr.store.format import read_store
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import ShardFolder
+from rapid_inr.store.siren import SirenCode
 from tests.experiments.commands import SHAPES, SMOKE, TINY
 
 SHARDED = (*TINY, "shard_images=2")  # of nine images: five shards
@@ -369,8 +370,12 @@ def test_a_multirun_shares_the_shards_among_its_jobs(command, tmp_path, whole):
 
 
 def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_path, whole):
-    foreign = ShardFolder(tmp_path / "a.inr.shards", StorePlan(SirenSpec(1, 1, 1.0), QuantizeConfig(), (), (), 9, 2, "beef"))
-    foreign.shared_scales(lambda: torch.ones(1))  # for the first process to remove
+    code = SirenCode(SirenSpec(1, 1, 1.0), QuantizeConfig(granularity="dataset"))
+    foreign = ShardFolder(
+        tmp_path / "a.inr.shards",
+        StorePlan(code, (), (), 9, 2, "beef"),
+    )
+    foreign.share(lambda: {"scales": torch.ones(1)})  # for the first process to remove
     options = (*SHARDED, "out=a.inr", "overwrite=true")
     process = program("torch.distributed.run", "--nproc-per-node=2", "-m", "experiments.encode", *options)
     out, err = process.communicate()

@@ -6,6 +6,7 @@ import pytest
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 NEED_TRITON = ["test_fast_math.py", "test_offline.py", "test_offline_fit.py", "test_kernel.py", "test_sine_ceiling.py"]
+NEED_TRITON += ["test_cosine_kernel.py", "test_offline_cosine.py"]
 collect_ignore = [] if HAS_TRITON else NEED_TRITON
 
 

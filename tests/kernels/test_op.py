@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from kernels.cosine import CosineSpec, decode_cosine
+from kernels.cosine import op as cosine_op
 from kernels.decode import decode_siren, op
 from kernels.decode.op import decode_operator
 from kernels.spec import SirenSpec
+from tests.kernels.random_codes import random_codes
 from tests.kernels.random_rows import random_batch
 
 ROOT = Path(__file__).parents[2]
@@ -75,12 +78,12 @@ def test_the_library_works_without_triton():
     assert (done.returncode, done.stdout) == (0, "the kernel alone is missing\n"), done.stderr
 
 
-def by_operator(monkeypatch, batch, **changes):
+def by_operator(monkeypatch, batch, module, name, **changes):
     """Return the operator's arguments for a decode that is being compiled."""
     arguments = []
     with monkeypatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)
-        patch.setattr(op, "decode_operator", lambda *given: arguments.append(given))
+        patch.setattr(module, name, lambda *given: arguments.append(given))
         batch.decode("auto", **changes)
     return arguments[0]
 
@@ -89,18 +92,28 @@ def by_operator(monkeypatch, batch, **changes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_operator_is_the_decode_and_keeps_the_promises_of_one(monkeypatch, kind, changes):
     batch = batch_of(**KINDS[kind])
-    arguments = by_operator(monkeypatch, batch, **changes)
+    arguments = by_operator(monkeypatch, batch, op, "decode_operator", **changes)
     assert torch.equal(decode_operator(*arguments), batch.decode("auto", **changes))
     torch.library.opcheck(decode_operator, arguments)
 
 
+@pytest.mark.parametrize("changes", [NORMALISED, REFLECTED], ids=["normalised", "reflected"])
+def test_so_does_the_operator_of_cosine_codes(monkeypatch, changes):
+    batch = random_codes(CosineSpec(5, 10, 3, 2), CPU, height=2, width=3)
+    arguments = by_operator(monkeypatch, batch, cosine_op, "decode_cosine_operator", **changes)
+    assert torch.equal(cosine_op.decode_cosine_operator(*arguments), batch.decode("auto", **changes))
+    torch.library.opcheck(cosine_op.decode_cosine_operator, arguments)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.11's compiler warns of torch itself
-def test_a_whole_program_compiles_around_a_decode():
-    batch = batch_of()
+@pytest.mark.parametrize("family", ["siren", "cosine"])
+def test_a_whole_program_compiles_around_a_decode(family):
+    batch = batch_of() if family == "siren" else random_codes(CosineSpec(5, 10, 3, 2), CPU, height=2, width=3)
+    decode = decode_siren if family == "siren" else decode_cosine
     keywords = batch.keywords | NORMALISED
 
     def program(rows, ids, affine):
-        return decode_siren(rows, ids, affine, **keywords).float().mean((2, 3)) * 2
+        return decode(rows, ids, affine, **keywords).float().mean((2, 3)) * 2
 
     try:
         compiled = torch.compile(program, fullgraph=True, backend="aot_eager")
@@ -112,10 +125,13 @@ def test_a_whole_program_compiles_around_a_decode():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "cosine codes"])
 def test_a_decode_is_captured_in_a_graph_and_replayed_for_other_ids(kind):
     device = torch.device("cuda")
-    batch = random_batch(SPEC, device, height=2, width=3, **KINDS[kind])
+    if kind in KINDS:
+        batch = random_batch(SPEC, device, height=2, width=3, **KINDS[kind])
+    else:
+        batch = random_codes(CosineSpec(5, 10, 3, 2), device, height=2, width=3)
     batch.decode("auto")  # compiles
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

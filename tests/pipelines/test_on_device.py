@@ -17,6 +17,7 @@ from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.store.codes import pack_codes
 from rapid_inr.store.decode import decode
 from rapid_inr.store.packed import PackedStore, StoreHeader
+from rapid_inr.store.siren import SirenCode
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.15)
 N = 10
@@ -38,10 +39,11 @@ def small_store(device: torch.device | str, *, labels: bool = True, one_size: bo
     """Return a store of N SIRENs as they start, on the device."""
     spec, config = SirenSpec(depth=2, hidden=8, omega=15.0), QuantizeConfig()
     rows = quantize(initial_weights(spec, range(N), seed=0), spec, config)
-    header = StoreHeader(spec, config, (6, 8) if one_size else None, (("train", N),), ("a", "b", "c"), MEAN, STD)
+    header = StoreHeader(SirenCode(spec, config), (6, 8) if one_size else None, (("train", N),), ("a", "b", "c"), MEAN, STD)
     sizes = None if one_size else torch.tensor([[6, 8 + i % 2] for i in range(N)], dtype=torch.int32)
     names = torch.arange(N).remainder(3).to(torch.uint8) if labels else None
-    return PackedStore(header, pack_codes(rows.codes, 8), rows.ends, rows.scales, sizes=sizes, labels=names).to(device)
+    packed = {"codes": pack_codes(rows.codes, 8), "ends": rows.ends, "scales": rows.scales}
+    return PackedStore(header, packed, sizes=sizes, labels=names).to(device)
 
 
 def test_resident_images_are_normalised_like_the_formula():
@@ -160,7 +162,7 @@ def test_a_store_without_labels_is_refused(device):
 def test_the_bytes_on_the_device_are_those_of_the_images(device):
     store = small_store(device)
     assert resident().nbytes == N * 16 * 20 * 3
-    assert inr_pipeline(store, batch_size=4).nbytes == store.codes.nbytes + store.ends.nbytes + store.scales.nbytes
+    assert inr_pipeline(store, batch_size=4).nbytes == sum(tensor.nbytes for tensor in store.packed.values())
 
 
 @pytest.mark.parametrize(("seed", "n_batches"), [(0, 2), (None, 3)])

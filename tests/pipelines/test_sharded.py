@@ -23,7 +23,7 @@ from rapid_inr.pipelines.loader import INRLoader
 from rapid_inr.pipelines.sharded import ShardedStore
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore
-from tests.store.stores import SPEC, small_store
+from tests.store.stores import SPEC, small_store, with_tensors
 
 N = 25  # which neither two nor three processes can share evenly
 WORLDS = (3, 2, 1)
@@ -36,7 +36,7 @@ def unevenly_masked() -> PackedStore:
     places = torch.arange(SPEC.n_hidden_weights).expand(N, -1)
     masks = places < (torch.arange(N) % 3 * torch.arange(N))[:, None]
     store = small_store(N, config=QuantizeConfig(bits=4), masks=True)
-    return replace(store, codes=pack_codes(codes, 4, masks), masks=pack_masks(masks))
+    return with_tensors(store, codes=pack_codes(codes, 4, masks), masks=pack_masks(masks))
 
 
 LAYOUTS: dict[str, Callable[[], PackedStore]] = {

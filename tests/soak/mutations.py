@@ -36,7 +36,7 @@ from rapid_inr.store.shards import open_shards
 from rapid_inr.store.tensor_file import crc32
 from rapid_inr.training.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from tests.soak.commands import TINY, empty_folder, finish
-from tests.store.stores import small_store
+from tests.store.stores import COSINE_SPEC, small_cosine_store, small_store
 
 KINDS = {
     "int8": small_store(), "masks, 5 bits": small_store(config=QuantizeConfig(bits=5), masks=True),
@@ -44,6 +44,7 @@ KINDS = {
     "halves": small_store(config=QuantizeConfig(bits=16)), "floats": small_store(config=QuantizeConfig(bits=32)),
     "scales a column": small_store(config=QuantizeConfig(bits=5, granularity="column")),
     "8-bit ends": small_store(config=QuantizeConfig(bits=3, ends_bits=8)),
+    "cosine": small_cosine_store(), "cosine, one profile": small_cosine_store(spec=replace(COSINE_SPEC, profiles=1)),
     "scales of a dataset": small_store(config=QuantizeConfig(bits=6, granularity="dataset")),
 }  # fmt: skip
 VALUES = (
@@ -172,18 +173,24 @@ def attack_large(times: int, rng: random.Random, reader: Reader) -> Counter[str]
 
 def attack_shards(times: int, rng: random.Random, reader: Reader) -> Counter[str]:
     outcomes: Counter[str] = Counter()
-    finish("encode", *TINY, "dataset.count=6", "shard_images=3", "fit.steps=5", "quantize=int8", "keep_shards=true", "out=a.inr")
-    folder = open_shards(Path("a.inr.shards"))
-    path = folder.file(1)
-    data, sound = path.read_bytes(), next(folder.read([1]))
-    for _ in range(times):
-        path.write_bytes(damaged(data, rng))
-        _, refused = reader.read(folder.require_complete, folder.path, refused=UserError)
-        outcomes["refused" if refused else "read"] += 1
-        if not refused:
-            read = next(folder.read([1]))
-            assert (read.skipped, read.fit_s) == (sound.skipped, sound.fit_s)
-            assert all(torch.equal(read.rows[name], tensor) for name, tensor in sound.rows.items())
+    own = {"a.inr": ("fit.steps=5", "quantize=int8"), "b.inr": ("inr=cosine", "inr.bytes=9")}
+    for out, keys in own.items():
+        finish("encode", *TINY, "dataset.count=6", "shard_images=3", *keys, "keep_shards=true", f"out={out}")
+        folder = open_shards(Path(f"{out}.shards"))
+        sound, shared = next(folder.read([1])), folder.shared()
+        paths = [folder.file(1), *([folder.shared_file] if shared else [])]
+        for path in paths:
+            data = path.read_bytes()
+            for _ in range(times // len(paths) // len(own)):
+                path.write_bytes(damaged(data, rng))
+                _, refused = reader.read(folder.require_complete, folder.path, refused=UserError)
+                outcomes["refused" if refused else "read"] += 1
+                if not refused:
+                    read = next(folder.read([1]))
+                    assert (read.skipped, read.fit_s) == (sound.skipped, sound.fit_s)
+                    assert all(torch.equal(read.rows[name], tensor) for name, tensor in sound.rows.items())
+                    assert all(torch.equal(folder.shared()[name], tensor) for name, tensor in shared.items())
+            path.write_bytes(data)
     return outcomes
 
 

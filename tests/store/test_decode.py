@@ -21,7 +21,7 @@ def assert_is_the_formula(store, ids, *, size=None):
 
 
 def reference(store, ids, height, width):
-    spec, stored = store.header.spec, store.rows
+    spec, stored = store.header.code.spec, store.rows
     end_scales = None if stored.end_scales is None else stored.end_scales[ids]
     ends = unpack_ends(stored.ends[ids], end_scales, spec, torch.float64)
     rows = join_rows(gather_hidden(stored, ids, spec, torch.float64).flatten(1), ends, spec)
@@ -104,7 +104,7 @@ def test_ids_out_of_range_are_refused(ids):
 @pytest.mark.parametrize("bits", [3, 8])
 def test_weights_that_a_mask_leaves_out_are_zero(bits, device):
     store, ids = small_store(5, config=QuantizeConfig(bits), masks=True).to(device), torch.tensor([4, 0, 0, 2], device=device)
-    zeros = (gather_hidden(store.rows, ids, store.header.spec, torch.float32).flatten(1) == 0).float().mean(1)
+    zeros = (gather_hidden(store.rows, ids, store.header.code.spec, torch.float32).flatten(1) == 0).float().mean(1)
     assert (zeros > 0.2).all()
     assert_is_the_formula(store, ids)
 

@@ -80,7 +80,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 def test_any_safetensors_reader_opens_a_store(tmp_path):
     store = small_store(3)
     write_store(tmp_path / "a.inr", store)
-    assert torch.equal(load_file(tmp_path / "a.inr")["codes"], store.codes)
+    assert torch.equal(load_file(tmp_path / "a.inr")["codes"], store.rows.codes)
 
 
 def test_a_missing_file_is_named_with_what_writes_one(tmp_path):
@@ -155,7 +155,7 @@ def store_format_metadata(path):
     ("change", "message"),
     [
         (lambda raw: raw.update(version=1), "format version 1"),
-        (lambda raw: raw.update(family="cosine"), "family 'cosine'"),
+        (lambda raw: raw.update(family="wavelet"), "family 'wavelet', this program reads siren, cosine"),
         (lambda raw: raw.update(images=4), "counts 4 images"),
         (lambda raw: raw.pop("spec"), "contradicts itself"),
         (lambda raw: raw["spec"].update(hidden=6), "ends has shape"),
@@ -263,7 +263,7 @@ def test_source_ids_must_increase_and_stay_inside_the_splits(tmp_path):
 def test_weights_that_are_not_finite_are_refused(tmp_path, name):
     configs = {"codes": QuantizeConfig(bits=16), "end_scales": QuantizeConfig(ends_bits=8)}
     store = small_store(3, config=configs.get(name))
-    tensor = getattr(store, name).clone()
+    tensor = store.packed[name].clone()
     tensor[1, 2] = torch.nan
     write_store(tmp_path / "a.inr", with_tensors(store, **{name: tensor}))
     with pytest.raises(StoreFormatError, match="not finite"):
@@ -273,9 +273,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"scales": lambda s: s.scales * 0}, "scales has values that are not positive"),
-        ({"end_scales": lambda s: -s.end_scales}, "end_scales has values that are not positive"),
-        ({"ends": lambda s: torch.full_like(s.ends, -128)}, "ends has a code of -128"),
+        ({"scales": lambda s: s.rows.scales * 0}, "scales has values that are not positive"),
+        ({"end_scales": lambda s: -s.rows.end_scales}, "end_scales has values that are not positive"),
+        ({"ends": lambda s: torch.full_like(s.rows.ends, -128)}, "ends has a code of -128"),
     ],
 )
 def test_scales_and_codes_that_the_format_forbids_are_refused(tmp_path, tensors, message):
@@ -290,9 +290,9 @@ def test_scales_and_codes_that_the_format_forbids_are_refused(tmp_path, tensors,
 def test_the_one_code_that_is_never_written_is_refused(tmp_path, bits, masked):
     store = small_store(1200, config=QuantizeConfig(bits), masks=masked)
     codes = gather_codes(
-        store.codes, torch.arange(1200), bits=bits, n_codes=25, masks=store.masks, starts=store.starts
+        store.rows.codes, torch.arange(1200), bits=bits, n_codes=25, masks=store.rows.masks, starts=store.starts
     ).clone()  # fmt: skip
-    kept = None if store.masks is None else unpack_bits(store.masks, 1, 25).bool()
+    kept = None if store.rows.masks is None else unpack_bits(store.rows.masks, 1, 25).bool()
     place = 0 if kept is None else int(kept[1100].nonzero()[0])
     codes[1100, place] = -(2 ** (bits - 1))
     write_store(tmp_path / "a.inr", with_tensors(store, codes=pack_codes(codes, bits, kept)))
@@ -300,7 +300,7 @@ def test_the_one_code_that_is_never_written_is_refused(tmp_path, bits, masked):
         read_store(tmp_path / "a.inr")
     codes[1100, place] += 1
     write_store(tmp_path / "a.inr", with_tensors(store, codes=pack_codes(codes, bits, kept)), overwrite=True)
-    assert torch.equal(read_store(tmp_path / "a.inr").codes, pack_codes(codes, bits, kept))
+    assert torch.equal(read_store(tmp_path / "a.inr").rows.codes, pack_codes(codes, bits, kept))
 
 
 def test_an_image_of_many_pixels_is_read_where_that_is_allowed(tmp_path):
@@ -310,9 +310,9 @@ def test_an_image_of_many_pixels_is_read_where_that_is_allowed(tmp_path):
 
 def test_a_mask_with_bits_behind_its_last_weight_is_refused(tmp_path):
     store = small_store(3, masks=True)
-    masks, first = store.masks.clone(), int(store.starts[1])
+    masks, first = store.rows.masks.clone(), int(store.starts[1])
     masks[0, -1] |= 128  # 25 weights take 4 bytes, of which the last uses one bit
-    codes = torch.cat([store.codes[:first], store.codes[:1], store.codes[first:]])  # one more, as the mask says
+    codes = torch.cat([store.rows.codes[:first], store.rows.codes[:1], store.rows.codes[first:]])  # one more, as the mask says
     write_store(tmp_path / "a.inr", with_tensors(store, masks=masks, codes=codes))
     with pytest.raises(StoreFormatError, match="behind its last weight"):
         read_store(tmp_path / "a.inr")

@@ -34,7 +34,7 @@ def test_reading_one_image_of_a_large_store_touches_its_row_alone(tmp_path, conf
     path, few = tmp_path / "a.inr", small_store(2000, spec=SPEC, config=config)
     header = replace(few.header, splits=(("train", 30 * len(few)),))
     many = {name: tensor.repeat(30, *[1] * (tensor.ndim - 1)) for name, tensor in few.tensors().items()}
-    file_bytes = write_store(path, PackedStore(header, **many))
+    file_bytes = write_store(path, PackedStore.of(header, many))
     store = read_store(path)
     after_reading = resident_bytes(path)
     image = decode(store, torch.tensor([4321]))
@@ -42,8 +42,8 @@ def test_reading_one_image_of_a_large_store_touches_its_row_alone(tmp_path, conf
     assert after_reading < 0.05 * file_bytes  # the check of the whole file has left nothing
     assert after_decoding < 0.25 * file_bytes  # 5.6 MB of 35: a fault maps what lies cached around a row, 2 MiB a tensor
     assert image.shape == (1, 3, 6, 4)
-    store.codes.sum()
-    assert resident_bytes(path) > store.codes.nbytes
+    store.rows.codes.sum()
+    assert resident_bytes(path) > store.rows.codes.nbytes
 
 
 @pytest.mark.parametrize("masks", [False, True])

@@ -11,10 +11,10 @@ from kernels.unpack.torch import gather_codes
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
-from rapid_inr.encoding.config import EncodeConfig
-from rapid_inr.encoding.encode import encode_shards, plan_store, shared_scales
+from rapid_inr.encoding.encode import encode_shards, plan_store
+from rapid_inr.encoding.siren import EncodeConfig
 from rapid_inr.inr.fit import FitConfig
-from rapid_inr.store import merge as merging
+from rapid_inr.store import siren
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.merge import merge
 from rapid_inr.store.shards import ShardFolder
@@ -48,9 +48,9 @@ def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
     write_store(tmp_path / "whole.inr", whole)
     encode_config, options = EncodeConfig(SPEC, FIT, config, prune_config), {"device": torch.device("cpu"), "on_corrupt": "skip"}
     folder = ShardFolder(tmp_path / "shards", plan_store(source, encode_config, shard_images=shard_images, made={}, **options))
-    scales = shared_scales(source, encode_config, folder, **options)
-    encode_shards(source, encode_config, scales, folder, range(folder.plan.n_shards), **options)
-    merged = merge(folder.plan, folder)
+    shared = folder.share(lambda: encode_config.choose_shared(source, **options))
+    encode_shards(source, encode_config, shared, folder, range(folder.plan.n_shards), **options)
+    merged = merge(folder.plan, folder, folder.shared())
     merged.write(tmp_path / "merged.inr")
     assert torch.equal(merged.survey.measured["psnr_db"], report.psnr_db)
     assert tuple(merged.survey.skipped.values()) == report.skipped
@@ -77,8 +77,8 @@ def test_masks_of_their_own_are_merged_with_shards_that_were_spared(tmp_path, bi
 def test_where_masks_do_not_pay_for_the_whole_the_pruned_codes_are_zeros(tmp_path):
     images = torch.cat([smooth_images(2, 8, 8), noise(8)])  # the first shard alone would be smaller with masks
     store, whole, merged = whole_and_merged(tmp_path, source_of(images), QuantizeConfig(4), FLOOR)
-    assert store.masks is None
-    assert (store.codes[:2] == 0).double().mean() > 0.5
+    assert store.rows.masks is None
+    assert (store.rows.codes[:2] == 0).double().mean() > 0.5
     assert whole == merged
 
 
@@ -95,7 +95,7 @@ def test_shards_of_different_sizes_and_shards_that_cannot_be_read_are_merged(tmp
 def test_shards_of_one_image_share_what_all_share(tmp_path):
     source = source_of(smooth_images(3, 8, 8))
     store, whole, merged = whole_and_merged(tmp_path, source, QuantizeConfig(8, 16, "dataset"), PruneConfig(), shard_images=1)
-    assert store.scales.shape == (1, 1)
+    assert store.rows.scales.shape == (1, 1)
     assert whole == merged
 
 
@@ -110,7 +110,7 @@ def test_where_no_train_image_could_be_read_all_images_give_mean_and_std():
 
 def test_codes_are_repacked_for_the_codes_alone(tmp_path, monkeypatch):
     repacked = []
-    monkeypatch.setattr(merging, "gather_codes", lambda *a, **k: repacked.append(1) or gather_codes(*a, **k))
+    monkeypatch.setattr(siren, "gather_codes", lambda *a, **k: repacked.append(1) or gather_codes(*a, **k))
     images = torch.cat([smooth_images(2, 8, 8), noise(8)])  # pruned codes are zeros in the whole
     whole_and_merged(tmp_path, source_of(images), QuantizeConfig(4), FLOOR, shard_images=2)
     # one shard as a whole: the first look, and the tensor in memory; of five one was pruned: look, checksum, file
@@ -122,14 +122,3 @@ def test_nothing_readable_is_no_store():
         encode(
             source_of(smooth_images(3, 8, 8), corrupt={0, 1, 2}), SPEC, FIT, QuantizeConfig(), on_corrupt="skip", shard_images=2
         )
-
-
-def test_shards_that_disagree_on_what_they_share_are_refused(tmp_path):
-    source, config = source_of(smooth_images(2, 8, 8)), EncodeConfig(SPEC, FIT, QuantizeConfig(8, 16, "dataset"))
-    options = {"device": torch.device("cpu")}
-    folder = ShardFolder(tmp_path / "shards", plan_store(source, config, shard_images=1, made={}, **options))
-    encode_shards(source, config, shared_scales(source, config, folder, **options), folder, [0, 1], **options)
-    first, second = (replace(shard, rows={k: v.clone() for k, v in shard.rows.items()}) for shard in folder)
-    second.rows["scales"] *= 2
-    with pytest.raises(ValueError, match="scales should be the same in all shards, and differ in shard 00001"):
-        merge(folder.plan, [first, second])

@@ -7,7 +7,7 @@ from kernels.unpack.torch import gather_hidden
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.packed import PackedStore, StoreTooLarge, bytes_by_part
-from tests.store.stores import small_store
+from tests.store.stores import small_store, with_tensors
 
 
 def test_a_store_takes_the_bytes_that_its_parts_add_up_to(tmp_path):
@@ -37,7 +37,7 @@ def test_images_are_named_by_split_and_index():
 def test_a_split_is_the_store_of_its_images():
     store = replace(small_store(4), source_ids=torch.tensor([0, 3, 4, 6], dtype=torch.int32))
     test = store.of_split("test")
-    assert torch.equal(test.codes, store.codes[2:])
+    assert torch.equal(test.rows.codes, store.rows.codes[2:])
     assert torch.equal(test.labels, store.labels[2:])
     assert test.name_of(0) == "test_00000"
     assert small_store(4).of_split("train") is not None
@@ -71,7 +71,7 @@ def test_pixels_are_counted_over_mixed_sizes():
 )
 def test_tensors_that_contradict_the_header_are_refused(name, tensor, message):
     with pytest.raises(ValueError, match=message):
-        replace(small_store(4), **{name: tensor})
+        with_tensors(small_store(4), **{name: tensor})
 
 
 def test_an_empty_store_is_refused():
@@ -96,8 +96,8 @@ def test_a_store_that_is_there_already_needs_no_free_memory(monkeypatch, asked):
 
 def test_a_store_may_hold_hidden_weights_in_half_precision():
     store = small_store(3, config=QuantizeConfig(bits=16))
-    assert store.codes.dtype == torch.float16
-    assert store.scales is None
+    assert store.rows.codes.dtype == torch.float16
+    assert store.rows.scales is None
     assert bytes_by_part(store, file_bytes=10_000)["scales"] == 0
 
 
@@ -108,14 +108,14 @@ def test_scales_of_a_dataset_and_eight_bit_ends_are_counted_and_taken():
         "ends": 4 * 25, "biases": 4 * 13, "scales": 2 + 4 * 4 * 2,
     }  # fmt: skip
     taken = store.take(torch.tensor([1, 3]))
-    assert torch.equal(taken.scales, store.scales)
-    assert torch.equal(taken.end_scales, store.end_scales[[1, 3]])
+    assert torch.equal(taken.rows.scales, store.rows.scales)
+    assert torch.equal(taken.rows.end_scales, store.rows.end_scales[[1, 3]])
 
 
 def test_a_store_hands_out_its_own_tensors():
     store = small_store(4, masks=True, config=QuantizeConfig(5, 8))
     for name, tensor in store.rows.tensors().items():
-        assert tensor is getattr(store, name)
+        assert tensor is (store.starts if name == "starts" else store.packed[name])
     assert store.rows.bits == 5
 
 
@@ -124,10 +124,10 @@ def test_a_store_hands_out_its_own_tensors():
 def test_taking_images_takes_their_rows(masks, bits):
     store, ids = small_store(6, config=QuantizeConfig(bits), masks=masks), torch.tensor([1, 2, 5])
     taken = store.take(ids)
-    spec, dtype = store.header.spec, torch.float32
+    spec, dtype = store.header.code.spec, torch.float32
     found = gather_hidden(taken.rows, torch.arange(3), spec, dtype)
     assert torch.equal(found, gather_hidden(store.rows, ids, spec, dtype))
-    assert torch.equal(taken.ends, store.ends[ids])
+    assert torch.equal(taken.rows.ends, store.rows.ends[ids])
     assert taken.source_ids.tolist() == [1, 2, 5]
 
 
@@ -135,7 +135,7 @@ def test_a_store_with_masks_is_read_back_and_counted(tmp_path):
     store = small_store(6, config=QuantizeConfig(4), masks=True)
     file_bytes = write_store(tmp_path / "a.inr", store)
     again = read_store(tmp_path / "a.inr")
-    found, expected = (gather_hidden(s.rows, torch.arange(6), s.header.spec, torch.float32) for s in (again, store))
+    found, expected = (gather_hidden(s.rows, torch.arange(6), s.header.code.spec, torch.float32) for s in (again, store))
     assert torch.equal(found, expected)
     parts = bytes_by_part(store, file_bytes=file_bytes)
     assert parts["masks"] == 4 * 6

@@ -9,9 +9,10 @@ from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.store.format import StoreFormatError
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import Shard, ShardFolder, open_shards
+from rapid_inr.store.siren import SirenCode
 
 MADE = {"fit": {"steps": 5, "betas": [0.9, 0.95]}, "seed": 0}
-PLAN = StorePlan(SirenSpec(2, 5, 15.0), QuantizeConfig(), (("train", 7),), ("cat", "dog"), 7, 3, "f00d", MADE)
+PLAN = StorePlan(SirenCode(SirenSpec(2, 5, 15.0), QuantizeConfig()), (("train", 7),), ("cat", "dog"), 7, 3, "f00d", MADE)
 
 
 def shard_of(number, *, seed=0):
@@ -21,7 +22,7 @@ def shard_of(number, *, seed=0):
     rows = {"codes": torch.full((n, 25), seed, dtype=torch.uint8), "ends": torch.zeros(n, 30, dtype=torch.float16)}
     ids = torch.tensor(PLAN.shard(number))
     return Shard(
-        number, ids, torch.ones(n, 2, dtype=torch.int32), rows, {"psnr_db": ids.double()}, moments, ChannelMoments(),
+        number, ids, torch.ones(n, 2, dtype=torch.int32), rows, 0, {"psnr_db": ids.double()}, moments, ChannelMoments(),
         {9: "a: torn"}, 1.5, 0.5,
     )  # fmt: skip
 
@@ -64,8 +65,8 @@ def test_a_folder_knows_what_is_there_and_what_is_missing(folder):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (replace(PLAN, spec=SirenSpec(2, 6, 15.0)), "inr.hidden is 5 there, 6 here"),
-        (replace(PLAN, quantize=QuantizeConfig(bits=4)), "quantize.bits is 8 there, 4 here"),
+        (replace(PLAN, code=SirenCode(SirenSpec(2, 6, 15.0), QuantizeConfig())), "inr.hidden is 5 there, 6 here"),
+        (replace(PLAN, code=SirenCode(PLAN.code.spec, QuantizeConfig(bits=4))), "quantize.bits is 8 there, 4 here"),
         (replace(PLAN, shard_images=4), "shard_images is 3 there, 4 here"),
         (replace(PLAN, made={**MADE, "seed": 1}), "seed is 0 there, 1 here"),
         (replace(PLAN, made={**MADE, "fit": {**MADE["fit"], "steps": 6}}), "fit.steps is 5 there, 6 here"),
@@ -106,26 +107,48 @@ def test_a_damaged_part_is_named(folder):
         folder.present()
 
 
-def test_the_scales_that_shards_share_are_those_of_the_first_job(folder):
-    late = torch.tensor([2.0])
+@pytest.fixture
+def sharing(folder):
+    """Return the same folder of a plan whose images share scales."""
+    code = SirenCode(SirenSpec(2, 5, 15.0), QuantizeConfig(granularity="dataset"))
+    return replace(folder, plan=replace(PLAN, code=code))
+
+
+def scale(value):
+    return {"scales": torch.tensor([value])}
+
+
+def test_the_scales_that_shards_share_are_those_of_the_first_job(sharing):
+    folder = sharing
 
     def slow():  # meanwhile another job writes the same file
-        folder.shared_scales(lambda: torch.tensor([1.0]))
-        return late
+        folder.share(lambda: scale(1.0))
+        return scale(2.0)
 
-    assert folder.shared_scales(slow).item() == 1.0
-    assert folder.shared_scales(lambda: late).item() == 1.0
+    assert folder.share(slow) == scale(1.0)
+    assert folder.share(lambda: scale(2.0)) == scale(1.0)
     assert folder.present() == []
     assert [path.name for path in folder.path.iterdir()] == ["shared.shard"]
 
 
-def test_the_scales_that_shards_share_are_checked_whenever_they_are_read(folder):
+def test_what_shards_share_must_be_there_and_be_theirs(sharing):
+    for number in range(3):
+        sharing.write(shard_of(number))
+    with pytest.raises(StoreFormatError, match=r"shared\.shard is missing, which holds scales"):
+        sharing.require_complete()
+    sharing.share(lambda: scale(1.0))
+    with pytest.raises(StoreFormatError, match=r"00000\.shard was encoded with another shared\.shard \(scales\)"):
+        sharing.require_complete()
+
+
+def test_the_scales_that_shards_share_are_checked_whenever_they_are_read(sharing):
+    folder = sharing
     for number in range(3):
         folder.write(shard_of(number))
-    folder.shared_scales(lambda: torch.tensor([1.0]))
+    folder.share(lambda: scale(1.0))
     path = folder.path / "shared.shard"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")  # the last byte of the tensor
-    for read in (lambda: folder.shared_scales(lambda: None), folder.require_complete):
+    for read in (lambda: folder.share(lambda: None), folder.require_complete):
         with pytest.raises(StoreFormatError, match=r"shared\.shard is damaged: a checksum"):
             read()
 

@@ -54,15 +54,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         read_checkpoint(tmp_path / "a", training=TRAINING)
     path = tmp_path / "b"
     path.write_text("text")
-    with pytest.raises(CheckpointError, match="b is no checkpoint of a training"):
+    with pytest.raises(CheckpointError, match="b is not a checkpoint of a training"):
         read_checkpoint(path, training=TRAINING)
     for metadata in (None, {METADATA_KEY: "{"}, {METADATA_KEY: "[]"}, {METADATA_KEY: json.dumps({"version": 2})}):
         save_file({"model.a": torch.ones(1)}, path, metadata)
-        with pytest.raises(CheckpointError, match="b is no checkpoint of a training"):
+        with pytest.raises(CheckpointError, match="b is not a checkpoint of a training"):
             read_checkpoint(path, training=TRAINING)
     facts = {"version": 1, "training": TRAINING, "reports": [], "steps": 0}
     save_file({"model.a": torch.ones(1)}, path, {METADATA_KEY: json.dumps(facts)})
-    with pytest.raises(CheckpointError, match="has checkpoint version 1, this program reads 3"):
+    with pytest.raises(CheckpointError, match="has checkpoint version 1, expected 3"):
         read_checkpoint(path, training=TRAINING)
 
 
@@ -77,7 +77,7 @@ def test_a_flipped_bit_is_found(tmp_path, where):
     path = tmp_path / "a"
     write_checkpoint(path, checkpoint(), training=TRAINING)
     flip_bit(path, -3 if where == "tensor" else path.read_bytes().index(b"1.25"))
-    with pytest.raises(CheckpointError, match="a is damaged: its checksum does not fit its content"):
+    with pytest.raises(CheckpointError, match="a is damaged: its checksum does not match its content"):
         read_checkpoint(path, training=TRAINING)
 
 

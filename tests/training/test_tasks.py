@@ -10,8 +10,8 @@ from kernels.spec import SirenSpec
 from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.shapes import shapes
-from rapid_inr.encoding.config import EncodeConfig
 from rapid_inr.encoding.encode import encode
+from rapid_inr.encoding.siren import EncodeConfig
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.models.unet import UNetConfig, build_unet
 from rapid_inr.pipelines.inr import inr_pipeline

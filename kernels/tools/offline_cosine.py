@@ -1,0 +1,73 @@
+"""Compile the cosine kernel for GPUs that need not be there, and read what its loop over blocks takes.
+
+`python -m kernels.tools.offline_cosine` prints the table of resources in kernels/README.md and fails where a variant is over its
+budget.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+from kernels.cosine.launch import BLOCK, WARPS, cosine_constants
+from kernels.cosine.spec import CosineSpec
+from kernels.cosine.triton import _decode_cosine_kernel
+from kernels.decode.io import ImageFormat
+from kernels.decode.sampling import Sampling
+from kernels.tools.offline import TARGETS, Resources, compile_kernel, read_resources
+from kernels.tools.offline_fit import read_instructions, shortest_loop
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "32 frequencies": {},
+    "16 frequencies": {"frequencies": 16},
+    "one profile, bytes": {"profiles": 1, "dtype": torch.uint8},
+    "zeros padding": {"padding": "zeros"},
+    "reflection padding, 2x2 samples": {"padding": "reflection", "supersample": 2},
+}
+MAX_LOOP_INSTRUCTIONS = {80: 1000, 90: 800, 100: 800}  # of a warp, for a block; phases in another layout take 250 more
+
+
+def compile_cosine(
+    *, target: int, frequencies: int = 32, profiles: int = 8, dtype: torch.dtype = torch.bfloat16, padding: str = "none",
+    supersample: int = 1,
+) -> tuple[Resources, int]:  # fmt: skip
+    """Compile a variant for codes of 154 bytes; return what it takes and the instructions of a warp for a block of pixels.
+
+    Raises:
+        ValueError: if triton runs as an interpreter.
+    """
+    images = ImageFormat(32, 32, dtype, None, None, True, dtype != torch.uint8)
+    spec, sampling = CosineSpec(frequencies, 154, 7, profiles), Sampling(padding, torch.zeros(2), supersample)
+    pointers = {"out_ptr": dtype, "codes_ptr": torch.uint8, "books_ptr": torch.float16, "table_ptr": torch.int16}
+    pointers |= dict.fromkeys(("colour_ptr", "mean_ptr", "affine_ptr", "edges_ptr"), torch.float32) | {"ids_ptr": torch.int64}
+    integers = ("n_images", "n_rows", "n_pixels", "width", "affine_stride", "edges_stride")
+    compiled, compile_s = compile_kernel(
+        _decode_cosine_kernel, pointers, integers, cosine_constants(spec, images, sampling), ("n_pixels",),
+        target=target, options={"num_warps": WARPS, "num_stages": 1},
+    )  # fmt: skip
+    return read_resources(compiled, compile_s), len(shortest_loop(read_instructions(compiled), "MUFU.SIN"))
+
+
+def find_faults(resources: Resources, loop_instructions: int, target: int) -> list[str]:
+    """Name what is over budget or missing for a target."""
+    slow = [f"{loop_instructions} instructions a block"] if loop_instructions > MAX_LOOP_INSTRUCTIONS[target] else []
+    return resources.faults(target) + slow
+
+
+def main() -> None:
+    """Print resources as a Markdown table, and fail by what is over budget."""
+    faults = []
+    print(f"| variant | GPU | registers | shared bytes | instructions for {BLOCK} pixels |\n|---|---|--:|--:|--:|")
+    for name, options in VARIANTS.items():
+        for target in TARGETS:
+            resources, loop = compile_cosine(target=target, **options)
+            print(f"| {name} | sm_{target} | {resources.registers} | {resources.shared_bytes} | {loop} |", flush=True)
+            faults += [f"{name}, sm_{target}: {fault}" for fault in find_faults(resources, loop, target)]
+    if faults:
+        sys.exit("over budget: " + "; ".join(faults))
+
+
+if __name__ == "__main__":
+    main()

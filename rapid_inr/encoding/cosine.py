@@ -1,0 +1,114 @@
+"""How images are encoded as cosine series: no steps, a search in the codebooks that the training images have taught."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.cosine import CosineSpec, decode_cosine
+from kernels.cosine.spec import MAX_FREQUENCIES
+from rapid_inr.cosine.code import code
+from rapid_inr.cosine.learn import learn
+from rapid_inr.cosine.series import analyse, synthesise
+from rapid_inr.data.reading import read_chunks
+from rapid_inr.data.source import ImageSource, limit
+from rapid_inr.encoding.encoder import MAX_SHARD_IMAGES, Encoded
+from rapid_inr.errors import UserError, require
+from rapid_inr.evaluation.metrics import psnr_db, to_8bit
+from rapid_inr.inr.coords import pixel_affine
+from rapid_inr.runlog.progress import Report
+from rapid_inr.store.cosine import CosineCode
+
+SAMPLE_IMAGES = 50_000  # by which codebooks are learned
+DIMENSIONS = 8  # coefficients that a byte can code
+
+
+def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> CosineSpec:
+    """Return the shape of series in some bytes for images of a (height, width): as many frequencies as they have, 32 at most.
+
+    Raises:
+        UserError: if there are fewer bytes than the smallest code has, or more than coefficients to be coded.
+    """
+    frequencies, chooses = min(MAX_FREQUENCIES, *image_size), int(profiles > 1)
+    low, high = 1 + chooses, 3 * frequencies**2 + chooses
+    height, width = image_size
+    require(low <= bytes <= high, "inr.bytes", bytes, f"{low} to {high} for images of {height}x{width}")
+    return CosineSpec(frequencies, bytes - chooses, DIMENSIONS, profiles)
+
+
+@dataclass(frozen=True)
+class CosineConfig:
+    """How images are encoded as cosine series, the same for every shard; see `rapid_inr.encoding.encoder.Encoder`.
+
+    Args:
+        spec: see `cosine_spec`.
+        seed: of the search for codebooks.
+    """
+
+    spec: CosineSpec
+    seed: int = 0
+
+    @property
+    def code(self) -> CosineCode:
+        return CosineCode(self.spec)
+
+    def default_shard_images(self, *, n_pixels: int, device: torch.device) -> int:
+        return MAX_SHARD_IMAGES
+
+    def choose_shared(self, source: ImageSource, *, device: torch.device, on_corrupt: str) -> dict[str, Tensor]:
+        by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
+        for chunk in read_chunks(limit(source, SAMPLE_IMAGES), MAX_SHARD_IMAGES, on_corrupt=on_corrupt):
+            for image in chunk.images:
+                by_size.setdefault(image.shape, []).append(image)
+        if not by_size:
+            first = next(iter(chunk.skipped.values()))
+            raise UserError(f"{source.name}: none of {len(chunk.skipped)} images could be read; the first: {first}")
+        for shape in by_size:
+            self._require_size(shape)
+        return learn([torch.from_numpy(np.stack(images)) for images in by_size.values()], self.spec, seed=self.seed)
+
+    def encode(
+        self,
+        images: Tensor,
+        ids: Tensor,
+        shared: dict[str, Tensor],
+        *,
+        device: torch.device,
+        on_progress: Report | None = None,
+    ) -> Encoded:
+        self._require_size(images.shape[1:])
+        n, (height, width) = len(images), images.shape[1:3]
+        rows = self.code.rows(shared | {"codes": torch.zeros((n, self.spec.row_bytes), dtype=torch.uint8)})
+        began = time.perf_counter()
+        z = analyse(images, rows.colour, rows.mean, self.spec.frequencies)
+        analysed = time.perf_counter()
+        codes = code(z, rows, self.spec)
+        coded = time.perf_counter()
+        rows = self.code.rows({name: tensor.to(device) for name, tensor in (shared | {"codes": codes}).items()})
+        decoded = decode_cosine(
+            rows, torch.arange(n, device=device), pixel_affine(height, width).to(device), spec=self.spec,
+            height=height, width=width, dtype=torch.uint8,
+        )  # fmt: skip
+        measured = {
+            "psnr_db": psnr_db(decoded.permute(0, 2, 3, 1).cpu(), images),
+            "fit_psnr_db": psnr_db(to_8bit(synthesise(z, rows.colour, rows.mean, (height, width))), images),
+            "attempts": torch.ones(n, dtype=torch.int64),
+            "prune_ratio": torch.zeros(n, dtype=torch.float64),
+            "converged": torch.ones(n, dtype=torch.bool),
+        }
+        if on_progress is not None:
+            on_progress(n)
+        return Encoded({"codes": codes}, measured, analysed - began, coded - analysed)
+
+    def pack(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        return columns
+
+    def _require_size(self, shape: tuple[int, ...]) -> None:
+        height, width = shape[:2]
+        if min(height, width) < self.spec.frequencies:
+            least = f"at least {self.spec.frequencies} a side, as many as the first image has"
+            raise UserError(f"an image has {height}x{width} pixels, expected {least}; set dataset.size")

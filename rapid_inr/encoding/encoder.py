@@ -1,0 +1,74 @@
+"""What an encoder of any family does: from images of one size to what is stored of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rapid_inr.data.source import ImageSource
+from rapid_inr.runlog.progress import Report
+from rapid_inr.store.families import Code
+
+MAX_SHARD_IMAGES = 1024
+SHARD_S = 60  # about what a kill may cost
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images of one size that were encoded.
+
+    Args:
+        columns: what is stored of each, [n, ...], by name, still to be packed.
+        measured: [n] each: ``psnr_db`` and the others of `EncodeReport`, and ``converged``.
+        fit_s: see `EncodeReport`, like `compress_s`.
+    """
+
+    columns: dict[str, Tensor]
+    measured: dict[str, Tensor]
+    fit_s: float
+    compress_s: float
+
+
+class Encoder(Protocol):
+    """How images are encoded: the same for every shard of a dataset."""
+
+    @property
+    def code(self) -> Code:
+        """How they are stored."""
+
+    def default_shard_images(self, *, n_pixels: int, device: torch.device) -> int:
+        """Return how many images of `n_pixels` each take about `SHARD_S` to encode, from 1 to `MAX_SHARD_IMAGES`.
+
+        It is an estimate from the configuration, so that every job comes to the same.
+        """
+
+    def choose_shared(self, source: ImageSource, *, device: torch.device, on_corrupt: str) -> dict[str, Tensor]:
+        """Return the tensors that all images share, chosen by a sample of a source; none where nothing is shared.
+
+        Raises:
+            UserError: if no image of the sample can be read.
+            CorruptImage: at an unreadable image of the sample, where `on_corrupt` is ``fail``.
+        """
+
+    def encode(
+        self,
+        images: Tensor,
+        ids: Tensor,
+        shared: dict[str, Tensor],
+        *,
+        device: torch.device,
+        on_progress: Report | None = None,
+    ) -> Encoded:
+        """Encode images of one size, uint8 [n, height, width, 3].
+
+        Args:
+            ids: int64 [n].
+            shared: see `choose_shared`.
+            on_progress: called with the work done since the last call, in images.
+        """
+
+    def pack(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the columns of a shard as its file has them."""

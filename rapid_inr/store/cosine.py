@@ -1,0 +1,119 @@
+"""The family `cosine` in a store: a row of bytes an image, and the codebooks that all images share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kernels.cosine import CosineRows, CosineSpec, decode_cosine
+from kernels.cosine.spec import WORDS
+from rapid_inr.errors import require
+from rapid_inr.store.checks import require_tensors, typed
+from rapid_inr.store.tensor_file import Blocks, stacked
+
+CHECKED_ROWS = 1 << 14  # whose codes are in memory at once
+
+
+@dataclass(frozen=True)
+class CosineCode:
+    """Cosine series of one shape; see `rapid_inr.store.families.Code`.
+
+    Args:
+        spec: of all rows.
+    """
+
+    family: ClassVar[str] = "cosine"
+    tensors: ClassVar[tuple[str, ...]] = ("codes", "books", "book_scales", "table", "colour", "colour_mean")
+    needed: ClassVar[tuple[str, ...]] = tensors
+    shared: ClassVar[tuple[str, ...]] = tensors[1:]
+    decode: ClassVar[Callable[..., Tensor]] = staticmethod(decode_cosine)
+
+    spec: CosineSpec
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any]) -> CosineCode:
+        return cls(CosineSpec(**typed(raw, "spec", frequencies=int, groups=int, dimensions=int, profiles=int)))
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def facts(self) -> dict[str, Any]:
+        return {"bytes": self.spec.row_bytes, **asdict(self.spec)}
+
+    def __str__(self) -> str:
+        return f"cosine series of {self.spec.row_bytes} bytes"
+
+    @property
+    def row_bytes(self) -> int:
+        return self.spec.row_bytes
+
+    def rows(self, packed: Mapping[str, Tensor]) -> CosineRows:
+        spec, table, device = self.spec, packed["table"], packed["codes"].device
+        m, f = spec.profiles, spec.frequencies
+        require_tensors(packed, {"table": ((m, 3, f, f), (torch.int16,), True)}, device)
+        slots = word_slots(table, spec)
+        expected = {
+            "codes": ((len(packed["codes"]), spec.row_bytes), (torch.uint8,), True),
+            "books": ((len(slots), WORDS), (torch.int8,), True),
+            "book_scales": ((len(slots),), (torch.float16,), True),
+            "colour": ((3, 3), (torch.float32,), True),
+            "colour_mean": ((3,), (torch.float32,), True),
+        }
+        require_tensors(packed, expected, device)
+        books = torch.zeros((m * spec.groups * spec.dimensions, WORDS), dtype=torch.float16, device=device)
+        books[slots] = (packed["books"] * packed["book_scales"].float()[:, None]).half()
+        books = books.view(m, spec.groups, spec.dimensions, WORDS).transpose(2, 3).contiguous()
+        return CosineRows(packed["codes"], books, table, packed["colour"], packed["colour_mean"])
+
+    def starts(self, rows: CosineRows) -> None:
+        return None
+
+    def take(self, packed: Mapping[str, Tensor], rows: CosineRows, ids: Tensor) -> dict[str, Tensor]:
+        return dict(packed) | {"codes": packed["codes"][ids]}
+
+    @staticmethod
+    def fault(name: str, block: Tensor) -> str:
+        if name == "book_scales" and not bool((block > 0).all()):
+            return "book_scales has values that are not positive"
+        if name == "books" and bool((block == -128).any()):
+            return "books has a value of -128, expected -127 to 127"
+        return ""
+
+    def fault_of_rows(self, rows: CosineRows, read: Callable[[list[tuple[int, int]]], Iterable[Tensor]]) -> str:
+        if not bool(rows.books.isfinite().all()):
+            return "a word of a codebook is beyond what half precision holds"
+        if self.spec.profiles == 1:
+            return ""
+        width = self.spec.row_bytes
+        bounds = [(first * width, min(first + CHECKED_ROWS, len(rows)) * width) for first in range(0, len(rows), CHECKED_ROWS)]
+        profile = max(int(codes[::width].max()) for codes in read(bounds))
+        return "" if profile < self.spec.profiles else f"an image has profile {profile}, expected 0 to {self.spec.profiles - 1}"
+
+    def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
+        """Of ``codes`` (of the images) and ``codebooks`` (all that they share)."""
+        return {"codes": packed["codes"].nbytes, "codebooks": sum(packed[name].nbytes for name in self.shared)}
+
+    def merged(self, shards: Callable[[], Iterator[dict[str, Tensor]]], n: int) -> dict[str, Blocks]:
+        return stacked(shards, n)
+
+
+def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
+    """Return which component of which word each row of `books` is, int64 [K], ascending: see `docs/format.md`.
+
+    Raises:
+        UserError: if a table names a component that is not there, or one twice, or a byte codes nothing.
+    """
+    most = spec.groups * spec.dimensions - 1
+    low, high = (int(value) for value in table.aminmax())
+    require(low >= -1 and high <= most, "table", f"in [{low}, {high}]", f"within [-1, {most}]")
+    first = torch.arange(spec.profiles, device=table.device)[:, None] * (most + 1)
+    used = table.flatten(1)
+    slots = (first + used)[used >= 0].sort().values
+    require(bool((slots.diff() > 0).all()), "table", "with a component twice", "each once")
+    n_used, n_bytes = len((slots // spec.dimensions).unique()), spec.profiles * spec.groups
+    require(n_used == n_bytes, "table", f"of {n_used} of {n_bytes} groups", "a coefficient of each")
+    return slots

@@ -1,0 +1,113 @@
+"""Cosine series by the commands: one path for both families, codebooks from the training images, and errors in one line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from rapid_inr.store.format import read_store
+from tests.experiments.commands import SHAPES, SMOKE, composed
+
+SERIES = (*SHAPES, *SMOKE, "inr=cosine", "inr.bytes=20", "inr.profiles=2")
+
+
+def shared_of(path):
+    store = read_store(path)
+    return {name: store.packed[name] for name in store.header.code.shared}
+
+
+def test_codebooks_are_those_of_the_training_images_whatever_is_encoded(command, tmp_path):
+    for split in ("train", "test", "all"):
+        code, out, err = command("encode", *SERIES, f"dataset.split={split}", f"out={split}.inr")
+        assert code == 0, err
+        assert "% without codebooks" in out
+    train, test, everything = (shared_of(f"{split}.inr") for split in ("train", "test", "all"))
+    assert all(torch.equal(train[name], test[name]) and torch.equal(train[name], everything[name]) for name in train)
+    assert command("encode", *SERIES, "dataset.seed=1", "out=other.inr")[0] == 0
+    assert not torch.equal(shared_of("other.inr")["books"], train["books"])
+
+
+def test_a_store_says_what_it_costs_with_and_without_codebooks_and_is_decoded(command, tmp_path):
+    assert command("encode", *SERIES, "out=a.inr", "run_dir=run")[0] == 0
+    metrics = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]
+    facts = json.loads(command("info", "store=a.inr")[1])
+    assert (facts["family"], facts["bytes"], facts["profiles"], facts["images"]) == ("cosine", 20, 2, 9)
+    assert facts["parts_bytes"]["codes"] == 9 * 20
+    assert facts["parts_bytes"]["codebooks"] == metrics["codebook_bytes"] == facts["codebook_bytes"]
+    assert facts["bpp"] == metrics["bpp"] > metrics["own_bpp"] > 8 * 20 / 144
+    assert metrics["image_bytes"] == 20
+    assert (metrics["fit_psnr_db"], metrics["shared_s"] > 0) == (100, True)  # before coding 12 frequencies are all of 12 pixels
+    code, _, err = command("decode", "store=a.inr", "out=pictures", "size=20", "limit=2")
+    assert (code, len(list((tmp_path / "pictures").glob("train*.png")))) == (0, 2), err
+
+
+def test_jobs_share_the_codebooks_of_the_first_and_merge_to_the_same_bytes(command, tmp_path):
+    assert command("encode", *SERIES, "out=whole.inr")[0] == 0
+    for i in (1, 2):
+        assert command("encode", *SERIES, "shard_images=2", f"shard={i}/2", "out=a.inr", f"run_dir=r{i}")[0] == 0
+    assert command("merge", "out=a.inr", "keep_shards=true")[0] == 0
+    assert (tmp_path / "a.inr").read_bytes() == (tmp_path / "whole.inr").read_bytes()
+    assert command("encode", *SERIES, "dataset.seed=1", "out=b.inr", "keep_shards=true")[0] == 0
+    shutil.copy(tmp_path / "b.inr.shards" / "shared.shard", tmp_path / "a.inr.shards" / "shared.shard")
+    code, _, err = command("merge", "out=a.inr", "overwrite=true")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: a.inr.shards holds shards of another encoding (dataset.seed is 1 there, 0 here)")
+
+
+def test_a_network_is_trained_from_the_variant_of_a_sweep(command, tmp_path):
+    options = (*SHAPES, *SMOKE, "test_on_decoded=true", "variant=cosine-154", "run_dir=run")
+    code, _, err = command("train", *options)
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "run" / "record.json").read_text())["metrics"]
+    assert len(list((tmp_path / "stores").glob("shapes-*-cosine-154-*.inr"))) == 2
+    assert metrics["rgb_pct"] > metrics["own_rgb_pct"]
+    assert "decoded_top1_pct" in metrics
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("inr.bytes=1",), "inr.bytes is 1, expected 2 to 433 for images of 12x12"),
+        (("inr.bytes=434",), "inr.bytes is 434, expected 2 to 433 for images of 12x12"),
+        (("inr.bytes=4000",), "inr.bytes is 4000, expected 1 to 3073"),
+        (("inr.bytes=null",), "inr.bytes is None, expected 1 to 3073"),
+        (("inr.profiles=33",), "inr.profiles is 33, expected 1 to 32"),
+        (("inr.depth=3",), "inr.depth is 3, expected null with inr.bytes, which is of inr=cosine"),
+        (("fit.steps=30",), "fit.steps is 30, expected 200: inr=cosine has no fit; leave it out"),
+        (("quantize=int6",), "quantize.bits is 6, expected 8: inr=cosine has no quantize; leave it out"),
+        (("prune=floor",), "prune.rule is floor, expected none: inr=cosine has no prune; leave it out"),
+        (("refine=qat",), "refine.steps is"),
+        (("inr=2x8",), "inr.depth is 2, expected null with inr.bytes, which is of inr=cosine"),
+        (("inr=sine",), "inr is 'sine', expected DEPTHxWIDTH, for instance 3x16, or cosine"),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_in_one_line(command, tmp_path, overrides, message):
+    code, _, err = command("encode", *SERIES, *overrides, "out=a.inr")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert err.startswith(f"error: {message}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_series_has_no_fit_to_time(command):
+    code, _, err = command("benchmark", *SERIES, "suite=fit")
+    assert (code, err) == (2, "error: inr is cosine, expected DEPTHxWIDTH: a cosine series is not fitted\n")
+
+
+def test_an_image_of_fewer_pixels_than_there_are_frequencies_is_refused(command, photos):
+    data = ("dataset=image_folder", f"dataset.root={photos(sizes=((12, 12), (8, 14)))}")
+    code, _, err = command("encode", *data, *SMOKE, "inr=cosine", "inr.bytes=9", "out=a.inr")
+    message = "an image has 8x14 pixels, expected at least 12 a side, as many as the first image has; set dataset.size"
+    assert (code, err.splitlines()[-1]) == (2, f"error: {message}")
+    assert command("encode", *data, *SMOKE, "inr=cosine", "inr.bytes=9", "dataset.size=8", "out=a.inr")[0] == 0
+
+
+def test_larger_images_of_several_sizes_are_series_of_the_frequencies_of_the_first(command, photos):
+    data = ("dataset=image_folder", f"dataset.root={photos(sizes=((12, 12), (12, 14)))}")
+    code, _, err = command("encode", *data, *SMOKE, "inr=cosine", "inr.bytes=9", "out=a.inr")
+    assert code == 0, err
+    assert json.loads(command("info", "store=a.inr")[1])["frequencies"] == 12
+
+
+def test_usual_values_may_be_named():
+    assert composed("encode", *SERIES, "quantize=int8", "prune=none", "seed=3").inr.bytes == 20
