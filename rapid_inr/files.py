@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells of one
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
@@ -32,6 +33,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)  # a write to a full disk does not name its file
         temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError) and (match := _OS_ERROR.search(str(error))):
+            raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error
         raise
 
 

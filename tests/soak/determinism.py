@@ -43,8 +43,8 @@ def measure(out: Path) -> None:
     from kernels.spec import SirenSpec
     from rapid_inr.compress.quantize import QuantizeConfig
     from rapid_inr.data import load_all, open_source
-    from rapid_inr.encoding.config import EncodeConfig
     from rapid_inr.encoding.encode import encode
+    from rapid_inr.encoding.siren import EncodeConfig
     from rapid_inr.inr.fit import FitConfig, fit
     from rapid_inr.store.decode import decode
     from rapid_inr.store.format import read_store, write_store
