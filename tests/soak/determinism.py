@@ -62,7 +62,7 @@ def measure(out: Path) -> None:
                 "pipeline=ram", f"pipeline.workers={os.environ.get('WORKERS', 0)}", "backbone=resnet18_w8", "augment=crop_flip",
                 "optimizer.epochs=1", "optimizer.batch_size=32", f"run_dir={out.stem}"]  # fmt: skip
     cli.main("train", run_train)
-    tensors = {"weights": result.weights, "psnr": result.psnr_db, "codes": store.codes, "decoded": decoded}
+    tensors = {"weights": result.weights, "psnr": result.psnr_db, "codes": store.packed["codes"], "decoded": decoded}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
 
 

@@ -153,7 +153,7 @@ def attack_large(times: int, rng: random.Random, reader: Reader) -> Counter[str]
     small, path, out = small_store(), Path("large.inr"), Path("attacked.inr")
     header = replace(small.header, splits=(("train", LARGE),))
     tensors = {name: tensor.repeat(LARGE // len(small), *[1] * (tensor.ndim - 1)) for name, tensor in small.tensors().items()}
-    write_store(path, PackedStore(header, **tensors))
+    write_store(path, PackedStore.of(header, tensors))
     data = path.read_bytes()
     for i in range(times):
         if i % 2 == 0:
