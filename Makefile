@@ -2,7 +2,7 @@
 # make test   style and the whole test suite
 # make test-triton VERSION=3.9.0   the kernels' tests, and what their compilation takes, with another Triton
 # make reproduce PRESET=cpu [ONLY="accuracy memory"]   the experiments of a preset, one after the other; what finished is skipped
-# make gpu    what needs a GPU: the paper's claims on all of CIFAR-10, speeds, the tests; what fails is named and the rest goes on
+# make gpu [PY=python3] [PRESET=smoke] [STAGES="tests decode"]   the paper's claims on a GPU in twelve minutes, in bounded stages
 # All first make .venv and install into it what pyproject.toml asks for, in the versions of constraints.txt.
 
 PYTHON ?= python3
@@ -52,16 +52,9 @@ reproduce: install
 	  $(PYTHON_M) experiments.$$command -m experiment=$$name/$(PRESET) || failed="$$failed $$name"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
-# In the order of what tells most, and one seed before the others: it may be stopped at any time and started again.
-gpu: install
-	-.venv/bin/python -m experiments.train -m experiment=accuracy/paper seed=0
-	-.venv/bin/python -m experiments.benchmark -m experiment=speedup_cifar10/paper
-	-.venv/bin/python -m experiments.train -m experiment=accuracy/paper
-	-.venv/bin/python -m experiments.encode -m experiment=memory/paper
-	-.venv/bin/python -m experiments.benchmark suite=decode decode.offline=false run_dir=runs/benchmark-decode-gpu overwrite=true
-	-.venv/bin/python -m experiments.benchmark suite=fit dataset=cifar10 run_dir=runs/benchmark-fit-gpu overwrite=true
-	-.venv/bin/python -m experiments.report root=runs
-	.venv/bin/python -m pytest
+# PY=python3 takes that Python as it is and installs nothing; docs/gpu.md.
+gpu: $(if $(PY),,install)
+	PY=$(or $(PY),.venv/bin/python) PRESET=$(PRESET:cpu=h200) STAGES="$(STAGES)" experiments/gpu.sh
 
 install: $(INSTALLED)
 

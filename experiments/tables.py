@@ -1,46 +1,43 @@
-"""`python -m experiments.tables`: the tables of experiments and of single runs, from records, offline."""
+"""`python -m experiments.tables`: print the tables of experiments and of single runs, from records."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
-from experiments.reporting.cells import ABSENT
-from experiments.reporting.claims import read_paper
 from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
 from experiments.reporting.glance import at_a_glance
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
-from experiments.reporting.runs import read_and_warn
+from experiments.reporting.runs import read_and_warn, write_records
 from experiments.reporting.search_table import read_search, search_table
-from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
+from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, mixed_settings, unfinished
 from experiments.setup.cli import main
 from experiments.setup.errors import optional
 from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-BLOCK = re.compile(r"<!-- (results|experiment|claims|search|glance):([\w-]+) -->")
+BLOCK = re.compile(r"<!-- (results|experiment|search|glance):([\w-]+) -->")
 
 
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
-    """Return a Markdown text with its marked blocks made from the runs below a folder.
+    """Return a Markdown text whose marked blocks are filled from the runs below a folder.
 
     A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
-    ``claims:NAME`` of these the paper's claims alone, in few columns, ``search:NAME`` the best trials of a search, and
-    ``glance:claims`` one row a claim.
+    ``search:NAME`` the best trials of a search, and ``glance:claims`` one row a claim.
 
     Raises:
-        UserError: if it has none, or one whose name is unknown.
+        UserError: if it has no block, or one with an unknown name.
     """
     blocks = BLOCK.findall(text)
     if not blocks:
-        raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, claims, search or glance")
+        raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, search or glance")
     runs = read_and_warn(root)
     for kind, name in blocks:
         known = {"results": list(RUN_TABLES), "search": [name], "glance": ["claims"]}.get(
@@ -54,8 +51,6 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
             content = to_markdown(at_a_glance(runs), linked_from=linked_from)
         elif kind == "results":
             content = to_markdown(RUN_TABLES[name][1](runs_of_their_own(runs)), linked_from=linked_from)
-        elif kind == "claims":
-            content = to_markdown(short_claims(made_tables(runs, name), name), linked_from=linked_from)
         else:
             content = experiment_markdown(runs, name, linked_from=linked_from)
         text = replace_block(text, f"{kind}:{name}", content)
@@ -63,7 +58,7 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
 
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
-    """Return the best trials of a search, a table for each folder that it was run in."""
+    """Return the best trials of a search, one table for each folder of it."""
     folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
     made = [search_table(folder, linked_from=linked_from) for folder in folders]
     texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]
@@ -74,22 +69,15 @@ def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, pre
     """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
     parts = []
     tables = made_tables(runs, name, preset=preset)
+    for made in tables:
+        if mixed := mixed_settings(made):
+            print(f"warning [averaged_over]: rows of {made.name} average runs that differ in {', '.join(mixed)}", file=sys.stderr)
     for at in dict.fromkeys(made.preset for made in tables):
+        own = runs[(runs.experiment == name) & (runs.preset == at)]
         parts += [made.markdown(linked_from=linked_from) for made in tables if made.preset == at]
-        parts += ["\n".join(f"    {command}" for command in commands_of(name, at))]
+        parts += ["\n".join(f"    {command}" for command in commands_of(name, at, own))]
     parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
     return "\n\n".join(filter(None, parts)) or "Not measured yet."
-
-
-def short_claims(tables: Sequence[MadeTable], name: str) -> pd.DataFrame:
-    """Return the paper's numbers beside ours in few columns; a claim that was not measured has one row with dashes."""
-    held = [(claim, made) for made in tables for claim in made.claims]
-    rows = [claim.short(f"preset {made.preset}, {', '.join(claim.machines(made.runs))}") for claim, made in held]
-    paper, told = read_paper(), {claim.number.key for claim, _ in held}
-    for key in dict.fromkeys(claim.key for one in TABLES[name] for claim in one.claims):
-        if key not in told:
-            rows.append({"claim": paper[key].says, "measured on": ABSENT, "paper": paper[key].text})
-    return pd.DataFrame(rows, dtype=object)
 
 
 def write_table(made: MadeTable, out: Path) -> Path:
@@ -119,6 +107,9 @@ def run_tables(cfg: DictConfig) -> None:
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"{path}: {len(BLOCK.findall(text))} tables brought up to date")
+        return
+    if cfg.records is not None:
+        print(f"{cfg.records}: {write_records(cfg.root, cfg.records)} runs below {cfg.root} are in it")
         return
     runs = read_and_warn(cfg.root)
     names = [cfg.name] if cfg.name else sorted(set(runs.experiment.dropna()))

@@ -1,6 +1,6 @@
-"""The decode as a formula: what the CPU backend and the Triton kernel are tested against, in float64.
+"""The reference of the decode, its formula in torch; the CPU backend and the Triton kernel are tested against it in float64.
 
-An affine map A takes a pixel to a coordinate, and a SIREN (Sitzmann et al. 2020, arXiv 2006.09661, section 3) that to a colour:
+An affine map A takes a pixel to a coordinate, which a SIREN (Sitzmann et al. 2020, arXiv 2006.09661, section 3) takes to RGB:
 h_0 = A (row, column, 1);   h_i = sin(omega (h_{i-1} W_i + b_i)),  i = 1..D;   rgb = h_D W_{D+1} + b_{D+1}
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def decode_reference(layers: list[tuple[Tensor, Tensor]], affine: Tensor, *, omega: float, **sampling) -> Tensor:
-    """Decode images of weights [B, in, out] and biases [B, out], a pair a layer; the rest is as in `sample_reference`."""
+    """Decode images from (weight [B, in, out], bias [B, out]) of each layer; other arguments are those of `sample_reference`."""
 
     def evaluate(h: Tensor) -> Tensor:
         for weight, bias in layers[:-1]:
@@ -24,7 +24,7 @@ def decode_reference(layers: list[tuple[Tensor, Tensor]], affine: Tensor, *, ome
 def sample_reference(
     evaluate: Callable[[Tensor], Tensor], affine: Tensor, *, height: int, width: int, padding="none", edges=None, supersample=1
 ) -> Tensor:
-    """Sample INRs, which `evaluate` takes from coordinates [P, 2] or [B, P, 2] to RGB [B, P, 3], in the dtype of `affine`.
+    """Sample INRs, given by `evaluate` from coordinates [P, 2] or [B, P, 2] to RGB [B, P, 3], in the dtype of `affine`.
 
     The other arguments are those of `kernels.decode.decode_siren`. Returns RGB [B, 3, height, width] in [0, 1].
     """

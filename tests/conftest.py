@@ -9,6 +9,19 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+OPTIONAL = ("hypothesis", "jinja2", "matplotlib", "optuna", "pandas", "scipy")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip a file of tests that needs a package which only reports, searches or tests use, where it is absent."""
+    report = yield
+    for name in OPTIONAL if report.failed else ():
+        if f"No module named '{name}" in str(report.longrepr):
+            report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: {name} is not installed")
+    return report
+
+
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """Where kernels are tested: the GPU, or the CPU with triton's interpreter."""

@@ -1,9 +1,9 @@
 """Every tolerance of the suite, with its reason and the largest error measured; the same on every machine."""
 
-# RGB in [0, 1] of the kernel against the reference. Activations and float weights enter tl.dot as float16, off by 2^-12
-# relative; a layer's errors add up over the width and pass on through the depth. Measured over the tests' sizes: 1.5e-3
-# (products are summed in float32, so a GPU adds only the hardware sine's 5e-6).
-KERNEL_RGB = 2e-3
+# RGB in [0, 1] of the kernel against the reference. Activations, and hidden weights times scale and omega, enter tl.dot as
+# float16, each off by 2^-12 relative; a layer's errors add up over the width and pass on through the depth. Measured over the
+# tests' sizes: 1.9e-3 (products are summed in float32, so a GPU adds only the hardware sine's 5e-6).
+KERNEL_RGB = 3e-3
 
 # The same of the cosine kernel: the cosines of rows enter tl.dot as float16, words are float16 already. Measured: 2.3e-4.
 COSINE_KERNEL_RGB = 4e-4
@@ -62,7 +62,7 @@ REPLAYED_LOSS = {False: 1e-3, True: 5e-2}
 REPLAYED_WEIGHTS = {False: 1e-3, True: 1e-2}
 
 # Gradient of the fused fit against float64, over its norm: operands are float16, whose products add up to about 1e-3. Measured,
-# over depths of 1 to 5 and widths of 7 to 32: 1.1e-3.
+# over depths of 1 to 5 and widths of 7 to 32: 1.1e-3; through a rounding, of rows and scales: 7.5e-4.
 FIT_GRADIENT = 2e-3
 
 # Moments of the kernel's fit against those in torch, by steps, over their norm: the roundings are the same, but a sum in another

@@ -37,7 +37,7 @@ from rapid_inr.runlog.named_warnings import decode_below_roofline, decodes_in_us
 from rapid_inr.runlog.run import Run, write_csv
 
 # RGB in [0, 1] that a backend may be off the float64 decode, before rounding: those of tests/tolerances.py, which has the reasons
-TOLERANCE_RGB = {"kernel": 2e-3, "torch": 1e-4, "bmm chain": 1e-4}
+TOLERANCE_RGB = {"kernel": 3e-3, "torch": 1e-4, "bmm chain": 1e-4}
 TARGET_DB = 35.0  # of the image that the PSNR loss is stated for
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**22}  # of a batch whose size is not given
 CHECKED_PIXELS = 2**16  # of a batch that are held to the float64 decode

@@ -6,13 +6,13 @@ import torch
 from omegaconf import DictConfig
 
 from experiments.setup.build import build_device
-from experiments.setup.groups import inr_name
 from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import EncodeReport
 from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.errors import UserError
 from rapid_inr.runlog import named_warnings
+from rapid_inr.runlog.records import inr_name
 from rapid_inr.runlog.run import Run
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import Shard, ShardFolder

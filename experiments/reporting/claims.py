@@ -1,4 +1,4 @@
-"""The paper's numbers, as data, and whether ours are within what it claims."""
+"""The paper's numbers as data, and whether ours are within its claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Link, Measured, number
+from experiments.reporting.cells import ABSENT, Gap, Link, Measured, number
 
 PAPER = Path(__file__).parent / "paper"
 MARKS = {
@@ -24,7 +24,7 @@ VERDICTS = {True: "yes", False: "no", None: ABSENT}
 
 @dataclass(frozen=True)
 class PaperNumber:
-    """A number of the paper, or what it would be of; the fields are explained in ``paper/claims.yaml``."""
+    """A number of the paper; ``paper/claims.yaml`` explains the fields."""
 
     key: str
     says: str
@@ -38,7 +38,7 @@ class PaperNumber:
 
     @property
     def text(self) -> str:
-        """Return it as it is printed, ``ABSENT`` where it is not known."""
+        """Return the number for printing; ``ABSENT`` if it is unknown."""
         if self.value is None:
             return ABSENT
         value = self.value if isinstance(self.value, str) else f"{self.value:,.10g}"
@@ -50,18 +50,18 @@ class PaperNumber:
         return self.at_most is not None or self.at_least is not None
 
     def delta(self, ours: float) -> float | None:
-        """Return how much more ours is; None beside a number that is not known."""
+        """Return ours minus the paper's number; None if that is unknown."""
         return ours - self.value if isinstance(self.value, int | float) else None
 
     def holds(self, ours: float) -> bool | None:
-        """Return whether a number is within the claim; None where the paper claims nothing."""
+        """Return whether a number is within the claim; None if the paper claims nothing."""
         if not self.is_claim:
             return None
         return (self.at_most is None or ours <= self.at_most) and (self.at_least is None or ours >= self.at_least)
 
 
 def read_paper() -> dict[str, PaperNumber]:
-    """Return the numbers of all files of the folder, by their keys."""
+    """Return the numbers in all files of the folder, by key."""
     numbers: dict[str, PaperNumber] = {}
     for path in sorted(PAPER.glob("*.yaml")):
         file = OmegaConf.to_container(OmegaConf.load(path))
@@ -85,10 +85,10 @@ def paper_table(numbers: Mapping[str, PaperNumber]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Claim:
-    """A number of the paper that a table measures: its key, our column, and the labels of the rows that it is about.
+    """A number of the paper that a table measures: its key, our column, and the labels of the rows to compare.
 
     Args:
-        not_at: presets too small to decide it.
+        not_at: presets that are too small to decide it.
     """
 
     key: str
@@ -111,40 +111,32 @@ class ClaimRow:
     def within(self) -> bool | None:
         return self.number.holds(self.ours.mean)
 
+    @property
+    def verdict(self) -> str:
+        """Return whether it is within the claim, and where its noise reaches the bound, that this is not sure."""
+        bound = self.number.at_least if self.number.at_most is None else self.number.at_most
+        unsure = isinstance(self.ours, Gap) and bound is not None and not self.ours.beyond(bound)
+        return VERDICTS[self.within] + (", not surely" if unsure else "")
+
     def long(self) -> dict[str, Any]:
-        """Return it as a row with a column a label."""
+        """Return a row with one column for each label."""
         delta = self.number.delta(self.ours.mean)
         return {
-            "claim": self.number.says, **self.labels, **self._numbers,
+            "claim": self.number.says, **self.labels, "paper": self.number.text,
+            "ours ± spread (n)": f"{self.ours.text} ({self.ours.n})",
             "delta": None if delta is None else number(delta, self.ours.digits, sign="+"),
-            "within the claim?": VERDICTS[self.within], "records": self.records,
+            "within the claim?": self.verdict, "records": self.records,
         }  # fmt: skip
-
-    def machines(self, runs: pd.DataFrame) -> list[str]:
-        """Return the devices that the row was measured on."""
-        return list(runs[runs.path.isin([link.path for link in self.records])].machine.unique())
-
-    def short(self, place: str) -> dict[str, Any]:
-        """Return it as a row with one column that says where it was measured."""
-        labels = ", ".join(label for label in self.labels.values() if isinstance(label, str))
-        return {
-            "claim": self.number.says, "measured on": f"{labels}; {place}", **self._numbers,
-            "within the claim?": VERDICTS[self.within], "records": self.records,
-        }  # fmt: skip
-
-    @property
-    def _numbers(self) -> dict[str, str]:
-        o = self.ours
-        spread = "" if o.std is None else f" ± {number(o.std, o.digits)}"
-        return {"paper": self.number.text, "ours, mean ± std (n)": f"{number(o.mean, o.digits)}{spread} ({o.n})"}
 
 
 def held_claims(claims: Sequence[Claim], rows: pd.DataFrame, paper: Mapping[str, PaperNumber], *, preset: str) -> list[ClaimRow]:
-    """Return the paper's numbers beside ours, for each row that a claim is about and that has a value in its column."""
+    """Return the paper's numbers beside ours, for each row with the claim's labels and a value in its column."""
     held = []
     for claim in claims:
         for row in rows.to_dict("records") if preset not in claim.not_at else ():
-            if row[claim.column] is not None and all(row.get(label) in values for label, values in claim.where.items()):
-                labels = {name: value for name, value in row.items() if not isinstance(value, Measured | tuple | None)}
+            if row.get(claim.column) is not None and all(row.get(label) in values for label, values in claim.where.items()):
+                labels = {
+                    name: value for name, value in row.items() if name != "n" and not isinstance(value, Measured | tuple | None)
+                }
                 held.append(ClaimRow(paper[claim.key], claim.column, labels, row[claim.column], row["records"]))
     return held

@@ -1,4 +1,4 @@
-"""A table in the forms that it is read in: Markdown, CSV, LaTeX, JSON."""
+"""Write a table as Markdown, CSV, LaTeX or JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, Difference, Link, Measured
+from experiments.reporting.cells import ABSENT, Difference, Gap, Link, Measured
 from experiments.reporting.markdown import markdown_table
 
 
@@ -23,7 +23,7 @@ def cell_text(cell: Any) -> str:
 
 
 def to_markdown(table: pd.DataFrame, *, linked_from: Path) -> str:
-    """Return a Markdown table with links from a text in the folder `linked_from`; nothing else in a cell is markup."""
+    """Return a Markdown table. Links are relative to the folder `linked_from`; all other markup is escaped."""
 
     def cell(value: Any) -> str:
         if isinstance(value, tuple) and value and isinstance(value[0], Link):
@@ -34,14 +34,14 @@ def to_markdown(table: pd.DataFrame, *, linked_from: Path) -> str:
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """Return a LaTeX tabular with the rules of booktabs, without links, for which a page has no room."""
+    """Return a LaTeX tabular with the rules of booktabs, without links."""
     shown = table.drop(columns=["records", "record"], errors="ignore").map(cell_text)
     text = shown.to_latex(index=False, escape=True)
     return text.replace("±", r"$\pm$").replace("—", "---").replace("Δ", r"$\Delta$")
 
 
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as numbers and texts: a mean, a difference and a link take several cells."""
+    """Return the rows as numbers and texts. A mean or a difference becomes several cells."""
     return [_plain_row(row) for row in table.to_dict("records")]
 
 
@@ -49,7 +49,8 @@ def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for heading, cell in row.items():
         if isinstance(cell, Measured):
-            values |= {heading: cell.mean, f"{heading} (std)": cell.std, f"{heading} (n)": cell.n}
+            spread = "standard error" if isinstance(cell, Gap) else "std"
+            values |= {heading: cell.mean, f"{heading} ({spread})": cell.std, f"{heading} (n)": cell.n}
         elif isinstance(cell, Difference):
             values |= {heading: cell.delta, f"{heading} (ratio)": cell.ratio, f"{heading} (p)": cell.p}
         elif isinstance(cell, tuple):

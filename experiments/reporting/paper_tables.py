@@ -1,4 +1,4 @@
-"""The tables of the paper's claims and the method's parts: from the runs of one experiment at one preset to the rows printed.
+"""The tables of the paper's claims and of the parts of the method: each turns the runs of an experiment at a preset into rows.
 
 To change a table, edit its short function: its columns are ``"heading": (metric, digits)``.
 """
@@ -6,61 +6,73 @@ To change a table, edit its short function: its columns are ``"heading": (metric
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from experiments.reporting.cells import Columns, summarize, value_of
 from experiments.reporting.claims import Claim
 from experiments.reporting.tables import Figure, table
+from rapid_inr.plots.speeds import speed_figure
 
 QUALITY: Columns = {"% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4)}
-NETWORKS = ("train", "segment")  # older records have a command of its own for segmentation
-INR = ("INR", "inr")  # as newer and older records label it
+RAW = {"arm": "raw"}
 PIPELINES = {
     "resident": "resident", "INR": "inr", "ram": "ram", "DataLoader": "dataloader", "DALI": "dali",
     "DALI as published": "dali_published", "nvJPEG": "nvjpeg",
 }  # fmt: skip
 
 
-def only(runs: pd.DataFrame, verb: str | Sequence[str] | None = None, **labels: str | Sequence[str]) -> pd.DataFrame:
-    """Return the runs of a command that have all of some labels; several values are alternatives."""
+def only(runs: pd.DataFrame, verb: str | None = None, **labels: str | Sequence[str]) -> pd.DataFrame:
+    """Return the runs of a command with certain labels; of several values, any fits."""
     wanted = labels if verb is None else {"verb": verb} | labels
     for column, values in wanted.items():
         runs = runs[runs[column].isin([values] if isinstance(values, str) else values)] if column in runs else runs[:0]
     return runs.copy()
 
 
-def below(
-    runs: pd.DataFrame, baseline: pd.DataFrame, metric: str = "top1_pct", *, same: tuple[str, ...] = ("seed",)
-) -> pd.Series:
-    """Return how far each run is below that run of the baseline which shares some labels; NaN for the baseline itself."""
-    return (value_of(runs, baseline, metric, same=same) - runs.get(metric)).mask(runs.index.isin(baseline.index))
+def first_of(runs: pd.DataFrame, *columns: str) -> pd.Series:
+    """Return for each run its first value in some columns."""
+    return runs.reindex(columns=list(columns)).astype(float).bfill(axis=1).iloc[:, 0]
 
 
-def of_store(runs: pd.DataFrame, encodes: pd.DataFrame, metric: str, *, same: tuple[str, ...] = ()) -> pd.Series:
-    """Return a metric of the store of each run: on its own record, or by the encode that shares some labels with it."""
-    encoded = value_of(runs, encodes, metric, same=same)
-    return runs[f"store_{metric}"].fillna(encoded) if f"store_{metric}" in runs else encoded
+def beside(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str = "top1_pct", *, same: Sequence[str] = ("seed",)) -> pd.Series:
+    """Return for each run the metric of the baseline's run with the same labels; NaN for the baseline itself."""
+    return value_of(runs, baseline, metric, same=same).mask(runs.index.isin(baseline.index))
 
 
-def images_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that made the images of an experiment, and the trainings that made theirs on demand."""
-    nets = only(runs, NETWORKS)
-    for metric in ("psnr_db", "ssim", "encode_ms_per_image", "export_ms_per_image"):
-        nets[metric] = nets.reindex(columns=[f"store_{metric}", f"files_{metric}"]).bfill(axis=1).iloc[:, 0]
-    return pd.concat([only(runs, role="images"), nets.dropna(subset=["psnr_db"])])
+def networks(runs: pd.DataFrame, by: Sequence[str], baseline: Mapping[str, str | Sequence[str]], **more: tuple) -> pd.DataFrame:
+    """Return what each kind of images costs and how well networks learn from it, beside a baseline of the same seeds.
+
+    Args:
+        baseline: its labels.
+        more: further columns, by heading.
+    """
+    nets = only(runs, "train")
+    nets["psnr"] = first_of(nets, "store_psnr_db", "files_psnr_db")
+    nets["image_bytes"] = first_of(nets, "store_bytes", "file_bytes", "device_bytes") / first_of(nets, "images")
+    nets["baseline"] = beside(nets, only(nets, **baseline))
+    return summarize(nets, by, {
+        "bytes an image": ("image_bytes", 0), "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "top-1, %": ("top1_pct", 2),
+        "points lost": ("baseline", "top1_pct", 2), **more,
+    })  # fmt: skip
 
 
 def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, own_images_per_s: pd.Series) -> pd.Series:
-    """Return after how many epochs the time of encoding is won back, infinite where an epoch is no faster."""
-    saved_s = 1 / rival_images_per_s - 1 / own_images_per_s  # an image and epoch
+    """Return after how many epochs encoding has paid off; infinite if an epoch is no faster."""
+    saved_s = 1 / rival_images_per_s - 1 / own_images_per_s  # for each image and epoch
     return (encode_ms_per_image / 1e3 / saved_s).mask(saved_s <= 0, math.inf)
 
 
 @table(
     "memory", "Bytes of the stored training images",
-    claims=[Claim("memory_rgb_pct", "% of RGB", {"store": ("paper", "paper-pruned", "5bit")})],
+    claims=[
+        Claim(
+            "memory_rgb_pct", "% of RGB",
+            {"net": ("5x13", "4x12", "6x42", "6x44"), "store": ("paper-pruned", "5bit", "5bit-freeze")},
+        )
+    ],
     figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "net"), title="PSNR of the stored training images over their bytes"),
 )  # fmt: skip
 def memory(runs: pd.DataFrame) -> pd.DataFrame:
@@ -71,94 +83,80 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "accuracy", "ResNet-18 on CIFAR-10 from raw images and from INRs, tested on clean and on decoded images",
+    "accuracy", "ResNet-18 on {dataset} from raw images and from what each way keeps of them, tested on clean images",
     claims=[Claim("accuracy_drop", "points lost", {"arm": ("INR",)}, not_at=("cpu",))],
+    figure=Figure("% of RGB", "points lost", line=("arm",)),
 )  # fmt: skip
 def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    nets = only(runs, "train")
-    nets["psnr"] = of_store(nets, only(runs, "encode", role="images"), "psnr_db", same=("net",))
-    nets["lost"] = below(nets, only(nets, arm="raw"))
-    return summarize(nets, ["arm", "net"], {
-        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "epochs": ("epochs", 0), "top-1, %": ("top1_pct", 2),
-        "top-1 on decoded images, %": ("decoded_top1_pct", 2), "points lost": ("lost", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
+    return networks(runs, ["arm", "net"], RAW, **{"top-1 on decoded images, %": ("decoded_top1_pct", 2)})
+
+
+def draw_speeds(runs: pd.DataFrame, path: Path) -> None:
+    """Draw the speeds of training and loading over the number of workers, with that of the step alone, the limit."""
+    rows = by_pipeline(runs)
+    curves = {
+        name: [(float(run.workers), run.loader, run.together) for run in some.itertuples()]
+        for name, some in rows.groupby("pipeline", sort=False)
+    }
+    speed_figure(path, curves, step=rows.step.median(), title=f"{runs.dataset.iloc[0]}, {runs.machine.iloc[0]}: ResNet-18")
 
 
 @table(
-    "speedup", "Images a second of training the same ResNet-18 from each pipeline",
-    claims=[Claim("speedup_pytorch", "INR over DataLoader"), Claim("speedup_dali", "INR over DALI")],
-    figure=Figure("workers", "INR over DataLoader", ("dataset",), title="Training speed from INRs over that from a DataLoader"),
+    "speedup", "{}: images a second of the loader alone, of the network's step alone, and of both", each="dataset",
+    claims=[
+        Claim("speedup_pytorch", "INR over it", {"pipeline": ("DataLoader",)}),
+        Claim("speedup_dali", "INR over it", {"pipeline": ("DALI",)}),
+    ],
+    picture=draw_speeds,
 )  # fmt: skip
-def training_speed(runs: pd.DataFrame) -> pd.DataFrame:
-    speeds = only(runs, "benchmark")
-    columns = {heading: f"{name}_together_images_per_s" for heading, name in PIPELINES.items()}
-    together = speeds.reindex(columns=list(columns.values())).set_axis(list(columns), axis=1).astype(float)
-    ratios = {f"INR over {rival}": f"over_{PIPELINES[rival]}" for rival in ("resident", "DataLoader", "DALI")}
-    for heading, column in ratios.items():
-        speeds[column] = together["INR"] / together[heading.removeprefix("INR over ")]
-    encode_ms = of_store(speeds, only(runs, "encode"), "encode_ms_per_image", same=("dataset",))
-    speeds["break_even"] = break_even(encode_ms, together["DataLoader"], together["INR"])
-    return summarize(speeds, ["dataset", "workers"], {
-        **{heading: (column, 0) for heading, column in columns.items()},
-        **{heading: (column, 2) for heading, column in ratios.items()},
-        "epochs until it pays back": ("break_even", 1),
+def speeds(runs: pd.DataFrame) -> pd.DataFrame:
+    rows = summarize(by_pipeline(runs), ["workers", "pipeline"], {
+        "loader alone": ("loader", 0), "step alone": ("step", 0), "both": ("together", 0), "INR over it": ("over", 2),
+        "a free decode over it": ("free", 2), "epochs until encoding pays back": ("break_even", 1),
     })  # fmt: skip
+    return rows.dropna(axis="columns", how="all")
 
 
-@table("speedup", "Images a second of each pipeline alone, with nothing trained")
-def loading_speed(runs: pd.DataFrame) -> pd.DataFrame:
-    alone = {heading: (f"{name}_loader_images_per_s", 0) for heading, name in PIPELINES.items() if name != "dali_published"}
-    return summarize(
-        only(runs, "benchmark"), ["dataset", "workers"], {"the step alone": ("resident_step_images_per_s", 0)} | alone
-    )
+def by_pipeline(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each run and pipeline. Ratios are of GPUs only: on a CPU the network's step hides the pipeline."""
+    runs = only(runs, "benchmark")
+    rates = {heading: {what: runs.get(f"{name}_{what}_images_per_s", math.nan) for what in ("loader", "step", "together")}
+             for heading, name in PIPELINES.items()}  # fmt: skip
+    rows = pd.concat([runs.assign(pipeline=heading, **rate) for heading, rate in rates.items()], ignore_index=True)
+    rows = rows.dropna(subset="together")
+    judged = (rows.device == "cuda") & (rows.pipeline != "INR")
+    inr = rows.run.map(rows[rows.pipeline == "INR"].set_index("run").together)
+    rows["free"], rows["over"] = (rows.step / rows.together).where(rows.device == "cuda"), (inr / rows.together).where(judged)
+    encode_ms = first_of(rows, "store_encode_ms_per_image")
+    rows["break_even"] = break_even(encode_ms, rows.together, inr).where(judged)
+    return rows
 
 
-@table("end_to_end", "What must be done once, before training")
-def preparation(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(images_of(runs), ["feed"], {
-        "to encode, ms an image": ("encode_ms_per_image", 1), "to write as JPEG, ms an image": ("export_ms_per_image", 1),
-        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr_db", 2),
-    })  # fmt: skip
-
-
-@table("end_to_end", "Training the same network from each", figure=Figure("feed", "images/s"))
+@table("end_to_end", "Preparing the images once, and training the same network from each", figure=Figure("feed", "images/s"))
 def end_to_end(runs: pd.DataFrame) -> pd.DataFrame:
     nets = only(runs, "train")
     inr = only(nets, feed="inr")
-    own = value_of(nets, inr, "images_per_s")
-    encode_ms = value_of(nets, inr.assign(ms=of_store(inr, only(runs, "encode"), "encode_ms_per_image")), "ms")
+    nets["prepare"] = first_of(nets, "store_encode_ms_per_image", "files_export_ms_per_image")
+    own, encode_ms = value_of(nets, inr, "images_per_s"), value_of(nets, inr, "store_encode_ms_per_image")
     nets["faster"] = (own / nets.images_per_s).mask(nets.index.isin(inr.index))
     nets["break_even"] = break_even(encode_ms, nets.images_per_s, own)
     return summarize(nets, ["feed"], {
-        "epochs": ("epochs", 0), "s an epoch": ("epoch_s", 2), "images/s": ("images_per_s", 0), "top-1, %": ("top1_pct", 2),
-        "INR over it": ("faster", 2), "epochs until encoding has paid": ("break_even", 1),
+        "to prepare, ms an image": ("prepare", 1), "% of RGB": ("rgb_pct", 1), "epochs": ("epochs", 0),
+        "s an epoch": ("epoch_s", 2), "images/s": ("images_per_s", 0), "top-1, %": ("top1_pct", 2), "INR over it": ("faster", 2),
+        "epochs until encoding has paid": ("break_even", 1),
     })  # fmt: skip
-
-
-def below_raw(runs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return how well networks learn from each kind of images, against the raw ones."""
-    nets = only(runs, "train")
-    nets["lost"] = below(nets, only(nets, arm="raw"))
-    return summarize(nets, by, {
-        "% of RGB": ("rgb_pct", 1), "top-1, %": ("top1_pct", 2), "points below raw": ("lost", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
-
-
-@table("baseline_jpeg", "What the images cost and how near they are to the originals")
-def jpeg_images(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(images_of(runs), ["arm", "quality"], QUALITY)
 
 
 @table(
-    "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of CIFAR-10, tested on clean images",
-    claims=[Claim("accuracy_drop", "points below raw", {"arm": ("INR",)}, not_at=("cpu",))],
+    "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of {dataset}, tested on clean images",
+    claims=[Claim("accuracy_drop", "points lost", {"arm": ("INR",)}, not_at=("cpu",))],
     figure=Figure("% of RGB", "top-1, %", line=("arm",)),
 )  # fmt: skip
 def jpeg_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    return below_raw(runs, ["arm", "quality"])
+    return networks(runs, ["arm", "quality"], RAW)
 
 
-@table("pruning", "CIFAR-10's test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
+@table("pruning", "{dataset}'s test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
 def pruning_curves(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(only(runs, role="curve"), ["rule", "amount"], {
         "pruned, share of hidden weights": ("prune_ratio", 2), "of the least pruned twentieth": ("prune_ratio_p05", 2),
@@ -169,22 +167,11 @@ def pruning_curves(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table("pruning", 'A network trained from images that were pruned by either reading of "dynamic"')
 def pruning_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    return _accuracy_of_stores(runs, "reading", baseline=("dense", "none"), below_what="dense")
-
-
-def _accuracy_of_stores(runs: pd.DataFrame, label: str, *, baseline: str | Sequence[str], below_what: str) -> pd.DataFrame:
-    """Return how well networks learn from stores that one label tells apart, against one of these."""
-    nets = only(runs, "train")
-    nets["psnr"] = of_store(nets, only(runs, "encode", role="store"), "psnr_db", same=(label,))
-    nets["lost"] = below(nets, only(nets, **{label: baseline}))
-    return summarize(nets, [label], {
-        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "top-1, %": ("top1_pct", 2),
-        f"points below {below_what}": ("lost", 2),
-    })  # fmt: skip
+    return networks(runs, ["reading"], {"reading": "none"})
 
 
 @table(
-    "quantization", "CIFAR-10's test images at fewer and fewer bits of a hidden weight",
+    "quantization", "{dataset}'s test images at fewer and fewer bits of a hidden weight",
     figure=Figure("% of RGB", "PSNR, dB", line=("weights",)),
 )  # fmt: skip
 def bits(runs: pd.DataFrame) -> pd.DataFrame:
@@ -208,11 +195,11 @@ def first_and_last_layers(runs: pd.DataFrame) -> pd.DataFrame:
 @table("quantization", "A network trained from images at fewer and fewer bits")
 def quantization_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     most = max(only(runs, "train").get("stored", pd.Series(dtype=str)).dropna(), key=int, default="32")
-    return _accuracy_of_stores(runs, "stored", baseline=most, below_what=f"{most} bits")
+    return networks(runs, ["stored"], {"stored": most})
 
 
 @table(
-    "architecture", "CIFAR-10's test images as SIRENs of every shape, 8 bits a hidden weight",
+    "architecture", "{dataset}'s test images as SIRENs of every shape, 8 bits a hidden weight",
     figure=Figure("% of RGB", "PSNR, dB", line=("layers",)),
 )  # fmt: skip
 def shapes(runs: pd.DataFrame) -> pd.DataFrame:
@@ -223,17 +210,11 @@ def shapes(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "architecture", "A network trained from CIFAR-10 as SIRENs of a few shapes, tested on clean images",
+    "architecture", "A network trained from {dataset} as SIRENs of a few shapes, tested on clean images",
     claims=[Claim("accuracy_drop", "points lost", not_at=("cpu",))], figure=Figure("% of RGB", "top-1, %"),
 )  # fmt: skip
 def shapes_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    raw, nets = only(runs, "train", arm="raw"), only(runs, "train", arm=INR)
-    nets["psnr"] = of_store(nets, only(runs, "encode", role="store"), "psnr_db", same=("shape",))
-    nets["raw"], nets["lost"] = value_of(nets, raw, "top1_pct", same=["seed"]), below(nets, raw)
-    return summarize(nets, ["shape"], {
-        "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr", 2), "top-1, %": ("top1_pct", 2), "from raw images, %": ("raw", 2),
-        "points lost": ("lost", 2), "images/s": ("images_per_s", 0),
-    })  # fmt: skip
+    return networks(runs, ["shape"], RAW)
 
 
 @table(

@@ -1,4 +1,4 @@
-"""The trials of a search as a table, the result first: from its ``search.json`` and the records of its runs, offline."""
+"""The trials of a search as a table, the best first, from its ``search.json`` and the records of its runs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT
-from experiments.reporting.runs import machine_of
-from rapid_inr.runlog.records import status_of
+from experiments.reporting.runs import read_runs
 
 SHOWN = 10  # trials in a table
-DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; 2 of others
+DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; others have 2
 
 
 def excess(limit: Mapping[str, float], value: float) -> float:
-    """Return by how much a value breaks ``{at_most: NUMBER}`` or ``{at_least: NUMBER}``; at most 0 where it keeps it."""
+    """Return by how much a value breaks ``{at_most: NUMBER}`` or ``{at_least: NUMBER}``; 0 or less if it does not."""
     return value - limit["at_most"] if "at_most" in limit else limit["at_least"] - value
 
 
 def metrics_of(search: Mapping[str, Any]) -> list[str]:
-    """Return the metrics by which a search chooses: those of its goals and limits."""
+    """Return the metrics of a search's goals and limits."""
     return list(dict.fromkeys([*search["goals"], *search["limits"]]))
 
 
@@ -41,25 +39,14 @@ def title_of(search: Mapping[str, Any]) -> str:
 
 def read_search(folder: Path) -> dict[str, Any]:
     """Return ``search.json``: name, preset, goals and limits of the search in a folder."""
-    search = json.loads((folder / "search.json").read_text(encoding="utf-8"))
-    if "scale" in search:  # written before searches were Optuna studies
-        search = search["search"] | {"preset": search["scale"], "trials": search["trials"]}
-    return {"preset": search.get("preset"), "limits": {}} | search
+    return {"limits": {}} | json.loads((folder / "search.json").read_text(encoding="utf-8"))
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
     """Return a row for each trial in the folder of a search: ``trial``, its choices, its metrics, ``status`` and ``path``."""
-    search, rows = read_search(folder), []
-    for path in folder.glob("*/record.json"):
-        record, point = json.loads(path.read_text(encoding="utf-8")), path.with_name("point.json")
-        if point.is_file():
-            choices = json.loads(point.read_text(encoding="utf-8"))["labels"]
-            choices = {"trial": search["trials"].index(choices) + 1} | choices
-        else:
-            choices = OmegaConf.to_container(OmegaConf.load(path.with_name("config.yaml")).labels)
-        values = {metric: record["metrics"].get(metric) for metric in metrics_of(search)}
-        rows.append(choices | values | {"status": status_of(path.parent, record), "path": path, "machine": machine_of(record)})
-    return pd.DataFrame(rows)
+    runs, metrics = read_runs(folder), metrics_of(read_search(folder))
+    labels = {name: name.removeprefix("cfg.labels.") for name in runs if name.startswith("cfg.labels.")}
+    return runs.reindex(columns=[*labels, *metrics, "status", "path", "machine"]).rename(columns=labels)
 
 
 def ranked(trials: pd.DataFrame, search: Mapping[str, Any]) -> pd.DataFrame:
@@ -78,7 +65,7 @@ def ranked(trials: pd.DataFrame, search: Mapping[str, Any]) -> pd.DataFrame:
     kept = costs[within]
 
     def is_best(i: int) -> bool:
-        """Return whether no other is at least as good in all goals and better in one; of equal ones the first is."""
+        """Return whether no other trial is as good in all goals and better in one; of equal trials the first is best."""
         no_worse = kept[(kept <= kept.loc[i]).all(axis=1)]
         return not any((kept.loc[j] < kept.loc[i]).any() or j < i for j in no_worse.index)
 
@@ -92,7 +79,7 @@ def search_table(folder: Path, *, linked_from: Path | None = None) -> tuple[str,
     """Return the caption and the best trials of the search in a folder, as texts.
 
     Args:
-        linked_from: of the text that shows the table: adds a column of links from there to the records.
+        linked_from: the folder of the text that shows the table; it adds a column of links to the records.
     """
     search, trials = read_search(folder), read_trials(folder)
     machines = "; ".join(trials["machine"].unique())

@@ -1,4 +1,4 @@
-"""How the cosine kernel is cut up and specialised. Compiled only, never timed: see kernels/README.md."""
+"""The launch parameters of the cosine kernel. It has been compiled but never timed: see kernels/README.md."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from kernels.decode.io import ImageFormat
 from kernels.decode.launch import MIN_WIDTH, next_power_of_2
 from kernels.decode.sampling import Sampling
 
-BLOCK = 128  # pixels at a time: 64 take a fifth more instructions a pixel, 256 more registers than there are
+BLOCK = 128  # pixels: blocks of 64 take a fifth more instructions a pixel, blocks of 256 spill registers
 WARPS = 4
-PROGRAM_PIXELS = 1024  # of a program, which looks up an image's coefficients in the time of two blocks
+PROGRAM_PIXELS = 1024  # of a program, since looking up an image's coefficients takes as long as two blocks
 
 
 def cosine_constants(spec: CosineSpec, images: ImageFormat, sampling: Sampling) -> dict[str, int | bool | str]:

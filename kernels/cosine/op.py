@@ -1,6 +1,6 @@
-"""The decode of a batch of cosine codes: its one public call, which backend does the work, and its operator for torch.compile.
+"""The public call that decodes a batch of cosine codes, its choice of a backend, and its operator for torch.compile.
 
-The formula is that of kernels/cosine/spec.py. Then values are rounded to 8 bits and normalised per channel.
+kernels/cosine/spec.py has the formula. After it, values are rounded to 8 bits and normalised per channel.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ def decode_cosine(
     supersample: int = 1,
     backend: str = "auto",
 ) -> Tensor:
-    """Decode a batch of cosine codes into images, on a GPU without waiting for it.
+    """Decode a batch of cosine codes into images; on a GPU, without waiting for the device.
 
     Args:
         rows: see `CosineRows`.
         spec: of all rows.
-        ids, affine, ...: as in `kernels.decode.decode_siren`. Without padding an image is mirrored at its edges, as cosines are.
+        ids, affine, ...: as in `kernels.decode.decode_siren`. With padding ``none``, images are mirrored at their edges, since
+            cosines are.
         backend: ``kernel``, ``torch``, or ``auto``: the kernel on a CUDA device, else torch.
 
     Returns:
-        [B, 3, height, width] of `dtype`. An image with a NaN among its words is black, as is one of an unknown profile on a GPU.
+        [B, 3, height, width] of `dtype`. An image with a NaN in its words is black; on a GPU also one with an unknown profile.
 
     Raises:
-        ValueError: naming the argument, what it is and what was expected.
+        ValueError: if an argument is wrong; the message names it, its value and the expected values.
         ImportError: on a CUDA device without triton.
     """
     if torch.compiler.is_compiling():  # as in `decode_siren`
@@ -76,7 +77,7 @@ def decode_cosine_operator(
     dtype: torch.dtype, mean: Sequence[float] | None, std: Sequence[float] | None, round_8bit: bool, channels_last: bool,
     padding: str, supersample: int, backend: str,
 ) -> Tensor:  # fmt: skip
-    """Decode as `decode_cosine` does; its rows and spec are taken apart, since an operator takes tensors and numbers only."""
+    """Decode like `decode_cosine`, with the fields of rows and spec, since an operator takes only tensors and numbers."""
     return decode_cosine(
         CosineRows(codes, books, table, colour, rgb_mean), ids, affine,
         spec=CosineSpec(frequencies, groups, dimensions, profiles), height=height, width=width, dtype=dtype, mean=mean,

@@ -37,7 +37,7 @@ def decode_cosine_torch(
     n_images, n_lines = cut(len(ids), images.height, line_values, TILE_VALUES)
     n_images = min(n_images, math.ceil(len(ids) / torch.get_num_threads()))
     gain = torch.where(torch.arange(spec.frequencies, device=ids.device) > 0, 2**0.5, 1)
-    gains = gain[:, None] * gain  # what the cosines lack
+    gains = gain[:, None] * gain  # the scale of the cosines, applied to the coefficients
     out = images.empty(len(ids), rows.device)
     flat = images.planes(out)
 
@@ -68,7 +68,7 @@ def _sample(
     """Return RGB [b, 3, P] of the pixels of a grid.
 
     Args:
-        z: coefficients [b, 3, F, F], times sqrt(2) for each frequency that is not 0.
+        z: coefficients [b, 3, F, F], times sqrt(2) for each frequency above 0.
         maps: [1 or b, 2, 3], from (line, column, 1) to coordinates.
         grid: lines and columns.
         images: the images of the batch that the coefficients belong to.

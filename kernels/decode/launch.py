@@ -1,4 +1,4 @@
-"""How the decode kernel is cut up and specialised: the one table of launch configurations."""
+"""The launch parameters of the decode kernel, in one table."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import torch
 from kernels.checks import require
 from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
-from kernels.rows import packed_bytes
 from kernels.spec import SirenSpec
 
-MIN_WIDTH = 16  # what tl.dot needs of 16-bit operands
+MIN_WIDTH = 16  # least side of 16-bit operands of tl.dot
 MIN_BLOCK = 64  # pixels of one wgmma
 MAX_GRID = 65_535  # programs along the second and the third axis of a launch
 
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """Pixels a program, and what the compiler is told.
+    """Pixels a program, and the options of the compiler.
 
     Args:
-        polynomial_every: one sine in so many is a polynomial, which the sine unit has no part in; 0 for none.
+        polynomial_every: one sine in this many is a polynomial, which does not use the sine unit; 0 for none.
     """
 
     block: int
@@ -32,17 +31,17 @@ class LaunchConfig:
     polynomial_every: int = 0
 
 
-# By the width that the kernel computes with. What was not measured is as large as registers allow; see kernels.tools.offline.
+# by the kernel's width; unmeasured blocks are as large as registers allow: see kernels.tools.offline
 UNMEASURED = {16: LaunchConfig(256), 32: LaunchConfig(128), 48: LaunchConfig(64), 64: LaunchConfig(64)}
 BY_CAPABILITY = {
-    # widths 16 and 32 won in kernels.tools.tune, 48 was measured alone, 64 is unmeasured
+    # widths 16 and 32 won in kernels.tools.tune, 48 was measured without alternatives, 64 is unmeasured
     9: {
         16: LaunchConfig(256, num_warps=2, polynomial_every=8),
         32: LaunchConfig(256, num_warps=4, polynomial_every=8),
         48: LaunchConfig(128, num_warps=4),
         64: LaunchConfig(64),
     },
-    # unmeasured: with four warps Triton 3.8 and 3.9 take tcgen05 and spill at widths 28 to 44; with two they take mma.sync
+    # unmeasured: with four warps Triton 3.8 and 3.9 use tcgen05 and spill at widths 28 to 44; with two they use mma.sync
     10: {
         16: LaunchConfig(256, num_warps=2),
         32: LaunchConfig(128, num_warps=2),
@@ -53,19 +52,24 @@ BY_CAPABILITY = {
 
 
 def column_parts(spec: SirenSpec) -> tuple[int, int]:
-    """Return the columns of the two tensors that hold a layer: powers of two, at least 16, and 0 for none."""
+    """Return the columns of the two tensors of a layer: powers of two, at least 16; 0 for no second tensor."""
     if 32 < spec.hidden <= 32 + MIN_WIDTH:
         return 32, MIN_WIDTH
     return max(MIN_WIDTH, next_power_of_2(spec.hidden)), 0
 
 
 def padded_width(spec: SirenSpec) -> int:
-    """Return the width the kernel computes with: 16, 32, 48 or 64."""
+    """Return the width that the kernel computes with: 16, 32, 48 or 64."""
     return sum(column_parts(spec))
 
 
+def bias_in_product(spec: SirenSpec) -> bool:
+    """Return whether two padding neurons, which are always 1, put the bias of the next layer into its product."""
+    return padded_width(spec) - spec.hidden >= 2
+
+
 def launch_config(spec: SirenSpec, n_pixels: int, *, capability: int) -> LaunchConfig:
-    """Choose the configuration for images of `n_pixels`; the batch size has no say.
+    """Choose the launch parameters for images of `n_pixels`, which do not depend on the batch size.
 
     Args:
         capability: major compute capability of the GPU.
@@ -81,29 +85,15 @@ def capability_of(device: torch.device) -> int:
 
 
 def kernel_constants(
-    spec: SirenSpec, images: ImageFormat, sampling: Sampling, *, bits: int, scales: int, unpacked: bool, int8_ends: bool,
-    exact_sine: bool, config: LaunchConfig,
-) -> dict[str, int | bool | str]:  # fmt: skip
-    """Return the compile-time arguments of the kernel: with the tensors' dtypes, all that a compiled variant depends on.
-
-    Args:
-        bits: of a code in the rows.
-        scales: of a hidden layer.
-        unpacked: whether codes have been unpacked, one row of bytes an image.
-        int8_ends: whether ends are int8 with scales.
-    """
+    spec: SirenSpec, images: ImageFormat, sampling: Sampling, *, exact_sine: bool, config: LaunchConfig
+) -> dict[str, int | bool | str]:
+    """Return the compile-time arguments of the kernel, which with the images' dtype determine the compiled variant."""
     first, rest = column_parts(spec)
-    bits = 8 if unpacked else bits
     return {
         "DEPTH": spec.depth,
-        "HIDDEN": spec.hidden,
         "PADDED": first,
         "REST": rest,
-        "BITS": bits,
-        "ROW_CODES": spec.n_hidden_weights if bits >= 8 else packed_bytes(spec.n_hidden_weights, bits),
-        "CODES_BY_IMAGE": unpacked,
-        "SCALES": scales,
-        "END_SCALES": int8_ends,
+        "BIAS_IN_PRODUCT": bias_in_product(spec),
         "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,

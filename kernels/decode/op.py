@@ -42,7 +42,7 @@ def decode_siren(
     """Decode a batch of packed rows into images; on a GPU, without waiting for the device.
 
     Args:
-        rows: see `PackedRows`. The kernel uses floating codes as float16 (at most 65,504).
+        rows: see `PackedRows`. The kernel uses a hidden weight times omega as float16 (at most 65,504).
         ids: int64 [B], the row of each image. On the CPU, an id out of range is an error. On a GPU ids are not checked: the
             kernel writes a black image, and torch fails with a device-side assertion.
         affine: float32 [2, 3], or [B, 2, 3] for one an image: the map from (row, column, 1) of an output pixel to a coordinate.

@@ -1,12 +1,12 @@
-"""The gradient of one image's loss by its row of weights, over a run of pixels: the body of the fused fit.
+"""The gradient of an image's loss by its row of weights, over a range of pixels: the body of the fused fit.
 
-What is known of where a pixel lies is one operand [BLOCK, 16] (`FitPixels.operand`):
+The coordinates of a tile's pixels are one operand [BLOCK, 16] (`FitPixels.operand`):
 
-    columns 0..2 (y, x, 1)   8..10 (y, x, 1)   12, 13 what float16 leaves of (y, x)   the others 0
+    columns 0..2 (y, x, 1)   8..10 (y, x, 1)   12, 13 the float16 remainder of (y, x)   the others 0
 
-Times the first layer in two float16 parts (high by high, high by low, low by high) it is that layer's phase to float32's
-accuracy; times a later bias in two parts it is what that layer's product starts from; transposed it sums dz into the gradient of
-the first layer.
+Its product with the first layer in two float16 parts (high by high, high by low, low by high) is that layer's phase with float32
+accuracy. Its product with a later bias in two parts is the initial value of that layer's product. Its transpose sums dz into the
+gradient of the first layer.
 """
 # ruff: noqa: RUF005  (a kernel cannot unpack tuples, only add them)
 
@@ -17,7 +17,7 @@ import triton.language as tl
 
 from kernels.decode.fast_math import INTERPRETED, fast_sin
 
-COLUMNS = tl.constexpr(16)  # of a pixel's operand and of the last layer: what a product's inner dimension takes at least
+COLUMNS = tl.constexpr(16)  # of a pixel's operand and of the last layer: the least inner dimension of a product
 
 
 @triton.jit
@@ -36,13 +36,13 @@ fast_cos = _interpreted_cos if INTERPRETED else _hardware_cos
 
 @triton.jit
 def _sine_and_slope(z):
-    """Return sin(z) and cos(z), float16: both instructions share one reduction of z."""
+    """Return sin(z) and cos(z) in float16; the two instructions share one reduction of z."""
     return fast_sin(z, 0).to(tl.float16), fast_cos(z).to(tl.float16)
 
 
 @triton.jit
 def _two_parts(value, is_low):
-    """Return float16 of a value, or, where `is_low`, float16 of what that leaves."""
+    """Return the float16 of a value or, where `is_low`, the float16 of the remainder."""
     high = value.to(tl.float16)
     return tl.where(is_low, (value - high.to(tl.float32)).to(tl.float16), high)
 
@@ -51,14 +51,14 @@ def _two_parts(value, is_low):
 def _first_operand(ptr, omega, HIDDEN: tl.constexpr, WIDTH: tl.constexpr):
     """Return rows (weight y, weight x, bias) of the first layer as an operand [16, WIDTH] in two parts."""
     n, k = tl.arange(0, WIDTH)[None, :], tl.arange(0, COLUMNS)[:, None]
-    part = k & 3  # rows that meet the zero columns of a pixel may hold anything
+    part = k & 3  # rows opposite the zero columns of a pixel may hold any value
     used = (part < 3) & (n < HIDDEN)
     return _two_parts(tl.load(ptr + part * HIDDEN + n, mask=used, other=0.0) * omega, (k >> 2) == 2)
 
 
 @triton.jit
 def _bias_operand(ptr, omega, HIDDEN: tl.constexpr, WIDTH: tl.constexpr):
-    """Return the operand [16, WIDTH] that adds a bias in two parts; here HIDDEN is 3 for the last layer."""
+    """Return the operand [16, WIDTH] that adds a bias in two parts; for the last layer, HIDDEN is 3."""
     n, k = tl.arange(0, WIDTH)[None, :], tl.arange(0, COLUMNS)[:, None]
     used = (n < HIDDEN) & ((k == 2) | (k == 10))
     return _two_parts(tl.load(ptr + n, mask=used, other=0.0) * omega, k == 10)
@@ -66,9 +66,9 @@ def _bias_operand(ptr, omega, HIDDEN: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _load_pixels(tile, end, grid_ptr, targets_ptr, BLOCK: tl.constexpr):
-    """Return the operand [BLOCK, 16] of the pixels of a tile and the colours that are wanted, in columns 0..2 of 16.
+    """Return the operand [BLOCK, 16] of a tile's pixels, and their target colours in columns 0..2 of 16.
 
-    Beyond the end both are zero, and so are all phases, whose biases the operand brings along, and the error: no gradient.
+    Beyond the end both are zero. The operand carries the biases, so phases and error are zero there too and add no gradient.
     """
     pixel, c = tile + tl.arange(0, BLOCK)[:, None], tl.arange(0, COLUMNS)[None, :]
     before_end = pixel < end
@@ -81,7 +81,7 @@ def _add_tile(
     tile, end, grid_ptr, targets_ptr, first_16, hidden_16, bias_16, last_16, sums,
     DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Return the sums of a gradient with those of the pixels of a tile added."""
+    """Add the gradient of a tile's pixels to the sums and return them."""
     g_first, g_hidden, g_biases, g_last, g_last_bias = sums
     row = tl.arange(0, 16)[:, None]
     minus_one = tl.where(row == tl.arange(0, COLUMNS)[None, :], -1.0, 0.0).to(tl.float16)
@@ -100,7 +100,7 @@ def _add_tile(
     new_hidden = ()
     for layer in tl.static_range(DEPTH - 2, -1, -1):
         new_hidden = (tl.dot(tl.trans(inputs[layer]), dz, acc=g_hidden[layer]),) + new_hidden
-        # one sum for the biases of all layers, a row each: a sum of its own has 16 rows as well
+        # one sum for the biases of all layers, a row each, since a sum for a single layer would also have 16 rows
         one_row = tl.broadcast_to(row == layer, [16, BLOCK]).to(tl.float16)
         g_biases = tl.dot(one_row, dz, acc=g_biases)
         dz = tl.dot(dz, tl.trans(hidden_16[layer])).to(tl.float16) * slopes[layer]
@@ -115,7 +115,7 @@ def write_gradient(
 ):  # fmt: skip
     """Write the gradient of half the sum of squared errors over pixels first..end, by weights with omega folded in.
 
-    Operands are float16, sums float32. Errors are not scaled by 2 / 3P, which float16 would lose: that comes after the sum.
+    Operands are float16, sums float32. The scale 2 / 3P is applied after the sum, since it would underflow in float16.
     """
     n, k, c = tl.arange(0, WIDTH), tl.arange(0, 16)[:, None], tl.arange(0, COLUMNS)[None, :]
     LAYER: tl.constexpr = HIDDEN * HIDDEN + HIDDEN

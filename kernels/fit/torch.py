@@ -1,50 +1,44 @@
-"""The fused fit in torch: the same float16 roundings, on any device and at any size. The reference of the kernel."""
+"""The reference of the fused fit in torch, with the same float16 roundings, on any device and for any size."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from kernels.fit.inputs import ADAM_EPS, AdamSteps, FitPixels, check_fit
+from kernels.fit.inputs import ADAM_EPS, AdamSteps, FitState
 from kernels.spec import SirenSpec, weight_sections
 
 
-def siren_fit_torch(
-    rows: Tensor,
-    means: Tensor,
-    squares: Tensor,
-    targets: Tensor,
-    *,
-    spec: SirenSpec,
-    pixels: FitPixels,
-    steps: AdamSteps,
-    masks: Tensor | None = None,
-    first: int = 0,
-    last: int | None = None,
-) -> None:
+def siren_fit_torch(state: FitState, *, first: int = 0, last: int | None = None) -> None:
     """Take steps of Adam on many SIRENs in place; arguments and errors are those of `fit_siren`.
 
-    Besides the order of sums it differs from the kernel in one thing: phases of the first layer and biases are float32 here,
-    where the kernel adds float16 products in two parts (off by 2^-22 relative).
+    It differs from the kernel in the order of sums and in the phases of the first layer and the biases, which are float32 here
+    and sums of two float16 products in the kernel (relative error 2^-22).
     """
-    chunk = range(first, len(steps) if last is None else last)
-    check_fit(rows, means, squares, targets, spec, pixels, steps, masks, chunk)
-    if masks is not None:
-        for tensor in (rows, means, squares):
-            tensor.mul_(masks)
-    (beta_1, beta_2), starts = steps.betas, pixels.starts.tolist()
-    for step in chunk:
+    rows, pixels, steps, rounding, starts = state.rows, state.pixels, state.steps, state.rounding, state.pixels.starts.tolist()
+    for step in state.chunk(first, last):
         lattice = step % len(pixels.sizes)
         seen = slice(None) if step >= steps.first_full else slice(starts[lattice], starts[lattice + 1])
-        grad = siren_gradient(rows, pixels.coords[seen], targets[:, seen, :3], spec)
-        grad = grad if masks is None else torch.where(masks, grad, 0)  # not a product: a fit that diverged has NaN
-        means.lerp_(grad, 1 - beta_1)
-        squares.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
-        rows.sub_(steps.rates[step] * means / (squares.sqrt() * steps.roots[step] + ADAM_EPS))
+        stored = rows if rounding is None else rounding.forward(rows)
+        grad = siren_gradient(stored, pixels.coords[seen], state.targets[:, seen, :3], state.spec)
+        if rounding is not None:
+            grad, scale_grad = rounding.backward(rows, grad)
+            scale_rate = steps.rates[step] * rounding.relative_rate
+            _adam(rounding.log_scales, rounding.means, rounding.squares, scale_grad, scale_rate, step, steps)
+        if state.masks is not None:
+            grad = torch.where(state.masks, grad, 0)  # not a product, since a diverged fit has NaN
+        _adam(rows, state.means, state.squares, grad, steps.rates[step], step, steps)
+
+
+def _adam(values: Tensor, means: Tensor, squares: Tensor, grad: Tensor, rate: Tensor, step: int, steps: AdamSteps) -> None:
+    beta_1, beta_2 = steps.betas
+    means.lerp_(grad, 1 - beta_1)
+    squares.mul_(beta_2).addcmul_(grad, grad, value=1 - beta_2)
+    values.sub_(rate * means / (squares.sqrt() * steps.roots[step] + ADAM_EPS))
 
 
 def siren_gradient(rows: Tensor, coords: Tensor, targets: Tensor, spec: SirenSpec) -> Tensor:
-    """Return the gradient of the mean squared error of each image with the roundings of the kernel.
+    """Return the gradient of each image's mean squared error, with the roundings of the kernel.
 
     Args:
         rows: float32 [B, S].
@@ -61,21 +55,18 @@ def siren_gradient(rows: Tensor, coords: Tensor, targets: Tensor, spec: SirenSpe
         section = sections[name]
         return of[:, section.start : section.stop].view(-1, *section.shape)
 
-    def round_16(value: Tensor) -> Tensor:
-        return value.half().float()
-
     scale, omega, depth = 2 / (3 * len(coords)), spec.omega, spec.depth
     weights = [part(rows, f"weight_{i}") * omega for i in range(depth)]  # [B, fan_in, H]
-    weights[1:] = map(round_16, weights[1:])
-    last_weight, last_bias = round_16(part(rows, f"weight_{depth}")), part(rows, f"bias_{depth}")
+    weights[1:] = map(_round_16, weights[1:])
+    last_weight, last_bias = _round_16(part(rows, f"weight_{depth}")), part(rows, f"bias_{depth}")
 
-    h, inputs, slopes = coords.expand(len(rows), -1, -1), [round_16(coords).expand(len(rows), -1, -1)], []
+    h, inputs, slopes = coords.expand(len(rows), -1, -1), [_round_16(coords).expand(len(rows), -1, -1)], []
     for i, weight in enumerate(weights):
         z = torch.baddbmm(part(rows, f"bias_{i}")[:, None] * omega, h, weight)  # [B, P, H]
-        h = round_16(z.sin())
+        h = _round_16(z.sin())
         inputs.append(h)
-        slopes.append(round_16(z.cos()))
-    error = round_16(torch.baddbmm(last_bias[:, None], h, last_weight) - targets.float())  # [B, P, 3]
+        slopes.append(_round_16(z.cos()))
+    error = _round_16(torch.baddbmm(last_bias[:, None], h, last_weight) - targets.float())  # [B, P, 3]
 
     def write(i: int, d_out: Tensor, factor: float) -> None:
         part(grad, f"weight_{i}").copy_(torch.bmm(inputs[i].mT, d_out).mul_(factor))
@@ -84,8 +75,12 @@ def siren_gradient(rows: Tensor, coords: Tensor, targets: Tensor, spec: SirenSpe
     write(depth, error, scale)
     d_h = torch.bmm(error, last_weight.mT)
     for i in reversed(range(depth)):
-        dz = round_16(round_16(d_h) * slopes[i])
+        dz = _round_16(_round_16(d_h) * slopes[i])
         write(i, dz, scale * omega)
         if i > 0:
             d_h = torch.bmm(dz, weights[i].mT)
     return grad
+
+
+def _round_16(value: Tensor) -> Tensor:
+    return value.half().float()

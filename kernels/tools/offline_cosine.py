@@ -1,7 +1,6 @@
-"""Compile the cosine kernel for GPUs that need not be there, and read what its loop over blocks takes.
+"""Compile the cosine kernel for GPUs without having them, and read the resources of its loop over blocks.
 
-`python -m kernels.tools.offline_cosine` prints the table of resources in kernels/README.md and fails where a variant is over its
-budget.
+`python -m kernels.tools.offline_cosine` prints the resource table of kernels/README.md and fails if a variant is over its budget.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from kernels.cosine.spec import CosineSpec
 from kernels.cosine.triton import _decode_cosine_kernel
 from kernels.decode.io import ImageFormat
 from kernels.decode.sampling import Sampling
-from kernels.tools.offline import TARGETS, Resources, compile_kernel, read_resources
-from kernels.tools.offline_fit import read_instructions, shortest_loop
+from kernels.tools.machine_code import compile_kernel, read_instructions, shortest_loop
+from kernels.tools.offline import TARGETS, Resources, read_resources
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "32 frequencies": {},
@@ -26,14 +25,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zeros padding": {"padding": "zeros"},
     "reflection padding, 2x2 samples": {"padding": "reflection", "supersample": 2},
 }
-MAX_LOOP_INSTRUCTIONS = {80: 1000, 90: 800, 100: 800}  # of a warp, for a block; phases in another layout take 250 more
+MAX_LOOP_INSTRUCTIONS = {80: 1000, 90: 800, 100: 800}  # of a warp for a block; phases in another layout take 250 more
 
 
 def compile_cosine(
     *, target: int, frequencies: int = 32, profiles: int = 8, dtype: torch.dtype = torch.bfloat16, padding: str = "none",
     supersample: int = 1,
 ) -> tuple[Resources, int]:  # fmt: skip
-    """Compile a variant for codes of 154 bytes; return what it takes and the instructions of a warp for a block of pixels.
+    """Compile a variant for codes of 154 bytes; return its resources and the instructions of a warp for a block of pixels.
 
     Raises:
         ValueError: if triton runs as an interpreter.
@@ -51,13 +50,13 @@ def compile_cosine(
 
 
 def find_faults(resources: Resources, loop_instructions: int, target: int) -> list[str]:
-    """Name what is over budget or missing for a target."""
+    """List what is over budget or missing for a target."""
     slow = [f"{loop_instructions} instructions a block"] if loop_instructions > MAX_LOOP_INSTRUCTIONS[target] else []
     return resources.faults(target) + slow
 
 
 def main() -> None:
-    """Print resources as a Markdown table, and fail by what is over budget."""
+    """Print resources as a Markdown table, and fail if anything is over budget."""
     faults = []
     print(f"| variant | GPU | registers | shared bytes | instructions for {BLOCK} pixels |\n|---|---|--:|--:|--:|")
     for name, options in VARIANTS.items():

@@ -1,33 +1,35 @@
-"""Unpack codes in Triton: a code out of dense bits inside the decode, and whole rows before it.
+"""Prepare rows in Triton: unpack the packed rows of a batch once, for all programs of the decode.
 
-The CPU backend's is `gather_codes` in kernels/unpack/torch.py.
+A prepared row is a SIREN of the kernel's width W with omega 1: float16 hidden weights [D - 1, W, W] with scale and omega folded
+in, and float32 ends with omega folded in: first weight [2, W], biases [D, W], last weight and bias [W + 1, 4]. If two or more
+neurons are padding, two of them are always 1 = sin(pi / 2). Their weights in a layer are its bias in two float16 parts, so that
+the product adds it.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.rows import PackedRows
+from kernels.decode.launch import bias_in_product, padded_width
+from kernels.rows import PackedRows, packed_bytes
 from kernels.spec import SirenSpec
 
-BLOCK = 1024  # weights a program, a multiple of 8
-# Passes over a row by the programs of an image. At 10x32 and 5 bits each spends a fifth of its instructions on unpacking.
-UNPACK_FROM_PASSES = 16
+HALF_PI = tl.constexpr(math.pi / 2)
 
 
 @triton.jit
-def load_fields(codes_ptr, index, real, BITS: tl.constexpr):
-    """Return the bits of the codes at these places of a row, of which `to_float16` makes values; `real` masks the loads.
+def _load_codes(codes_ptr, index, real, BITS: tl.constexpr):
+    """Return the codes at `index` of a row as float32; `real` masks the loads.
 
-    At 3, 5, 6 and 7 bits a code may reach into the next byte, read for those codes alone: behind the last row is nothing.
+    At 3, 5, 6 and 7 bits a code may reach into the next byte. Only such codes read it, since no memory follows the last row.
     """
     if BITS >= 16:
-        field = tl.load(codes_ptr + index, mask=real, other=0.0).to(tl.float16)
-    elif BITS == 8:
-        field = tl.load(codes_ptr + index, mask=real, other=0)
+        codes = tl.load(codes_ptr + index, mask=real, other=0.0).to(tl.float32)
     else:
         bit = index * BITS
         shift = bit & 7
@@ -35,22 +37,8 @@ def load_fields(codes_ptr, index, real, BITS: tl.constexpr):
         if 8 % BITS != 0:
             reaches = real & (shift > 8 - BITS)
             pair |= tl.load(codes_ptr + (bit >> 3) + 1, mask=reaches, other=0).to(tl.int32) << 8
-        field = ((pair >> shift) & ((1 << BITS) - 1)).to(tl.uint8)
-    return field
-
-
-@triton.jit
-def to_float16(field, BITS: tl.constexpr):
-    """Return the codes of fields: float16, of BITS bits in two's complement.
-
-    Not by a conversion, which the unit of the sines would do: with its sign bit flipped, a field is the low bits of the float16
-    1024 + 2^(BITS - 1) + code.
-    """
-    if BITS >= 16:
-        codes = field
-    else:
-        offset: tl.constexpr = 1024.0 + (1 << (BITS - 1))
-        codes = ((field.to(tl.int16) ^ (1 << (BITS - 1))) | 0x6400).to(tl.float16, bitcast=True) - offset
+        sign: tl.constexpr = 1 << (BITS - 1)
+        codes = ((((pair >> shift) & (2 * sign - 1)) ^ sign) - sign).to(tl.float32)
     return codes
 
 
@@ -61,74 +49,145 @@ def _count_ones(byte):
     return (byte + (byte >> 4)) & 0x0F
 
 
-@triton.jit(do_not_specialize=["n_rows", "row_bytes", "mask_bytes"])
-def _unpack_rows_kernel(
-    out_ptr, codes_ptr, masks_ptr, starts_ptr, ids_ptr, n_rows, row_bytes, mask_bytes,
-    N_CODES: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr, BLOCK: tl.constexpr,
+@triton.jit
+def _rank_kept(masks_ptr, first, index, real, DEPTH: tl.constexpr, HIDDEN: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the position of each weight's code among the stored codes, and whether it is stored; the layer begins at `first`."""
+    counts = tl.zeros([BLOCK], tl.int32)
+    for start in range(0, (DEPTH - 2) * HIDDEN * HIDDEN // 8 + 1, BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        bits_before = tl.minimum(tl.maximum(first - 8 * place, 0), 8)
+        byte = tl.load(masks_ptr + place, mask=bits_before > 0, other=0).to(tl.int32)
+        counts += _count_ones(byte & ((1 << bits_before) - 1))
+    bit = (tl.load(masks_ptr + (index >> 3), mask=real, other=0).to(tl.int32) >> (index & 7)) & 1
+    return tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, real & (bit == 1)
+
+
+@triton.jit
+def _prepare_layer(
+    weights_ptr, codes_ptr, ends_ptr, scales_ptr, masks_ptr, layer, omega, bias_gain,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, MASKED: tl.constexpr,
+    SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write BLOCK codes of one image; under a mask the place of a code is the number of ones before its own."""
-    image = tl.program_id(0).to(tl.int64)
-    block = tl.program_id(1)
-    row = tl.load(ids_ptr + image)
-    row = tl.where((row >= 0) & (row < n_rows), row, 0)  # the decode writes an unknown id black, whatever stands here
+    """Write the weights of a hidden layer."""
+    place = tl.arange(0, SIDE * SIDE)
+    k, n = place // SIDE, place % SIDE
+    first, real = layer * HIDDEN * HIDDEN, (k < HIDDEN) & (n < HIDDEN)
+    index, kept = first + k * HIDDEN + n, real
     if MASKED:
-        codes_ptr += tl.load(starts_ptr + row)
-        masks_ptr += row * mask_bytes
+        index, kept = _rank_kept(masks_ptr, first, index, real, DEPTH, HIDDEN, BLOCK)
+    gain = omega
+    if SCALES > 0:
+        column = n if SCALES == HIDDEN else n * 0  # one scale a column, or one a layer
+        gain = tl.load(scales_ptr + layer * SCALES + column, mask=real, other=0.0).to(tl.float32) * omega
+    weight = _load_codes(codes_ptr, index, kept, BITS) * gain
+    if BIAS_IN_PRODUCT:
+        is_bias = (k == HIDDEN) | (k == HIDDEN + 1)
+        bias = tl.load(ends_ptr + (3 + layer) * HIDDEN + n, mask=is_bias & (n < HIDDEN), other=0.0).to(tl.float32) * bias_gain
+        bias = tl.where((n == HIDDEN) | (n == HIDDEN + 1), HALF_PI, bias)
+        high = bias.to(tl.float16).to(tl.float32)
+        weight = tl.where(k == HIDDEN, high, tl.where(k == HIDDEN + 1, bias - high, weight))
+    weights_ptr += (layer * WIDTH + k) * WIDTH + n
+    tl.store(weights_ptr, weight.to(tl.float16), mask=(k < WIDTH) & (n < WIDTH))
+
+
+@triton.jit
+def _prepare_ends(
+    out_ptr, ends_ptr, end_scales_ptr, known, omega,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, END_SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the ends of a row; if it is not `known`, the last layer is 0, so that the image is black."""
+    LINES: tl.constexpr = 2 + DEPTH  # of WIDTH values each: first weight and biases; lines of the last layer have 4 values
+    for start in range(0, (LINES + 4) * WIDTH + 4, BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        line, n, last = place // WIDTH, place % WIDTH, place - LINES * WIDTH
+        k, c = last // 4, last % 4
+        in_sines, is_weight = last < 0, k < WIDTH
+        written = 3 if BIAS_IN_PRODUCT else LINES  # a bias that a product adds is not written here
+        in_row = ((line < written) & (n < HIDDEN)) | ((last >= 0) & (c < tl.where(known, 3, 0)))
+        in_row = in_row & (in_sines | (k < HIDDEN) | (k == WIDTH))
+        source = tl.where(in_sines, line * HIDDEN + n, LINES * HIDDEN + tl.where(is_weight, k, HIDDEN) * 3 + c)
+        gain = tl.where(in_sines, omega, 1.0)
+        if END_SCALES:
+            section = tl.where(line < 2, 0, tl.where(in_sines, 1, tl.where(is_weight, 2, 3)))
+            gain = gain * tl.load(end_scales_ptr + section).to(tl.float32)
+        value = tl.load(ends_ptr + source, mask=in_row, other=0.0).to(tl.float32) * gain
+        if BIAS_IN_PRODUCT:
+            value = tl.where((line == 2) & (n >= HIDDEN) & (n < HIDDEN + 2), HALF_PI, value)
+        tl.store(out_ptr + place, value, mask=place < (LINES + 4) * WIDTH + 4)
+
+
+@triton.jit(do_not_specialize=["n_rows", "scales_stride"])
+def _prepare_rows_kernel(
+    weights_ptr, out_ptr, codes_ptr, ends_ptr, scales_ptr, end_scales_ptr, masks_ptr, starts_ptr, ids_ptr,
+    n_rows, scales_stride, omega,
+    DEPTH: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, ROW_CODES: tl.constexpr,
+    ROW_MASKS: tl.constexpr, SCALES: tl.constexpr, END_SCALES: tl.constexpr, BIAS_IN_PRODUCT: tl.constexpr, SIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write a hidden layer of an image's row or, after the last, its ends."""
+    image, layer = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    row = tl.load(ids_ptr + image)
+    known = (row >= 0) & (row < n_rows)
+    row = tl.where(known, row, 0)  # an unknown id reads row 0 and gives a black image
+    ends_ptr += row * ((5 + DEPTH) * HIDDEN + 3)
+    end_scales_ptr += row * 4
+    if layer < DEPTH - 1:
+        bias_gain = omega
+        if END_SCALES:
+            bias_gain = omega * tl.load(end_scales_ptr + 1).to(tl.float32)
+        codes_ptr += tl.load(starts_ptr + row) if ROW_MASKS > 0 else row * ROW_CODES
+        _prepare_layer(
+            weights_ptr + image * ((DEPTH - 1) * WIDTH * WIDTH), codes_ptr, ends_ptr, scales_ptr + row * scales_stride,
+            masks_ptr + row * ROW_MASKS, layer, omega, bias_gain,
+            DEPTH, HIDDEN, WIDTH, BITS, ROW_MASKS > 0, SCALES, BIAS_IN_PRODUCT, SIDE, BLOCK,
+        )  # fmt: skip
     else:
-        codes_ptr += row * row_bytes
-
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    in_row = index < N_CODES
-    if not MASKED:
-        rank, kept = index, in_row
-    else:
-        counts = tl.zeros([BLOCK], tl.int32)
-        first_byte = block * (BLOCK // 8)
-        for start in range(0, first_byte, BLOCK):
-            place = start + tl.arange(0, BLOCK)
-            byte = tl.load(masks_ptr + place, mask=place < first_byte, other=0)
-            counts += _count_ones(byte.to(tl.int32))
-        bit = (tl.load(masks_ptr + (index >> 3), mask=in_row, other=0).to(tl.int32) >> (index & 7)) & 1
-        rank, kept = tl.sum(counts, axis=0) + tl.cumsum(bit, axis=0) - 1, in_row & (bit == 1)
-    codes = to_float16(load_fields(codes_ptr, rank, kept, BITS), BITS).to(tl.int8)
-    tl.store(out_ptr + image * N_CODES + index, codes.to(tl.uint8, bitcast=True), mask=in_row)
+        out_ptr += image * ((6 + DEPTH) * WIDTH + 4)
+        _prepare_ends(out_ptr, ends_ptr, end_scales_ptr, known, omega, DEPTH, HIDDEN, WIDTH, END_SCALES, BIAS_IN_PRODUCT, BLOCK)
 
 
-def unpacks_before(*, bits: int, masked: bool, passes: int) -> bool:
-    """Return whether a decode has its rows unpacked before it.
+def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, int8_ends: bool) -> dict[str, int | bool]:
+    """Return the compile-time arguments of the kernel; `scales` is the number of scales of a hidden layer."""
+    width, n_codes = padded_width(spec), spec.n_hidden_weights
+    side = triton.next_power_of_2(width)
+    return {
+        "DEPTH": spec.depth,
+        "HIDDEN": spec.hidden,
+        "WIDTH": width,
+        "BITS": bits,
+        "ROW_CODES": n_codes if bits > 8 else packed_bytes(n_codes, bits),
+        "ROW_MASKS": packed_bytes(n_codes, 1) if masked else 0,
+        "SCALES": scales,
+        "END_SCALES": int8_ends,
+        "BIAS_IN_PRODUCT": bias_in_product(spec),
+        "SIDE": side,
+        "BLOCK": 8 * side,  # values of the ends, or bytes of a mask, a pass
+    }
 
-    Under masks always; and codes of less than a byte where the same row would be taken apart many times.
 
-    Args:
-        passes: over a row, by all programs and samples of an image.
-    """
-    return masked or (bits < 8 and passes >= UNPACK_FROM_PASSES)
+def prepare_warps(constants: dict[str, int | bool]) -> int:
+    """Return the warps of a program: for 16 weights a thread, since 32 spill."""
+    return max(1, constants["SIDE"] ** 2 // 512)
 
 
-def unpack_constants(spec: SirenSpec, *, bits: int, masked: bool) -> dict[str, int | bool]:
-    """Return the compile-time arguments of the kernel."""
-    return {"N_CODES": spec.n_hidden_weights, "BITS": bits, "MASKED": masked, "BLOCK": BLOCK}
-
-
-def unpack_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> Tensor:
-    """Return the codes of rows of 2 to 8 bits, 0 where a mask has left a weight out.
+def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:
+    """Prepare the rows of a batch, in one launch.
 
     Returns:
-        uint8 [B, K], the bytes of int8.
+        Weights float16 [B, (D - 1) W^2] and ends float32 [B, (6 + D) W + 4]; an unknown id gives a black image.
     """
-    out = torch.empty((len(ids), spec.n_hidden_weights), dtype=torch.uint8, device=ids.device)
-    masked = rows.masks is not None
-    _unpack_rows_kernel[(len(ids), triton.cdiv(spec.n_hidden_weights, BLOCK))](
-        out,
-        rows.codes,
-        rows.masks if masked else rows.codes,  # not read where there is none
-        rows.starts if masked else ids,
-        ids,
-        len(rows),
-        0 if masked else rows.codes.shape[1],
-        rows.masks.shape[1] if masked else 0,
-        **unpack_constants(spec, bits=rows.bits, masked=masked),
-        num_warps=4,
-        enable_fp_fusion=True,  # said, since Triton 3.9 warns where it is not
+    masked, unread = rows.masks is not None, ids  # `unread` replaces a tensor that is not read
+    constants = prepare_constants(
+        spec, bits=rows.bits, masked=masked, scales=rows.scales_a_layer(spec), int8_ends=rows.end_scales is not None
     )
-    return out
+    width = constants["WIDTH"]
+    weights = torch.empty((len(ids), (spec.depth - 1) * width**2), dtype=torch.float16, device=ids.device)
+    ends = torch.empty((len(ids), (6 + spec.depth) * width + 4), dtype=torch.float32, device=ids.device)
+    _prepare_rows_kernel[(len(ids), spec.depth)](
+        weights, ends, rows.codes, rows.ends,
+        *(unread if tensor is None else tensor for tensor in (rows.scales, rows.end_scales, rows.masks, rows.starts)),
+        ids, len(rows), 0 if rows.scales is None or len(rows.scales) == 1 else rows.scales.shape[1], float(spec.omega),
+        **constants, num_warps=prepare_warps(constants), enable_fp_fusion=True,  # explicit, since Triton 3.9 warns otherwise
+    )  # fmt: skip
+    return weights, ends

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels.rows import packed_bytes
 from kernels.unpack.torch import check_bits
 from rapid_inr.errors import UserError
 
@@ -25,10 +26,7 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
     check_bits(bits)
     if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < 1 << bits:
         raise UserError(f"values reach from {int(values.min())} to {int(values.max())}, expected 0..{(1 << bits) - 1}")
-    shifts = torch.arange(bits, dtype=torch.int16, device=values.device)  # int16, since each bit becomes a value
-    planes = (values.to(torch.int16).unsqueeze(2) >> shifts & 1).flatten(1)  # [B, n * bits]
-    padding = -planes.shape[1] % 8
-    planes = (
-        torch.nn.functional.pad(planes, (0, padding)).unflatten(1, (-1, 8)) if planes.shape[1] else planes.unflatten(1, (0, 8))
-    )
-    return (planes << torch.arange(8, dtype=torch.int16, device=values.device)).sum(2).to(torch.uint8)
+    eight, n_bytes = torch.arange(8, device=values.device), packed_bytes(values.shape[1], bits)
+    groups = torch.nn.functional.pad(values.long(), (0, -values.shape[1] % 8)).unflatten(1, (-1, 8))
+    words = (groups << eight * bits).sum(2, keepdim=True)  # of eight values, which fill `bits` bytes
+    return (words >> eight[:bits] * 8 & 255).to(torch.uint8).flatten(1)[:, :n_bytes]

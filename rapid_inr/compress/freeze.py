@@ -1,9 +1,9 @@
-"""Round the layers of a network for good, one after another, while all that is not yet rounded is trained to make up for it.
+"""QAT by freezing: round the layers one after another for good, and train the others to correct the errors.
 
-An error of the first layers is the costliest, because all layers behind it build on it, and the easiest to make up for, for the
-same reason. So the rounding goes from front to back, at even distances over most of the steps: the weights of the first layer,
-then the hidden weights of each layer. Biases and the last layer are trained to the end. This is incremental network quantization
-(Zhou et al. 2017, arXiv 1702.03044) by layers, where that goes by magnitude.
+Errors in the first layers cost the most, because all later layers build on them, and for the same reason are the easiest to
+correct. So layers are rounded from first to last, at equal intervals over most of the steps: the weights of the first layer, then
+the hidden weights of each layer. Biases and the last layer are trained to the end. This is incremental network quantization (Zhou
+et al. 2017, arXiv 1702.03044), which freezes weights by magnitude, applied by layer.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
 from rapid_inr.inr.siren import layer_views
 from rapid_inr.runlog.progress import Report
 
-SAMPLE_SIDE = 64  # of a grid of points, from which the inputs of a layer are known
-FIRST_AT, LAST_AT = 0.03, 0.9  # of the steps: when the first and the last layer are frozen
+SAMPLE_SIDE = 64  # of the grid of points at which the inputs of a layer are computed
+FIRST_AT, LAST_AT = 0.03, 0.9  # when the first and the last layer are frozen, as fractions of the steps
 
 
 class Freezing:
-    """The constraint that the layers which are frozen at a time have the weights that are stored.
+    """The constraint that frozen layers keep their stored weights.
 
     Args:
-        rows: float32 [B, S], where the training begins.
+        rows: float32 [B, S], at the start of the training.
         masks: bool [B, K], true where a hidden weight is kept; None keeps all.
-        scales: float32 [1, D-1, 1], shared by all images; None chooses those of a layer as `config` says when it is frozen.
+        scales: float32 [1, D-1, 1], shared by all images; None chooses a layer's scales by `config` when it is frozen.
     """
-
-    rounds = True
 
     def __init__(
         self, rows: Tensor, spec: SirenSpec, config: QuantizeConfig, *, masks: Tensor | None = None, scales: Tensor | None = None
@@ -48,10 +46,10 @@ class Freezing:
         self.shared_scales, self.scales = scales, [choose_scales(none, config)]  # of the layers frozen so far
         self.stored, self.frozen = rows.clone(), torch.zeros(spec.n_weights, dtype=torch.bool, device=rows.device)
         self.n_frozen = 0  # layers
-        self.log_scales = rows.new_empty(0)  # none is trained
+        self.log_scales = rows.new_empty(0)  # scales are not trained
 
     def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
-        """Freeze the layers that are due, and return the rows [B, S] with the frozen ones as they are stored."""
+        """Freeze the layers that are due, and return the rows [B, S] with the stored weights of the frozen layers."""
         rows = self.pruning.forward(rows)
         between = (LAST_AT - FIRST_AT) / max(1, self.spec.depth - 1)
         while self.n_frozen < self.spec.depth and done >= FIRST_AT + self.n_frozen * between:
@@ -59,22 +57,22 @@ class Freezing:
         return self.pruning.forward(torch.where(self.frozen, self.stored, rows))
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradient by what is not frozen, zero elsewhere, and that of no scales."""
+        """Return the gradient of the rows, zero where frozen, and an empty gradient of scales."""
         return self.pruning.backward(rows, grad)[0].masked_fill(self.frozen, 0), self.log_scales
 
     def all_scales(self) -> Tensor:
-        """Return the scales of a network that is frozen whole, float32 [B or 1, D-1, H or 1], as they are stored."""
+        """Return the stored scales of a completely frozen network, float32 [B or 1, D-1, H or 1]."""
         return torch.cat(self.scales, 1)
 
     def _inputs(self, rows: Tensor) -> Tensor:
-        """Return the inputs of the next layer at points all over the image, [B, P, H]."""
+        """Return the inputs of the next layer on a grid over the image, [B, P, H]."""
         inputs = pixel_coords(SAMPLE_SIDE, SAMPLE_SIDE).to(rows.device).expand(len(rows), -1, -1)
         for weight, bias in layer_views(rows, self.spec)[: self.n_frozen]:
             inputs = torch.sin(self.spec.omega * (inputs @ weight + bias))
         return inputs
 
     def _freeze(self, rows: Tensor) -> None:
-        """Round the weights of the next layer."""
+        """Round and freeze the weights of the next layer."""
         hidden, ends = split_rows(rows, self.spec)
         if self.n_frozen == 0:
             stored = join_rows(
@@ -97,25 +95,25 @@ class Freezing:
 
 
 def round_in_turn(matrices: Tensor, inputs: Tensor, scales: Tensor, config: QuantizeConfig) -> Tensor:
-    """Round the weights of a layer, those of one input unit after another, each making up for the errors of those before it.
+    """Round the weights of a layer, one input unit after another, each correcting the errors of those before it.
 
-    This is GPTQ (Frantar et al. 2022, arXiv 2210.17323): the outputs of the layer are to change as little as they can.
+    This is GPTQ (Frantar et al. 2022, arXiv 2210.17323), which changes the outputs of the layer as little as possible.
 
     Args:
         matrices: float32 [B, H, H], (fan_in, fan_out) last.
-        inputs: float32 [B, P, H], what the layer is given at P points.
+        inputs: float32 [B, P, H], inputs of the layer at P points.
         scales: float32 [B or 1, H or 1].
 
     Returns:
         float32 [B, H, H], codes times scales.
     """
     moments = (inputs.mT @ inputs / inputs.shape[1]).double()
-    order = moments.diagonal(dim1=1, dim2=2).argsort(1, descending=True)  # the loudest inputs first: [B, H]
+    order = moments.diagonal(dim1=1, dim2=2).argsort(1, descending=True)  # [B, H], largest inputs first
     by_rows, by_columns = order[:, :, None].expand_as(moments), order[:, None].expand_as(moments)
     moments, weights = moments.gather(1, by_rows).gather(2, by_columns), matrices.double().gather(1, by_rows)
     diagonal = moments.diagonal(dim1=1, dim2=2)
     diagonal.add_(DAMPING * diagonal.mean(1, keepdim=True))
-    factors = torch.linalg.cholesky_ex(torch.linalg.inv_ex(moments).inverse, upper=True).L  # of a row that diverged: not finite
+    factors = torch.linalg.cholesky_ex(torch.linalg.inv_ex(moments).inverse, upper=True).L  # not finite for a diverged row
     for i in range(weights.shape[1]):
         stored = round_to_codes(weights[:, None, i : i + 1], scales[:, None].double(), config)[:, 0, 0] * scales
         error = (weights[:, i] - stored) / factors[:, i, i, None]
@@ -136,17 +134,18 @@ def freeze(
     device: torch.device,
     on_progress: Report | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Train rows on their images while their layers are frozen one after another, batch by batch.
+    """Train rows on their images batch by batch, while their layers are frozen one after another.
 
     Args:
-        rows: float32 [B, S] on the CPU, like `masks` and `scales`, which are as for `Freezing`.
+        rows: float32 [B, S] on the CPU.
         images: uint8 [B, height, width, 3].
-        on_progress: called now and then with the work done since, in images.
+        masks, scales: as for `Freezing`, on the CPU.
+        on_progress: called with the work done since the last call, in images.
 
     Returns:
-        The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is as it was.
+        The rows [B, S] and their scales [B or 1, D-1, H or 1], on the CPU. A row that diverged is unchanged.
     """
-    fit_config = replace(fit_config, backend="torch")  # the kernel rounds nothing
+    fit_config = replace(fit_config, backend="torch")  # the kernel cannot freeze layers
 
     def freeze_batch(places: slice, report: Report) -> tuple[Tensor, Tensor]:
         before = rows[places]

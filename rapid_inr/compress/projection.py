@@ -1,13 +1,13 @@
-"""What training may still change once weights are pruned or quantized: a projection of rows and the gradient through it.
+"""QAT by projection: training projects rows to pruned and quantized ones, and takes the gradient through the projection.
 
-Pruned weights are zero and stay so. Quantized weights are rounded on the way forward; on the way back the rounding counts as the
-identity (straight-through: Bengio et al. 2013, arXiv 1308.3432) where a weight is not clipped, and the scales are learned from
-the rounding error (LSQ: Esser et al. 2020, arXiv 1902.08153, equation 3), here in the logarithm so that they stay positive:
+Pruned weights stay zero. The forward pass rounds quantized weights. The backward pass treats the rounding as the identity where a
+weight is not clipped (straight-through: Bengio et al. 2013, arXiv 1308.3432). Scales are learned from the rounding error (LSQ:
+Esser et al. 2020, arXiv 1902.08153, equation 3), here in the logarithm so that they stay positive:
 
     w' = s clip(round(w / s), -q, q);   dw'/dw = [|w / s| <= q];   dw'/d(log s) = s (round(w / s) - w / s), or +-s q where clipped
 
-First and last layers are rounded as they are stored, with scales chosen again from their maximum in each step. Scales that all
-images share stay as they are: images are trained batch by batch, and no batch may move what the others read.
+Ends are rounded to their stored type, with scales chosen from their maximum in each step. Scales that all images share are not
+trained, since images are trained batch by batch and a batch must not change the scales of the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kernels.spec import SirenSpec
+from kernels.fit.inputs import Rounding
+from kernels.spec import SirenSpec, n_ends
 from kernels.unpack.torch import unpack_ends
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, storable_scales
 from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
@@ -25,12 +26,12 @@ from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
 
 @dataclass(frozen=True)
 class Projection:
-    """A map from rows [B, S] to the nearest that may be stored.
+    """A map from rows [B, S] to the nearest rows that can be stored.
 
     Args:
         masks: bool [B, (depth - 1) H^2], true where a hidden weight is kept; None keeps all.
-        quantize: how hidden weights are rounded; None or a floating kind rounds nothing.
-        log_scales: float32 [B, D-1, columns or 1], learned, or [1, D-1, 1], shared and kept; empty where nothing is rounded.
+        quantize: how weights are rounded; None or floating bits round nothing.
+        log_scales: float32 [B, D-1, columns or 1], learned, or [1, D-1, 1], shared and fixed; empty without rounding.
     """
 
     spec: SirenSpec
@@ -48,7 +49,7 @@ class Projection:
         quantize: QuantizeConfig | None = None,
         scales: Tensor | None = None,
     ) -> Projection:
-        """Begin from these scales, or from those that suit `rows` as they are."""
+        """Make a projection that starts from `scales`, or from scales chosen for `rows`."""
         log_scales = rows.new_empty(len(rows), 0, 1)
         if quantize is not None and quantize.is_integer:
             hidden, _ = split_rows(rows, spec)
@@ -57,12 +58,12 @@ class Projection:
         return cls(spec, masks, quantize, log_scales)
 
     def to(self, device: torch.device) -> Projection:
-        """Return the projection with its tensors on a device; on the same device its scales are shared."""
+        """Return the projection on a device; on the same device, both share the tensor of scales."""
         masks = None if self.masks is None else self.masks.to(device)
         return replace(self, masks=masks, log_scales=self.log_scales.to(device))
 
     def select(self, which: Tensor | slice) -> Projection:
-        """Return the projection of some of the rows."""
+        """Return the projection of some rows."""
         masks = None if self.masks is None else self.masks[which]
         return replace(self, masks=masks, log_scales=self.log_scales if self.shares_scales else self.log_scales[which])
 
@@ -75,11 +76,24 @@ class Projection:
         return self.quantize is not None and self.quantize.granularity == "dataset"
 
     def scales(self) -> Tensor:
-        """Return the scales as they are stored, float32 [B, D-1, columns or 1]."""
+        """Return the storable scales, float32 [B, D-1, columns or 1]."""
         return storable_scales(self.log_scales.exp(), self.quantize)
 
+    def row_masks(self) -> Tensor | None:
+        """Return the mask of kept weights, bool [B, S]; None if all are kept."""
+        if self.masks is None:
+            return None
+        return join_rows(self.masks, self.masks.new_ones(len(self.masks), n_ends(self.spec)), self.spec)
+
+    def rounding(self, relative_rate: float) -> Rounding | None:
+        """Return the rounding for the fused fit, which learns the scales in place; None without rounding."""
+        if not self.rounds:
+            return None
+        rate = 0.0 if self.shares_scales else relative_rate
+        return Rounding(self.log_scales, self.quantize.max_code, self.quantize.ends_bits, rate, self.forward, self.backward)
+
     def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
-        """Return the projected rows [B, S], the same at any step; where nothing is pruned or rounded, the rows themselves."""
+        """Return the projected rows [B, S], which do not depend on the step; without masks and rounding, the rows themselves."""
         if self.masks is None and not self.rounds:
             return rows
         hidden, rest = split_rows(rows, self.spec)
@@ -93,7 +107,7 @@ class Projection:
         return join_rows(hidden, rest, self.spec)
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the gradient at the projected rows back to the rows [B, S] and to the logarithms of the scales."""
+        """Return the gradients by the rows [B, S] and by the log scales from the gradient at the projected rows."""
         if self.masks is None and not self.rounds:
             return grad, self.log_scales
         hidden_grad, rest_grad = split_rows(grad, self.spec)

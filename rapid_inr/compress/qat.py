@@ -1,4 +1,4 @@
-"""Compress fitted rows: prune under a rule, quantize, and train what is left through both."""
+"""Compress fitted rows: prune by a rule, train through the quantization (QAT), and quantize."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class RefineConfig:
 
     Args:
         steps: optimiser steps through the quantization; 0 for none.
-        method: ``straight_through`` rounds all weights in every step and learns their scales (`Projection`); ``freeze`` rounds
-            layers for good one after another (`Freezing`), better for deep networks at 5 bits.
-        lr_scale: their rate over that of the fit.
-        betas: Adam's decay rates: through a rounding gradients are noisy, and want a longer memory than those of `fit=fast`.
+        method: ``straight_through`` rounds all weights in each step and learns their scales (`Projection`); ``freeze`` rounds
+            the layers one after another for good (`Freezing`), which is better for deep networks at 5 bits.
+        lr_scale: their learning rate as a multiple of the fit's.
+        betas: Adam's decay rates; rounding makes gradients noisy, so they are larger than those of `fit=fast`.
 
     Raises:
         ValueError: if a value is out of range.
@@ -59,12 +59,12 @@ class RefineConfig:
 
 @dataclass(frozen=True)
 class Compressed:
-    """B images as a store holds them, codes not yet packed.
+    """B compressed images, with codes not yet packed.
 
     Args:
-        rows: codes are 0 where a mask has left a weight out.
+        rows: with code 0 for pruned weights.
         masks: bool [B, K], true where a hidden weight is kept.
-        ratio: float64 [B], pruned hidden weights over all.
+        ratio: float64 [B], the pruned fraction of hidden weights.
     """
 
     rows: Quantized
@@ -82,15 +82,15 @@ def refine(
     device: torch.device,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Train rows on their images through a projection, batch by batch, its scales in place.
+    """Train rows on their images through a projection, batch by batch; train its scales in place.
 
     Args:
         rows: float32 [B, S] on the CPU, like `projection`.
         images: uint8 [B, height, width, 3].
-        on_progress: called now and then with the work done since, in images.
+        on_progress: called with the work done since the last call, in images.
 
     Returns:
-        float32 [B, S] on the CPU, projected; a row that diverged is as it was, projected.
+        Projected rows, float32 [B, S] on the CPU; for a row that diverged, the projection of the original row.
     """
 
     def refine_batch(places: slice, report: Report) -> Tensor:
@@ -101,10 +101,10 @@ def refine(
         scales = constraint.log_scales.cpu()
         sound = result.isfinite().all(1) & scales.isfinite().flatten(1).all(1)
         if not before.shares_scales:
-            before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view of the whole
+            before.log_scales.copy_(torch.where(sound[:, None, None], scales, before.log_scales))  # a view into `projection`
         return torch.where(sound[:, None], result, before.forward(rows[places]))
 
-    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device, constraint=projection)
+    at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
     return torch.cat(map_batches(refine_batch, len(rows), at_once=at_once, device=device, on_progress=on_progress))
 
 
@@ -114,22 +114,22 @@ def planned_steps(
     quantize_config: QuantizeConfig,
     refine_config: RefineConfig,
 ) -> tuple[int, int, int]:
-    """Return the optimiser steps that an image takes at most to be fitted, pruned, and trained through the quantization."""
+    """Return the most optimiser steps that an image takes for the fit, for pruning, and for QAT."""
     rounds = len(prune_ratios(prune_config))
     refining = refine_config.steps if quantize_config.is_integer else 0
     return fit_config.steps, rounds * prune_config.finetune_steps, refining
 
 
 def require_roundable(spec: SirenSpec, quantize_config: QuantizeConfig, refine_config: RefineConfig) -> None:
-    """Refuse ``rounding=gptq`` where it cannot work, before anything is fitted.
+    """Check before the fit that ``rounding=gptq`` can work.
 
     Raises:
-        ValueError: if weights would be trained through the rounding first, or the network is too large.
+        ValueError: if it is combined with QAT, or the network is too large.
     """
     if quantize_config.rounding != "gptq":
         return
     if refine_config.steps > 0:
-        # a network is trained there to be good once rounded, and is not at a minimum itself: measured, 27 dB
+        # GPTQ needs a network at a minimum, but QAT trains its rounding, not the network itself: together they reach 27 dB
         raise UserError(
             f"refine.steps is {refine_config.steps} with quantize.rounding=gptq, expected 0: choose refine=none or "
             "quantize.rounding=nearest"
@@ -154,11 +154,11 @@ def compress(
     shared_scales: Tensor | None = None,
     on_progress: Report | None = None,
 ) -> Compressed:
-    """Prune, quantize and refine fitted images of one size, as the three configs say.
+    """Prune, refine and quantize fitted images of one size by the three configs.
 
     Args:
-        shared_scales: float32 [1, D-1, 1], of the dataset (`calibrate`); None lets these images choose their own.
-        on_progress: called now and then with the work done since, in images: all stages of this function together are one each.
+        shared_scales: float32 [1, D-1, 1], of the dataset (`calibrate`); None chooses scales for these images.
+        on_progress: called with the work done since the last call, in images; all stages together count one an image.
 
     Raises:
         ValueError: see `require_roundable`.
@@ -170,20 +170,12 @@ def compress(
         pruned = _prune(result, images, spec, fit_config, prune_config, device, report)
     masks = None if bool(pruned.masks.all()) else pruned.masks
     rows, scales = fold_biases(pruned.rows, spec), shared_scales
-    if quantize_config.is_integer and refine_config.steps > 0:
-        config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
-        config = replace(config, betas=refine_config.betas)
+    if refining > 0:
         with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
-            if refine_config.method == "freeze":
-                if quantize_config.shares_scales and scales is None:
-                    scales = choose_scales(hidden_matrices(split_rows(rows, spec)[0], spec), quantize_config)
-                rows, scales = freeze(
-                    rows, images, spec, config, quantize_config, masks=masks, scales=scales, device=device, on_progress=report
-                )
-            else:
-                projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
-                rows = refine(rows, images, spec, config, projection, device=device, on_progress=report)
-                scales = projection.scales()
+            rows, scales = _train_rounded(
+                rows, images, spec, fit_config, quantize_config, refine_config,
+                masks=masks, scales=scales, device=device, on_progress=report,
+            )  # fmt: skip
     if quantize_config.rounding == "gptq":
         height, width = images.shape[1:3]
         stored = gptq(rows, spec, quantize_config, height=height, width=width, masks=masks, scales=scales, device=device)
@@ -192,8 +184,35 @@ def compress(
     return Compressed(stored, pruned.masks, pruned.ratio)
 
 
+def _train_rounded(
+    rows: Tensor,
+    images: Tensor,
+    spec: SirenSpec,
+    fit_config: FitConfig,
+    quantize_config: QuantizeConfig,
+    refine_config: RefineConfig,
+    *,
+    masks: Tensor | None,
+    scales: Tensor | None,
+    device: torch.device,
+    on_progress: Report | None,
+) -> tuple[Tensor, Tensor]:
+    """Train rows by the method of `refine_config`; return them and the scales to store them with."""
+    config = schedule(fit_config, spec, steps=refine_config.steps, lr_scale=refine_config.lr_scale)
+    config = replace(config, betas=refine_config.betas)
+    if refine_config.method == "freeze":
+        if quantize_config.shares_scales and scales is None:
+            scales = choose_scales(hidden_matrices(split_rows(rows, spec)[0], spec), quantize_config)
+        return freeze(
+            rows, images, spec, config, quantize_config, masks=masks, scales=scales, device=device, on_progress=on_progress
+        )
+    projection = Projection.of(rows, spec, masks=masks, quantize=quantize_config, scales=scales)
+    rows = refine(rows, images, spec, config, projection, device=device, on_progress=on_progress)
+    return rows, projection.scales()
+
+
 def schedule(config: FitConfig, spec: SirenSpec, *, steps: int, lr_scale: float) -> FitConfig:
-    """Return the config of a fit for training its result further."""
+    """Return a fit's config for further training."""
     lr = peak_lr(spec, config)
     return replace(config, steps=max(1, steps), lr=lr * lr_scale)
 
@@ -209,7 +228,7 @@ def finetune(
     device: torch.device,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Train rows under masks, bool [B, K], as after each round of pruning; other arguments as for `refine`."""
+    """Train rows under masks, bool [B, K], after a round of pruning; other arguments are as for `refine`."""
     projection = Projection.of(rows, spec, masks=masks)
     if config.finetune_steps == 0:
         return projection.forward(rows)
@@ -227,7 +246,7 @@ def _prune(
     on_progress: Report | None,
 ) -> PruneResult:
     def train(rows: Tensor, masks: Tensor, places: Tensor) -> Tensor:
-        a_round = len(images) / len(prune_ratios(config))  # whatever images still take part in it
+        a_round = len(images) / len(prune_ratios(config))  # a round counts the same for any number of images in it
         with stage(on_progress, worth=a_round, share=a_round / len(places)) as report:
             return finetune(rows, masks, images[places], spec, fit_config, config, device=device, on_progress=report)
 

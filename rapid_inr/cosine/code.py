@@ -1,4 +1,4 @@
-"""Code cosine series in bytes, by the codebooks of their dataset."""
+"""Code cosine series in bytes by the codebooks of a dataset."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rapid_inr.cosine.learn import nearest_words
 
 
 def code(z: Tensor, rows: CosineRows, spec: CosineSpec) -> Tensor:
-    """Return the bytes of series with the least squared error.
+    """Return the codes of series with the least squared error.
 
     Args:
         z: float32 [n, 3 F^2]; see `analyse`.
-        rows: whose codebooks are taken.
+        rows: with the codebooks.
 
     Returns:
         uint8 [n, bytes].
@@ -30,7 +30,7 @@ def code(z: Tensor, rows: CosineRows, spec: CosineSpec) -> Tensor:
 
 
 def code_by_profile(z: Tensor, books: Tensor, table: Tensor, spec: CosineSpec) -> tuple[Tensor, Tensor]:
-    """Return the bytes of series in one profile, and by how much each lowers the squared error of its image, halved.
+    """Return the codes of series in one profile, and half the reduction of each image's squared error.
 
     Args:
         books: float32 [G, 256, D].

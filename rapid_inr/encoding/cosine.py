@@ -1,4 +1,4 @@
-"""How images are encoded as cosine series: no steps, a search in the codebooks that the training images have taught."""
+"""The encoder of cosine series: a search in codebooks learned from the training images, without optimiser steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kernels.cosine import CosineSpec, decode_cosine
 from kernels.cosine.spec import MAX_FREQUENCIES
 from rapid_inr.cosine.code import code
 from rapid_inr.cosine.learn import learn
-from rapid_inr.cosine.series import analyse, synthesise
+from rapid_inr.cosine.series import along_axes, analyse, synthesise
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource, limit
 from rapid_inr.encoding.encoder import MAX_SHARD_IMAGES, Encoded
@@ -23,15 +23,15 @@ from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.runlog.progress import Report
 from rapid_inr.store.cosine import CosineCode
 
-SAMPLE_IMAGES = 50_000  # by which codebooks are learned
-DIMENSIONS = 8  # coefficients that a byte can code
+SAMPLE_IMAGES = 50_000  # most images to learn codebooks from
+DIMENSIONS = 8  # most coefficients coded by a byte
 
 
 def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> CosineSpec:
-    """Return the shape of series in some bytes for images of a (height, width): as many frequencies as they have, 32 at most.
+    """Return the shape of series of `bytes` for images of (height, width), with all their frequencies up to 32.
 
     Raises:
-        UserError: if there are fewer bytes than the smallest code has, or more than coefficients to be coded.
+        UserError: if there are fewer bytes than the smallest code takes, or more than coefficients.
     """
     frequencies, chooses = min(MAX_FREQUENCIES, *image_size), int(profiles > 1)
     low, high = 1 + chooses, 3 * frequencies**2 + chooses
@@ -42,7 +42,7 @@ def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> Co
 
 @dataclass(frozen=True)
 class CosineConfig:
-    """How images are encoded as cosine series, the same for every shard; see `rapid_inr.encoding.encoder.Encoder`.
+    """How images are encoded as cosine series, the same for all shards; see `rapid_inr.encoding.encoder.Encoder`.
 
     Args:
         spec: see `cosine_spec`.
@@ -60,16 +60,17 @@ class CosineConfig:
         return MAX_SHARD_IMAGES
 
     def choose_shared(self, source: ImageSource, *, device: torch.device, on_corrupt: str) -> dict[str, Tensor]:
-        by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
+        z, skipped = [], {}
         for chunk in read_chunks(limit(source, SAMPLE_IMAGES), MAX_SHARD_IMAGES, on_corrupt=on_corrupt):
-            for image in chunk.images:
-                by_size.setdefault(image.shape, []).append(image)
-        if not by_size:
-            first = next(iter(chunk.skipped.values()))
-            raise UserError(f"{source.name}: none of {len(chunk.skipped)} images could be read; the first: {first}")
-        for shape in by_size:
-            self._require_size(shape)
-        return learn([torch.from_numpy(np.stack(images)) for images in by_size.values()], self.spec, seed=self.seed)
+            skipped.update(chunk.skipped)
+            for shape in sorted({image.shape for image in chunk.images}):
+                self._require_size(shape)
+                images = np.stack([image for image in chunk.images if image.shape == shape])
+                z.append(analyse(torch.from_numpy(images), self.spec.frequencies))
+        if not z:
+            first = next(iter(skipped.values()))
+            raise UserError(f"{source.name}: none of {len(skipped)} images could be read; the first: {first}")
+        return learn(torch.cat(z), self.spec, seed=self.seed)
 
     def encode(
         self,
@@ -84,13 +85,13 @@ class CosineConfig:
         n, (height, width) = len(images), images.shape[1:3]
         rows = self.code.rows(shared | {"codes": torch.zeros((n, self.spec.row_bytes), dtype=torch.uint8)})
         began = time.perf_counter()
-        z = analyse(images, rows.colour, rows.mean, self.spec.frequencies)
+        z = along_axes(analyse(images, self.spec.frequencies), rows.colour, rows.mean)
         analysed = time.perf_counter()
         codes = code(z, rows, self.spec)
         coded = time.perf_counter()
-        rows = self.code.rows({name: tensor.to(device) for name, tensor in (shared | {"codes": codes}).items()})
+        stored = self.code.rows({name: tensor.to(device) for name, tensor in (shared | {"codes": codes}).items()})
         decoded = decode_cosine(
-            rows, torch.arange(n, device=device), pixel_affine(height, width).to(device), spec=self.spec,
+            stored, torch.arange(n, device=device), pixel_affine(height, width).to(device), spec=self.spec,
             height=height, width=width, dtype=torch.uint8,
         )  # fmt: skip
         measured = {

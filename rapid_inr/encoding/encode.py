@@ -1,4 +1,4 @@
-"""Encode a dataset shard by shard, in memory or into files; the shards are then merged into a store."""
+"""Encode a dataset shard by shard, in memory or into files, and merge the shards to a store."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from rapid_inr.store.shards import Shard, ShardFolder
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What became of each image that was encoded, in the order of the store.
+    """The result of each encoded image, in the order of the store.
 
     Args:
-        psnr_db: float64 [N], of what is stored, as `decode` shows it in 8 bits on the device that encoded.
-        fit_psnr_db: float64 [N], the same before quantization.
-        attempts: int64 [N], fits that each image took.
-        prune_ratio: float64 [N], pruned hidden weights over all.
-        unconverged: names of the images that stayed below `fit.min_psnr_db`.
-        skipped: one message for each image that could not be read.
-        fit_s: seconds inside `fit`, with its retries and its `fit_psnr_db`; reading, quantizing and `psnr_db` do not count.
-        compress_s: seconds spent pruning, quantizing and training what was left.
+        psnr_db: float64 [N], of the stored image, decoded to 8 bits on the device of the encode.
+        fit_psnr_db: float64 [N], the same before pruning and quantization.
+        attempts: int64 [N], number of fits of each image.
+        prune_ratio: float64 [N], the pruned fraction of hidden weights.
+        unconverged: names of the images below `fit.min_psnr_db`.
+        skipped: a message for each image that could not be read.
+        fit_s: seconds in `fit`, including retries and `fit_psnr_db`, but not reading, quantizing and `psnr_db`.
+        compress_s: seconds of pruning, quantizing and QAT.
     """
 
     psnr_db: Tensor
@@ -56,21 +56,21 @@ def encode(
     on_corrupt: str = "fail",
     made: dict[str, Any] | None = None,
 ) -> tuple[PackedStore, EncodeReport]:
-    """Encode every image of a source in memory; `encode_shards` and `merge` do the same with files.
+    """Encode all images of a source in memory; `encode_shards` and `merge` do the same with files.
 
     Args:
-        encoder: an `EncodeConfig`, or a `CosineConfig`.
-        learn_from: images by which to choose what all images share; None for those of `source`.
-        shard_images: encoded together; see `plan_store`.
-        on_corrupt: ``fail`` at an image that cannot be read, or ``skip`` it and say so in the report.
-        made: JSON values on how the store is made, kept in its header.
+        encoder: an `EncodeConfig` or a `CosineConfig`.
+        learn_from: images to choose the shared tensors by; None for those of `source`.
+        shard_images: number of images encoded together; see `plan_store`.
+        on_corrupt: ``fail`` at an image that cannot be read, or ``skip`` it and report it.
+        made: provenance as JSON values, kept in the header.
 
     Returns:
-        The store, on the CPU, and the report. Mean and std of its header are those of the images of the train split where any
-        could be read, else of all that were encoded.
+        The store, on the CPU, and the report. Mean and std in the header are those of the train split's images if any could be
+        read, else of all encoded images.
 
     Raises:
-        CorruptImage: at an unreadable image, where `on_corrupt` is ``fail``.
+        CorruptImage: at an unreadable image if `on_corrupt` is ``fail``.
         UserError: if no image could be read.
     """
     options = {"device": torch.device(device), "on_corrupt": on_corrupt}
@@ -91,16 +91,16 @@ def plan_store(
     device: torch.device,
     on_corrupt: str = "fail",
 ) -> StorePlan:
-    """Return what all shards of a store share.
+    """Return the plan that all shards of a store share.
 
     Args:
         learn_from: see `encode`.
-        shard_images: consecutive images of a shard; None for as many as take about a minute on `device`.
-        made: JSON values on how the store is made, kept in its header.
+        shard_images: number of consecutive images in a shard; None for about a minute of encoding on `device`.
+        made: provenance as JSON values, kept in the header.
 
     Raises:
-        CorruptImage: if the first image is unreadable, where `on_corrupt` is ``fail``.
-        UserError: if `shard_images` is below 1, or a class has a name that no store holds.
+        CorruptImage: if the first image is unreadable and `on_corrupt` is ``fail``.
+        UserError: if `shard_images` is below 1, or a class name is not allowed in a store.
     """
     if shard_images is None:
         height, width = first_image(source, on_corrupt=on_corrupt).shape[:2]
@@ -122,19 +122,19 @@ def encode_shards(
     on_progress: Report | None = None,
     on_shard: Callable[[Shard], None] | None = None,
 ) -> None:
-    """Encode shards of a source, each into its file as it is finished; existing files are left as they are.
+    """Encode shards of a source into files, one after another; skip those whose file exists.
 
     Args:
-        shared: by all images of the dataset; see `ShardFolder.share`.
+        shared: tensors that all images of the dataset share; see `ShardFolder.share`.
         on_progress: called with the work done since the last call, in images.
-        on_shard: called with what was just written.
+        on_shard: called with each written shard.
 
     Raises:
-        CorruptImage: at an unreadable image, where `on_corrupt` is ``fail``.
+        CorruptImage: at an unreadable image if `on_corrupt` is ``fail``.
     """
     for number in numbers:
         with stage(on_progress, worth=len(folder.plan.shard(number))) as report:
-            if folder.file(number).exists():  # another job has made it since
+            if folder.file(number).exists():  # another job has made it in the meantime
                 continue
             options = {"device": device, "on_corrupt": on_corrupt, "on_progress": report}
             shard = encode_shard(source, encoder, shared, folder.plan, number, **options)
@@ -144,7 +144,7 @@ def encode_shards(
 
 
 def report_of(plan: StorePlan, survey: Survey) -> EncodeReport:
-    """Return what became of the images of some shards."""
+    """Return the report of the images of some shards."""
     measured = {name: survey.measured[name] for name in MEASURED if name != "converged"}
     poor = survey.ids[~survey.measured["converged"]].tolist()
     unconverged = tuple(name_in_splits(plan.splits, image_id) for image_id in poor)

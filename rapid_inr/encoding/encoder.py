@@ -1,4 +1,4 @@
-"""What an encoder of any family does: from images of one size to what is stored of them."""
+"""The interface of encoders of all families: from images of one size to their stored tensors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rapid_inr.data.source import ImageSource
 from rapid_inr.runlog.progress import Report
 from rapid_inr.store.families import Code
 
-MAX_SHARD_IMAGES = 1024
-SHARD_S = 60  # about what a kill may cost
+MAX_SHARD_IMAGES = 1024  # 8 times as many for SIRENs on a GPU
+SHARD_S = 60  # target time of a shard, the work that a kill can lose
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Images of one size that were encoded.
+    """Encoded images of one size.
 
     Args:
-        columns: what is stored of each, [n, ...], by name, still to be packed.
-        measured: [n] each: ``psnr_db`` and the others of `EncodeReport`, and ``converged``.
+        columns: the stored tensors, [n, ...], by name, before packing.
+        measured: [n] each: the measurements of `EncodeReport`, and ``converged``.
         fit_s: see `EncodeReport`, like `compress_s`.
     """
 
@@ -33,24 +33,24 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """How images are encoded: the same for every shard of a dataset."""
+    """How images are encoded, the same for all shards of a dataset."""
 
     @property
     def code(self) -> Code:
-        """How they are stored."""
+        """How the images are stored."""
 
     def default_shard_images(self, *, n_pixels: int, device: torch.device) -> int:
-        """Return how many images of `n_pixels` each take about `SHARD_S` to encode, from 1 to `MAX_SHARD_IMAGES`.
+        """Return how many images of `n_pixels` take about `SHARD_S` to encode, from 1 to `MAX_SHARD_IMAGES`.
 
-        It is an estimate from the configuration, so that every job comes to the same.
+        The estimate depends only on the config, so that it is the same for all jobs.
         """
 
     def choose_shared(self, source: ImageSource, *, device: torch.device, on_corrupt: str) -> dict[str, Tensor]:
-        """Return the tensors that all images share, chosen by a sample of a source; none where nothing is shared.
+        """Return the tensors that all images share, chosen by a sample of a source; empty if nothing is shared.
 
         Raises:
             UserError: if no image of the sample can be read.
-            CorruptImage: at an unreadable image of the sample, where `on_corrupt` is ``fail``.
+            CorruptImage: at an unreadable image of the sample if `on_corrupt` is ``fail``.
         """
 
     def encode(
@@ -71,4 +71,4 @@ class Encoder(Protocol):
         """
 
     def pack(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the columns of a shard as its file has them."""
+        """Return the columns of a shard in their stored layout."""

@@ -1,4 +1,4 @@
-"""Encode one shard: read its images, encode those of a size together, and pack what a store keeps of them."""
+"""Encode one shard: read its images, encode images of the same size together, and pack the results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def encode_shard(
     on_corrupt: str = "fail",
     on_progress: Report | None = None,
 ) -> Shard:
-    """Encode one shard of a source; arguments as for `encode_shards`."""
-    places = plan.shard(number)
-    shard = keep(source, slice(places.start, places.stop))
+    """Encode one shard of a source; arguments are as for `encode_shards`."""
+    positions = plan.shard(number)
+    shard = keep(source, slice(positions.start, positions.stop))
     chunks, skipped, moments, fit_s, compress_s = [], {}, (ChannelMoments(), ChannelMoments()), 0.0, 0.0
     for chunk in read_chunks(shard, plan.shard_images, on_corrupt=on_corrupt):
         skipped.update(chunk.skipped)
@@ -53,9 +53,12 @@ def _empty_shard(number: int, skipped: dict[int, str]) -> Shard:
 
 
 def _count(train: ChannelMoments, others: ChannelMoments, chunk: Chunk, train_ids: range) -> None:
-    """Count images of the train split apart: a network may know of these alone, where there are any."""
-    for image_id, image in zip(chunk.ids.tolist(), chunk.images, strict=True):
-        (train if image_id in train_ids else others).add(image)
+    """Count images of the train split separately, since only these may decide mean and std."""
+    ids = chunk.ids.tolist()
+    for moments, in_train in ((train, True), (others, False)):  # one call each takes a quarter of the time for small images
+        pixels = [image.reshape(-1, 3) for i, image in zip(ids, chunk.images, strict=True) if (i in train_ids) == in_train]
+        if pixels:
+            moments.add(np.concatenate(pixels))
 
 
 def label_column(labels: np.ndarray | None, n_classes: int) -> Tensor | None:
@@ -73,7 +76,7 @@ def _encode_chunk(
     device: torch.device,
     on_progress: Report | None,
 ) -> tuple[dict[str, Tensor], tuple[float, float]]:
-    """Encode images, those of one size together; return columns in the order given, and the seconds of fit and compression."""
+    """Encode images, grouped by size; return the columns in their order, and the seconds of fit and compression."""
     fit_s, compress_s = 0.0, 0.0
     sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
     columns: dict[str, Tensor] = {"sizes": torch.from_numpy(sizes)}

@@ -1,4 +1,4 @@
-"""How images are encoded as SIRENs: fitted, pruned, quantized and trained through the rounding."""
+"""The encoder of SIRENs: fit, prune, quantize and QAT."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rapid_inr.runlog.progress import Report, stage
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.siren import SirenCode
 
-# weights x pixels trained a second: one CPU core fits 3x16 at 32 px in 200 steps of 26 ms in all; a GPU counts as 500 cores
+# weights x pixels trained a second: a CPU core fits 3x16 at 32 px in 200 steps in 26 ms; a GPU counts as 500 cores
 WORK_PER_S = {"cpu": 2.4e9, "cuda": 1.2e12}
 
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """How images are encoded as SIRENs, the same for every shard of a dataset; see `rapid_inr.encoding.encoder.Encoder`.
+    """How images are encoded as SIRENs, the same for all shards of a dataset; see `rapid_inr.encoding.encoder.Encoder`.
 
     Raises:
         UserError: see `require_roundable`.
@@ -48,14 +48,15 @@ class EncodeConfig:
 
     @property
     def steps(self) -> tuple[int, int, int]:
-        """Optimiser steps that an image takes at most to be fitted, pruned, and trained through the quantization."""
+        """Most optimiser steps that an image takes for the fit, for pruning, and for QAT."""
         return planned_steps(self.fit, self.prune, self.quantize, self.refine)
 
     def default_shard_images(self, *, n_pixels: int, device: torch.device) -> int:
-        if self.prune.rule == "ceiling_first":  # ranks images within their shard, so shards are of one length
+        if self.prune.rule == "ceiling_first":  # it ranks images within a shard, so all shards have one length
             return MAX_SHARD_IMAGES
         work = sum(self.steps) * pixels_per_step(self.fit, n_pixels) * self.spec.n_weights
-        return max(1, min(MAX_SHARD_IMAGES, int(SHARD_S * WORK_PER_S[device.type] / work)))
+        most = MAX_SHARD_IMAGES * (8 if device.type == "cuda" else 1)  # a GPU fits thousands of small images at once
+        return max(1, min(most, int(SHARD_S * WORK_PER_S[device.type] / work)))
 
     def choose_shared(self, source: ImageSource, *, device: torch.device, on_corrupt: str) -> dict[str, Tensor]:
         scales = calibrate(source, self.spec, self.fit, self.quantize, device=device, on_corrupt=on_corrupt)
@@ -72,7 +73,7 @@ class EncodeConfig:
     ) -> Encoded:
         scales = shared["scales"].float()[..., None] if shared else None
         began = time.perf_counter()
-        share = self.steps[0] / sum(self.steps)  # of the work, that of the fit
+        share = self.steps[0] / sum(self.steps)  # of the fit in the work
         with stage(on_progress, worth=share * len(images), share=share) as report:
             result = fit(images, ids, self.spec, self.fit, device=device, on_progress=report)
         fitted = time.perf_counter()
@@ -97,12 +98,12 @@ class EncodeConfig:
             return columns
         if masks.all():
             return columns | {"codes": pack_codes(codes, bits)}
-        # which layout is the smallest, the whole store decides
+        # the merge chooses the smallest layout for the whole store
         return columns | {"codes": pack_codes(codes, bits, masks), "masks": pack_masks(masks)}
 
 
 def _columns(stored: Compressed, *, with_scales: bool) -> dict[str, Tensor]:
-    """Return what is stored of each image, by name."""
+    """Return the stored tensors, by name."""
     rows = stored.rows
     columns = {"codes": rows.codes, "ends": rows.ends, "masks": stored.masks, "end_scales": rows.end_scales}
     columns |= {"scales": rows.scales if with_scales else None}

@@ -1,4 +1,4 @@
-"""What a fit can be held to while rows are trained; `projection` and `freeze` in rapid_inr/compress have those that quantize."""
+"""Constraints on rows during training; `projection` and `freeze` in rapid_inr/compress define those that quantize."""
 
 from __future__ import annotations
 
@@ -7,28 +7,44 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kernels.fit.inputs import Rounding
+
 
 class Constraint(Protocol):
-    """What rows must satisfy while they are trained, such as a mask or a quantization, and the gradient through it."""
+    """A constraint on rows during training, such as a mask or a quantization, and the gradient through it."""
 
-    log_scales: Tensor  # trained along with the rows, in place; empty where there are none
-    rounds: bool  # whether values are rounded; otherwise it is a mask
+    log_scales: Tensor  # trained in place with the rows; empty if there are none
 
     def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
-        """Return the nearest rows [B, S] that satisfy it when the share `done` of the steps is done."""
+        """Return the nearest rows [B, S] that satisfy the constraint after the fraction `done` of the steps."""
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the gradient at `forward(rows)` back to the rows and to `log_scales`."""
+        """Return the gradients by the rows and by `log_scales` from the gradient at `forward(rows)`."""
+
+
+class FusedConstraint(Constraint, Protocol):
+    """A constraint that the fused fit supports; it does not depend on the step."""
+
+    def row_masks(self) -> Tensor | None:
+        """Return the mask of kept weights, bool [B, S] or [1, S]; None if all are kept."""
+
+    def rounding(self, relative_rate: float) -> Rounding | None:
+        """Return how rows are rounded, or None; the rate is the learning rate of `log_scales` over that of the rows."""
 
 
 class Unconstrained:
-    """The constraint that every row satisfies."""
+    """The constraint that all rows satisfy."""
 
     log_scales = torch.empty(0)
-    rounds = False
 
     def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
         return rows
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         return grad, self.log_scales
+
+    def row_masks(self) -> None:
+        return None
+
+    def rounding(self, relative_rate: float) -> None:
+        return None

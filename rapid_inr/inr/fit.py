@@ -1,7 +1,7 @@
-"""Fit one SIREN to each of many images at once: Adam on stacked rows [B, S], no image knowing of another.
+"""Fit a SIREN to each of many images at once: Adam on stacked rows [B, S], independently for each image.
 
-The loss is the *sum* over images of the mean squared error over pixels and channels, so the gradient of a row is that of
-its own image. Most steps see an even subset of the pixels (a lattice), the last ones all of them. `docs/fit.md` has the ladder.
+The loss is the *sum* over images of the mean squared error over pixels and channels, so the gradient of a row depends only on its
+image. Most steps see an even subset of the pixels (a lattice), the last ones see all. docs/fit.md shows what each choice gains.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from kernels.spec import SirenSpec
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import MAX_PSNR_DB, images_at_once, psnr_db
 from rapid_inr.inr.batches import map_batches
-from rapid_inr.inr.constraint import Constraint, Unconstrained
+from rapid_inr.inr.constraint import Constraint, FusedConstraint, Unconstrained
 from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.inr.fused import BACKENDS, fits_fused, optimise_fused
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.optimizers import Adam, Soap
 from rapid_inr.inr.siren import GradientWorkspace, even_start, initial_weights, layer_views, omega_factors
-from rapid_inr.inr.steps import DECAYS, decays, first_full_step, lattice_passes, lattice_pixels, peak_lr
+from rapid_inr.inr.steps import DECAYS, SCALE_LR, decays, first_full_step, lattice_passes, lattice_pixels, peak_lr
 from rapid_inr.memory import gpu_budget_bytes
 from rapid_inr.runlog.progress import Report
 
-MAX_LR = 10.0  # a thousand times the best
+MAX_LR = 10.0  # a thousand times the best rate
 MAX_SEED = 2**63 - 1
 OPTIMIZERS = ("adam", "soap")
 STARTS = {"even": even_start, "siren": initial_weights}
-SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
-CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch that stay in a last-level cache; 4 to 32 MiB are within the noise
+CPU_WORKSPACE_BYTES = 8 << 20  # buffers of a batch, small enough for the last-level cache; 4 to 32 MiB are equally fast
 
 
 @dataclass
@@ -41,19 +40,19 @@ class FitConfig:
 
     Args:
         steps: optimiser steps.
-        start: what the weights are drawn from: ``even``: our `even_start`; ``siren``: Sitzmann's `initial_weights`.
-        optimizer: ``adam``; or ``soap``, which fits better in the same steps and pays where a step sees many pixels.
-        lr: peak learning rate; null is `default_lr` of the shape.
-        decay: ``cosine``: by half a wave of it to 0; ``none``: the rate stays, as in COIN's recipe.
+        start: initial weights: ``even`` for our `even_start`, ``siren`` for Sitzmann's `initial_weights`.
+        optimizer: ``adam``, or ``soap``, which fits better in the same steps and pays off if a step sees many pixels.
+        lr: peak learning rate; null for `default_lr` of the shape.
+        decay: ``cosine`` decays the rate to 0 over half a period; ``none`` keeps it, as COIN does.
         betas: the optimizer's decay rates.
-        pixels_per_step: about how many pixels of an image a step sees before `full_from`; null is all of them, always.
-        full_from: fraction of the steps after which every step sees all pixels, in [0, 1].
-        min_psnr_db: an image that ends below has not converged.
-        retries: how often such an image is fitted again from other initial weights; the best attempt is kept.
+        pixels_per_step: about how many pixels of an image a step sees before `full_from`; null for all pixels in all steps.
+        full_from: fraction of the steps after which each step sees all pixels, in [0, 1].
+        min_psnr_db: images below this PSNR have not converged.
+        retries: number of times such an image is fitted again from other initial weights; the best attempt is kept.
         seed: of the initial weights.
-        max_batch: most images fitted at once; null leaves it to the memory at hand.
-        backend: ``torch``, ``kernel`` (kernels/fit), or ``auto``: the kernel on a CUDA device, if it takes the size. Weights
-            that are trained through a quantization are always torch's.
+        max_batch: most images fitted at once; null chooses by the free memory.
+        backend: ``torch``, ``kernel`` (kernels/fit), or ``auto``: the kernel on a CUDA device if it supports the size. It also
+            trains pruned and quantized weights.
 
     Raises:
         ValueError: if a value is out of range.
@@ -100,13 +99,13 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The fitted rows of B images, in the order given.
+    """The fitted rows of B images, in their order.
 
     Args:
         weights: float32 [B, S] on the CPU; exactly the rows whose PSNR was measured.
-        psnr_db: float64 [B], of the 8-bit decode of these rows as `decode` would show them on the device of the fit: in float32
-            on a CPU, with the kernel's float16 products on a GPU.
-        attempts: int64 [B], fits that each image took.
+        psnr_db: float64 [B], of the 8-bit decode of these rows on the device of the fit: in float32 on a CPU, with the kernel's
+            float16 products on a GPU.
+        attempts: int64 [B], number of fits of each image.
         converged: bool [B].
     """
 
@@ -127,13 +126,13 @@ def fit(
 ) -> FitResult:
     """Fit a SIREN to each image.
 
-    On a CPU the result of an image is the same, bit for bit, in any batch and for any number of threads; with torch on a GPU
-    the order of sums may change with the size of the batch, and with it the last bits of every step.
+    On a CPU, the result of an image does not depend on its batch or the number of threads, bit for bit. With torch on a GPU, the
+    order of sums may depend on the size of the batch, and with it the last bits of each step.
 
     Args:
         images: uint8 [B, height, width, 3].
-        ids: int64 [B], the index of each image in its source; with `config.seed` it decides the initial weights.
-        on_progress: called now and then with the work done since, in images.
+        ids: int64 [B], the index of each image in its source, which with `config.seed` determines the initial weights.
+        on_progress: called with the work done since the last call, in images.
 
     Returns:
         A `FitResult` on the CPU.
@@ -176,11 +175,11 @@ def _fit_attempt(
     on_progress: Report | None,
 ) -> FitResult:
     def fit_batch(places: slice, report: Report) -> tuple[Tensor, Tensor, Tensor]:
-        start = STARTS[config.start](spec, ids[places].tolist(), seed=config.seed, attempt=attempt).to(device)
+        start = STARTS[config.start](spec, ids[places].to(device), seed=config.seed, attempt=attempt)
         originals = images[places].to(device)
         rows = fit_rows(start, originals, spec, config, on_progress=report)
         finite = rows.isfinite().all(1, keepdim=True)
-        rows = torch.where(finite, rows, 0)  # a fit that diverged is a black image, never a NaN in a store
+        rows = torch.where(finite, rows, 0)  # a diverged fit becomes a black image, so that stores hold no NaN
         return rows.cpu(), measure_psnr(unquantized(rows, spec), originals, spec), finite.flatten().cpu()
 
     at_once = images_per_batch(spec, config, n_pixels=images[0, ..., 0].numel(), device=device)
@@ -195,22 +194,16 @@ def fit_rows(
     spec: SirenSpec,
     config: FitConfig,
     *,
-    constraint: Constraint | None = None,
+    constraint: FusedConstraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Run `config.steps` of Adam by the backend that `config` names; see `optimise`, which is torch's.
+    """Run `config.steps` of the optimizer by the backend of `config`; see `optimise`, the torch backend.
 
     Raises:
-        UserError: if the kernel is named and cannot do it.
+        UserError: if the backend is ``kernel`` and it does not support the size or the device.
     """
-    if config.optimizer != "adam" or not fits_fused(config.backend, spec, rows.device, constraint):
-        return optimise(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
-    masks = None if constraint is None else constraint.forward(torch.ones_like(rows)) != 0
-    return optimise_fused(
-        rows, images, spec, learning_rates=[peak_lr(spec, config) * decay for decay in decays(config)], betas=config.betas,
-        lattice_pixels=lattice_pixels(config, images[0, ..., 0].numel()), first_full=first_full_step(config),
-        masks=masks, on_progress=on_progress,
-    )  # fmt: skip
+    run = optimise_fused if fits_fused(config, spec, rows.device) else optimise
+    return run(rows, images, spec, config, constraint=constraint, on_progress=on_progress)
 
 
 def optimise(
@@ -222,12 +215,12 @@ def optimise(
     constraint: Constraint | None = None,
     on_progress: Report | None = None,
 ) -> Tensor:
-    """Run `config.steps` of its optimizer from `rows` and return the new rows.
+    """Run `config.steps` of the optimizer from `rows` and return the new rows.
 
     Args:
-        rows: float32 [B, S], the weights to start from, on the device to work on.
+        rows: float32 [B, S], initial weights, on the device to work on.
         images: uint8 [B, height, width, 3] on the same device.
-        constraint: of these rows, where they are trained under a mask or through a quantization; its scales are trained in place.
+        constraint: a mask or a quantization of these rows; its scales are trained in place.
 
     Returns:
         float32 [B, S], which satisfy the constraint.
@@ -247,8 +240,8 @@ def optimise(
         scale = 2 / (3 * sum(target.shape[1] for _, target in seen))
         torch.mul(constraint.forward(rows, step / config.steps), factors, out=folded)
         grad.zero_()
-        for some_coords, target in seen:
-            workspace.add_gradient(layers, grads, some_coords, target, scale=scale)
+        for coords, target in seen:
+            workspace.add_gradient(layers, grads, coords, target, scale=scale)
         row_grad, scale_grad = constraint.backward(rows, grad.mul_(factors))
         optimizer.step(rows, row_grad, rate * decay)
         scale_optimizer.step(constraint.log_scales, scale_grad, SCALE_LR * decay)
@@ -258,10 +251,10 @@ def optimise(
 
 
 def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
-    """Return the PSNR of images as `decode` shows them on the device of the rows.
+    """Return the PSNR of images decoded on the device of the rows.
 
     Args:
-        rows: of B images; those of a fit are `unquantized` ones.
+        rows: of B images.
         images: uint8 [B, height, width, 3], the originals, on any device.
 
     Returns:
@@ -278,16 +271,14 @@ def measure_psnr(rows: PackedRows, images: Tensor, spec: SirenSpec) -> Tensor:
     return torch.cat(psnr)
 
 
-def images_per_batch(
-    spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device, constraint: Constraint | None = None
-) -> int:
-    """Return how many images to fit at once: as many as the cache of a CPU or the free memory of a GPU takes."""
-    if config.optimizer == "adam" and fits_fused(config.backend, spec, device, constraint):
-        # targets and what they are made from; start, rows, gradient, two moments and masks
-        floats = 8 * n_pixels + 6 * spec.n_weights
+def images_per_batch(spec: SirenSpec, config: FitConfig, *, n_pixels: int, device: torch.device) -> int:
+    """Return how many images to fit at once: as many as fit in a CPU's cache or a GPU's free memory."""
+    if fits_fused(config, spec, device):
+        # targets and their intermediate tensors; start, rows, rounded rows, gradient, two moments and masks
+        floats = 8 * n_pixels + 7 * spec.n_weights
     else:
         pixels = lattice_pixels(config, n_pixels)
-        # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two while a step of Adam is taken
+        # workspace, targets, and eight rows: start, rows, folded, gradient, two moments, and two temporaries of Adam
         floats = (2 * spec.depth + 1) * spec.hidden * pixels + 3 * pixels + 3 * n_pixels + 8 * spec.n_weights
     budget = gpu_budget_bytes(device) if device.type == "cuda" else CPU_WORKSPACE_BYTES
     return max(1, min(budget // (4 * floats), config.max_batch or 1 << 30))

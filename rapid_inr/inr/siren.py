@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.decode.cpu_sine import GAIN, PHASE, SHIFT, TURN, double_cosine_
 from kernels.spec import IN_FEATURES, SirenSpec, weight_sections
 
 SOBOL_BITS = 30  # of a coordinate in torch's sequence
+_GAMMA, _MIX_ROUNDS = 0x9E3779B97F4A7C15 - 2**64, ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
+# tensors of no dimension, because a number can only be the second operand of an addition
+_SINE, _COSINE, _SINE_SHIFT = torch.tensor(PHASE), torch.tensor(PHASE + 0.25), torch.tensor(SHIFT)
 Layers = list[tuple[Tensor, Tensor]]  # (weight [B, fan_in, fan_out], bias [B, 1, fan_out]) of each layer
 
 
@@ -30,7 +33,36 @@ def layer_views(rows: Tensor, spec: SirenSpec) -> Layers:
     return views
 
 
-def initial_weights(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
+def random_words(ids: Tensor, count: int, *key: int) -> Tensor:
+    """Draw 64-bit integers for many images at once, which depend only on the image's id and the key.
+
+    Each image has a stream of SplitMix64 (Steele et al. 2014): word j is mix(state + (j + 1) gamma), computed only for the
+    requested words. Integer operations give the same result on all devices.
+
+    Args:
+        ids: int64 [B].
+
+    Returns:
+        int64 [B, count], on the device of the ids.
+    """
+    state = _mix(ids + _GAMMA)
+    for number in key:
+        state = _mix(state ^ number)
+    return _mix(state[:, None] + torch.arange(1, count + 1, device=ids.device) * _GAMMA)
+
+
+def _mix(z: Tensor) -> Tensor:
+    """Return SplitMix64's bijection of 64-bit integers, in which each input bit changes half of the output bits."""
+    for shift, factor in _MIX_ROUNDS:
+        z = z.bitwise_xor(_shifted(z, shift)).mul_(factor)
+    return z.bitwise_xor_(_shifted(z, 31))
+
+
+def _shifted(z: Tensor, shift: int) -> Tensor:
+    return (z >> shift).bitwise_and_((1 << (64 - shift)) - 1)  # torch's shift repeats the sign bit
+
+
+def initial_weights(spec: SirenSpec, ids: Tensor | Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
     """Draw the initial weights of a fit, which depend only on (seed, id, attempt), not on the batch.
 
     Weights follow Sitzmann et al. 2020, section 3.2: U(-1/2, 1/2) in the first layer, U(-1, 1) sqrt(6 / fan_in) / omega in the
@@ -38,23 +70,24 @@ def initial_weights(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: 
     1.4 dB over a random one after 100 steps at 32x32.
 
     Args:
-        ids: index of each image in its source.
+        ids: int64 [B], index of each image in its source.
         attempt: 0 for the first fit of an image, 1 for its first retry, ...
 
     Returns:
-        float32 [B, S] on the CPU.
+        float32 [B, S] on the device of the ids.
     """
+    ids = torch.as_tensor(ids)
     bounds = torch.empty(spec.n_weights)
     for i, ((weight, bias), (fan_in, _)) in enumerate(zip(layer_views(bounds[None], spec), spec.fans, strict=True)):
         weight.fill_(1 / fan_in if i == 0 else math.sqrt(6 / fan_in) / spec.omega)
         bias.fill_(1 / math.sqrt(fan_in))
-    uniform = np.stack([np.random.default_rng((seed, int(i), attempt)).random(spec.n_weights, dtype=np.float32) for i in ids])
-    weights = (torch.from_numpy(uniform) * 2 - 1) * bounds
+    halves = random_words(ids, -(-spec.n_weights // 2), seed, attempt, 0).view(torch.int32)[:, : spec.n_weights]
+    weights = (halves >> 8) * (bounds.to(ids.device) / 2**23)  # 24 bits, which float32 holds
     layer_views(weights, spec)[-1][1].fill_(0.5)
     return weights
 
 
-def even_start(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
+def even_start(spec: SirenSpec, ids: Tensor | Sequence[int], *, seed: int, attempt: int = 0) -> Tensor:
     """Draw initial weights like `initial_weights`, but with evenly spread waves: 0.3 to 1 dB more after 200 steps (docs/fit.md).
 
     The first layer decides the waves that an image is built from, and 16 random waves leave gaps. Here frequency (row, column)
@@ -62,13 +95,14 @@ def even_start(spec: SirenSpec, ids: Sequence[int], *, seed: int, attempt: int =
     period. A digital shift (Owen 2003) differs for each image. The other biases and the last weights are zero, so the fit starts
     from a mid-grey image.
     """
+    ids = torch.as_tensor(ids)
     weights = initial_weights(spec, ids, seed=seed, attempt=attempt)
     (first_weight, first_bias), *layers = layer_views(weights, spec)
-    points = (torch.quasirandom.SobolEngine(3).draw(spec.hidden, dtype=torch.float64) * 2**SOBOL_BITS).long().numpy()
-    shifts = [np.random.default_rng((seed, int(i), attempt, 1)).integers(0, 2**SOBOL_BITS, 3) for i in ids]
-    spread = torch.from_numpy((points ^ np.stack(shifts)[:, None]) / 2 ** (SOBOL_BITS - 1) - 1).float()  # [B, H, 3] in [-1, 1)
+    points = (torch.quasirandom.SobolEngine(3).draw(spec.hidden, dtype=torch.float64) * 2**SOBOL_BITS).long().to(ids.device)
+    shifts = random_words(ids, 3, seed, attempt, 1) & (2**SOBOL_BITS - 1)
+    spread = ((points ^ shifts[:, None]).double() / 2 ** (SOBOL_BITS - 1) - 1).float()  # [B, H, 3] in [-1, 1)
     first_weight.copy_(spread[..., :2].transpose(1, 2) / IN_FEATURES)
-    first_bias.copy_(spread[:, None, :, 2] * math.pi / spec.omega)
+    first_bias.copy_(spread[:, None, :, 2] * (math.pi / spec.omega))
     for _, bias in layers[:-1]:
         bias.zero_()
     layers[-1][0].zero_()
@@ -147,17 +181,25 @@ class GradientWorkspace:
         inputs = [coords, *(self._view(s, n_pixels, hidden) for s in self.activations)]  # of each layer
         for i, (weight, bias) in enumerate(sine_layers):
             torch.baddbmm(bias, inputs[i], weight, out=pre_activations[i])
-            torch.sin(pre_activations[i], out=inputs[i + 1])
+            _sine(pre_activations[i], _SINE, out=inputs[i + 1])
         rgb = torch.baddbmm(last_bias, inputs[-1], last_weight, out=self._view(self.rgb, n_pixels, 3))
 
         d_out = rgb.sub_(target).mul_(scale)
         _add_layer_gradient(grads[-1], inputs[-1], d_out)
         d_h = torch.bmm(d_out, last_weight.transpose(1, 2), out=self._view(self.grad_activation, n_pixels, hidden))
         for i in reversed(range(len(sine_layers))):
-            d_z = torch.cos(pre_activations[i], out=pre_activations[i]).mul_(d_h)
+            d_z = _sine(pre_activations[i], _COSINE, out=pre_activations[i]).mul_(d_h)
             _add_layer_gradient(grads[i], inputs[i], d_z)
             if i > 0:
                 torch.bmm(d_z, sine_layers[i][0].transpose(1, 2), out=d_h)
+
+
+def _sine(phase: Tensor, shift: Tensor, *, out: Tensor) -> Tensor:
+    """Write the sine of a phase that is shifted by `_SINE` or `_COSINE`; on a CPU the fast one of the decode, off by 1e-5."""
+    if phase.device.type != "cpu":
+        return torch.sin(phase, out=out) if shift is _SINE else torch.cos(phase, out=out)
+    torch.add(shift, phase, alpha=1 / TURN, out=out)
+    return torch.add(_SINE_SHIFT, double_cosine_(out), alpha=GAIN, out=out)
 
 
 def _add_layer_gradient(grad: tuple[Tensor, Tensor], inputs: Tensor, d_out: Tensor) -> None:

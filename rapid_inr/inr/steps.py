@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rapid_inr.inr.fit import FitConfig
 
 DECAYS = ("cosine", "none")
+SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
 FULL_STEP_PIXELS = 4096  # pixels a pass when a step sees the whole image
 
 

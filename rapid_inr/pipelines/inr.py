@@ -1,4 +1,4 @@
-"""The pipeline `inr`: packed INRs that live on the device, decoded batch by batch."""
+"""The pipeline `inr`: packed INRs in the device's memory, decoded batch by batch."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def inr_pipeline(
     shard_store: bool = False,
     **options,
 ) -> BatchPipeline:
-    """Keep a packed store on a device and decode each batch as it is asked for.
+    """Make a pipeline that keeps a packed store on a device and decodes each batch when needed.
 
     Args:
-        labels: [N, ...] of any type; by default the classes in the store.
-        size: (height, width) to decode at; by default the images' own, which must then be one.
-        device: where the store is to lie; None for where it is.
-        shard_store: whether each of the processes of torch.distributed keeps only its share of the store, as `ShardedStore`, and
-            fetches the others' rows batch by batch; images, order and augmentation stay what they are.
-        options: of `BatchPipeline`, `batch_size` at least.
+        labels: [N, ...] of any type; by default the store's classes.
+        size: (height, width) to decode at; by default the size of the images, which must be the same for all.
+        device: to keep the store on; None for the store's device.
+        shard_store: whether each process of torch.distributed keeps only its share of the store, as `ShardedStore`, and fetches
+            the other rows batch by batch; images, order and augmentation stay the same.
+        options: of `BatchPipeline`, at least `batch_size`.
 
     Raises:
-        ValueError: if there are no labels, or not one an image, or the images differ in size and `size` is not given; as
-            `BatchPipeline` and `ShardedStore`.
+        ValueError: if labels are missing or not one an image, or images differ in size and `size` is None; as `BatchPipeline` and
+            `ShardedStore`.
         DeviceTooSmall, StoreTooLarge: if the share, or the store, does not fit the memory of the device.
     """
     if labels is None:
         if store.labels is None:
-            raise UserError("the store has no labels, so nothing can be trained from it; encode a labelled dataset")
+            raise UserError("the store has no labels; pass labels=..., one for each image, or encode a labelled dataset")
         labels = store.labels.long()
     if len(labels) != len(store):
         raise UserError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
     image_size, stored = size or one_size(store, torch.arange(len(store))), stored_size(store)
     device = store.device if device is None else device
     if shard_store:
-        place = {"rank": options.get("rank", 0), "world_size": options.get("world_size", 1)}
-        held = ShardedStore(store, device=device, **place)
+        ranks = {"rank": options.get("rank", 0), "world_size": options.get("world_size", 1)}
+        held = ShardedStore(store, device=device, **ranks)
         nbytes = held.nbytes
     else:
         held = store.to(device)
@@ -72,12 +72,12 @@ def _decode_moved(
     store: PackedStore | Fetched, places: Tensor, ids: Tensor, geometry: Geometry, dtype: torch.dtype, *,
     stored: tuple[float, float],
 ) -> Tensor:  # fmt: skip
-    """Decode images where a geometry has moved them: their INRs are evaluated there, and nothing is resampled.
+    """Decode images straight into their augmented geometry, without resampling.
 
     Args:
-        places: where the images are in `store`.
-        ids: by which the geometry knows them.
-        stored: (height, width) of the images, for a smaller result must not alias.
+        places: positions of the images in `store`.
+        ids: positions of the images in the geometry.
+        stored: (height, width) of the images, for antialiasing of smaller results.
     """
     if len(ids) == 0:
         return torch.empty((0, 3, *geometry.size), dtype=dtype, device=ids.device)

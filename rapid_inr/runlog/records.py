@@ -1,4 +1,4 @@
-"""Read the JSON files and the status of runs, without pandas."""
+"""Read the JSON files, the status and the INRs of runs, without pandas."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def status_of(folder: Path, record: Mapping[str, Any]) -> str:
     files = (folder / name for name in ("record.json", "metrics.jsonl"))
     touched = max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
     return "running" if lives(record["process"], touched=touched) else "crashed"
+
+
+def inr_name(inr: Mapping[str, Any]) -> str:
+    """Return the name of INRs, as ``3x16`` or ``cosine-154``, from the values of the group ``inr`` of a configuration."""
+    return f"cosine-{inr['bytes']}" if inr.get("bytes") is not None else f"{inr['depth']}x{inr['hidden']}"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rapid_inr.evaluation.units import unit_of
+from rapid_inr.runlog.records import inr_name
 
 PROJECT = "rapid-inr"
 FLUSH_S = 1.0  # to the offline run's file, which has what came before a kill; the library waits 15 s
@@ -117,7 +118,7 @@ def _names(config: Mapping[str, Any]) -> Iterator[str]:
             yield name if group == "dataset" else f"{group}:{name}"
     inr = config.get("inr")
     if inr:
-        yield f"inr:{inr['depth']}x{inr['hidden']}"
+        yield f"inr:{inr_name(inr)}"
 
 
 def columns(path: Path) -> dict[str, list[float]]:

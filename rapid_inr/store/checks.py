@@ -1,4 +1,4 @@
-"""Checks that stores of every family share: what a tensor must be, and what a value of a header must be."""
+"""Checks of tensors and header values for stores of all families."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from rapid_inr.errors import UserError, require
 from rapid_inr.store.sealed import brief
 
-# shape, dtypes, and whether the header asks for it, forbids it, or says nothing (None)
+# shape, dtypes, and whether the header requires the tensor (True), forbids it (False), or allows both (None)
 Expected = tuple[tuple[int, ...], tuple[torch.dtype, ...], bool | None]
 
 
-def require_tensors(there: Mapping[str, Tensor | None], expected: Mapping[str, Expected], device: torch.device) -> None:
-    """Require tensors of these shapes and dtypes on one device.
+def require_tensors(tensors: Mapping[str, Tensor | None], expected: Mapping[str, Expected], device: torch.device) -> None:
+    """Check the presence, shapes, dtypes and device of tensors.
 
     Raises:
-        UserError: naming the tensor, what it is and what was expected.
+        UserError: if a tensor is wrong; the message names it, its value and the expected values.
     """
     for name, (_, _, needed) in expected.items():
-        present, kinds = there.get(name) is not None, ("None", "a tensor")
+        present, kinds = tensors.get(name) is not None, ("None", "a tensor")
         require(needed in (None, present), name, kinds[present], f"{kinds[not present]} by the header")
     for name, (shape, dtypes, _) in expected.items():
-        tensor = there.get(name)
+        tensor = tensors.get(name)
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape:
@@ -36,14 +36,14 @@ def require_tensors(there: Mapping[str, Tensor | None], expected: Mapping[str, E
 
 
 def is_of(value: Any, kind: type) -> bool:
-    return type(value) is kind or (kind is float and type(value) is int)  # JSON may write 15.0 as 15; true is no number
+    return type(value) is kind or (kind is float and type(value) is int)  # JSON may write 15.0 as 15; true is not a number
 
 
 def typed(raw: dict[str, Any], name: str, **kinds: type) -> dict[str, Any]:
-    """Return the JSON object under a name, whose values have these types.
+    """Return the JSON object under a name, after checking the types of its values.
 
     Raises:
-        UserError, KeyError, TypeError: if it does not.
+        UserError, KeyError, TypeError: if it is missing or a value has another type.
     """
     for key, kind in kinds.items():
         require(is_of(raw[name][key], kind), f"{name}.{key}", brief(raw[name][key]), kind.__name__)

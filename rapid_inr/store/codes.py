@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rapid_inr.compress.bits import pack_bits
 
-PACK_ROWS = 1024  # packed at once, since packing takes an integer for each bit
+PACK_ROWS = 1024  # packed at once, since packing takes 8 bytes a value
 COUNT_ROWS = 1 << 14  # masks counted at once, since counting takes 12 bytes for each byte of a mask
 
 

@@ -1,4 +1,4 @@
-"""The family `cosine` in a store: a row of bytes an image, and the codebooks that all images share."""
+"""The family `cosine` in a store: a row of bytes for each image, and the codebooks that all images share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rapid_inr.errors import require
 from rapid_inr.store.checks import require_tensors, typed
 from rapid_inr.store.tensor_file import Blocks, stacked
 
-CHECKED_ROWS = 1 << 14  # whose codes are in memory at once
+CHECKED_ROWS = 1 << 14  # checked at once
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class CosineCode:
 
     def fault_of_rows(self, rows: CosineRows, read: Callable[[list[tuple[int, int]]], Iterable[Tensor]]) -> str:
         if not bool(rows.books.isfinite().all()):
-            return "a word of a codebook is beyond what half precision holds"
+            return "a word of a codebook is beyond the range of float16"
         if self.spec.profiles == 1:
             return ""
         width = self.spec.row_bytes
@@ -94,7 +94,7 @@ class CosineCode:
         return "" if profile < self.spec.profiles else f"an image has profile {profile}, expected 0 to {self.spec.profiles - 1}"
 
     def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
-        """Of ``codes`` (of the images) and ``codebooks`` (all that they share)."""
+        """Return the bytes of ``codes`` (of the images) and ``codebooks`` (all shared tensors)."""
         return {"codes": packed["codes"].nbytes, "codebooks": sum(packed[name].nbytes for name in self.shared)}
 
     def merged(self, shards: Callable[[], Iterator[dict[str, Tensor]]], n: int) -> dict[str, Blocks]:
@@ -102,10 +102,12 @@ class CosineCode:
 
 
 def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
-    """Return which component of which word each row of `books` is, int64 [K], ascending: see `docs/format.md`.
+    """Return the component (group * D + component, over all profiles) of each row of `books`, int64 [K], ascending.
+
+    docs/format.md has the layout.
 
     Raises:
-        UserError: if a table names a component that is not there, or one twice, or a byte codes nothing.
+        UserError: if a table names a component that does not exist, or one twice, or a byte codes no coefficient.
     """
     most = spec.groups * spec.dimensions - 1
     low, high = (int(value) for value in table.aminmax())

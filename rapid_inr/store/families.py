@@ -1,4 +1,4 @@
-"""The families of INRs that a store can hold, and all that differs between them."""
+"""The families of INRs that a store can hold, and everything that differs between them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rapid_inr.store.tensor_file import Blocks
 
 
 class Code(Protocol):
-    """How images of one family are stored. `packed` are the tensors of a file by name, `rows` is what a decode reads of them.
+    """How images of one family are stored: `packed` are the tensors of a file by name, `rows` the rows that a decode reads.
 
     Attributes:
         family: its name in the file.
-        tensors: names of those that make up the images.
-        needed: those that are always there.
-        shared: those that all images share, which are not of one row an image.
-        decode: of `rows`, by its public call in `kernels`.
+        tensors: names of the tensors that make up the images.
+        needed: names of the required ones.
+        shared: names of those that all images share; the others have one row an image.
+        decode: the public call in `kernels` that decodes `rows`.
         spec: the shape of an INR.
-        row_bytes: of an image, if nothing is pruned.
+        row_bytes: bytes of an unpruned image.
     """
 
     family: ClassVar[str]
@@ -40,19 +40,19 @@ class Code(Protocol):
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> Code:
-        """Return the code that the header of a file describes; raises UserError, KeyError or TypeError where it does not."""
+        """Return the code that the header of a file describes; raises UserError, KeyError or TypeError if the header is wrong."""
 
     def values(self) -> dict[str, Any]:
-        """Return what `parse` reads."""
+        """Return the JSON values that `parse` reads."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what ``info`` says of it."""
+        """Return the values that ``info`` shows."""
 
     def rows(self, packed: Mapping[str, Tensor]) -> TensorRows:
         """Return the rows of images; raises UserError if shapes, dtypes or devices contradict each other or the code."""
 
     def starts(self, rows: TensorRows) -> Tensor | None:
-        """Return int64 [N + 1], where each row of codes begins and the last ends; None where all are of one length."""
+        """Return int64 [N + 1], the first byte of each row of codes and the end of the last; None for rows of one length."""
 
     def take(self, packed: Mapping[str, Tensor], rows: TensorRows, ids: Tensor) -> dict[str, Tensor]:
         """Return the tensors of the images at some positions."""
@@ -62,20 +62,20 @@ class Code(Protocol):
         """Return what is wrong with some values of a tensor; empty if nothing is."""
 
     def fault_of_rows(self, rows: TensorRows, read: Callable[[list[tuple[int, int]]], Iterable[Tensor]]) -> str:
-        """Do the same for what takes whole rows to see.
+        """Return what is wrong with whole rows; empty if nothing is.
 
         Args:
-            read: yields the bytes of ``codes`` from each start to its stop, from the file, so that no page stays in memory.
+            read: yields the bytes of ``codes`` of each (start, stop) from the file, so that no page stays in memory.
         """
 
     def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
-        """Return the bytes of the tensors by what they are for."""
+        """Return the bytes of the tensors by their purpose."""
 
     def merged(self, shards: Callable[[], Iterator[dict[str, Tensor]]], n: int) -> dict[str, Blocks]:
-        """Return the tensors of `n` images that come in shards, but for those that are shared.
+        """Return the tensors of `n` images from shards, without the shared ones.
 
         Args:
-            shards: walks through the tensors of the shards that have images.
+            shards: yields the tensors of each shard that has images.
         """
 
 
@@ -83,6 +83,6 @@ FAMILIES: dict[str, type[Code]] = {code.family: code for code in (SirenCode, Cos
 
 
 def code_settings(code: Code) -> dict[str, Any]:
-    """Return the code as JSON values, by the keys of the command line where it has them."""
+    """Return the code as JSON values, under the keys of the command line where there are such keys."""
     raw = code.values()
     return {"inr": raw.pop("spec"), **raw}

@@ -1,4 +1,4 @@
-"""The `.inr` file: a safetensors file whose metadata describe the store; `docs/format.md` is the specification."""
+"""The `.inr` file: a safetensors file whose metadata describe the store; docs/format.md is the specification."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, read_s
 
 VERSION = 4
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
-MAX_SIDE = 1 << 16  # pixels: no format that images come from has more
-LEAST_STD = 1 / 255  # one level, so that one can divide by it
+MAX_SIDE = 1 << 16  # pixels, the limit of the source formats
+LEAST_STD = 1 / 255  # one level, so that dividing by it is safe
 
 
 def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False) -> int:
-    """Write a store to a file, atomically: the file is whole or not there.
+    """Write a store to a file atomically.
 
     Returns:
         The size of the file in bytes.
@@ -44,10 +44,10 @@ def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False
 
 
 def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str, Blocks]) -> None:
-    """Write the file of a store whose tensors come in pieces, in place of any that is there.
+    """Write the file of a store whose tensors come in pieces; replace an existing file.
 
     Args:
-        tensors: those of a `PackedStore`, by name.
+        tensors: the tensors of a `PackedStore`, by name.
     """
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
@@ -59,23 +59,23 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
 
 
 def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixels: int = MAX_PIXELS) -> PackedStore:
-    """Read a store, checking all of it before it is used.
+    """Read a store and check all of it.
 
     Args:
-        max_pixels: most that an image may have.
+        max_pixels: largest number of pixels of an image.
 
     Returns:
-        The store on `device`; on the CPU its tensors are memory-mapped, and the check leaves no page of them in memory.
+        The store on `device`. On the CPU its tensors are memory-mapped, and the check leaves no page of them in memory.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        StoreFormatError: if the file is not a whole, consistent store of this version.
+        StoreFormatError: if the file is not a complete, consistent store of this version.
         StoreTooLarge: if it does not fit the memory of `device`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no store at {path}; write one with: python -m experiments.encode dataset=... out={path}")
-    with path.open("rb"):  # the library would call a file that may not be read one that does not exist
+    with path.open("rb"):  # safetensors reports an unreadable file as missing
         pass
     try:
         with safe_open(path, framework="pt") as file:

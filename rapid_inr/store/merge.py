@@ -1,4 +1,4 @@
-"""From shards to a store: every tensor of the whole comes shard by shard, so that memory does not grow with the images."""
+"""Merge shards to a store, shard by shard, so that memory does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rapid_inr.store.tensor_file import Blocks
 
 @dataclass(frozen=True)
 class Survey:
-    """What one walk through shards finds: a few bytes for each of N images.
+    """The result of one walk through shards, a few bytes for each of N images.
 
     Args:
         ids: int64 [N], of the images in their source.
         sizes: int32 [N, 2], (height, width).
         measured: [N] each, by name.
-        moments: of the images of the train split, or of all where it contributed none.
-        skipped: a message for each image that could not be read, by its id.
+        moments: of the images of the train split, or of all images if it has none.
+        skipped: a message for each image that could not be read, by id.
         fit_s: over all shards, like `compress_s`.
     """
 
@@ -42,10 +42,10 @@ class Survey:
 
 @dataclass(frozen=True)
 class Merged:
-    """A store whose tensors come in pieces, and what was measured of its images.
+    """A store whose tensors come in pieces, and the survey of its images.
 
     Args:
-        tensors: those of a `PackedStore`, by name.
+        tensors: the tensors of a `PackedStore`, by name.
     """
 
     header: StoreHeader
@@ -57,19 +57,19 @@ class Merged:
         return PackedStore.of(self.header, {name: blocks.whole() for name, blocks in self.tensors.items()})
 
     def write(self, path: Path) -> None:
-        """Write the file of the store, in place of any that is there; one shard is in memory at a time."""
+        """Write the file of the store, with one shard in memory at a time; replace an existing file."""
         write_blocks(path, self.header, len(self.survey.ids), self.tensors)
 
 
 def merge(plan: StorePlan, shards: Iterable[Shard], shared: Mapping[str, Tensor]) -> Merged:
-    """Merge shards, in the smallest layout of the whole.
+    """Merge shards, in the layout that is smallest for the whole store.
 
     Args:
-        shards: in the order of the images; walked through several times.
+        shards: in the order of the images; iterated several times.
         shared: the tensors that all images share.
 
     Raises:
-        ValueError: if they hold no image, or contradict each other.
+        ValueError: if the shards hold no image or contradict each other.
     """
     survey = take_survey(shards)
     n = len(survey.ids)
@@ -97,7 +97,7 @@ def take_survey(shards: Iterable[Shard]) -> Survey:
     moments, others, seconds = ChannelMoments(), ChannelMoments(), [0.0, 0.0]
     for shard in shards:
         for name, column in (("ids", shard.ids), ("sizes", shard.sizes), *shard.measured.items()):
-            columns.setdefault(name, []).append(column.clone())  # what is mapped would hold its file open
+            columns.setdefault(name, []).append(column.clone())  # a mapped tensor would keep its file open
         skipped |= shard.skipped
         moments.include(shard.moments)
         others.include(shard.other_moments)

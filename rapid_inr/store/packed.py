@@ -1,4 +1,4 @@
-"""A dataset as packed INRs: the tensors on one device and the facts about them."""
+"""A dataset as packed INRs: its tensors on one device, and the header that describes them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from rapid_inr.store.checks import require_tensors
 from rapid_inr.store.families import Code
 from rapid_inr.store.sealed import brief
 
-OF_ANY_FAMILY = ("sizes", "labels", "source_ids")  # tensors that say nothing of the pixels
+OF_ANY_FAMILY = ("sizes", "labels", "source_ids")  # tensors that do not depend on the family
 MAX_NAME = 255  # characters of a class
 
 
 class StoreTooLarge(UserError):
-    """The store does not fit the memory of the device it was asked onto."""
+    """A store does not fit the memory of a device; the message says what it needs, what is free, and what would fit."""
 
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What holds for all images of a store.
+    """The properties that all images of a store share.
 
     Args:
-        code: how each image is stored.
-        size: (height, width) of all images, or None where they differ.
-        splits: (name, number of images) of the source, in order; a source id counts through them.
+        code: how images are stored.
+        size: (height, width) of all images, or None if they differ.
+        splits: (name, number of images) of the source, in order; source ids count through them.
         class_names: empty without labels.
         mean, std: per channel, of the original images in [0, 1].
-        made: how the store was made, as JSON values: dataset, fit, seed. No times or paths, so equal work gives equal bytes.
+        made: provenance as JSON values: dataset, fit, seed; without times and paths, so that equal work gives equal bytes.
         skipped: source ids of the images that could not be read.
 
     Raises:
@@ -57,19 +57,19 @@ class StoreHeader:
 
 
 def require_plain_names(splits: Iterable[tuple[str, int]], class_names: Iterable[str]) -> None:
-    """Refuse names that are no plain ones: those of splits become the names of files.
+    """Check the names of splits and classes, which become file names.
 
     Raises:
-        UserError: if a split is not 1 to 32 ASCII letters, digits, ``_`` and ``-``, a class is empty, longer than 255 characters,
-            not printable or has a slash, or a name is there twice.
+        UserError: if a split is not 1 to 32 ASCII letters, digits, ``_`` and ``-``; if a class is empty, longer than 255
+            characters, not printable or has a slash; or if a name occurs twice.
     """
     split_names, class_names = [name for name, _ in splits], list(class_names)
     for kind, names, is_plain in (("split", split_names, _is_plain_split), ("class", class_names, _is_plain_class)):
         for name in names:
             if not is_plain(name):
-                raise UserError(f"a {kind} is called {brief(name)}, which is no plain name; rename it and encode again")
+                raise UserError(f"a {kind} is called {brief(name)}, which is not a plain name; rename it and encode again")
         if len(set(names)) < len(names):
-            raise UserError(f"a {kind} is there twice")
+            raise UserError(f"two {kind} names are equal; rename one and encode again")
 
 
 def _is_plain_split(name: str) -> bool:
@@ -86,10 +86,10 @@ class PackedStore:
 
     Args:
         header: see `StoreHeader`.
-        packed: the tensors that make up the images, by the names that `header.code` has for them.
-        sizes: int32 [N, 2] (height, width), or None where `header.size` holds for all.
+        packed: the tensors that make up the images, by their names in `header.code`.
+        sizes: int32 [N, 2] (height, width), or None if `header.size` holds for all.
         labels: integer [N], or None.
-        source_ids: integer [N], increasing: the index of each image in its source; None where it is 0..N-1.
+        source_ids: integer [N], increasing: the index of each image in its source; None for 0..N-1.
 
     Raises:
         ValueError: if shapes, dtypes or devices contradict each other or the header.
@@ -100,7 +100,7 @@ class PackedStore:
     sizes: Tensor | None = None
     labels: Tensor | None = None
     source_ids: Tensor | None = None
-    rows: TensorRows = field(init=False, repr=False, compare=False)  # what a decode reads
+    rows: TensorRows = field(init=False, repr=False, compare=False)  # the rows that a decode reads
 
     def __post_init__(self) -> None:
         rows = self.header.code.rows(self.packed)
@@ -116,7 +116,7 @@ class PackedStore:
 
     @classmethod
     def of(cls, header: StoreHeader, tensors: Mapping[str, Tensor]) -> PackedStore:
-        """Return the store of the tensors of a file; the other arguments are told apart by their names."""
+        """Make a store from the tensors of a file."""
         packed = {name: tensor for name, tensor in tensors.items() if name not in OF_ANY_FAMILY}
         return cls(header, packed, **{name: tensor for name, tensor in tensors.items() if name not in packed})
 
@@ -129,7 +129,7 @@ class PackedStore:
 
     @property
     def starts(self) -> Tensor | None:
-        """Where each row of codes begins, and the last ends; None where all are of one length."""
+        """The first byte of each row of codes, and the end of the last; None if all rows have one length."""
         return self.header.code.starts(self.rows)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -139,27 +139,27 @@ class PackedStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tensors take on their device."""
+        """Bytes of the tensors on their device."""
         own = (getattr(self, name) for name in OF_ANY_FAMILY)
         return sum(tensor.nbytes for tensor in (*self.rows.tensors().values(), *own) if tensor is not None)
 
     @property
     def n_pixels(self) -> int:
-        """Pixels of all images together."""
+        """Total number of pixels of all images."""
         if self.header.size is not None:
             return len(self) * self.header.size[0] * self.header.size[1]
         return int(self.sizes.long().prod(1).sum())
 
     def size_of(self, index: int) -> tuple[int, int]:
-        """Return (height, width) of one image."""
+        """Return the (height, width) of an image."""
         return self.header.size or tuple(self.sizes[index].tolist())
 
     def name_of(self, index: int) -> str:
-        """Return the split of an image and its index there, such as ``test_00042``."""
+        """Return the split of an image and its index in it, such as ``test_00042``."""
         return name_in_splits(self.header.splits, index if self.source_ids is None else int(self.source_ids[index]))
 
     def take(self, ids: Tensor) -> PackedStore:
-        """Return the store of the images at these positions, int64 and increasing, on the same device."""
+        """Return the store of the images at some positions, int64 and increasing, on the same device."""
         ids = ids.to(self.device)
         own = {name: getattr(self, name) for name in OF_ANY_FAMILY}
         if self.source_ids is None:
@@ -171,7 +171,7 @@ class PackedStore:
         """Return the store of the images of one split of the source.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if the split has no images.
         """
         ranges = ids_by_split(self.header.splits)
         wanted = ranges.get(split, range(0))
@@ -182,13 +182,13 @@ class PackedStore:
         return self if len(ids) == len(self) else self.take(ids)
 
     def to(self, device: torch.device | str) -> PackedStore:
-        """Copy the store to a device, unless it is there.
+        """Return the store on a device; copy it unless it is already there.
 
         Raises:
-            StoreTooLarge: if it does not fit the free memory there; nothing has been copied then.
+            StoreTooLarge: if it does not fit the free memory; this is checked before the copy.
         """
         device = torch.device(device)
-        if device.type == "cuda" and device.index is None:  # a tensor's device has an index, and these two must compare
+        if device.type == "cuda" and device.index is None:  # tensors' devices have an index, so add it
             device = torch.device("cuda", torch.cuda.current_device())
         if device == self.device:
             return self
@@ -201,13 +201,13 @@ class PackedStore:
 
 
 def image_bytes(store: PackedStore) -> float:
-    """Return the bytes of an image on average, all but its label, and nothing of the file's header or of what images share."""
+    """Return the mean bytes of an image, without labels, shared tensors and the file's header."""
     own = [tensor for name, tensor in store.packed.items() if name not in store.header.code.shared]
     return sum(tensor.nbytes for tensor in (*own, store.sizes) if tensor is not None) / len(store)
 
 
 def store_rates(store: PackedStore, *, store_bytes: int) -> dict[str, float]:
-    """Return what a store costs whose file takes `store_bytes`, and where images share codebooks what it costs without them."""
+    """Return the rates of a store whose file has `store_bytes`, and with shared codebooks also the rates without them."""
     cost = rates(store_bytes=store_bytes, n_pixels=store.n_pixels)
     codebook_bytes = store.header.code.bytes_by_part(store.packed).get("codebooks")
     if codebook_bytes is None:
@@ -217,11 +217,11 @@ def store_rates(store: PackedStore, *, store_bytes: int) -> dict[str, float]:
 
 
 def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
-    """Break down the bytes of a store's file; the parts sum to `file_bytes`.
+    """Return the bytes of each part of a store's file; their sum is `file_bytes`.
 
     Returns:
-        Those of the store's code, ``sizes``, ``labels``, ``source_ids``, and ``header`` (all else in the file: names, offsets,
-        checksums, how it was made).
+        The parts of the store's code, ``sizes``, ``labels``, ``source_ids``, and ``header`` (the rest of the file: names,
+        offsets, checksums, provenance).
     """
     parts = store.header.code.bytes_by_part(store.packed)
     parts |= {name: 0 if getattr(store, name) is None else getattr(store, name).nbytes for name in OF_ANY_FAMILY}

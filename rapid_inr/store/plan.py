@@ -1,4 +1,4 @@
-"""What decides a store: the plan that all its shards carry, so that those of another are never mixed with them."""
+"""The plan of a store, which each shard carries, so that shards of different stores are never mixed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rapid_inr.store.sealed import brief
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What decides a store, and is the same for all its shards.
+    """Everything that determines a store, the same for all its shards.
 
     Args:
-        code: how each image is stored.
+        code: how images are stored.
         splits: (name, number of images) of the source, in order.
         class_names: empty without labels.
-        images: to be encoded, readable or not.
-        shard_images: consecutive images of a shard; the last may have fewer.
+        images: number of images to encode, readable or not.
+        shard_images: number of consecutive images in a shard; the last may have fewer.
         digest: of the source; see `ImageSource.digest`.
-        made: how the store is made, as JSON values; see `StoreHeader`.
+        made: provenance as JSON values; see `StoreHeader`.
 
     Raises:
         UserError: see `require_plain_names`.
@@ -45,19 +45,19 @@ class StorePlan:
         return -(-self.images // self.shard_images)
 
     def shard(self, number: int) -> range:
-        """Return the places of a shard's images among those of the source."""
+        """Return the positions of a shard's images in the source."""
         return range(number * self.shard_images, min((number + 1) * self.shard_images, self.images))
 
     def values(self) -> dict[str, Any]:
-        """Return all of it as JSON values, by the keys of the command line where it has them."""
+        """Return the plan as JSON values, under the keys of the command line where there are such keys."""
         raw = json.loads(json.dumps(asdict(self) | {"code": self.code.family, **code_settings(self.code)}))
         return flatten({**raw.pop("made"), **raw})
 
 
-def plan_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """Name the first key in which two plans differ and both its values; empty where they are the same."""
-    key = first_difference(there, here, ignored=("digest",))  # which any other difference may explain
+def plan_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return the first key in which two plans differ, with both values; empty if they are equal."""
+    key = first_difference(before, now, ignored=("digest",))  # another difference may explain a different digest
     if key is not None:
-        return f"{key} is {brief(there.get(key))} there, {brief(here.get(key))} here"
-    same = there["digest"] == here["digest"]
+        return f"{key} is {brief(before.get(key))} there, {brief(now.get(key))} here"
+    same = before["digest"] == now["digest"]
     return "" if same else "the images, or their files' names, sizes or times of modification, have changed since"

@@ -1,4 +1,4 @@
-"""The shards of a store that is being made: some of the images each, in a file that is whole or not there."""
+"""The shards of a store during encoding: atomic files of a part of the images each."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
 
 METADATA_KEY = "rapid_inr_shard"
 VERSION = 4
-SHARED = "shared"  # the stem of the file of what all shards share
+SHARED = "shared"  # stem of the file of tensors that all shards share
 REMEDY = "; remove it and encode again"
 NAMED = 8  # missing shards that a message names
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that was encoded.
+    """An encoded shard.
 
     Args:
         number: of the shard, from 0.
-        ids: int64 [n], of the images that could be read, in their source.
+        ids: int64 [n], the ids in the source of the readable images.
         sizes: int32 [n, 2], (height, width).
-        rows: tensors of the images as a `PackedStore` names them, but for those that all images share; of pruned SIRENs with a
-            mask each where an image of the shard was pruned. Empty where no image could be read.
-        shared_crc32: of the tensors that all images share, by which those of another store are told.
-        measured: what was measured of each image, [n], by name.
-        moments: of the channels of the images of the train split.
-        other_moments: of those of the others.
-        skipped: a message for each image that could not be read, by its id.
+        rows: tensors of the images under their names in `PackedStore`, without shared ones; SIRENs have masks if any image of
+            the shard was pruned. Empty if no image could be read.
+        shared_crc32: of the tensors that all images share, to detect shards of another store.
+        measured: measurements of each image, [n], by name.
+        moments: of the channels of the train split's images.
+        other_moments: of the channels of all other images.
+        skipped: a message for each image that could not be read, by id.
         fit_s: see `EncodeReport`, like `compress_s`.
     """
 
@@ -66,7 +66,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """The files of the shards of one store."""
+    """The folder with the shards of one store."""
 
     path: Path
     plan: StorePlan
@@ -80,14 +80,14 @@ class ShardFolder:
 
     @property
     def whole_file(self) -> Path:
-        """Where the store lies until it has been checked."""
+        """The merged store, until it has been checked."""
         return self.path / "whole.inr"
 
     def present(self) -> list[int]:
-        """Return the numbers of the shards that are there, in order.
+        """Return the numbers of the existing shards, in order.
 
         Raises:
-            ValueError: if a shard is of another plan; the message names the first key in which it differs.
+            ValueError: if a shard is of another plan; the message names the first key that differs.
             StoreFormatError: if a shard cannot be read.
         """
         own = []
@@ -107,7 +107,7 @@ class ShardFolder:
             raise UserError(f"{self.path} holds shards of another encoding ({difference}); {remedy}")
 
     def discard_others(self) -> int:
-        """Remove the files that are of another plan or cannot be read, and return how many these were."""
+        """Remove the files that are of another plan or cannot be read; return their number."""
         n_removed = 0
         for path in self._files():
             try:
@@ -123,18 +123,18 @@ class ShardFolder:
         return sorted(set(range(self.plan.n_shards)) - set(self.present()))
 
     def require_complete(self) -> None:
-        """Raise unless every shard is there and sound.
+        """Check that all shards exist and are sound.
 
         Raises:
-            ValueError: if some are missing, or of another plan.
-            StoreFormatError: if one is damaged, or holds other images than its name says.
+            ValueError: if a shard is missing or of another plan.
+            StoreFormatError: if a shard is damaged or holds the wrong images.
         """
         missing = self.missing()
         if missing:
             named = ", ".join(f"{number:05d}" for number in missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
             raise UserError(
                 f"{self.path} lacks {len(missing)} of {self.plan.n_shards} shards ({named}); "
-                "the encode command that began it makes those that are missing"
+                "run the same encode command again to make the missing ones"
             )
         shared_crc32 = crc32_of(self.shared())
         last = -1
@@ -143,20 +143,20 @@ class ShardFolder:
             last = self._require_images(number, last=last, shared_crc32=shared_crc32)
 
     def _require_images(self, number: int, *, last: int, shared_crc32: int) -> int:
-        """Raise unless a shard holds images of its shard, behind `last`, coded with what is shared; return the last of them."""
-        shard, places = _read(self.file(number)), self.plan.shard(number)
+        """Check that a shard holds its own images, with ids above `last`, and the same shared tensors; return its last id."""
+        shard, positions = _read(self.file(number)), self.plan.shard(number)
         if len(shard) > 0 and shard.shared_crc32 != shared_crc32:
             what = ", ".join(self.plan.code.shared)
             raise StoreFormatError(f"{self.file(number)} was encoded with another {self.shared_file.name} ({what}){REMEDY}")
         ids = [last, *shard.ids.tolist()]
-        # where images were excluded an id lies behind its place, never before it
-        misplaced = len(shard) > len(places) or (len(shard) > 0 and ids[1] < places.start)
+        # excluded images can only make an id larger than its position
+        misplaced = len(shard) > len(positions) or (len(shard) > 0 and ids[1] < positions.start)
         if shard.number != number or misplaced or any(b <= a for a, b in pairwise(ids)):
             raise StoreFormatError(f"{self.file(number)} does not hold the images of its shard{REMEDY}")
         return ids[-1]
 
     def write(self, shard: Shard) -> None:
-        """Write the file of a shard, atomically."""
+        """Write the file of a shard atomically."""
         tensors = {"ids": shard.ids, "sizes": shard.sizes}
         tensors |= {f"rows.{name}": tensor for name, tensor in shard.rows.items()}
         tensors |= {f"measured.{name}": tensor for name, tensor in shard.measured.items()}
@@ -176,20 +176,20 @@ class ShardFolder:
         write_tensors(path, blocks, lambda checksums: {METADATA_KEY: seal(values | {"crc32": checksums})})
 
     def share(self, choose: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the tensors that all images share: those that the first job has chosen, whoever asks."""
+        """Return the tensors that all images share; the first job chooses them for all jobs."""
         path = self.shared_file
         if self.plan.code.shared and not path.exists():
             own = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
             began = time.perf_counter()
             chosen = choose()
             self._write(own, chosen, {"seconds": time.perf_counter() - began})
-            with suppress(FileExistsError):  # on a GPU the last bits of another job's may differ, so that only one may count
+            with suppress(FileExistsError):  # another job was first; on a GPU its last bits may differ, so only its tensors count
                 os.link(own, path)
             own.unlink()
         return self.shared()
 
     def shared(self) -> dict[str, Tensor]:
-        """Return these tensors, which must be there.
+        """Read the tensors that all images share.
 
         Raises:
             StoreFormatError: if they are missing or damaged.
@@ -197,16 +197,17 @@ class ShardFolder:
         if not self.plan.code.shared:
             return {}
         if not self.shared_file.exists():
-            raise StoreFormatError(f"{self.shared_file} is missing, which holds {', '.join(self.plan.code.shared)}{REMEDY}")
+            names = ", ".join(self.plan.code.shared)
+            raise StoreFormatError(f"{self.shared_file} is missing ({names}); remove the shards too, and encode again")
         return {name: tensor.clone() for name, tensor in _read_sound(self.shared_file)[1].items()}
 
     @property
     def shared_s(self) -> float:
-        """Seconds that it took to choose these tensors; 0 where there are none."""
+        """Seconds spent on choosing the shared tensors; 0 if there are none."""
         return read_header(self.shared_file)["seconds"] if self.plan.code.shared else 0.0
 
     def read(self, numbers: Iterable[int]) -> Iterator[Shard]:
-        """Yield shards, one at a time, their tensors memory-mapped."""
+        """Yield shards one at a time, with memory-mapped tensors."""
         for number in numbers:
             yield _read(self.file(number))
 
@@ -214,7 +215,7 @@ class ShardFolder:
         return self.read(range(self.plan.n_shards))
 
     def clear(self) -> None:
-        """Remove the shards, what a writer that was killed has left, and the folder if nothing else is in it."""
+        """Remove the shards, the temporary files of killed writers, and the folder if it is then empty."""
         torn = (*self.path.glob(".*.shard.*"), *self.path.glob(f".{self.whole_file.name}.*"))
         for path in (*self._files(), self.whole_file, *torn):
             path.unlink(missing_ok=True)
@@ -228,11 +229,11 @@ def shards_beside(out: Path) -> Path:
 
 
 def open_shards(path: Path) -> ShardFolder:
-    """Open a folder of shards as the plan in its first one says.
+    """Open a folder of shards by the plan in its first shard.
 
     Raises:
-        FileNotFoundError: if there is none.
-        StoreFormatError: if it cannot be read.
+        FileNotFoundError: if there is no shard.
+        StoreFormatError: if the first shard cannot be read.
     """
     first = min(path.glob("[0-9]*.shard"), default=None)
     if first is None:
@@ -244,7 +245,7 @@ def open_shards(path: Path) -> ShardFolder:
 
 
 def crc32_of(tensors: dict[str, Tensor]) -> int:
-    """Return the CRC-32 of some tensors together."""
+    """Return the CRC-32 of all tensors together."""
     checksum = 0
     for _, tensor in sorted(tensors.items()):
         checksum = crc32(tensor, checksum)
@@ -255,14 +256,14 @@ def read_header(path: Path) -> dict[str, Any]:
     """Return the values in the file of a shard.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no such file.
         StoreFormatError: if it is not a shard that this version can read.
     """
     return _open(path)[0]
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the values and the tensors of a file, which are those that its values tell of."""
+    """Return the values and the tensors of a file, after checking that the two agree."""
     try:
         with safe_open(path, framework="pt") as file:
             raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION, remedy=REMEDY)
@@ -276,7 +277,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _read_sound(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Do the same, having checked every byte of the tensors."""
+    """Return the values and the tensors of a file, after checking all bytes of the tensors."""
     raw, tensors = _open(path)
     actual = dict.fromkeys(raw["crc32"], 0)
     for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):

@@ -20,19 +20,19 @@ from rapid_inr.store.codes import has_lowest_code, pack_codes, pack_masks, pad_r
 from rapid_inr.store.sealed import brief
 from rapid_inr.store.tensor_file import Blocks, stacked
 
-MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA = 256, 4096, 1e6  # far beyond any that was ever fitted; a reader's work grows with them
-USUAL_ROUNDING = "nearest"  # not written: how codes were found, no decode asks
+MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA = 256, 4096, 1e6  # far above any useful value; a reader's work grows with them
+USUAL_ROUNDING = "nearest"  # not stored, since a decode does not depend on how codes were rounded
 QUANTIZE_TYPES = {"bits": int, "ends_bits": int, "granularity": str, "range": str, "rounding": str}
-CHECKED_ROWS = 1024  # whose codes are in memory at once
-REPACK_ROWS = 128  # unpacked at once: every code takes several integers meanwhile
+CHECKED_ROWS = 1024  # checked at once
+REPACK_ROWS = 128  # repacked at once, since repacking takes several integers for each code
 
 
 @dataclass(frozen=True)
 class SirenCode:
-    """SIRENs of one shape, stored in one way; see `rapid_inr.store.families.Code`.
+    """SIRENs of one shape and quantization; see `rapid_inr.store.families.Code`.
 
     Args:
-        spec: of every SIREN.
+        spec: of all SIRENs.
         quantize: how rows are stored.
     """
 
@@ -115,7 +115,7 @@ class SirenCode:
             return "a mask has bits behind its last weight"
         if not self.quantize.is_integer or rows.codes.numel() == 0:
             return ""
-        # the one code that the format never writes, -2^(bits-1)
+        # -2^(bits-1), the one code that the format does not allow
         starts = torch.arange(len(rows) + 1) * rows.codes.shape[-1] if rows.starts is None else rows.starts
         chunks = [starts[first : first + CHECKED_ROWS + 1] for first in range(0, len(rows), CHECKED_ROWS)]
         for chunk, packed in zip(chunks, read([(int(chunk[0]), int(chunk[-1])) for chunk in chunks]), strict=True):
@@ -126,7 +126,7 @@ class SirenCode:
         return ""
 
     def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
-        """Of ``codes`` (hidden weights), ``masks``, ``ends`` (weights of first and last layer), ``biases`` and ``scales``."""
+        """Return the bytes of ``codes`` (hidden weights), ``masks``, ``ends`` (first and last weight), ``biases``, ``scales``."""
         ends, sections = packed["ends"], end_sections(self.spec)
         element = ends.element_size() * len(ends)
         return {
@@ -145,7 +145,7 @@ class SirenCode:
         with_masks = pruned and codes_bytes + n * packed_bytes(n_codes, 1) < n * packed_bytes(n_codes, bits)
         arrange = self._with_masks if with_masks else self._without_masks
         blocks = stacked(shards, n)
-        if pruned:  # of one layout; no other tensor depends on it
+        if pruned:  # bring codes and masks to one layout; other tensors do not depend on it
             arranged = stacked(lambda: map(arrange, shards()), n)
             blocks = {name: arranged[name] if name in ("codes", "masks") else blocks[name] for name in arranged}
         if with_masks:
@@ -153,14 +153,14 @@ class SirenCode:
         return blocks
 
     def _with_masks(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give rows that keep every weight a mask each that says so: their codes are the same bytes."""
+        """Add masks to rows without them; the bytes of the codes stay the same."""
         if "masks" in rows:
             return rows
         kept = torch.ones(len(rows["codes"]), self.spec.n_hidden_weights, dtype=torch.bool)
         return rows | {"codes": rows["codes"].flatten(), "masks": pack_masks(kept)}
 
     def _without_masks(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Write the pruned codes of rows as zeros."""
+        """Store the pruned codes of rows as zeros."""
         if "masks" not in rows:
             return rows
         bits, n_codes, masks = self.quantize.bits, self.spec.n_hidden_weights, rows["masks"]

@@ -1,4 +1,4 @@
-"""Safetensors files written and read block by block, so that no tensor need be in memory whole."""
+"""Write and read safetensors files block by block, so that no whole tensor needs to be in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rapid_inr.files import atomic
 
-# In the order of the file: aligned to their size, as the library's own writer lays them.
+# in the order of the file, by which the library's writer aligns them to their size
 DTYPES = {
     torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16",
     torch.float16: "F16", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
@@ -24,10 +24,10 @@ READ_BYTES = 4 << 20  # a multiple of every element's size
 
 @dataclass(frozen=True)
 class Blocks:
-    """A tensor that comes in pieces, which follow each other along its first dimension.
+    """A tensor in pieces along its first dimension.
 
     Args:
-        read: yields the pieces; called more than once, it yields the same.
+        read: yields the pieces, the same at each call.
     """
 
     dtype: torch.dtype
@@ -48,7 +48,7 @@ class Blocks:
 
 
 def stacked(walk: Callable[[], Iterator[Mapping[str, Tensor]]], n: int) -> dict[str, Blocks]:
-    """Return tensors of `n` rows that come in pieces, those of all names together in each step of a walk."""
+    """Return tensors of `n` rows in pieces; each step of `walk` yields a piece of every tensor."""
     return {
         name: Blocks(piece.dtype, (n, *piece.shape[1:]), lambda name=name: (pieces[name] for pieces in walk()))
         for name, piece in next(walk()).items()
@@ -56,7 +56,7 @@ def stacked(walk: Callable[[], Iterator[Mapping[str, Tensor]]], n: int) -> dict[
 
 
 def crc32(block: Tensor, so_far: int = 0) -> int:
-    """Return the CRC-32 of the bytes of a tensor, or of those before and these."""
+    """Return the CRC-32 of the bytes of a tensor, continuing from `so_far`."""
     return zlib.crc32(_bytes(block), so_far)
 
 
@@ -66,13 +66,13 @@ def _bytes(block: Tensor) -> memoryview | bytes:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[[dict[str, int]], Mapping[str, str]]) -> None:
-    """Write a safetensors file, atomically, byte for byte as the library's own writer would.
+    """Write a safetensors file atomically, with the same bytes as the library's writer.
 
     Args:
-        describe: takes the CRC-32 of each tensor, in the order given, to the metadata of the file.
+        describe: CRC-32 of each tensor, by name -> metadata of the file.
 
     Raises:
-        ValueError: if the pieces of a tensor do not make up its shape.
+        ValueError: if the pieces of a tensor do not add up to its shape.
     """
     metadata = describe({name: _crc32_of(blocks) for name, blocks in tensors.items()})
     order = sorted(tensors, key=lambda name: (list(DTYPES).index(tensors[name].dtype), name))
@@ -89,7 +89,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
             if written != tensors[name].nbytes:
                 raise ValueError(f"{name} came in {written} bytes, expected {tensors[name].nbytes}")
         file.flush()
-        os.fsync(file.fileno())  # hours of fitting must outlive a power cut
+        os.fsync(file.fileno())  # hours of fitting must survive a power cut
 
 
 def _crc32_of(blocks: Blocks) -> int:
@@ -100,9 +100,9 @@ def _crc32_of(blocks: Blocks) -> int:
 
 
 def read_flat(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the values of some tensors of a safetensors file, each in flat pieces.
+    """Yield the values of some tensors of a safetensors file in flat pieces.
 
-    Unlike a walk through mapped tensors it leaves no page of the file in this process.
+    Unlike reading mapped tensors, this leaves no page of the file in this process.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -117,7 +117,7 @@ def read_flat(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[s
 
 
 def read_slices(path: Path, name: str, bounds: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
-    """Yield bytes of a tensor, uint8 [stop - start] for each (start, stop); it leaves no page of the file in this process."""
+    """Yield the bytes of a tensor for each (start, stop), uint8 [stop - start], leaving no page of the file in this process."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         begin = 8 + length + json.loads(file.read(length))[name]["data_offsets"][0]

@@ -75,15 +75,15 @@ def test_pruned_weights_stay_zero_though_others_make_errors():
 
 
 def test_training_between_makes_up_for_the_rounding():
-    images = smooth_images(3, 16, 16)
+    images = smooth_images(8, 16, 16)
     config = FitConfig(steps=150, pixels_per_step=64)
-    fitted = fit(images, torch.arange(3), SPEC, config)
+    fitted = fit(images, torch.arange(8), SPEC, config)
     rows, scales = freeze(fitted.weights, images, SPEC, config, INT5, device=torch.device("cpu"))
     psnr = [
         measure_psnr(quantize(some, SPEC, INT5, scales=its_scales).packed(), images, SPEC).mean()
         for some, its_scales in ((fitted.weights, None), (rows, scales))
     ]
-    assert psnr[1] > psnr[0] + 3  # measured 4.4
+    assert psnr[1] > psnr[0] + 2  # measured 5.0; from 1.5 to 5 over sets of 3 to 16 images
 
 
 def test_a_network_without_hidden_weights_is_frozen_too():

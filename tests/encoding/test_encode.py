@@ -278,7 +278,8 @@ def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tm
 
 
 @pytest.mark.parametrize(
-    ("side", "steps", "device", "images"), [(32, 200, "cpu", 1024), (256, 2000, "cpu", 1), (256, 2000, "cuda", 178)]
+    ("side", "steps", "device", "images"),
+    [(32, 200, "cpu", 1024), (32, 200, "cuda", 8192), (256, 2000, "cpu", 1), (256, 2000, "cuda", 178)],
 )
 def test_a_shard_takes_about_a_minute_whatever_the_size_of_its_images(side, steps, device, images):
     config = EncodeConfig(
@@ -294,7 +295,7 @@ def test_images_that_are_ranked_in_their_shard_have_shards_of_one_length():
 
 def test_a_class_whose_name_no_store_holds_is_refused_before_any_image_is_fitted():
     source = source_of(smooth_images(2, 8, 8), [0, 1], classes=("a", "b\x1b[31m"))
-    with pytest.raises(UserError, match=r"a class is called 'b.x1b.31m', which is no plain name"):
+    with pytest.raises(UserError, match=r"a class is called 'b.x1b.31m', which is not a plain name"):
         encode(source, SPEC, FIT, QuantizeConfig())
 
 

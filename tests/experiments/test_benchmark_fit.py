@@ -23,13 +23,28 @@ def test_both_backends_are_timed_unless_the_kernel_is_wrong(device, monkeypatch,
     assert [row["backend"] for row in rows] == ["torch", "kernel"]
     assert [row["images_per_s"] is None for row in rows] == [False, wrong]
     lines = formatted_table(rows, COLUMNS).splitlines()
-    assert lines[2].startswith("| 2x8 at 8 px | torch | 7,812 | — |") == (TINY.bound_images_per_s(1e9) < 7813)
+    assert lines[2].startswith("| 2x8 at 8 px | torch | 250,401 | — |")
     assert ("| — | — |" in lines[3]) == wrong
 
 
-def test_the_bound_counts_the_pixels_of_every_step():
+def test_a_machine_without_the_kernel_measures_torch_and_shows_what_is_predicted(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "measure_ceilings", lambda *args, **kwargs: Ceilings(1e9, 1e9, 1e9))
+    monkeypatch.setattr(benchmark, "kernel_runs_on", lambda device: False)
+    rows = time_backends(TINY, torch.device("cpu"))
+    assert rows[0]["images_per_s"] > 0
+    assert "images_per_s" not in rows[1]
+    assert formatted_table(rows, COLUMNS).splitlines()[3].split(" | ")[2:] == ["517,077,324", "100", "—", "—", "— |"]
+
+
+def test_the_bound_counts_the_pixels_of_every_step_at_the_width_of_the_backend():
     pixels = 3 * (0.7 * 32 + 0.3 * 64)
-    assert TINY.bound_images_per_s(1e9) == pytest.approx(1e9 / (2 * 2 * 16 * pixels))
+    for backend, width in (("kernel", 16), ("torch", 8)):
+        assert TINY.bound_images_per_s(backend, 1e9) == pytest.approx(1e9 / (2 * 2 * width * pixels))
+
+
+def test_a_cpu_fits_few_images_but_one_for_each_thread():
+    counts = [size.count("torch", torch.device("cpu")) for size in SIZES]
+    assert counts == [64, 16, max(1, torch.get_num_threads()), max(1, torch.get_num_threads())]
 
 
 def test_the_kernel_takes_every_size_that_is_timed():

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from rapid_inr import AugmentConfig, INRLoader
 from rapid_inr.store.format import read_store
 from tests.experiments.commands import SHAPES, SMOKE, composed
 
@@ -38,6 +39,8 @@ def test_a_store_says_what_it_costs_with_and_without_codebooks_and_is_decoded(co
     assert facts["bpp"] == metrics["bpp"] > metrics["own_bpp"] > 8 * 20 / 144
     assert metrics["image_bytes"] == 20
     assert (metrics["fit_psnr_db"], metrics["shared_s"] > 0) == (100, True)  # before coding 12 frequencies are all of 12 pixels
+    images, labels = next(iter(INRLoader("a.inr", 4, augment=AugmentConfig())))
+    assert (images.shape, labels.shape) == ((4, 3, 12, 12), (4,))
     code, _, err = command("decode", "store=a.inr", "out=pictures", "size=20", "limit=2")
     assert (code, len(list((tmp_path / "pictures").glob("train*.png")))) == (0, 2), err
 
@@ -74,9 +77,9 @@ def test_a_network_is_trained_from_the_variant_of_a_sweep(command, tmp_path):
         (("inr.bytes=null",), "inr.bytes is None, expected 1 to 3073"),
         (("inr.profiles=33",), "inr.profiles is 33, expected 1 to 32"),
         (("inr.depth=3",), "inr.depth is 3, expected null with inr.bytes, which is of inr=cosine"),
-        (("fit.steps=30",), "fit.steps is 30, expected 200: inr=cosine has no fit; leave it out"),
-        (("quantize=int6",), "quantize.bits is 6, expected 8: inr=cosine has no quantize; leave it out"),
-        (("prune=floor",), "prune.rule is floor, expected none: inr=cosine has no prune; leave it out"),
+        (("fit.steps=30",), "fit.steps is 30, expected 200: it is a key of SIRENs, and inr is cosine; leave it out"),
+        (("quantize=int6",), "quantize.bits is 6, expected 8: it is a key of SIRENs, and inr is cosine; leave it out"),
+        (("prune=floor",), "prune.rule is floor, expected none: it is a key of SIRENs, and inr is cosine; leave it out"),
         (("refine=qat",), "refine.steps is"),
         (("inr=2x8",), "inr.depth is 2, expected null with inr.bytes, which is of inr=cosine"),
         (("inr=sine",), "inr is 'sine', expected DEPTHxWIDTH, for instance 3x16, or cosine"),

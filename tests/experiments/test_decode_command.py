@@ -59,5 +59,5 @@ def test_a_store_never_writes_outside_of_the_folder(command, tmp_path):
         raw = json.loads(file.metadata()[METADATA_KEY]) | {"splits": [["../escaped", 6]]}
     save_file(load_file(tmp_path / "a.inr"), tmp_path / "a.inr", {METADATA_KEY: seal(raw)})
     code, _, err = command("decode", "store=a.inr", "out=pictures", "track=off")
-    assert (code, "a split is called '../escaped', which is no plain name" in err, err.count("\n")) == (2, True, 1)
+    assert (code, "a split is called '../escaped', which is not a plain name" in err, err.count("\n")) == (2, True, 1)
     assert os.listdir(tmp_path) == ["a.inr"]

@@ -52,7 +52,7 @@ def test_the_page_shows_claims_tables_curves_machines_and_warnings(page, sample)
     assert "The paper: about 2 points. Within it: 1 of 1 rows. The best: dataset a, arm INR, net s, at preset cpu." in claims
     assert claims.count("Not measured yet.") == 2
     experiment = section(text, "Sample")
-    assert '<td class="number">1.50 ± 0.71 (2)</td>' in experiment
+    assert '<td class="number">1.50 ± 2.50 (2)</td>' in experiment
     assert '<span class="yes">yes</span>' in experiment
     assert "not measured: sample/cpu/encode-b: failed, ValueError: it | broke" in experiment
     assert "<code>python -m experiments.train run_dir=raw-a-0</code>" in experiment

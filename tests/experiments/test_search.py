@@ -104,7 +104,7 @@ def formula(monkeypatch):
         folder = Path(values["run_dir"])
         folder.mkdir()
         metrics = {"psnr_db": hidden + bits, "rgb_pct": 100 + depth * hidden / 10}
-        record = {"status": "finished", "metrics": metrics, "machine": {"cpu": "a CPU", "cpu_cores": 2}}
+        record = {"verb": "encode", "status": "finished", "metrics": metrics, "machine": {"cpu": "a CPU", "cpu_cores": 2}}
         (folder / "record.json").write_text(json.dumps(record))
         (folder / "config.yaml").write_text(f"labels: {values['++labels']}")
 

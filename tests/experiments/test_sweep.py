@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.setup.command_line import command_of
+from experiments.setup.choices import command_of
 from rapid_inr.encoding import shard
 from rapid_inr.runlog.liveness import this_process
 from tests.experiments.test_configs import EXPERIMENTS
@@ -123,6 +123,7 @@ def test_a_failing_job_is_recorded_and_told_and_stops_no_other(command, tmp_path
 
 @pytest.mark.parametrize(("launcher", "options"), [("joblib", "n_jobs: 2"), ("submitit_local", "timeout_min: 5")])
 def test_a_parallel_launcher_that_an_experiment_names_reports_the_failures_of_its_jobs(program, tmp_path, launcher, options):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "parallel.yaml").write_text(
         f"# @package _global_\ndefaults: [memory/smoke, {{override /hydra/launcher: {launcher}}}]\n"

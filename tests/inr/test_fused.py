@@ -8,13 +8,14 @@ import torch
 
 from kernels.fit.launch import kernel_runs_on
 from kernels.spec import SirenSpec
-from rapid_inr.compress.projection import Projection
+from rapid_inr.compress.prune import PruneConfig
+from rapid_inr.compress.qat import RefineConfig, compress
+from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data import load_all
 from rapid_inr.data.shapes import shapes
 from rapid_inr.errors import UserError
-from rapid_inr.inr import fit as fit_module
 from rapid_inr.inr import fused
-from rapid_inr.inr.fit import STARTS, FitConfig, fit, fit_rows, images_per_batch, optimise
+from rapid_inr.inr.fit import STARTS, FitConfig, fit, fit_rows, measure_psnr, optimise
 from rapid_inr.inr.fused import fits_fused
 from tests.images import smooth_images
 from tests.inr.test_fit import formula_psnr_db
@@ -61,14 +62,46 @@ def test_a_fit_that_diverges_ends_as_not_converged(device):
     assert result.weights.isfinite().all()
 
 
+@pytest.fixture
+def launches(monkeypatch):
+    """The states of the fits that the kernel was launched for."""
+    from kernels.fit import triton as kernel
+
+    states, fit_siren = [], kernel.fit_siren
+    monkeypatch.setattr(kernel, "fit_siren", lambda state, **steps: states.append(state) or fit_siren(state, **steps))
+    return states
+
+
 @needs_kernel
-def test_pruned_weights_stay_zero(device):
-    images, rows = smooth_images(2, 8, 8).to(device), STARTS["siren"](SPEC, range(2), seed=0).to(device)
-    masks = torch.rand(2, SPEC.n_hidden_weights, generator=torch.Generator().manual_seed(0)).to(device) < 0.5
-    constraint = Projection.of(rows, SPEC, masks=masks)
-    result = fit_rows(rows, images, SPEC, replace(CONFIG, steps=3), constraint=constraint)
-    assert torch.equal(result, constraint.forward(result))
-    assert not torch.equal(result, constraint.forward(rows))
+def test_pruning_trains_what_is_left_by_the_kernel(device, launches):
+    images, config = smooth_images(2, 8, 8), replace(CONFIG, steps=3)
+    result = fit(images, torch.arange(2), SPEC, config, device=device)
+    configs = {
+        "prune_config": PruneConfig("fixed", step=0.3, max_ratio=0.6, finetune_steps=2), "quantize_config": QuantizeConfig(16),
+        "refine_config": RefineConfig(),
+    }  # fmt: skip
+    stored = compress(result, images, SPEC, config, device=device, **configs)
+    assert stored.masks.sum(1).tolist() == [26, 26]
+    assert (stored.rows.codes[~stored.masks] == 0).all()
+    assert (stored.rows.codes[stored.masks] != 0).all()
+    kept = [int(mask.sum()) for state in launches if state.masks is not None for mask in state.masks]
+    n_ends = SPEC.n_weights - SPEC.n_hidden_weights
+    assert kept == [45 + n_ends] * 2 + [26 + n_ends] * 2  # of 64, in two rounds
+
+
+@needs_kernel
+@pytest.mark.parametrize("granularity", ["tensor", "dataset"])
+def test_quantized_weights_are_trained_by_the_kernel(device, launches, granularity):
+    images, config = smooth_images(2, 12, 12), FitConfig(steps=150, pixels_per_step=None)
+    result, psnr = fit(images, torch.arange(2), SPEC, config, device=device), []
+    for steps in (0, 30):
+        stored = compress(
+            result, images, SPEC, replace(config, backend="kernel"), device=device, prune_config=PruneConfig(),
+            quantize_config=QuantizeConfig(3, 8, granularity), refine_config=RefineConfig(steps=steps),
+        )  # fmt: skip
+        psnr.append(measure_psnr(stored.rows.packed(device), images, SPEC).mean())
+    assert psnr[1] > psnr[0] + 1.5  # measured: 3.1 and 4.6
+    assert sum(len(state.rows) for state in launches if state.rounding is not None) == 2
 
 
 @needs_kernel
@@ -81,35 +114,24 @@ def test_progress_is_reported_after_each_launch(device, monkeypatch):
 
 
 def test_auto_takes_the_kernel_on_a_gpu_where_it_takes_the_size_and_says_once_where_not():
-    cuda, cpu, wide = torch.device("cuda"), torch.device("cpu"), SirenSpec(2, 65, 10.0)
-    assert fits_fused("auto", SPEC, cuda)
-    assert not fits_fused("auto", SPEC, cpu)
-    assert not fits_fused("torch", SPEC, cuda)
+    cuda, cpu, wide, auto = torch.device("cuda"), torch.device("cpu"), SirenSpec(2, 65, 10.0), FitConfig(backend="auto")
+    assert fits_fused(auto, SPEC, cuda)
+    assert not fits_fused(auto, SPEC, cpu)
+    assert not fits_fused(replace(auto, backend="torch"), SPEC, cuda)
+    assert not fits_fused(replace(auto, optimizer="soap"), SPEC, cuda)
     fused._warn_of_size.cache_clear()
     with pytest.warns(UserWarning, match="2x65 is fitted by torch"):
-        assert not fits_fused("auto", wide, cuda)
+        assert not fits_fused(auto, wide, cuda)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not fits_fused("auto", wide, cuda)
+        assert not fits_fused(auto, wide, cuda)
 
 
 def test_a_kernel_that_cannot_be_had_is_the_users_error(monkeypatch):
     with pytest.raises(UserError, match=r"fit\.backend is kernel for 2x65 on cuda, expected .* use auto or torch"):
-        fits_fused("kernel", SirenSpec(2, 65, 10.0), torch.device("cuda"))
+        fits_fused(CONFIG, SirenSpec(2, 65, 10.0), torch.device("cuda"))
     monkeypatch.setattr(fused, "kernel_runs_on", lambda device: False)
     with pytest.raises(UserError, match=r"fit\.backend is kernel for 2x8 on cpu"):
         fit(smooth_images(1, 8, 8), torch.arange(1), SPEC, CONFIG)
     with pytest.raises(UserError, match=r"fit\.backend is gpu, expected one of auto, torch, kernel"):
         FitConfig(backend="gpu")
-
-
-def test_training_through_a_quantization_is_torchs(monkeypatch):
-    constraint = Projection(SPEC, None, None, torch.empty(0))
-    monkeypatch.setattr(Projection, "rounds", True)
-    monkeypatch.setattr(fit_module, "optimise", lambda *args, **kwargs: "torch")
-    monkeypatch.setattr(fused, "kernel_runs_on", lambda device: True)
-    assert fit_rows(torch.zeros(1, SPEC.n_weights), smooth_images(1, 8, 8), SPEC, CONFIG, constraint=constraint) == "torch"
-    n_images = {"n_pixels": 224 * 224, "device": torch.device("cpu")}
-    assert images_per_batch(SPEC, CONFIG, constraint=constraint, **n_images) == images_per_batch(
-        SPEC, replace(CONFIG, backend="torch"), **n_images
-    )

@@ -6,7 +6,16 @@ import torch
 
 from kernels.spec import SirenSpec, weight_sections
 from rapid_inr.inr.coords import pixel_coords
-from rapid_inr.inr.siren import GradientWorkspace, default_omega, even_start, initial_weights, layer_views, omega_factors, siren
+from rapid_inr.inr.siren import (
+    GradientWorkspace,
+    default_omega,
+    even_start,
+    initial_weights,
+    layer_views,
+    omega_factors,
+    random_words,
+    siren,
+)
 
 SPEC = SirenSpec(depth=3, hidden=5, omega=7.0)
 
@@ -44,8 +53,32 @@ def test_the_hand_written_gradient_is_that_of_autograd(spec, parts):
     for part in (slice(0, parts[0]), slice(parts[0], 24)):  # two passes add up
         layers, grads = layer_views(folded, spec), layer_views(grad, spec)
         workspace.add_gradient(layers, grads, coords[part].expand(3, -1, -1), target[:, part], scale=2 / (3 * 24))
-    # float32 sums against float64: measured 4e-7 of the largest entry
-    assert torch.allclose((grad * factors).double(), reference.grad, atol=4e-6 * reference.grad.abs().max().item(), rtol=0)
+    # sines off by up to 1e-5 against float64: measured 5.6e-6 of the largest entry
+    assert torch.allclose((grad * factors).double(), reference.grad, atol=3e-5 * reference.grad.abs().max().item(), rtol=0)
+
+
+def mix_in_plain_python(z):
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
+
+
+def test_random_words_are_those_of_splitmix64():
+    gamma, ids = 0x9E3779B97F4A7C15, [0, 5, 2**63 - 1]
+    assert mix_in_plain_python((1234567 + gamma) % 2**64) == 6457827717110365317  # the published first word of this seed
+    for number, words in zip(ids, random_words(torch.tensor(ids), 4, 2**63 - 1, 3).tolist(), strict=True):
+        state = mix_in_plain_python((number + gamma) % 2**64)
+        for key in (2**63 - 1, 3):
+            state = mix_in_plain_python(state ^ key)
+        assert [word % 2**64 for word in words] == [mix_in_plain_python((state + j * gamma) % 2**64) for j in range(1, 5)]
+
+
+def test_words_of_images_do_not_hang_together():
+    words = random_words(torch.arange(500), 40, 0, 0)
+    assert len(words.unique()) == words.numel()
+    bits = (words[..., None] >> torch.arange(64) & 1).double()  # [500, 40, 64]
+    assert (bits.mean(0) - 0.5).abs().max() < 0.13  # six standard deviations of 500 fair coins
+    assert ((bits[1:] == bits[:-1]).double().mean((1, 2)) - 0.5).abs().max() < 0.06  # of 2,560 coins
 
 
 @pytest.mark.parametrize("draw", [initial_weights, even_start])

@@ -5,8 +5,10 @@ import importlib.util
 import pytest
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-NEED_TRITON = ["test_fast_math.py", "test_offline.py", "test_offline_fit.py", "test_kernel.py", "test_sine_ceiling.py"]
-NEED_TRITON += ["test_cosine_kernel.py", "test_offline_cosine.py"]
+NEED_TRITON = [
+    f"test_{name}.py"
+    for name in ("cosine_kernel", "fast_math", "kernel", "launch", "offline", "offline_cosine", "offline_fit", "sine_ceiling")
+]
 collect_ignore = [] if HAS_TRITON else NEED_TRITON
 
 

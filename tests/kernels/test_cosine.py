@@ -96,6 +96,8 @@ GEOMETRIES = {
     "a shrinking": scaling(0.4, size=SIZE),
     "a rotation": rotation(33, size=SIZE),
     "a quarter of a turn": rotation(90, size=SIZE) @ translation(0.3, 0.2),
+    "slanting columns": torch.tensor([[1.0, 0.0, 0.0], [0.3, 1.0, -0.23], [0.0, 0.0, 1.0]], dtype=torch.float64),
+    "slanting rows": torch.tensor([[1.0, -0.21, 0.33], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64),
     "a shrinking turn": scaling(0.4, size=SIZE) @ rotation(-70, size=SIZE),
 }
 
@@ -107,6 +109,15 @@ def test_a_backend_samples_where_the_reference_does(device, backend, geometry, p
     maps, supersample = to_coords(GEOMETRIES[geometry], SIZE).to(device), 2 if "shrink" in geometry else 1
     changes = {"affine": maps, "padding": padding, "edges": edges_on(device), "supersample": supersample}
     torch.testing.assert_close(batch.decode(backend, **changes), batch.reference(**changes), atol=TOLERANCE[backend], rtol=0)
+
+
+def test_a_cpu_takes_the_cosines_of_rows_and_columns_where_a_map_keeps_them_apart(monkeypatch):
+    batch = random_codes(SPEC, CPU, height=SIZE[0], width=SIZE[1], ids=(3, 0, 4))
+    cosines, cos = [], torch.Tensor.cos_
+    monkeypatch.setattr(torch.Tensor, "cos_", lambda t: cosines.append(t.numel()) or cos(t))
+    for name in ("a flip, a crop and an enlargement", "slanting rows", "slanting columns"):
+        batch.decode("torch", affine=to_coords(GEOMETRIES[name], SIZE))
+    assert cosines == [2 * SPEC.frequencies * n for n in (max(SIZE), SIZE[0] * SIZE[1], SIZE[0] * SIZE[1])]
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

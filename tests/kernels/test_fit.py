@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.fit.inputs import AdamSteps, FitPixels, image_targets
+from kernels.fit.inputs import AdamSteps, FitPixels, FitState, image_targets
 from kernels.fit.launch import fit_width, supports_fit
 from kernels.fit.torch import siren_fit_torch
 from kernels.spec import SirenSpec
+from rapid_inr.compress.projection import Projection
+from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.inr.coords import pixel_coords, pixel_lattices
+from rapid_inr.inr.layout import hidden_matrices, join_rows, split_rows
 from rapid_inr.inr.siren import initial_weights, siren
 from tests.images import smooth_images
 from tests.kernels.conftest import HAS_TRITON
@@ -40,17 +43,26 @@ class Problem:
     pixels: FitPixels
     steps: AdamSteps
 
-    def fit(self, backend: str, **changes) -> tuple[Tensor, Tensor, Tensor]:
-        """Return rows and moments after the fit; arguments may be changed by name."""
-        tensors = [changes.pop("rows", self.rows).clone()]
-        tensors += [changes.pop(name, torch.zeros_like(self.rows)).clone() for name in ("means", "squares")]
-        run(backend, self, tensors, **changes)
-        return tuple(tensors)
+    def state(self, *, rounded=None, **changes) -> FitState:
+        """Return the fit before its first step; `rounded` is a `Projection`, and arguments may be changed by name."""
+        changes = {"rows": self.rows, "masks": None, "rounding": None} | changes
+        if rounded is not None:
+            rounded = replace(rounded, log_scales=rounded.log_scales.clone())
+            changes |= {"masks": rounded.row_masks(), "rounding": rounded.rounding(2.0)}
+        changes["rows"] = changes["rows"].clone()
+        return FitState(**{"targets": self.targets, "spec": self.spec, "pixels": self.pixels, "steps": self.steps} | changes)
+
+    def fit(self, backend: str, **changes) -> list[Tensor]:
+        """Return rows and moments after the fit, and scales and their moments where rows are rounded."""
+        state = self.state(**changes)
+        fit_function(backend)(state)
+        return results(state)
 
 
-def run(backend: str, problem: Problem, tensors: list[Tensor], **changes) -> None:
-    arguments = {"targets": problem.targets, "spec": problem.spec, "pixels": problem.pixels, "steps": problem.steps} | changes
-    fit_function(backend)(*tensors, **arguments)
+def results(state: FitState) -> list[Tensor]:
+    rounding = state.rounding
+    learned = [] if rounding is None else [rounding.log_scales, rounding.means, rounding.squares]
+    return [state.rows, state.means, state.squares, *learned]
 
 
 def make_problem(
@@ -63,6 +75,23 @@ def make_problem(
     steps = AdamSteps.of([lr] * n_steps, betas, first_full=math.floor(0.75 * n_steps), device=device)
     rows = initial_weights(spec, range(batch), seed=0).to(device)
     return Problem(spec, images, rows, image_targets(images.to(device), order.to(device)), pixels, steps)
+
+
+INT3 = QuantizeConfig(3, 8, "column", "mse")  # clips some weights
+ROUNDED = {
+    "3 bits, int8 ends": INT3,
+    "6 bits, a scale a layer": QuantizeConfig(6, 16, "tensor"),
+    "4 bits, float32 ends": QuantizeConfig(4, 32, "column", "mse"),
+    "5 bits, shared scales": QuantizeConfig(5, 8, "dataset"),
+}
+
+
+def projection(problem: Problem, config: QuantizeConfig = INT3, *, pruned: bool = False) -> Projection:
+    shape = (len(problem.rows), problem.spec.n_hidden_weights)
+    masks = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(problem.rows.device) < 0.6 if pruned else None
+    rounded = Projection.of(problem.rows, problem.spec, masks=masks, quantize=config)
+    # no weight lies on the edge of its range, where the last bit of a scale decides whether it is clipped
+    return replace(rounded, log_scales=rounded.log_scales - 0.01)
 
 
 def relative_error(tensor: Tensor, exact: Tensor) -> float:
@@ -92,6 +121,50 @@ def test_the_gradient_is_that_of_float64(backend, device, depth, hidden, height,
     assert relative_error(mean.cpu(), rows.grad) < FIT_GRADIENT
 
 
+def straight_through(rows: Tensor, log_scales: Tensor, ends: Tensor, problem: Problem, config: QuantizeConfig) -> Tensor:
+    """Return rounded rows in float64 that autograd differentiates as if rounding to an integer were the identity."""
+    hidden = hidden_matrices(split_rows(rows, problem.spec)[0], problem.spec)
+    scales, q = log_scales.exp().unsqueeze(2), config.max_code
+    clipped = (hidden / scales).clamp(-q, q)
+    hidden = (clipped + (clipped.round() - clipped).detach()) * scales
+    own_ends = split_rows(rows, problem.spec)[1]
+    return join_rows(hidden.flatten(1), own_ends + (ends - own_ends).detach(), problem.spec)
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+@pytest.mark.parametrize(("depth", "hidden"), [(1, 7), (2, 16), (3, 13), (4, 20)])
+def test_the_gradient_through_a_rounding_is_that_of_float64_for_rows_and_scales(backend, device, name, depth, hidden):
+    problem, config = make_problem(device, spec=SirenSpec(depth, hidden, 15.0), n_steps=1, betas=(0.0, 0.0)), ROUNDED[name]
+    rounded = projection(problem, config)
+    rows = problem.rows.double().cpu().requires_grad_()
+    log_scales = rounded.scales().log().double().cpu().requires_grad_()
+    ends = split_rows(rounded.forward(problem.rows), problem.spec)[1].double().cpu()
+    stored = straight_through(rows, log_scales, ends, problem, config)
+    error = siren(stored, pixel_coords(12, 10).double(), problem.spec) - problem.images.flatten(1, 2).double() / 255
+    (error**2).mean((1, 2)).sum().backward()
+    _, mean, _, log_scales_after, scale_mean, _ = problem.fit(backend, rounded=rounded)  # with a beta of 0 means are gradients
+    assert relative_error(mean.cpu(), rows.grad) < FIT_GRADIENT
+    if config.shares_scales:
+        assert torch.equal(log_scales_after, rounded.log_scales)
+    elif depth > 1:
+        assert relative_error(scale_mean.flatten(1).cpu(), log_scales.grad.flatten(1)) < FIT_GRADIENT
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("name", ROUNDED)
+def test_the_kernel_rounds_as_torch_does(device, name, pruned):
+    """Exactly so: where a code is another, its weight is off by a whole step, and the moments by more than the bound."""
+    if not HAS_TRITON:
+        pytest.skip("needs triton")
+    problem = make_problem(device, n_steps=1)
+    rounded = projection(problem, ROUNDED[name], pruned=pruned)
+    for ours, reference in zip(
+        problem.fit("kernel", rounded=rounded)[1:], problem.fit("torch", rounded=rounded)[1:], strict=True
+    ):
+        if reference.any():
+            assert relative_error(ours.flatten(1), reference.flatten(1)) < FIT_MOMENTS[1]
+
+
 @pytest.mark.skipif(not HAS_TRITON, reason="needs triton")
 @pytest.mark.parametrize("n_steps", [1, 4])
 def test_kernel_and_torch_have_the_same_moments(device, n_steps):
@@ -111,19 +184,25 @@ def test_a_fit_lowers_the_error(backend, device):
     assert (error(problem.fit(backend)[0]) < 0.1 * error(problem.rows)).all()
 
 
-def test_steps_in_chunks_are_those_of_one_call(backend, device):
+@pytest.mark.parametrize("rounds", [False, True])
+def test_steps_in_chunks_are_those_of_one_call(backend, device, rounds):
     problem = make_problem(device, n_steps=5, lattice=48)
-    tensors = [problem.rows.clone(), *(torch.zeros_like(problem.rows) for _ in range(2))]
+    rounded = projection(problem, pruned=True) if rounds else None
+    state = problem.state(rounded=rounded)
     for first, last in ((0, 2), (2, 3), (3, None)):
-        run(backend, problem, tensors, first=first, last=last)
-    for chunked, whole in zip(tensors, problem.fit(backend), strict=True):
+        fit_function(backend)(state, first=first, last=last)
+    for chunked, whole in zip(results(state), problem.fit(backend, rounded=rounded), strict=True):
         assert torch.equal(chunked, whole)
 
 
-def test_an_image_does_not_depend_on_its_batch(device):
-    problem = make_problem(device, batch=3, lattice=48)
-    whole = problem.fit("kernel" if HAS_TRITON else "torch")
-    alone = replace(problem, rows=problem.rows[1:2], targets=problem.targets[1:2]).fit("kernel" if HAS_TRITON else "torch")
+@pytest.mark.parametrize("rounds", [False, True])
+def test_an_image_does_not_depend_on_its_batch(device, rounds):
+    problem, backend = make_problem(device, batch=3, lattice=48), "kernel" if HAS_TRITON else "torch"
+    rounded = projection(problem, pruned=True) if rounds else None
+    whole = problem.fit(backend, rounded=rounded)
+    alone = replace(problem, rows=problem.rows[1:2], targets=problem.targets[1:2]).fit(
+        backend, rounded=rounded and rounded.select(slice(1, 2))
+    )
     for one, many in zip(alone, whole, strict=True):
         assert torch.equal(one[0], many[1])
 
@@ -136,14 +215,21 @@ def in_nan(tensor: Tensor) -> tuple[Tensor, Tensor]:
     return copy, memory
 
 
-def test_nothing_is_read_or_written_beside_the_tensors(backend, device, monkeypatch):
+@pytest.mark.parametrize("rounds", [False, True])
+def test_nothing_is_read_or_written_beside_the_tensors(backend, device, monkeypatch, rounds):
     problem = make_problem(device, spec=SirenSpec(2, 13, 15.0), height=7, width=9, lattice=20)
-    expected = problem.fit(backend)
+    rounded = projection(problem) if rounds else None
+    expected, state = problem.fit(backend, rounded=rounded), problem.state(rounded=rounded)
     monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, torch.nan))
-    pixels = FitPixels(in_nan(problem.pixels.coords)[0], problem.pixels.sizes)
-    pixels.__dict__["operand"] = in_nan(problem.pixels.operand)[0]
-    copies, memories = zip(*map(in_nan, (problem.rows, *(torch.zeros_like(problem.rows) for _ in range(2)))), strict=True)
-    run(backend, problem, list(copies), targets=in_nan(problem.targets)[0], pixels=pixels)
+    state.targets, state.pixels = in_nan(state.targets)[0], FitPixels(in_nan(problem.pixels.coords)[0], problem.pixels.sizes)
+    state.pixels.__dict__["operand"] = in_nan(problem.pixels.operand)[0]
+    copies, memories = zip(*map(in_nan, results(state)), strict=True)
+    state.rows, state.means, state.squares = copies[:3]
+    if rounds:  # with torch's functions, which read the scales of their projection
+        inside = replace(rounded, log_scales=copies[3])
+        state.rounding = inside.rounding(2.0)
+        state.rounding.means, state.rounding.squares = copies[4:]
+    fit_function(backend)(state)
     for copy, memory, tensor in zip(copies, memories, expected, strict=True):
         assert torch.equal(copy, tensor)
         assert memory[:4096].isnan().all()
@@ -160,6 +246,15 @@ def test_weights_under_a_mask_are_zero_and_stay_so(backend, device, own):
         assert (tensor[masks.expand_as(tensor)] != 0).float().mean() > 0.9
 
 
+def test_weights_under_a_mask_stay_zero_through_a_rounding(backend, device):
+    problem = make_problem(device, lattice=48)
+    rounded = projection(problem, pruned=True)
+    for tensor in problem.fit(backend, rounded=rounded)[:3]:
+        hidden = split_rows(tensor, SPEC)[0]
+        assert (hidden[~rounded.masks] == 0).all()
+        assert (hidden[rounded.masks] != 0).float().mean() > 0.5  # others are clipped
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, which the interpreter computes with
 def test_a_fit_that_diverges_ends_in_rows_that_are_not_finite(backend, device):
     problem = make_problem(device)
@@ -170,27 +265,42 @@ def test_a_fit_that_diverges_ends_in_rows_that_are_not_finite(backend, device):
     assert torch.equal(fitted[1:], problem.fit(backend)[0][1:])
 
 
-def test_bad_input_is_named_with_what_was_expected(backend, device):
+def test_bad_input_is_named_with_what_was_expected(device):
     problem = make_problem(device)
+    arguments = {"targets": problem.targets, "spec": SPEC, "pixels": problem.pixels, "steps": problem.steps}
     nan = torch.full_like(problem.rows, torch.nan)
     bad = {
         "rows.shape is (2, 9)": {"rows": problem.rows[:, :9].contiguous()},
         "rows.dtype is torch.float64": {"rows": problem.rows.double()},
         "rows is not finite": {"rows": nan},
-        "means.shape is (1,": {"means": problem.rows[:1]},
-        "squares is strided": {"squares": problem.rows.new_zeros(problem.rows.shape[::-1]).T},
+        "rows is strided": {"rows": problem.rows.T.contiguous().T},
         "targets.shape is (2, 120, 3)": {"targets": problem.targets[..., :3]},
         "targets.dtype is torch.float32": {"targets": problem.targets.float()},
         "targets is not finite": {"targets": problem.targets * torch.nan},
         "masks.shape is (3,": {"masks": problem.rows.new_ones(3, SPEC.n_weights, dtype=torch.bool)},
         "masks.dtype is torch.uint8": {"masks": problem.rows.new_ones(2, SPEC.n_weights, dtype=torch.uint8)},
-        "first and last is 3 and 3, expected a run of the 4 steps": {"first": 3, "last": 3},
-        "first and last is 0 and 5": {"last": 5},
     }
     for message, changes in bad.items():
-        tensors = [changes.pop(name, problem.rows) for name in ("rows", "means", "squares")]
         with pytest.raises(ValueError, match="^" + re.escape(message)):
-            run(backend, problem, tensors, **changes)
+            FitState(**{"rows": problem.rows, **arguments} | changes)
+    for first, last in ((3, 3), (0, 5)):
+        with pytest.raises(ValueError, match=f"^first and last is {first} and {last}, expected a range of the 4 steps"):
+            problem.state().chunk(first, last)
+
+
+def test_a_rounding_that_cannot_be_is_refused(device):
+    problem = make_problem(device)
+    good = projection(problem).rounding(1.0)
+    for message, changes in {
+        "log_scales.shape is (2, 1, 16), expected (2, 2, 1) or (2, 2, 16)": {"log_scales": good.log_scales[:, :1]},
+        "log_scales.shape is (2, 2, 16), expected (1, 2, 1)": {"relative_rate": 0.0},
+        "log_scales is not finite": {"log_scales": good.log_scales * torch.nan},
+        "log_scales.dtype is torch.float64": {"log_scales": good.log_scales.double()},
+        "max_code is 128": {"max_code": 128},
+        "ends_bits is 4": {"ends_bits": 4},
+    }.items():
+        with pytest.raises(ValueError, match="^" + re.escape(message)):
+            problem.state(rounding=replace(good, **changes))
 
 
 def test_pixels_and_steps_that_cannot_be_are_refused():

@@ -5,10 +5,13 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.decode.launch import bias_in_product, padded_width
 from kernels.decode.pixels import places
+from kernels.reference import decode_reference
+from kernels.rows import PackedRows
 from kernels.spec import SirenSpec
-from kernels.unpack.torch import gather_codes
-from kernels.unpack.triton import unpack_rows, unpacks_before
+from kernels.unpack.torch import unpack_layers
+from kernels.unpack.triton import prepare_rows
 from tests.kernels.random_rows import random_batch
 from tests.tolerances import KERNEL_RGB
 
@@ -42,38 +45,53 @@ def test_a_pixel_has_its_row_and_column_at_any_width(device, width, block):
 
 
 @pytest.mark.parametrize("hidden", [1, 33])
-def test_masks_of_more_than_one_program_are_read(device, hidden):
-    assert_is_the_reference(random_batch(SirenSpec(4, hidden, 12.0), device, height=3, width=5, bits=5, masked=True))
+def test_masks_of_many_layers_are_read(device, hidden):
+    assert_is_the_reference(random_batch(SirenSpec(6, hidden, 12.0), device, height=3, width=5, bits=5, masked=True))
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7])
-def test_rows_are_unpacked_once_where_an_image_has_many_programs(monkeypatch, device, bits):
-    batch = random_batch(SirenSpec(4, 19, 12.0), device, height=3, width=5, bits=bits)  # 1,083 codes: more than one program
-    monkeypatch.setattr("kernels.unpack.triton.UNPACK_FROM_PASSES", 1)
-    codes = gather_codes(batch.rows.codes, batch.ids, bits=bits, n_codes=batch.keywords["spec"].n_hidden_weights)
-    assert torch.equal(unpack_rows(batch.rows, batch.ids, batch.keywords["spec"]).view(torch.int8), codes)
-    assert_is_the_reference(batch)
+def as_rows(weights, ends, *, depth, width):
+    """Return prepared rows as those of the SIREN that they are."""
+    first, last = ends[:, : (2 + depth) * width], ends[:, (2 + depth) * width :].unflatten(1, (width + 1, 4))
+    assert (last[:, :, 3] == 0).all()
+    return PackedRows(weights, torch.cat([first, last[:, :, :3].flatten(1)], 1), None, None, 16)
 
 
-def test_small_images_and_whole_bytes_are_unpacked_by_their_programs():
-    kinds = [(5, False), (8, False), (8, True)]
-    assert [unpacks_before(bits=bits, masked=masked, passes=15) for bits, masked in kinds] == [False, False, True]
-    assert [unpacks_before(bits=bits, masked=masked, passes=16) for bits, masked in kinds] == [True, False, True]
+@pytest.mark.parametrize("hidden", [13, 15, 16, 33, 47, 64])
+@pytest.mark.parametrize(
+    "kind", [{"bits": 3, "ends": torch.int8}, {"bits": 5, "masked": True}, {"bits": 32, "ends": torch.float32}]
+)
+def test_a_prepared_row_is_that_of_a_wider_siren_without_omega(device, hidden, kind):
+    spec = SirenSpec(3, hidden, 12.0)
+    batch = random_batch(spec, device, height=5, width=7, **kind)
+    rows, wide = prepare_rows(batch.rows, batch.ids, spec), SirenSpec(3, padded_width(spec), 1.0)
+    layers = unpack_layers(as_rows(*rows, depth=3, width=wide.hidden), torch.arange(len(batch.ids)), wide, torch.float64)
+    images = decode_reference(layers, batch.affine, omega=1.0, height=5, width=7).float()
+    torch.testing.assert_close(images, batch.reference(), atol=KERNEL_RGB, rtol=0)
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_every_unpacked_code_is_written(monkeypatch, device, masked):
-    monkeypatch.setattr("kernels.unpack.triton.UNPACK_FROM_PASSES", 1)
-    batch, empty = random_batch(SirenSpec(4, 19, 12.0), device, height=2, width=3, bits=3, masked=masked), torch.empty
-    clean = batch.decode("kernel")
-    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(77))
-    assert torch.equal(batch.decode("kernel"), clean)
+def test_a_prepared_row_is_exact_but_for_its_float16_weights(device):
+    """Values worked out by hand: a layer's bias lies in the product where two neurons are padding."""
+    spec = SirenSpec(2, 14, 3.0)
+    assert [bias_in_product(SirenSpec(2, hidden, 3.0)) for hidden in (14, 15, 16, 30, 31, 46, 47)] == [1, 0, 0, 1, 0, 1, 0]
+    batch = random_batch(spec, device, height=1, width=1, ids=(2,), ends=torch.int8, bits=4)
+    (weight, bias), (hidden, hidden_bias), (last, last_bias) = unpack_layers(batch.rows, batch.ids, spec, torch.float64)
+    weights, ends = (rows[0].double() for rows in prepare_rows(batch.rows, batch.ids, spec))
+    weights, ends, last_ends = weights.view(16, 16), ends[: 4 * 16].view(4, 16), ends[4 * 16 :].view(17, 4)
+    torch.testing.assert_close(weights[:14, :14], 3 * hidden[0], rtol=2**-11, atol=2**-24)
+    torch.testing.assert_close(weights[14:, :14].sum(0), 3 * hidden_bias[0], rtol=2**-21, atol=2**-24)
+    torch.testing.assert_close(weights[14:, 14:].sum(0), torch.full((2,), torch.pi / 2).double().to(device), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ends[:3, :14], 3 * torch.cat([weight[0], bias]), rtol=2**-22, atol=0)
+    torch.testing.assert_close(ends[2, 14:], torch.full((2,), torch.pi / 2).to(ends).float().double(), rtol=0, atol=0)
+    torch.testing.assert_close(last_ends[:14, :3], last[0], rtol=2**-23, atol=0)
+    torch.testing.assert_close(last_ends[16, :3], last_bias[0], rtol=2**-23, atol=0)
+    for padding in (weights[:14, 14:], ends[3], ends[:2, 14:], last_ends[14:16], last_ends[:, 3]):
+        assert (padding == 0).all()
 
 
 def test_no_value_is_written_beyond_its_image(monkeypatch, device):
     """A guard on both sides of the output stays as it was."""
     batch = random_batch(SirenSpec(3, 13, 12.0), device, height=5, width=7)
-    empty, guards = torch.empty, []
+    empty, guards, prepared = torch.empty, [], prepare_rows(batch.rows, batch.ids, batch.keywords["spec"])
 
     def guarded(size, *, dtype, device, memory_format):
         del memory_format
@@ -82,6 +100,7 @@ def test_no_value_is_written_beyond_its_image(monkeypatch, device):
         return guards[-1][1024 : 1024 + n].view(size)
 
     clean = batch.decode("kernel")
+    monkeypatch.setattr("kernels.decode.triton.prepare_rows", lambda *_: prepared)
     monkeypatch.setattr(torch, "empty", guarded)
     assert torch.equal(batch.decode("kernel"), clean)
     monkeypatch.setattr(torch, "empty", empty)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from kernels.decode.launch import column_parts, launch_config, padded_width
+from kernels.decode.launch import LaunchConfig, column_parts, launch_config, padded_width
 from kernels.spec import SirenSpec
+from kernels.tools import profile, tune
 from kernels.tools.tune import VALUES_A_THREAD, candidates
 
 WIDTHS = {1: (16, 0), 13: (16, 0), 17: (32, 0), 32: (32, 0), 33: (32, 16), 40: (32, 16), 48: (32, 16), 49: (64, 0), 64: (64, 0)}
@@ -30,6 +31,15 @@ def test_what_is_tried_is_what_there_is_and_other_things_that_can_work():
     present, *others = candidates(spec, 224**2, capability=9)
     assert present == launch_config(spec, 224**2, capability=9)
     assert len({present, *others}) == len(others) + 1 > 6
+    assert LaunchConfig(64, num_warps=2) in others  # the cycle model's choice
     for config in others:
         assert VALUES_A_THREAD[0] <= config.block * 48 // (32 * config.num_warps) <= VALUES_A_THREAD[1]
         assert config.block % 64 == 0
+
+
+def test_what_is_profiled_decodes_a_batch_of_each_size(monkeypatch, device, capsys):
+    monkeypatch.setattr(tune, "PIXELS_AT_ONCE", 128)
+    profile.main(["2x8@8", "2x40@8"], device)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("2x8@8: (2, 3, 8, 8) by LaunchConfig(block=64")
+    assert second.startswith("2x40@8: (2, 3, 8, 8)")

@@ -43,6 +43,6 @@ def test_the_kernel_compiles_within_its_budgets_to_the_instructions_it_should(re
 
 
 def test_what_is_over_budget_is_named():
-    good = Resources(174, 0, 0, 0, 4, 8192, 2600, 64, ("wgmma.mma_async",), 2.0)
+    good = Resources(174, 0, 0, 0, 4, 8192, 2600, 1600, 594, 65, 64, ("wgmma.mma_async",), 2.0)
     assert find_faults(good, 594, 90) == []
     assert find_faults(dataclasses.replace(good, registers=256), 995, 90) == ["256 registers", "995 instructions a block"]

@@ -21,13 +21,17 @@ from kernels.tools.offline_fit import compile_fit
 
 report = {}
 for name, size, target in (
-    ("3x16", (3, 16), 90), ("3x16", (3, 16), 100), ("masked 4x14", (4, 14), 90), ("10x32", (10, 32), 90)
+    ("3x16", (3, 16), 90), ("3x16", (3, 16), 100), ("masked 4x14", (4, 14), 90), ("10x32", (10, 32), 90),
+    ("rounded 3x16", (3, 16), 90), ("masked rounded 10x32", (10, 32), 90),
 ):
-    resources = compile_fit(SirenSpec(*size, 15.0), target=target, masked=name.startswith("masked"))
+    resources = compile_fit(SirenSpec(*size, 15.0), target=target, masked="masked" in name, rounded="rounded" in name)
     report[f"{name} sm_{target}"] = dataclasses.asdict(resources)
 json.dump(report, sys.stdout)
 """
-SIZES = {"3x16 sm_90": (3, 16), "3x16 sm_100": (3, 16), "masked 4x14 sm_90": (4, 14), "10x32 sm_90": (10, 32)}
+SIZES = {
+    "3x16 sm_90": (3, 16), "3x16 sm_100": (3, 16), "masked 4x14 sm_90": (4, 14), "10x32 sm_90": (10, 32),
+    "rounded 3x16 sm_90": (3, 16), "masked rounded 10x32 sm_90": (10, 32),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

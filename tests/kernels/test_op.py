@@ -1,5 +1,6 @@
 """The public decode: which backend it takes, what it promises torch.compile, and that it works without triton."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -62,6 +63,16 @@ def test_a_gpu_decodes_by_the_kernel_and_other_devices_by_torch(device, hidden, 
     if name == "decode_siren_triton":
         pytest.importorskip("triton")
     assert op._choose("auto", torch.device(device), SirenSpec(2, hidden, 10.0)).__name__ == name
+
+
+def test_the_example_of_the_readme_runs():
+    (code,) = re.findall("```python\n(.*?)```", (ROOT / "kernels/README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)  # our own text
+    images = names["images"]
+    assert images.shape == (3, 3, 32, 32)
+    assert torch.equal(images[0], images[2])
+    assert not torch.equal(images[0], images[1])
 
 
 def test_a_gpu_decodes_wide_sirens_by_torch_and_warns_once():

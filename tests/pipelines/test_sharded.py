@@ -23,7 +23,7 @@ from rapid_inr.pipelines.loader import INRLoader
 from rapid_inr.pipelines.sharded import ShardedStore
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.packed import PackedStore
-from tests.store.stores import SPEC, small_store, with_tensors
+from tests.store.stores import SPEC, small_cosine_store, small_store, with_tensors
 
 N = 25  # which neither two nor three processes can share evenly
 WORLDS = (3, 2, 1)
@@ -47,6 +47,8 @@ LAYOUTS: dict[str, Callable[[], PackedStore]] = {
     "a scale a layer": lambda: small_store(N, config=QuantizeConfig(bits=4, granularity="tensor", ends_bits=32)),
     "8-bit ends": lambda: small_store(N, config=QuantizeConfig(ends_bits=8)),
     "two sizes": lambda: small_store(N, config=QuantizeConfig(bits=3, ends_bits=8), mixed=True, masks=True),
+    "series": lambda: small_cosine_store(N),
+    "series of two sizes": lambda: small_cosine_store(N, mixed=True),
     "no hidden layer": lambda: small_store(N, spec=SirenSpec(depth=1, hidden=5, omega=15.0)),
 }  # fmt: skip
 

@@ -108,7 +108,7 @@ def without_a_group(table):
         (changed("books", lambda t: t[3].fill_(-128)), "books has a value of -128"),
         (changed("book_scales", lambda t: t[3:4].fill_(torch.nan)), "not finite"),
         (changed("book_scales", lambda t: t[3:4].fill_(0)), "book_scales has values that are not positive"),
-        (words_beyond_half, "a word of a codebook is beyond what half precision holds"),
+        (words_beyond_half, "a word of a codebook is beyond the range of float16"),
         (changed("colour", lambda t: t[1, 1:2].fill_(torch.inf)), "not finite"),
         (lambda t: {"colour": t["colour"][:2]}, "colour has shape"),
         (lambda t: {"codes": t["codes"][:, :4]}, r"codes has shape \(4, 4\), expected \(4, 5\)"),

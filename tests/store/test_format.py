@@ -42,7 +42,7 @@ def test_what_is_written_is_read_back(tmp_path, config, mixed):
 def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "b1447b6e68a83c7d0918d4590f59f7c9b1d8fdad7901612e0038e82295b4c91f"
+    assert digest == "b10381c1331897e320f33ab8b4cc77dc864c0f162c2ab96c00afe03343cb8d59"
 
 
 def test_a_header_names_the_rounding_where_it_is_not_the_usual_one(tmp_path):
@@ -203,18 +203,18 @@ def store_format_metadata(path):
             lambda raw: raw.update(size=[16_000, 16_000]),
             "an image has 256,000,000 pixels, expected at most 90,000,000; max_pixels",
         ),
-        (lambda raw: raw.update(splits=[["../../../x", 6]]), "a split is called '../../../x', which is no plain name"),
+        (lambda raw: raw.update(splits=[["../../../x", 6]]), "a split is called '../../../x', which is not a plain name"),
         (lambda raw: raw.update(splits=[["/tmp/x", 6]]), "a split is called"),
         (lambda raw: raw.update(splits=[["train\n", 6]]), "a split is called"),
         (lambda raw: raw.update(splits=[["", 6]]), "a split is called"),
         (lambda raw: raw.update(splits=[["t" * 300, 6]]), "a split is called"),
-        (lambda raw: raw.update(splits=[["train", 3], ["train", 3]]), "a split is there twice"),
+        (lambda raw: raw.update(splits=[["train", 3], ["train", 3]]), "two split names are equal"),
         (lambda raw: raw.update(class_names=["a\0", "b", "c"]), "a class is called 'a.x00'"),
         (lambda raw: raw.update(class_names=["\x1b[2J", "b", "c"]), "a class is called"),
         (lambda raw: raw.update(class_names=["a/b", "b", "c"]), "a class is called"),
         (lambda raw: raw.update(class_names=["..", "b", "c"]), "a class is called"),
         (lambda raw: raw.update(class_names=["a" * 300, "b", "c"]), "a class is called"),
-        (lambda raw: raw.update(class_names=["a", "a", "c"]), "a class is there twice"),
+        (lambda raw: raw.update(class_names=["a", "a", "c"]), "two class names are equal"),
         (lambda raw: raw.update(skipped=[0.5]), "skipped is .*, expected a list of source ids"),
         (lambda raw: raw.update(family=["x" * 10**6]), "holds INRs of family"),
     ],

@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments.reporting.claims import MARKS, PaperNumber, paper_table, read_paper
+from experiments.reporting.cells import Gap, Measured
+from experiments.reporting.claims import MARKS, ClaimRow, PaperNumber, paper_table, read_paper
 
 PAPER = read_paper()
 
@@ -40,6 +41,17 @@ def test_the_recipe_on_record_is_that_of_the_configurations():
 )  # fmt: skip
 def test_ours_is_within_a_claim_up_to_its_bound_and_not_beyond(bounds, ours, holds):
     assert PaperNumber("k", "x", 5.0, **bounds).holds(ours) is holds
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        (Gap(1.0, 0.2, 3, 1), "yes"), (Gap(1.7, 0.2, 3, 1), "yes, not surely"), (Gap(2.3, 0.2, 3, 1), "no, not surely"),
+        (Gap(1.0, None, 1, 1), "yes, not surely"), (Measured(1.9, 0.2, 3, 1), "yes"),
+    ],
+)  # fmt: skip
+def test_a_difference_whose_noise_reaches_the_bound_is_not_sure(ours, verdict):
+    assert ClaimRow(PAPER["accuracy_drop"], "points lost", {}, ours, ()).verdict == verdict
 
 
 def test_there_is_no_difference_from_a_number_that_is_not_known_or_is_none():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.reporting.runs import parse_config, read_runs
+from experiments.reporting.runs import parse_config, read_runs, write_records
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.liveness import SILENT_S, this_process
 from rapid_inr.runlog.run import Run
@@ -34,17 +34,6 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert {"commit", "code", "machine", "version.torch", "started", "seconds", "warnings"} <= set(row)
 
 
-def test_a_run_from_before_configurations_named_their_experiment_is_labelled_by_its_point(tmp_path):
-    for name in ("memory/a", "accuracy/cpu/b"):
-        folder = write_run(tmp_path / name, config={"out": "x"}, metrics={"inr_headspace": 2.0})
-        (folder / "point.json").write_text('{"scale": "cpu", "name": "a", "labels": {"net": "small", "seed": "0"}}')
-    runs = read_runs(tmp_path)
-    assert list(runs.experiment) == ["accuracy", "memory"]
-    assert set(runs.preset) == {"cpu"}
-    assert set(runs.net) == {"small"}
-    assert set(runs.inr_headroom) == {2.0}  # by today's name
-
-
 def test_committed_runs_may_be_lines_of_one_file(tmp_path):
     record = {"verb": "encode", "status": "finished", "metrics": {"psnr_db": 30.0}}
     lines = [
@@ -56,6 +45,23 @@ def test_committed_runs_may_be_lines_of_one_file(tmp_path):
         runs = read_runs(tmp_path)
     assert list(runs.run) == ["memory/a0", "memory/a1"]
     assert list(runs.psnr_db) == [30.0, 30.0]
+    assert [path.rpartition("/")[2] for path in runs.path] == ["records.jsonl#L1", "records.jsonl#L3"]
+
+
+def test_the_finished_runs_of_a_folder_become_lines_of_one_file_and_are_read_as_before(tmp_path):
+    for name, metrics in (("cpu/a", {"top1_pct": 50.0}), ("cpu/b", {"top1_pct": 60.0}), ("smoke/a", {"top1_pct": 5.0})):
+        write_run(tmp_path / "runs" / name, config={"fit": {"betas": [0.9, 0.95]}, "out": "grün"}, metrics=metrics, lines=[{}])
+    before, file = read_runs(tmp_path / "runs"), tmp_path / "results" / "records.jsonl"
+    write_run(tmp_path / "runs" / "cpu" / "c", status="failed")
+    assert write_records(tmp_path / "runs", file) == 3
+    after = read_runs(tmp_path / "results").drop(columns="path")
+    assert after.to_dict("records") == before.drop(columns="path").to_dict("records")
+    text = file.read_text()
+    write_run(tmp_path / "more" / "cpu" / "b", metrics={"top1_pct": 61.0})
+    assert write_records(tmp_path / "more", file) == 1  # in place of the earlier b; the others stay
+    assert [new for new in file.read_text().splitlines() if new not in text.splitlines()] == [file.read_text().splitlines()[1]]
+    with pytest.raises(UserError, match="no finished run in the folders below"):
+        write_records(tmp_path / "results", file)
 
 
 def test_a_run_in_progress_is_running_and_one_that_was_killed_has_crashed(tmp_path):
@@ -90,7 +96,6 @@ def test_a_record_without_a_machine_is_a_run_all_the_same(tmp_path):
         ("record.json", b"\xff\xfe\x00"), ("record.json", b"[" * 100_000), ("record.json", b'{"verb": [], "status": "finished"}'),
         ("config.yaml", b"seed: [1"), ("config.yaml", None), ("config.yaml", b"\xff\xfe"),
         ("config.yaml", b"- a list"), ("config.yaml", b"a: &a [x, x]\nb: [*a, *a]\n"), ("config.yaml", b"a: " + b"[" * 10_000),
-        ("point.json", b"null"), ("point.json", b"{}"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_be_read_is_named_and_hides_no_other(tmp_path, file, content):

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from experiments.reporting import tables
-from experiments.reporting.cells import Link, Measured, listed, measured, summarize, value_of
+from experiments.reporting.cells import Gap, Link, Measured, gap, listed, measured, summarize, value_of
 from experiments.reporting.formats import cell_text, to_csv, to_latex, to_markdown
 from experiments.reporting.open_questions import growth
 from experiments.reporting.paper_tables import accuracy, break_even
-from experiments.reporting.run_tables import RUN_TABLES
+from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_runs
-from experiments.reporting.tables import TABLES, made_tables
+from experiments.reporting.tables import Table, made_tables
 from experiments.tables import experiment_markdown, filled, write_table
 from rapid_inr.errors import UserError
 from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
@@ -29,24 +29,25 @@ SAMPLE_MARKDOWN = """\
 |---|--:|--:|---|
 | a | 5.0 | 1,234,567 | [record](runs/sample/cpu/encode-a/record.json) |
 
-| claim | dataset | paper | ours, mean ± std (n) | delta | within the claim? | records |
+| claim | dataset | paper | ours ± spread (n) | delta | within the claim? | records |
 |---|---|---|--:|--:|---|---|
 | stored dataset, of its raw RGB bytes | a | about 5% | 5.0 (1) | +0.0 | yes | [record](runs/sample/cpu/encode-a/record.json) |
 | formula of the quantizer | a | — | 1,234,567 (1) | — | — | [record](runs/sample/cpu/encode-a/record.json) |
 
-**Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row.
+**Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row; a difference ± its standard error, \
+told where it is larger than 2 of these.
 
-| dataset | arm | net | top-1, % | points lost | records |
-|---|---|---|--:|--:|---|
-| a | INR | s | 90.50 ± 2.12 | 1.50 ± 0.71 | \
+| dataset | arm | net | top-1, % | points lost | n | records |
+|---|---|---|--:|---|--:|---|
+| a | INR | s | 90.50 ± 2.12 | 1.50 ± 2.50, no difference told | 2 | \
 [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
-| a | raw | — | 92.00 ± 2.83 | — | [1](runs/sample/cpu/raw-a-0/record.json) [2](runs/sample/cpu/raw-a-1/record.json) |
-| b | raw | — | 70.00 | — | [record](runs/sample/cpu/raw-b-0/record.json) |
+| a | raw | — | 92.00 ± 2.83 | — | 2 | [1](runs/sample/cpu/raw-a-0/record.json) [2](runs/sample/cpu/raw-a-1/record.json) |
+| b | raw | — | 70.00 | — | 1 | [record](runs/sample/cpu/raw-b-0/record.json) |
 
-| claim | dataset | arm | net | paper | ours, mean ± std (n) | delta | within the claim? | records |
+| claim | dataset | arm | net | paper | ours ± spread (n) | delta | within the claim? | records |
 |---|---|---|---|---|--:|--:|---|---|
-| top-1 lost against training from raw images (the abstract says "marginal") | a | INR | s | about 2 points | 1.50 ± 0.71 (2) | \
--0.50 | yes | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
+| top-1 lost against training from raw images (the abstract says "marginal") | a | INR | s | about 2 points | 1.50 ± 2.50 (2) | \
+-0.50 | yes, not surely | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
 
 - not measured: sample/cpu/encode-b: failed, ValueError: it | broke"""
 
@@ -83,10 +84,33 @@ def test_a_run_that_is_there_twice_is_refused(sample):
         made_tables(read_runs(sample), "sample")
 
 
+def test_runs_whose_settings_were_edited_in_between_are_named(sample, capsys):
+    for seed in range(2):
+        options = {"dataset": {"name": "shapes"}, "labels": {"dataset": "c", "arm": "raw"}, "optimizer": {"epochs": 5 + seed}}
+        config = options | {"experiment_name": "sample", "preset": "cpu", "seed": seed}
+        write_run(Path(f"runs/sample/cpu/c-{seed}"), config=config, seed=seed, metrics={"top1_pct": 50.0 + seed})
+    experiment_markdown(read_runs(sample), "sample", linked_from=Path())
+    assert capsys.readouterr().err == ("warning [averaged_over]: rows of accuracy average runs that differ in optimizer.epochs\n")
+
+
+def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(tables.TABLES, "accuracy", [Table("accuracy", "Networks on {dataset}", accuracy)])
+    choice = {"experiment_name": "accuracy", "preset": "smoke", "dataset": {"name": "shapes"}}
+    for variant, seed in [("mine", 0), ("mine", 1), ("raw", 0)]:
+        write_run(
+            tmp_path / f"{variant}-{seed}", config=choice | {"labels": {"arm": variant, "net": variant}}, seed=seed,
+            metrics={"top1_pct": 50.0},
+            command=f"python -m experiments.train experiment=accuracy/smoke variant={variant} seed={seed} overwrite=true",
+        )  # fmt: skip
+    text = experiment_markdown(read_runs(tmp_path), "accuracy", linked_from=Path())
+    assert "**Networks on shapes.**" in text
+    assert "    python -m experiments.train -m experiment=accuracy/smoke variant=mine,raw seed=0,1" in text.splitlines()
+
+
 def test_an_experiment_without_tables_has_one_of_what_its_runs_have(sample, monkeypatch):
     monkeypatch.delitem(tables.TABLES, "sample")
     text = experiment_markdown(read_runs(sample), "sample", linked_from=Path())
-    assert "| verb | dataset | arm | net | % of RGB | top-1, % | records |" in text
+    assert "| verb | dataset | arm | net | % of RGB | top-1, % | n | records |" in text
 
 
 def test_a_table_is_written_in_every_form(sample):
@@ -99,8 +123,8 @@ def test_a_table_is_written_in_every_form(sample):
     rows = pd.read_csv(folder / "accuracy.csv")
     assert rows["top-1, %"].tolist() == [90.5, 92.0, 70.0]  # numbers in full
     assert rows["top-1, % (n)"].tolist() == [2, 2, 1]
-    assert json.loads((folder / "memory_claims.json").read_text())[0]["ours, mean ± std (n)"] == "5.0 (1)"
-    assert r"a & INR & s & 90.50 $\pm$ 2.12 & 1.50 $\pm$ 0.71 \\" in (folder / "accuracy.tex").read_text()
+    assert json.loads((folder / "memory_claims.json").read_text())[0]["ours ± spread (n)"] == "5.0 (1)"
+    assert r"a & INR & s & 90.50 $\pm$ 2.12 & 1.50 $\pm$ 2.50, no difference told & 2 \\" in (folder / "accuracy.tex").read_text()
     with Image.open(folder / "accuracy.png") as picture:
         assert picture.format == "PNG"
 
@@ -114,6 +138,15 @@ def test_without_matplotlib_all_but_the_pictures_is_written(sample, monkeypatch,
     assert "warning [no_picture]: curves need matplotlib" in capsys.readouterr().err
 
 
+def test_links_lead_to_the_line_of_a_run(command, sample):
+    code, out, err = command("tables", "root=runs/sample", "records=results/sample/records.jsonl")
+    assert (code, out) == (0, "results/sample/records.jsonl: 6 runs below runs/sample are in it\n"), err
+    made = experiment_markdown(read_runs("results"), "sample", linked_from=Path("docs"))
+    line = Path("results/sample/records.jsonl").read_text().splitlines()[0]
+    assert '"run": "cpu/encode-a"' in line
+    assert "[record](../results/sample/records.jsonl#L1)" in made
+
+
 def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
     text = "before\n<!-- experiment:sample -->\nold\n<!-- /experiment:sample -->\nafter"
     made = filled(text, sample, linked_from=Path())
@@ -123,8 +156,6 @@ def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
         filled(text.replace("sample", "other"), sample, linked_from=Path())
     with pytest.raises(UserError, match="the text has no block"):
         filled("nothing", sample, linked_from=Path())
-    claims = filled("<!-- claims:sample -->\n<!-- /claims:sample -->", sample, linked_from=Path())
-    assert "| stored dataset, of its raw RGB bytes | a; preset cpu, 2 cores, Fast | about 5% | 5.0 (1) | yes |" in claims
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -133,10 +164,14 @@ def test_the_committed_pages_are_those_of_the_committed_records(page):
     assert filled(text, ROOT / "results", linked_from=(ROOT / page).parent) == text
 
 
-def test_every_table_of_runs_stands_on_a_page():
+def test_every_committed_run_is_in_a_table_of_a_page():
     pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
-    assert all(f"<!-- results:{name} -->\n|" in pages for name in RUN_TABLES)
-    assert all(f"<!-- experiment:{name} -->" in pages for name in TABLES if name != "rate_distortion")
+    runs = read_runs(ROOT / "results")
+    shown = {name for name, (_, make) in RUN_TABLES.items() if len(make(runs_of_their_own(runs)))}
+    assert all(f"<!-- results:{name} -->\n|" in pages for name in shown)
+    assert all(
+        f":{name} -->" in pages for name in set(runs.experiment.dropna()) - {"rate_distortion"}
+    )  # which has pages of its own
 
 
 def test_a_training_that_made_its_store_on_demand_has_its_psnr_on_its_own_record(tmp_path):
@@ -147,6 +182,7 @@ def test_a_training_that_made_its_store_on_demand_has_its_psnr_on_its_own_record
     rows = accuracy(read_runs(tmp_path))
     shown = rows[["arm", "PSNR, dB", "points lost"]].map(cell_text).to_numpy().tolist()
     assert shown == [["INR", "33.00", "1.00"], ["raw", "—", "—"]]
+    assert rows["points lost"][0].std == 0
     for seed in range(2):
         metrics = {"store_bytes": 9, "store_psnr_db": 30.0, "inr_device_bytes": 8}
         config = {"experiment_name": "scaling", "preset": "cpu", "seed": seed, "labels": {"part": "growth", "images": 125}}
@@ -160,6 +196,43 @@ def test_a_mean_has_its_deviation_where_there_is_one_to_speak_of():
     assert str(measured([1234.5, None, float("nan"), True, "x"], 0)) == "1,234"
     assert str(measured([float("inf"), 1.0], 1)) == "never"
     assert measured([None], 1) is None
+
+
+def test_a_difference_is_told_only_if_it_is_larger_than_twice_its_standard_error():
+    runs = pd.DataFrame({"raw": [90.0, 92.0, 94.0, None], "inr": [88.0, 90.0, 92.0, 0.0]})
+    lost = gap(runs, "raw", "inr", 2)
+    assert (lost.mean, lost.n) == (2.0, 3)  # the run without a baseline counts for nothing
+    assert lost.std == pytest.approx((4 / 3 + 4 / 3) ** 0.5)  # variances of 4 each
+    assert str(lost) == "2.00 ± 1.63, no difference told"
+    assert str(Gap(3.27, 1.63, 3, 2)) == "3.27 ± 1.63"
+    assert str(gap(runs[:1], "raw", "inr", 1)) == "2.0, no difference told"  # one seed tells nothing
+    assert gap(runs[3:], "raw", "inr", 1) is None
+
+
+def speed_run(folder, device, together):
+    speeds = {f"{name}_{what}_images_per_s": rate for name, rate in together.items() for what in ("step", "together")}
+    loaders = {f"{name}_loader_images_per_s": 7.0 for name in together}
+    config = {"experiment_name": "speedup", "preset": "paper", "labels": {"dataset": "d", "workers": 2}}
+    metrics = {"device": device, "store_encode_ms_per_image": 10.0, **speeds, **loaders}
+    write_run(folder, verb="benchmark", config=config, metrics=metrics)
+
+
+def test_a_speed_up_is_judged_on_a_gpu_alone(tmp_path):
+    speed_run(tmp_path / "gpu" / "a", "cuda", {"inr": 200.0, "dataloader": 100.0})
+    speed_run(tmp_path / "cpu" / "a", "cpu", {"inr": 200.0, "dataloader": 100.0})
+    (table,) = made_tables(read_runs(tmp_path / "gpu"), "speedup")
+    assert table.rows[["workers", "pipeline", "both", "INR over it"]].map(cell_text).to_numpy().tolist() == [
+        ["2", "DataLoader", "100", "2.00"], ["2", "INR", "200", "—"],
+    ]  # fmt: skip
+    assert table.rows["epochs until encoding pays back"].map(cell_text).tolist() == ["2.0", "—"]
+    assert [claim.verdict for claim in table.claims] == ["no"]
+    (table,) = made_tables(read_runs(tmp_path / "cpu"), "speedup")
+    assert list(table.rows) == ["workers", "pipeline", "loader alone", "step alone", "both", "records"]
+    assert table.claims == []
+    pytest.importorskip("matplotlib")
+    table.draw(tmp_path / "speeds.png")
+    with Image.open(tmp_path / "speeds.png") as picture:
+        assert picture.size == (960, 504)
 
 
 def test_rows_are_in_the_order_that_a_reader_expects():
