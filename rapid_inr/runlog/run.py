@@ -189,9 +189,10 @@ class Run:
         with FileLock(self.folder / ".lock"):  # if two processes start the same run at once, one fails
             self._require_not_running()
             remove_torn(self.folder)
-            with naming(self.folder / "config.yaml"):
-                (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
+            # the record first: a run that is replaced must not count as finished with the new configuration
             self._write_record("running", process=this_process())
+            with atomic(self.folder / "config.yaml") as temporary:
+                temporary.write_text(self._config_yaml, encoding="utf-8")
             (self.folder / ".lock").unlink(missing_ok=True)  # a process that waits for it reads the record next
         self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
         self._heartbeat = Heartbeat(self.folder / "record.json")
