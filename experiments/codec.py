@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from experiments.setup.build import build, build_source
 from experiments.setup.cli import main
+from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import start_run
 from rapid_inr.data.codecs import measure_curve, require_available
 from rapid_inr.runlog.progress import progress_bar
@@ -21,8 +22,7 @@ def run_codec(cfg: DictConfig) -> None:
     with start_run(cfg, "codec") as run:
         with progress_bar(config.name, len(source), unit="images") as bar:
             points, skipped = measure_curve(source, config, on_corrupt=cfg.dataset.on_corrupt, on_progress=bar.advance)
-        for message in skipped:
-            run.warn("image_skipped", message)
+        warn_left_out(run, skipped, passed_over=source.passed_over, n_images=source.n_opened)
         write_csv(run.folder / "curve.csv", [asdict(point) for point in points])
         run.metrics |= {"images": points[0].images, "points": [asdict(point) for point in points]}
     low, high = points[0], points[-1]

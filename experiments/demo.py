@@ -13,11 +13,12 @@ from rich.table import Table
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.setup.build import build_device
 from experiments.setup.cli import main
+from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import start_run
 from experiments.training.baseline import log_gap
 from experiments.training.eval_sets import load_test_set, require_match
 from experiments.training.inputs import inr_input, resident_input
-from experiments.training.session import Training, draw_curves, prepare_training, run_training, warn_skipped
+from experiments.training.session import Training, draw_curves, prepare_training, run_training
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
 from rapid_inr.training.state import EpochReport
@@ -28,7 +29,7 @@ def run_demo(cfg: DictConfig) -> None:
     require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
     resident = resident_input(cfg)  # before encoding, which would be wasted if training is refused
     with start_run(cfg, "demo") as run:
-        warn_skipped(run, test.loaded.skipped)
+        warn_left_out(run, test.loaded.skipped)
         out = run.folder / "train.inr"
         store = encode_dataset(cfg, plan, open_folder(cfg, plan, out=out), run, out=out)
         trainings = [prepare_training(cfg, data, test) for data in (resident, inr_input(cfg, store))]

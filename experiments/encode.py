@@ -9,7 +9,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import say_store
-from experiments.encoding.encode_job import EncodePlan, encode_dataset, make_shards, may_replace, open_folder, plan_encode
+from experiments.encoding.encode_job import (
+    EncodePlan,
+    encode_dataset,
+    finish_removal,
+    make_shards,
+    may_replace,
+    open_folder,
+    plan_encode,
+)
 from experiments.encoding.jobs import Job, build_job, waiting
 from experiments.encoding.merging import metrics_of
 from experiments.encoding.warn import warn_beforehand
@@ -21,6 +29,8 @@ from rapid_inr.store.shards import ShardFolder
 
 def run_encode(cfg: DictConfig) -> None:
     out, job = Path(cfg.out), build_job(cfg)
+    if not job.torchrun and finish_removal(cfg, out):
+        return
     require_file_can_be_written(out, overwrite=may_replace(cfg, out))
     plan = plan_encode(cfg)
     with waiting(job) as wait:

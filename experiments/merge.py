@@ -8,16 +8,24 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import say_store
-from experiments.encoding.encode_job import may_replace, shards_beside
+from experiments.encoding.encode_job import finish_removal, may_replace
 from experiments.encoding.merging import merge_shards
+from experiments.encoding.reuse import REUSED
 from experiments.setup.cli import main
 from experiments.setup.run_folder import require_file_can_be_written, sole_writer, start_run
-from rapid_inr.store.shards import open_shards
+from rapid_inr.errors import UserError
+from rapid_inr.store.shards import open_shards, shards_beside
 
 
 def run_merge(cfg: DictConfig) -> None:
     out = Path(cfg.out)
+    if finish_removal(cfg, out):
+        return
     folder = open_shards(shards_beside(out))
+    if REUSED in folder.plan.made:
+        raise UserError(
+            f"{folder.path} are the shards of an encode with reuse=...; the same encode command adds the other images"
+        )
     require_file_can_be_written(out, overwrite=may_replace(cfg, out))
     with sole_writer(out, folder=folder.path):
         folder.require_complete()

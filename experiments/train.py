@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from experiments.setup.build import build_device
 from experiments.setup.cli import main
 from experiments.setup.distributed import init_distributed
+from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import start_run
 from experiments.training.baseline import log_gap, read_baseline
 from experiments.training.eval_sets import decoded_pipeline, load_test_set, require_match
@@ -20,7 +21,6 @@ from experiments.training.session import (
     draw_masks,
     prepare_training,
     run_training,
-    warn_skipped,
 )
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
@@ -42,11 +42,13 @@ def train_one(cfg: DictConfig) -> None:
     training = prepare_training(cfg, data, test, decoded=decoded, resume=cfg.resume)
     threads = training_threads(training.model, n_pixels=math.prod(data.image_size), device=build_device(cfg))
     with start_run(cfg, "train") as run, thread_limit(threads):
-        warn_skipped(run, (*test.loaded.skipped, *data.skipped))
+        skipped = (*test.loaded.skipped, *data.skipped)
+        warn_left_out(run, skipped)
         run.metrics |= data.metrics | decoded_metrics | {"images": len(data.pipeline), "classes": training.task.n_classes}
         run.metrics["threads"] = threads
         reports = run_training(cfg, run, training)
-        warn_skipped(run, () if data.faults is None else tuple(data.faults.messages))
+        if data.faults is not None and data.faults.messages:
+            warn_left_out(run, (*skipped, *data.faults.messages))
         run.metrics |= summary(reports, training.task.metric)
         log_gap(run, run.metrics[training.task.metric], baseline_pct, title=training.task.title)
         draw_curves(run, {data.name: reports}, title=f"{cfg.dataset.name}, {data.name}", task=training.task)

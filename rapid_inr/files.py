@@ -9,7 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells of one
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Name a file in the errors of writing it: the system names none where a disk is full, and safetensors raises its own."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError):
+            if error.errno is not None and error.filename is None:
+                error.filename = str(path)
+        elif match := _OS_ERROR.search(str(error)):
+            raise OSError(int(match[1]), os.strerror(int(match[1])), str(path)) from error
+        raise
 
 
 @contextmanager
@@ -23,14 +38,13 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # writers on two machines may share a process id
     try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # a library may have replaced the file by one that only its owner can read
-        os.replace(temporary, path)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a write to a full disk does not name its file
+        with naming(path):
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)  # a library may have replaced the file by one that only its owner can read
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 

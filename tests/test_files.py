@@ -3,6 +3,7 @@ import os
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from rapid_inr.files import atomic
@@ -40,4 +41,12 @@ def test_a_file_has_the_mode_of_any_new_file_whoever_writes_it(tmp_path):
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: .*a\.txt"), atomic(tmp_path / "a.txt"):
         raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_for_safetensors_is_an_error_of_the_system_too(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.safetensors") as caught, atomic(path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []

@@ -19,9 +19,11 @@ SHEET_IMAGES = 12
 def say_store(out: Path, run: Run) -> None:
     """Print what was written, in one line."""
     m = run.metrics
+    reused = f" ({m['reused']:,} reused)" if "reused" in m else ""
     codebooks = f" ({m['own_rgb_pct']:.1f}% without codebooks)" if "own_rgb_pct" in m else ""
     print(
-        f"{out}: {m['images']:,} images, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB{codebooks}, {m['bpp']:.2f} bpp, "
+        f"{out}: {m['images']:,} images{reused}, {m['store_bytes']:,} bytes, {m['rgb_pct']:.1f}% of RGB{codebooks}, "
+        f"{m['bpp']:.2f} bpp, "
         f"{m['psnr_db']:.2f} dB, {m['encode_ms_per_image']:.1f} ms an image; run in {run.folder}"
     )
 
@@ -38,16 +40,18 @@ def write_distributions(run: Run, report: EncodeReport, *, title: str) -> None:
 
 
 def write_images_csv(path: Path, store: PackedStore, report: EncodeReport, *, source: ImageSource | None) -> None:
-    """Write a line for each image of a store, with its file where the source that it was encoded from is known and has files."""
-    file_of = None if source is None else source.file_of
+    """Write a line for each image of a store; what it is known by, and its file if it has one, where its source is at hand."""
+    file_of, more = None if source is None else source.file_of, [] if source is None else ["content"]
+    more += ["file"] if file_of else []
     ids = range(len(store)) if store.source_ids is None else store.source_ids.tolist()
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rows = csv.writer(file)
-        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio", *(["file"] if file_of else [])])
+        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio", *more])
         measured = (report.psnr_db, report.fit_psnr_db, report.attempts, report.prune_ratio)
         for i, (psnr, fit_psnr, attempts, ratio) in enumerate(zip(*(values.tolist() for values in measured), strict=True)):
-            file_name = [file_of(ids[i])] if file_of else []
-            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}", *file_name])
+            known = [] if source is None else [source.content_of(ids[i])]
+            known += [file_of(ids[i])] if file_of else []
+            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}", *known])
 
 
 def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:

@@ -20,11 +20,13 @@ from experiments.encoding.artifacts import write_sheet
 from experiments.encoding.decoded import mean_ssim
 from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
-from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
+from experiments.encoding.reuse import REUSED, find_reusable
+from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_too_large
 from experiments.setup.build import build, build_device, build_encoder, build_source
+from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import how_made, learning_source
-from rapid_inr.data.reading import first_image
-from rapid_inr.data.source import ImageSource
+from rapid_inr.data.reading import first_image, require_images
+from rapid_inr.data.source import ImageSource, exclude
 from rapid_inr.encoding.encode import encode_shards, plan_store
 from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.errors import UserError
@@ -33,7 +35,7 @@ from rapid_inr.runlog.run import Run
 from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
 from rapid_inr.store.plan import plan_difference
-from rapid_inr.store.shards import Shard, ShardFolder, open_shards
+from rapid_inr.store.shards import Shard, ShardFolder, open_shards, shards_beside
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,16 @@ class EncodePlan:
     """What to encode and how, checked before any work begins.
 
     Args:
+        reused: images of the source that an earlier run has encoded; None if there are none.
+        new: those that are left to encode.
         learn_from: images by which what all images share is chosen; None for those of the source.
         image_size: (height, width) of the first image.
         stamps: of the source's files, as they are now.
     """
 
     source: ImageSource
+    reused: Shard | None
+    new: ImageSource
     learn_from: ImageSource | None
     encoder: Encoder
     image_size: tuple[int, int]
@@ -60,26 +66,44 @@ def plan_encode(cfg: DictConfig, *, split: str | None = None) -> EncodePlan:
         UserError: if it is not in order, such as pruning of weights that are stored as floating numbers.
     """
     source, learn_from = build_source(cfg, split=split), learning_source(cfg)
+    if cfg.dataset.on_corrupt == "fail":
+        require_images(source)
     image_size = first_image(learn_from or source, on_corrupt=cfg.dataset.on_corrupt).shape[:2]
-    return EncodePlan(source, learn_from, build_encoder(cfg, image_size=image_size), image_size, source.stamps())
-
-
-def shards_beside(out: Path) -> Path:
-    """Return the folder of the shards of an output."""
-    return out.with_name(f"{out.name}.shards")
+    encoder, stamps = build_encoder(cfg, image_size=image_size), source.stamps()
+    reused = None if cfg.get("reuse") is None else find_reusable(cfg, source, encoder.code)
+    new = source if reused is None else exclude(source, reused.ids.tolist())
+    return EncodePlan(source, reused, new, learn_from, encoder, image_size, stamps)
 
 
 def may_replace(cfg: DictConfig, out: Path) -> bool:
     """Return whether a store may be replaced: with ``overwrite``, or by its own shards, which show that its run did not end."""
-    if cfg.overwrite or not out.exists():
-        return cfg.overwrite
-    try:
+    folder = None if cfg.overwrite or not out.exists() else _own_shards(out)
+    return cfg.overwrite if folder is None else not folder.missing()
+
+
+def _own_shards(out: Path) -> ShardFolder | None:
+    """Return the shards beside a store if they are of its plan."""
+    with suppress(FileNotFoundError, UserError):
         folder, header = open_shards(shards_beside(out)), read_store(out, max_pixels=NO_LIMIT).header
         plan = folder.plan
-        same = (header.code, header.splits, header.made) == (plan.code, plan.splits, plan.made)
-        return same and not folder.missing()
-    except (FileNotFoundError, UserError):
+        if (header.code, header.splits, header.made) == (plan.code, plan.splits, plan.made):
+            return folder
+    return None
+
+
+def finish_removal(cfg: DictConfig, out: Path) -> bool:
+    """Remove what a kill has left of the shards of a whole store; return whether there was anything."""
+    path = shards_beside(out)
+    if cfg.overwrite or not out.is_file() or not path.is_dir():
         return False
+    with sole_writer(out, folder=path):  # which removes the lock and the folder too
+        if any(path.glob("*.shard")):
+            folder = _own_shards(out)
+            if folder is None or not folder.missing():
+                return False
+            folder.clear()
+    print(f"{out} is whole; what was left of its shards is removed")
+    return True
 
 
 def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: int | None = None) -> ShardFolder:
@@ -92,8 +116,9 @@ def open_folder(cfg: DictConfig, plan: EncodePlan, *, out: Path, shard_images: i
         UserError: if there are shards of another encoding otherwise.
         StoreFormatError: if one is damaged.
     """
+    reused = {} if plan.reused is None else {REUSED: len(plan.reused)}
     store_plan = plan_store(
-        plan.source, plan.encoder, learn_from=plan.learn_from, shard_images=shard_images, made=how_made(cfg),
+        plan.new, plan.encoder, learn_from=plan.learn_from, shard_images=shard_images, made=how_made(cfg) | reused,
         device=build_device(cfg), on_corrupt=cfg.dataset.on_corrupt,
     )  # fmt: skip
     folder = ShardFolder(shards_beside(out), store_plan)
@@ -134,8 +159,7 @@ def encode_dataset(
     wait()
     folder.require_complete()
     require_unchanged(plan)
-    store, report = merge_shards(folder, run, out=out, source=plan.source)
-    warn_left_out(run, plan.source, report)
+    store, report = merge_shards(folder, run, out=out, source=plan.source, reused=plan.reused)
     if cfg.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
     run.metrics |= mean_ssim(plan.source, store, device=build_device(cfg)) | {"image_bytes": image_bytes(store)}
@@ -158,7 +182,7 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
     if job.speaks and folder.plan.code.shared and not folder.shared_file.exists():
         print(f"choosing what all images share as {folder.plan.code}", file=sys.stderr)
     shared = folder.share(lambda: plan.encoder.choose_shared(plan.learn_from or plan.source, **options))
-    work = (plan.source, plan.encoder, shared, folder, missing)
+    work = (plan.new, plan.encoder, shared, folder, missing)
 
     def check(shard: Shard) -> None:
         if not present and shard.number == missing[0] != missing[-1]:

@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from experiments.encoding.artifacts import write_distributions, write_images_csv
 from experiments.encoding.warn import warn_failures, warn_unpruned
+from experiments.setup.left_out import warn_left_out
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import EncodeReport, report_of
 from rapid_inr.runlog.run import Run, peak_memory_mb
-from rapid_inr.store.format import read_store
+from rapid_inr.store.format import read_store, write_store
 from rapid_inr.store.merge import Survey, merge
 from rapid_inr.store.packed import PackedStore, store_rates
 from rapid_inr.store.plan import StorePlan
-from rapid_inr.store.shards import ShardFolder
+from rapid_inr.store.shards import Shard, ShardFolder
 
 NO_LIMIT = 1 << 62  # pixels of an image that has been encoded already
 
 
 def merge_shards(
-    folder: ShardFolder, run: Run, *, out: Path, source: ImageSource | None = None
+    folder: ShardFolder, run: Run, *, out: Path, source: ImageSource | None = None, reused: Shard | None = None
 ) -> tuple[PackedStore, EncodeReport]:
     """Write the store of a complete folder to ``folder.whole_file``, read it again, and enter table and metrics in the run.
 
     Args:
         out: what the store will be called.
         source: of the images, where it is at hand: their files are then named in the table.
+        reused: images that no shard has.
     """
-    merged = merge(folder.plan, folder, folder.shared())
-    merged.write(folder.whole_file)
-    store, report = read_store(folder.whole_file, max_pixels=NO_LIMIT), report_of(folder.plan, merged.survey)
+    survey = _write_whole(folder) if reused is None else _write_with(reused, folder)
+    store, report = read_store(folder.whole_file, max_pixels=NO_LIMIT), report_of(folder.plan, survey)
+    if source is None:
+        warn_left_out(run, report.skipped, n_images=folder.plan.images)
+    else:
+        warn_left_out(run, report.skipped, passed_over=source.passed_over, n_images=source.n_opened)
     warn_failures(run, report, folder.plan)
     warn_unpruned(run, report, folder.plan)
     write_images_csv(run.folder / "images.csv", store, report, source=source)
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
     run.metrics |= store_rates(store, store_bytes=folder.whole_file.stat().st_size)
-    run.metrics |= metrics_of(folder.plan, merged.survey) | {"device_bytes": store.nbytes, "shared_s": folder.shared_s}
+    run.metrics |= metrics_of(folder.plan, survey) | {"device_bytes": store.nbytes, "shared_s": folder.shared_s}
+    run.metrics |= {} if reused is None else {"reused": len(reused)}
     return store, report
+
+
+def _write_whole(folder: ShardFolder) -> Survey:
+    merged = merge(folder.plan, folder, folder.shared())
+    merged.write(folder.whole_file)
+    return merged.survey
+
+
+def _write_with(reused: Shard, folder: ShardFolder) -> Survey:
+    """Write the store of the shards and of images that none of them has, in the order of their ids, all in memory."""
+    merged = merge(folder.plan, [reused, *folder], {})
+    survey, order = merged.survey, merged.survey.ids.argsort()
+    store = merged.store().take(order)
+    if torch.equal(store.source_ids, torch.arange(len(store))):
+        store = replace(store, source_ids=None)
+    write_store(folder.whole_file, store, overwrite=True)
+    measured = {name: values[order] for name, values in survey.measured.items()}
+    return replace(survey, ids=survey.ids[order], sizes=survey.sizes[order], measured=measured)
 
 
 def metrics_of(plan: StorePlan, survey: Survey) -> dict[str, float]:

@@ -52,12 +52,10 @@ def require_floor_met(config: PruneConfig, shard: Shard, folder: ShardFolder) ->
 
 
 def warn_failures(run: Run, report: EncodeReport, plan: StorePlan) -> None:
-    """Name the images that did not converge and those that could not be read."""
+    """Count the images that did not converge, and name some."""
     least = plan.made.get("fit", {}).get("min_psnr_db")
     for warning in named_warnings.fits_not_converged(report.unconverged, n_images=len(report.psnr_db), min_psnr_db=least):
         run.warn(*warning)
-    for message in report.skipped:
-        run.warn("image_skipped", message)
 
 
 def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:
@@ -66,10 +64,3 @@ def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:
     if config.rule != "none" and config.max_ratio > 0 and not bool(report.prune_ratio.any()):
         highest = f"{report.fit_psnr_db.max():.2f} dB at best before pruning"
         run.warn("nothing_pruned", f"no image meets prune.rule={config.rule} at {config.step:.0%} pruned ({highest})")
-
-
-def warn_left_out(run: Run, source: ImageSource, report: EncodeReport) -> None:
-    """Count the files of a dataset's folders that are not in the store, and name the first of each kind."""
-    message = source.passed_over.message(n_images=source.n_opened, unreadable=report.skipped)
-    if message:
-        run.warn("files_left_out", message)

@@ -24,7 +24,7 @@ from rapid_inr.runlog.differences import flatten
 # Keys whose values are paths. A path may have commas, equals signs, brackets and quotes, which mean something to Hydra.
 PATHS = (
     "dataset.root", "dataset.exclude", "store", "out", "files", "test_store", "baseline", "resume", "decoded", "stores_dir",
-    "folder", "run_dir", "backbone.weights", "root", "records", "update", "plot",
+    "folder", "run_dir", "reuse", "backbone.weights", "root", "records", "update", "plot",
 )  # fmt: skip
 WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # Hydra reads these as values, not as text
 SWEEPS = re.compile(r",|^(choice|range|interval|glob|shuffle|sort)\(")

@@ -92,6 +92,8 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         require_side("dataset.size", self.size)
         require_choice("dataset.on_corrupt", self.on_corrupt, ON_CORRUPT)
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise UserError(f"dataset.max_pixels is {self.max_pixels}, expected at least 1, or null")
         names = isinstance(self.exclude, list | tuple) and all(type(name) in (int, str) for name in self.exclude)
         if not (self.exclude is None or isinstance(self.exclude, str) or names):
             raise UserError(f"dataset.exclude is {self.exclude!r}, expected a file, a list of names or ids, or null")

@@ -28,6 +28,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.liveness import lives
 from rapid_inr.runlog.run import Run
+from rapid_inr.store.shards import shards_beside
 
 # Keys that change no result: paths, tracking, and names for tables.
 CHANGE_NOTHING = (
@@ -99,7 +100,12 @@ def state_of(cfg: DictConfig) -> str:
             return "changed"
     except (ValueError, KeyError, TypeError, AttributeError, OSError, YAMLError, OmegaConfBaseException):
         return "broken"  # torn by a kill or a full disk
-    return "finished" if status == "finished" else "broken"
+    return "finished" if status == "finished" and not _shards_left(cfg) else "broken"
+
+
+def _shards_left(cfg: DictConfig) -> bool:
+    """Return whether a store still has its shards beside it: then its command was killed before it removed them."""
+    return not cfg.get("keep_shards", True) and Path(cfg.out).exists() and shards_beside(Path(cfg.out)).exists()
 
 
 def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:

@@ -84,6 +84,7 @@ class EncodeConfig(StoreConfig):
         shard: i/n, i from 1 to n: make every n-th shard from the i-th on; ``merge`` joins the shards of n jobs.
         keep_shards: keep the shards when the store is written.
         gpu_memory_gb: of the GPU that will hold the store, for a warning before the work; null: this machine's, if any.
+        reuse: folder of a finished encode run; images of it that are in this dataset too are not fitted again.
     """
 
     out: str = MISSING
@@ -91,6 +92,7 @@ class EncodeConfig(StoreConfig):
     shard: str = "1/1"
     keep_shards: bool = False
     gpu_memory_gb: float | None = None
+    reuse: str | None = None
 
 
 @dataclass
@@ -137,8 +139,9 @@ class DecodeConfig(CommonConfig):
 
     def __post_init__(self) -> None:
         require_side("size", self.size)
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"limit is {self.limit}, expected at least 1")
+        for key, value in (("limit", self.limit), ("max_pixels", self.max_pixels)):
+            if value is not None and value < 1:
+                raise UserError(f"{key} is {value}, expected at least 1")
 
 
 @dataclass

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from experiments.setup.errors import is_bug, one_line
 from experiments.setup.run_folder import start_run, state_of
 from rapid_inr.errors import UserError
+from rapid_inr.files import naming
 
 NOTES = "RAPID_INR_SWEEP_NOTES"
 
@@ -87,7 +88,7 @@ def _record(cfg: DictConfig, verb: str, error: Exception) -> None:
 def _note(**values: object) -> None:
     path = Path(os.environ[NOTES])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 

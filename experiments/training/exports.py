@@ -14,12 +14,14 @@ from PIL import Image
 from experiments.encoding.decoded import as_decoded, likeness
 from experiments.setup.build import build_device, build_source
 from experiments.setup.groups import sides
+from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import dataset_facts, require_made_from, rows_of
 from rapid_inr.data import ImageSource
 from rapid_inr.data.codecs import decode_file
 from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
 from rapid_inr.data.moments import Triple
+from rapid_inr.data.reading import require_images
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.runlog.progress import progress_bar
@@ -65,6 +67,9 @@ def plan_export(
         UserError: if several of these are given, the quality is out of range, or the store was made from other images.
     """
     sources = {split: build_source(cfg, split=split) for split in ("train", "test")}
+    if cfg.dataset.on_corrupt == "fail":
+        for source in sources.values():
+            require_images(source)
     original, mean_std = sources["train"], None
     chosen = _choose_quality(original, format=format, quality=quality, bytes=bytes, size_of=size_of)
     settings: dict[str, Any] = {"dataset": dataset_facts(cfg), "format": format, "quality": chosen}
@@ -106,6 +111,7 @@ def _choose_quality(
 def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Export:
     """Write the missing files; log what they cost and how close they are to the originals."""
     n_images, written, began = sum(map(len, plan.sources.values())), 0, time.perf_counter()
+    skipped: list[str] = []
 
     def count_written(n: int) -> None:
         nonlocal written
@@ -115,8 +121,9 @@ def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Expo
         export = export_images(
             plan.sources, out, settings=plan.settings, mean_std=plan.mean_std, on_corrupt=cfg.dataset.on_corrupt,
             on_progress=bar.advance, on_written=count_written, overwrite=cfg.overwrite,
-            on_skipped=lambda message: run.warn("image_skipped", message),
+            on_skipped=skipped.append,
         )  # fmt: skip
+    warn_left_out(run, skipped, passed_over=plan.original.passed_over, n_images=sum(s.n_opened for s in plan.sources.values()))
     if written:  # files that existed took no time
         run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / written
     quality = plan.settings["quality"]

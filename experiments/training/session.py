@@ -194,11 +194,6 @@ def save_epoch(run: Run, training: Training, reports: list[EpochReport], learner
     write_checkpoint(run.folder / f"{name}_last.safetensors", learner.checkpoint(reports), training=training.identity)
 
 
-def warn_skipped(run: Run, skipped: Sequence[str]) -> None:
-    for message in skipped:
-        run.warn("image_skipped", message)
-
-
 def draw_curves(run: Run, reports: Mapping[str, Sequence[EpochReport]], *, title: str, task: Task) -> None:
     """Draw the curves of each training into the run; without matplotlib, warn."""
     curves = {name: [report.values() for report in epochs] for name, epochs in reports.items()}

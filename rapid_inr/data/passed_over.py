@@ -22,20 +22,25 @@ class PassedOver:
     def __add__(self, other: PassedOver) -> PassedOver:
         return PassedOver(self.in_subfolders + other.in_subfolders, self.not_images + other.not_images)
 
-    def message(self, *, n_images: int, unreadable: Sequence[str] = ()) -> str:
+    def kinds(self, unreadable: Sequence[str] = ()) -> dict[str, Sequence[Path | str]]:
+        """Return what was left out, by the reason; of images that could not be read a message each."""
+        kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "not images": self.not_images}
+        return {why: files for why, files in kinds.items() if files}
+
+    def message(self, *, n_images: int | None = None, unreadable: Sequence[str] = ()) -> str:
         """Say what of a folder was left out: ``57 files: 3 unreadable (...), 2 in sub-folders (...), 4 not images (...)``.
 
         Args:
-            n_images: images of the dataset, readable or not.
+            n_images: images of the dataset, readable or not; None where that is not known.
             unreadable: one message each.
 
         Returns:
             One line that names the first of each kind; empty if nothing was left out.
         """
-        kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "not images": self.not_images}
-        named = [f"{len(files)} {kind} (the first: {files[0]})" for kind, files in kinds.items() if files]
-        n_files = n_images + len(self.in_subfolders) + len(self.not_images)
-        return f"{n_files} files: {', '.join(named)}" if named else ""
+        named = ", ".join(f"{len(files)} {why} (the first: {files[0]})" for why, files in self.kinds(unreadable).items())
+        if not named or n_images is None:
+            return named
+        return f"{n_images + len(self.in_subfolders) + len(self.not_images)} files: {named}"
 
 
 NOTHING_PASSED_OVER = PassedOver()

@@ -51,6 +51,16 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image)
 
 
+def is_image(path: Path) -> bool:
+    """Return whether the header of a file is that of an image; whether the rest of it is there, only reading it tells."""
+    Image.MAX_IMAGE_PIXELS = None  # see `read_image`
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # see `read_image`
+        return False
+
+
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image file, or the first frame of an animation, as uint8 [height, width, 3].
 

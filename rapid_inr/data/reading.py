@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rapid_inr.data.pixels import is_image
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.errors import UserError, require
 
 ON_CORRUPT = ("fail", "skip")
+NAMED = 10  # unreadable files that a message names
 _TASK_BYTES = 4 << 20  # pixel bytes a task reads: enough to hide its overhead (20 us), few enough for a queue of tasks
 _TASK_IMAGES = 64
 
@@ -129,6 +131,21 @@ def _read_ahead(source: ImageSource, workers: int) -> Iterator[np.ndarray | Corr
             task_images = max(1, min(_TASK_IMAGES, _TASK_BYTES // max(1, largest_bytes)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def require_images(source: ImageSource) -> None:
+    """Refuse files that are no images by their headers, all of them at once and before any work.
+
+    Raises:
+        CorruptImage: that counts them and names the first.
+    """
+    files = source.image_files() if source.file_of is not None else []
+    bad = [str(path) for path in files if not is_image(path)]
+    if bad:
+        named = ", ".join(bad[:NAMED]) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
+        raise CorruptImage(
+            f"{len(bad)} of {len(files)} files cannot be read as an image: {named}; dataset.on_corrupt=skip leaves them out"
+        )
 
 
 def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:

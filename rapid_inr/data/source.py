@@ -103,6 +103,11 @@ class ImageSource:
             digest.update(b"unreadable")
         return digest.hexdigest()[:16]
 
+    def content_of(self, image_id: int) -> str:
+        """Return a digest of an image's file, or of its pixels where it has none: by it the image is known under another id."""
+        content = self.read(image_id) if self.file_of is None else self.file_of(image_id).read_bytes()
+        return hashlib.sha256(content).hexdigest()[:32]
+
     def name_of(self, image_id: int) -> str:
         """Return the split and the index in it, such as ``"test_00042"``.
 

@@ -39,7 +39,7 @@ def encode_shard(
         _count(*moments, chunk, ids_by_split(source.splits).get("train", range(0)))
         encoded, seconds = _encode_chunk(chunk.images, chunk.ids, encoder, shared, device, on_progress)
         fit_s, compress_s = fit_s + seconds[0], compress_s + seconds[1]
-        chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": _labels(chunk.labels, len(plan.class_names))})
+        chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": label_column(chunk.labels, len(plan.class_names))})
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     ids, sizes, measured = columns.pop("ids"), columns.pop("sizes"), {name: columns.pop(name) for name in MEASURED}
     return Shard(number, ids, sizes, encoder.pack(columns), crc32_of(shared), measured, *moments, skipped, fit_s, compress_s)
@@ -61,7 +61,8 @@ def _count(train: ChannelMoments, others: ChannelMoments, chunk: Chunk, train_id
             moments.add(np.concatenate(pixels))
 
 
-def _labels(labels: np.ndarray | None, n_classes: int) -> Tensor | None:
+def label_column(labels: np.ndarray | None, n_classes: int) -> Tensor | None:
+    """Return labels in the smallest type that the format has for so many classes."""
     if labels is None:
         return None
     return torch.from_numpy(labels).to(torch.uint8 if n_classes <= 256 else torch.int16 if n_classes <= 32768 else torch.int32)

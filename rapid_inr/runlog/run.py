@@ -32,7 +32,7 @@ import torch
 from filelock import FileLock
 
 from rapid_inr.errors import UserError, require
-from rapid_inr.files import atomic, remove_torn
+from rapid_inr.files import atomic, naming, remove_torn
 from rapid_inr.runlog.liveness import Heartbeat, this_process
 from rapid_inr.runlog.records import read_json, status_of
 from rapid_inr.runlog.wandb_mirror import WandbMirror
@@ -52,7 +52,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV atomically, with a column for each name in any row; missing values stay empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
@@ -189,8 +189,10 @@ class Run:
         with FileLock(self.folder / ".lock"):  # if two processes start the same run at once, one fails
             self._require_not_running()
             remove_torn(self.folder)
-            (self.folder / "config.yaml").write_text(self._config_yaml, encoding="utf-8")
+            # the record first: a run that is replaced must not count as finished with the new configuration
             self._write_record("running", process=this_process())
+            with atomic(self.folder / "config.yaml") as temporary:
+                temporary.write_text(self._config_yaml, encoding="utf-8")
             (self.folder / ".lock").unlink(missing_ok=True)  # a process that waits for it reads the record next
         self._lines = open(self.folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8")
         self._heartbeat = Heartbeat(self.folder / "record.json")
@@ -219,7 +221,8 @@ class Run:
     def log(self, **values: float | int | str) -> None:
         """Add a line to the metrics, for instance once an epoch; safe from any thread."""
         with self._logging:
-            self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+            with naming(self.folder / "metrics.jsonl"):
+                self._lines.write(json.dumps(_finite(values), allow_nan=False) + "\n")
             self._mirror.log(values)
 
     def warn(self, name: str, message: str) -> None:

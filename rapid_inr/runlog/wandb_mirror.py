@@ -22,6 +22,7 @@ from rapid_inr.evaluation.units import unit_of
 from rapid_inr.runlog.records import inr_name
 
 PROJECT = "rapid-inr"
+FLUSH_S = 1.0  # to the offline run's file, which has what came before a kill; the library waits 15 s
 MAKES_STORES = ("encode", "merge")  # commands whose ``out`` is a store
 HISTOGRAMS = ("psnr_db", "fit_psnr_db", "prune_ratio")  # columns of images.csv
 LONGEST_TAG = 64  # letters, W&B's limit
@@ -49,7 +50,10 @@ class WandbMirror:
     def _start(self, track: str, origin: Mapping[str, Any], group: str | None) -> None:
         import wandb
 
-        settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=60)
+        settings = wandb.Settings(
+            silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=60,
+            x_transaction_log_flush_interval=FLUSH_S,
+        )  # fmt: skip
         self._run = wandb.init(
             project=PROJECT, dir=str(self._folder), mode=track, name=self._folder.name, job_type=self._verb, settings=settings,
             config={**self._config, "origin": dict(origin)}, group=group, tags=tags(self._verb, self._config),

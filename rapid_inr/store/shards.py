@@ -223,6 +223,11 @@ class ShardFolder:
             self.path.rmdir()
 
 
+def shards_beside(out: Path) -> Path:
+    """Return the folder of the shards of an output."""
+    return out.with_name(f"{out.name}.shards")
+
+
 def open_shards(path: Path) -> ShardFolder:
     """Open a folder of shards by the plan in its first shard.
 

@@ -157,8 +157,21 @@ def test_an_unreadable_first_image_can_be_skipped(command, photos, tmp_path):
         assert code == 0
         assert record_of(tmp_path / run_dir)["metrics"]["images"] == 9
     (warning,) = record_of(tmp_path / run_dir)["warnings"]
-    assert warning["name"] == "image_skipped"
+    assert warning["name"] == "files_left_out"
     assert "0.png" in warning["message"]
+
+
+@pytest.mark.parametrize("verb", ["encode", "export"])
+def test_files_that_are_no_images_are_named_together_before_any_work(command, photos, tmp_path, verb):
+    folder = tmp_path / photos() / "train" / "light"
+    for i in (1, 3):
+        (folder / f"{i}.png").write_text("no picture")
+    code, _, err = command(
+        verb, "dataset=image_folder", "dataset.root=photos", "debug=smoke", "track=off", "dataset.limit=null", "out=a"
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "2 of 10 files cannot be read as an image: photos/train/light/1.png, photos/train/light/3.png; dataset.on_corr" in err
+    assert sorted(os.listdir(tmp_path)) == ["photos"]
 
 
 def test_an_inr_too_small_for_its_images_is_hinted_at(command):
@@ -236,6 +249,8 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
         ("decode", ["store=missing.inr", "out=b", "size=[a,b]"], "size is ['a', 'b'], expected an integer"),
         ("decode", ["store=missing.inr", "out=b", "size=[12.5,3]"], "size is [12.5, 3]"),
         ("decode", ["store=missing.inr", "out=b", "size=0"], "size is 0, expected an integer of at least 1"),
+        ("encode", [*TINY, "out=a.inr", "dataset.max_pixels=0"], "dataset.max_pixels is 0, expected at least 1, or null"),
+        ("decode", ["store=missing.inr", "out=b", "max_pixels=0"], "max_pixels is 0, expected at least 1"),
         ("decode", ["store=missing.inr", "out=b", "limit=all"], "limit is 'all', expected an integer"),
     ],
 )

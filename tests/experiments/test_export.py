@@ -67,5 +67,6 @@ def test_files_left_out_of_an_export_are_named_in_its_record(command, photos, tm
     options = ("dataset=image_folder", "dataset.root=photos", "dataset.size=12", "dataset.on_corrupt=skip", "track=off")
     assert command("export", *options, "out=files", "run_dir=r")[0] == 0
     warnings = json.loads((tmp_path / "r" / "record.json").read_text())["warnings"]
-    assert [warning["name"] for warning in warnings] == ["image_skipped"]
+    assert [warning["name"] for warning in warnings] == ["files_left_out"]
     assert broken.name in warnings[0]["message"]
+    assert broken.name in (tmp_path / "r" / "left_out.csv").read_text()

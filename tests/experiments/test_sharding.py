@@ -222,6 +222,38 @@ def test_of_two_processes_that_write_one_output_the_second_is_refused(command, t
 
 
 @pytest.mark.parametrize("verb", ["encode", "merge"])
+def test_the_same_command_removes_the_shards_of_a_finished_run_that_was_killed_before(
+    command, tmp_path, monkeypatch, whole, verb
+):
+    if verb == "merge":
+        assert command("encode", *SHARDED, "shard=1/1", "out=a.inr", "keep_shards=true")[0] == 0
+        (tmp_path / "a.inr").unlink()
+    options = (verb, *(SHARDED if verb == "encode" else ()), "out=a.inr", "run_dir=run")
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardFolder, "clear", fail)
+        assert command(*options)[0] == 2
+    assert command(*options)[0] == 0
+    assert not (tmp_path / "a.inr.shards").exists()
+    assert (tmp_path / "a.inr").read_bytes() == whole
+    assert command(*options)[0] == 2
+
+
+@pytest.mark.parametrize("verb", ["encode", "merge"])
+@pytest.mark.parametrize("left", [0, 2, 4])
+def test_the_same_command_removes_what_a_kill_has_left_of_the_shards(command, tmp_path, whole, verb, left):
+    options = (*SHARDED, "out=a.inr")
+    assert command("encode", *options, "keep_shards=true")[0] == 0
+    shards = tmp_path / "a.inr.shards"
+    (shards / ".lock").touch()
+    for path in sorted(shards.glob("*.shard"))[left:]:
+        path.unlink()
+    code, out, _ = command(verb, *(options if verb == "encode" else ("out=a.inr",)))
+    assert (code, out) == (0, "a.inr is whole; what was left of its shards is removed\n")
+    assert not shards.exists()
+    assert (tmp_path / "a.inr").read_bytes() == whole
+
+
+@pytest.mark.parametrize("verb", ["encode", "merge"])
 def test_a_run_that_ended_after_its_store_was_written_is_ended_by_the_same_command(command, tmp_path, monkeypatch, whole, verb):
     with monkeypatch.context() as patch:
         patch.setattr(ShardFolder, "clear", fail)
@@ -267,11 +299,17 @@ def test_files_that_are_left_out_are_counted_in_one_warning(command, tmp_path, p
     (tmp_path / "photos" / "train" / "dark" / "0.png").write_text("no picture")
     (tmp_path / "photos" / "train" / "dark" / "more").mkdir()
     (tmp_path / "photos" / "train" / "dark" / "1.png").rename(tmp_path / "photos" / "train" / "dark" / "more" / "1.png")
-    (tmp_path / "photos" / "train" / "notes.txt").touch()
+    for name in ("notes.txt", "more.txt"):
+        (tmp_path / "photos" / "train" / name).touch()
     code, _, err = command("encode", *PHOTOS, "dataset.on_corrupt=skip", "run_dir=r")
     assert code == 0
-    assert "[files_left_out]: 11 files: 1 unreadable (the first: photos/train/dark/0.png" in err
-    assert "1 in sub-folders (the first: photos/train/dark/more/1.png), 1 not images (the first: photos/train/notes.txt)" in err
+    assert "[files_left_out]: 12 files: 1 unreadable (the first: photos/train/dark/0.png" in err
+    assert "1 in sub-folders (the first: photos/train/dark/more/1.png), 2 not images (the first: photos/train/more.txt)" in err
+    assert err.count("warning [") == 1
+    with (tmp_path / "r" / "left_out.csv").open() as file:
+        rows = [(row["why"], row["file"].partition(":")[0].removeprefix("photos/train/")) for row in csv.DictReader(file)]
+    deeper = ("in sub-folders", "dark/more/1.png")
+    assert rows == [("unreadable", "dark/0.png"), deeper, ("not images", "more.txt"), ("not images", "notes.txt")]
 
 
 def test_what_all_images_share_is_decided_once(command, tmp_path):

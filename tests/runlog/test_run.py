@@ -241,3 +241,14 @@ def test_versions_and_machine_are_known():
     assert {"python", "torch", "numpy", "pillow"} <= set(versions())
     assert machine()["cpu"]
     assert machine()["cpu_cores"] >= 1
+
+
+def test_a_configuration_that_could_not_be_written_leaves_the_one_before(tmp_path):
+    with open_run(tmp_path):
+        pass
+    before = (tmp_path / "config.yaml").read_text()
+    broken = Run(tmp_path, verb="encode", config={}, config_yaml="a: \udc80", command="", track="off", overwrite=True)
+    with pytest.raises(UnicodeEncodeError), broken:  # as a full disk or a kill would end it
+        pass
+    assert (tmp_path / "config.yaml").read_text() == before
+    assert read_record(tmp_path)["status"] == "running"  # the run before is finished no more

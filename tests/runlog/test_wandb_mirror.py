@@ -87,6 +87,14 @@ def test_wandb_is_told_what_the_folder_holds(tmp_path, fake_wandb):
     assert fake.of("finish") == [((), {"exit_code": 0})]
 
 
+def test_what_came_before_a_kill_is_in_the_file_of_wandb(tmp_path, fake_wandb):
+    fake = fake_wandb()
+    with open_run(tmp_path / "folder"):
+        pass
+    ((_, values),) = fake.of("init")
+    assert 0 < values["settings"]["x_transaction_log_flush_interval"] <= 5  # seconds; the library knows this setting, see below
+
+
 def test_wandb_knows_where_a_run_comes_from_as_its_record_does(tmp_path, fake_wandb):
     fake = fake_wandb()
     with open_run(tmp_path):
