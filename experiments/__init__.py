@@ -1,4 +1,4 @@
-"""The commands; the repository is used as a checkout (`pip install --editable .`), since others have a package `kernels` too."""
+"""The commands. Use the repository as a checkout (`pip install --editable .`): other projects have a package `kernels` too."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ if _kernels is None or _kernels.origin is None or Path(_kernels.origin).resolve(
 
 
 def end_at_once(*_: object) -> None:
-    """End a command that is interrupted while its libraries are loaded, which takes seconds."""
+    """End a command that is interrupted while it loads its libraries, which takes seconds."""
     with suppress(OSError):  # stderr may be closed
         os.write(2, b"interrupted\n")
     os._exit(130)

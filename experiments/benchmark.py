@@ -1,4 +1,4 @@
-"""`python -m experiments.benchmark`: how fast things are, as medians."""
+"""`python -m experiments.benchmark`: time fitting, decoding, or the input pipelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.codec`: the rate and distortion of a classical codec on a dataset."""
+"""`python -m experiments.codec`: measure rate and distortion of a classical codec on a dataset."""
 
 from __future__ import annotations
 

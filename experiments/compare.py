@@ -1,4 +1,4 @@
-"""`python -m experiments.compare`: logged runs side by side, from their folders or from W&B; reads, runs nothing."""
+"""`python -m experiments.compare`: show logged runs side by side, from their folders or from W&B."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from experiments.setup.command_line import quoted
 from rapid_inr.errors import UserError
 from rapid_inr.plots.overlay import overlaid_curves
 
-TEXTS = ("where", "group_by", "metric", "baseline", "sort")  # whatever is in them, they are texts to Hydra
+TEXTS = ("where", "group_by", "metric", "baseline", "sort")  # Hydra takes these literally
 FORMATS = ("table", "md", "csv", "latex", "json")
 MOST_KEYS, MOST_METRICS, MOST_NAMED = 8, 5, 5  # shown
-WIDEST_CELL = 40  # in a terminal, unless it is a path
+WIDEST_CELL = 40  # in a terminal; a path may be longer
 
 
 def as_text(argument: str) -> str:
-    """Return an argument with the value of one of `TEXTS` in quotes, so that Hydra leaves its commas and signs alone."""
+    """Return an argument; the value of one of `TEXTS` is put in quotes, so that Hydra ignores its commas and signs."""
     key, sign, value = argument.partition("=")
     plain = key in TEXTS and sign and value not in ("", "null") and value[0] not in '"['
     return f"{key}={quoted(value)}" if plain else argument
 
 
 def names(value: str | ListConfig | None) -> list[str] | None:
-    """Return the names that a setting lists, with commas or as a list."""
+    """Return the names in a setting: a list, or a text with commas."""
     listed = value.split(",") if isinstance(value, str) else value
     return listed and [str(name).strip() for name in listed]
 
 
 def compared(cfg: DictConfig, verb: str, runs: pd.DataFrame, settings: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of the runs of one command, as a configuration asks for them, and the keys by which they differ."""
+    """Return the rows of one command's runs, as configured, and the keys in which they differ."""
     asked, metrics = names(cfg.group_by), names(cfg.metric)
     keys = comparison.differing(runs, settings) if asked in (None, ["run"]) else [comparison.resolve(runs, key) for key in asked]
-    keys += ["seed", "run"] if asked == ["run"] else []
+    keys = ["run", *keys, "seed"] if asked == ["run"] else keys  # the run first: where there are too many keys, it is shown
     if comparison.mixes_code(runs, keys):
         if cfg.any_code:
             warn("different_code", [f"rows of {verb} average runs of different code"])
@@ -72,7 +72,7 @@ def warn(name: str, messages: list[str]) -> None:
 
 
 def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
-    """Say on stderr what a table does not: runs without a result, and what makes numbers hard to compare."""
+    """Say on stderr what the table leaves out: runs without a result, and times of different machines."""
     lost = runs.reindex(columns=[*runs, *({"error"} - set(runs))])[runs.status.isin(["failed", "interrupted", "crashed"])]
     errors = lost.error.map(lambda error: error if isinstance(error, str) else "no error on record")
     warn("not_finished", [f"{run}: {status}, {error}" for run, status, error in zip(lost.run, lost.status, errors, strict=True)])
@@ -81,7 +81,7 @@ def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
 
 
 def rendered(table: pd.DataFrame, keys: list[str], style: str) -> str:
-    """Return a table as text; one for readers has `MOST_KEYS` keys at most."""
+    """Return a table as text; CSV and JSON have all keys, the others at most `MOST_KEYS`."""
     if style in ("csv", "json"):
         return {"csv": to_csv, "json": to_json}[style](table.drop(columns="runs")).rstrip("\n")
     shown = comparison.telling(table, keys, MOST_KEYS)

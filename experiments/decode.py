@@ -1,4 +1,4 @@
-"""`python -m experiments.decode`: a packed file becomes pictures, or several become a sheet that compares them."""
+"""`python -m experiments.decode`: turn a store into pictures, or several stores into a sheet that compares them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_decode(cfg: DictConfig) -> None:
 
 
 def decode_store(cfg: DictConfig) -> None:
-    """Write a picture for each image of a store, and a sheet of the first."""
+    """Write a picture for each image of a store, and a contact sheet of the first ones."""
     size, store = sides(cfg.size), open_store(cfg, cfg.store)
     n_images = min(len(store), cfg.limit or len(store))
     out, names = Path(cfg.out), [f"{store.name_of(i)}.png" for i in range(n_images)]
@@ -53,7 +53,7 @@ def decode_store(cfg: DictConfig) -> None:
 
 
 def compare_stores(cfg: DictConfig) -> None:
-    """Write a sheet of the first images that all stores hold, once from each store."""
+    """Write a sheet of the first images that are in all stores, each decoded from every store."""
     size, stores = sides(cfg.size), {Path(path).name: open_store(cfg, path) for path in cfg.store}
     if len(stores) < len(cfg.store) or not stores:
         raise UserError(f"store is {list(cfg.store)}, expected one or more files of different names")
@@ -80,9 +80,9 @@ def open_store(cfg: DictConfig, path: str) -> PackedStore:
 
 
 def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -> None:
-    """Refuse a folder that is not empty, or, where it may be, one with pictures of a decode that this one would not replace.
+    """Refuse a folder that is not empty; with `overwrite`, one with pictures of another decode that this one does not replace.
 
-    Nothing is ever removed: a picture that this decode does not write may be anybody's.
+    Nothing is ever removed: a picture that this decode does not write may belong to anybody.
 
     Raises:
         OSError: if the folder is refused, or cannot be written.

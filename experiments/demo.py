@@ -1,4 +1,4 @@
-"""`python -m experiments.demo`: the whole path on generated images, raw against INR, in one table."""
+"""`python -m experiments.demo`: encode generated images, train from raw and from INRs, and compare."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rapid_inr.training.state import EpochReport
 def run_demo(cfg: DictConfig) -> None:
     plan, test = plan_encode(cfg, split="train"), load_test_set(cfg)
     require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
-    resident = resident_input(cfg)  # before encoding, which is wasted on images that cannot be trained from
+    resident = resident_input(cfg)  # before encoding, which would be wasted if training is refused
     with start_run(cfg, "demo") as run:
         warn_skipped(run, test.loaded.skipped)
         out = run.folder / "train.inr"
@@ -44,7 +44,7 @@ def run_demo(cfg: DictConfig) -> None:
 
 
 def run_trainings(cfg: DictConfig, run: Run, trainings: Sequence[Training]) -> dict[str, list[EpochReport]]:
-    """Run two trainings: on a CPU side by side, a core each, which batches so small use better than two; on a GPU in turn."""
+    """Run two trainings: on a GPU in turn; on a CPU side by side, a core each, since such small batches gain little from two."""
     if build_device(cfg).type == "cuda":
         return {training.name: run_training(cfg, run, training) for training in trainings}
     reports, errors, n_threads = {}, [], torch.get_num_threads()
@@ -52,11 +52,11 @@ def run_trainings(cfg: DictConfig, run: Run, trainings: Sequence[Training]) -> d
     def train_second() -> None:
         try:
             reports[trainings[1].name] = run_training(cfg, run, trainings[1])
-        except Exception as error:  # raised again below, in the thread that the user waits for
+        except Exception as error:  # raised again below, in the main thread
             errors.append(error)
 
-    torch.set_num_threads(1)  # of threads that begin from now on, too
-    second = threading.Thread(target=train_second, daemon=True)  # which ends with the program where Ctrl-C ends it
+    torch.set_num_threads(1)  # also for threads that start later
+    second = threading.Thread(target=train_second, daemon=True)  # daemon: Ctrl-C ends it with the program
     try:
         second.start()
         reports[trainings[0].name] = run_training(cfg, run, trainings[0])
@@ -69,7 +69,7 @@ def run_trainings(cfg: DictConfig, run: Run, trainings: Sequence[Training]) -> d
 
 
 def demo_table(run: Run, *, raw_bytes: int) -> Table:
-    """Return the demo's table: what each of both stores and how well and how fast it trains."""
+    """Return the demo's table: what raw images and INRs take, and how well and how fast each trains."""
     m = run.metrics
     table = Table(title=f"{m['images']:,} images, raw and as INRs")
     for heading in ("", "stored bytes", "% of RGB", "PSNR (dB)", "top-1 (%)", "images/s in training"):

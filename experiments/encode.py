@@ -1,4 +1,4 @@
-"""`python -m experiments.encode`: a dataset becomes a packed file of INRs."""
+"""`python -m experiments.encode`: turn a dataset into a store, one packed file of INRs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_encode(cfg: DictConfig) -> None:
 
 
 def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[], None]) -> ShardFolder:
-    """Open the folder of the shards, of a torchrun's processes the first alone: it may remove files from it."""
+    """Open the folder of the shards. Under torchrun the first process opens it before the others: it may remove files."""
     options = {"out": Path(cfg.out), "shard_images": cfg.shard_images}
     if not job.speaks:
         wait()
@@ -48,7 +48,7 @@ def open_in_turn(cfg: DictConfig, plan: EncodePlan, job: Job, wait: Callable[[],
     try:
         return open_folder(cfg, plan, **options)
     finally:
-        wait()  # where it was refused too, so that the others end with the same line
+        wait()  # after a refusal too, so that the others end with the same line
 
 
 def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Job, wait: Callable[[], None]) -> None:
@@ -57,7 +57,7 @@ def encode_whole(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, job: Jo
         with start_run(cfg, "encode") as run:
             encode_dataset(cfg, plan, folder, run, out=out, job=job, wait=wait, keep_shards=True)
         if not cfg.keep_shards:
-            folder.clear()  # once the run has ended: until then they show that it did not
+            folder.clear()  # after the run has ended: until then they show that it did not
     say_store(out, run)
 
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.export`: a dataset becomes folders of image files, for the pipelines that read files."""
+"""`python -m experiments.export`: write a dataset as image files, for the pipelines that read files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.info`: what a packed file holds and costs, as JSON."""
+"""`python -m experiments.info`: print what a store holds and costs, as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rapid_inr.store.packed import PackedStore, bytes_by_part, store_rates
 
 
 def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:
-    """Return the facts of a store whose file takes `store_bytes`, as JSON values."""
+    """Return what a store holds and costs, as JSON values; its file takes `store_bytes`."""
     header = store.header
     sizes = [list(header.size)] if header.size else sorted(set(map(tuple, store.sizes.tolist())))
     return {

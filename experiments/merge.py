@@ -1,4 +1,4 @@
-"""`python -m experiments.merge`: the shards that several jobs have encoded become one packed file."""
+"""`python -m experiments.merge`: join the shards of several encode jobs into one store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.report`: one HTML page with claims, tables, figures, curves and sheets, from records, offline."""
+"""`python -m experiments.report`: write one HTML page of claims, tables, figures, curves and sheets, from records."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from rapid_inr.plots.overlay import overlaid_curves
 
 TEMPLATE = Path(__file__).parent / "reporting" / "report.html"
 VERSIONS = ("python", "torch", "triton", "numpy")
-DRAWN_AGAIN = "curves.png"  # the report draws curves from the epochs on record
+DRAWN_AGAIN = "curves.png"  # the report draws its own curves, from the epochs on record
 TRAINED = ("top1_pct", "miou_pct", "loss")
-LONG = 40  # letters from which on a cell may break into lines
+LONG = 40  # a cell of more letters may break into lines
 Grid = dict[str, Any]
 
 
 def grid(table: pd.DataFrame, out: Path) -> Grid:
-    """Return a table as the template takes it: columns with their kind, and cells as texts or links from the page."""
+    """Return a table for the template: columns with their kind, and cells as texts or links."""
     rows = [[_cell(value, out) for value in row] for row in table.to_numpy()]
     kinds = []
     for cells in zip(*rows, strict=True):
@@ -56,18 +56,18 @@ def _cell(value: Any, out: Path) -> dict[str, Any]:
     links = value if isinstance(value, tuple) and value and isinstance(value[0], Link) else ()
     paths = [(link.text, Path(os.path.relpath(link.path, out.parent)).as_posix()) for link in links]
     hrefs = [{"text": text, "href": quote(path, safe="/#")} for text, path in paths]
-    return {"text": cell_text(value), "links": hrefs}  # quoted, so that no name of a folder becomes a scheme such as javascript:
+    return {"text": cell_text(value), "links": hrefs}  # quoted: a folder's name must not become a scheme such as javascript:
 
 
 def picture(path: Path, caption: str) -> dict[str, Any]:
-    """Return a PNG as the template takes it."""
+    """Return a PNG for the template."""
     with Image.open(path) as image:
         width, height = image.size
     return {"data": base64.b64encode(path.read_bytes()).decode("ascii"), "width": width, "height": height, "caption": caption}
 
 
 def drawn(draw: Callable[[Path], None], caption: str) -> dict[str, Any] | None:
-    """Return what a function draws, None without matplotlib."""
+    """Return the picture that a function draws; None without matplotlib."""
     with tempfile.TemporaryDirectory() as folder, optional("picture"):
         draw(Path(folder) / "picture.png")
         return picture(Path(folder) / "picture.png", caption)
@@ -75,7 +75,7 @@ def drawn(draw: Callable[[Path], None], caption: str) -> dict[str, Any] | None:
 
 
 def card(claimed: PaperNumber, tables: Sequence[MadeTable]) -> dict[str, str]:
-    """Return what the paper claims, the best of ours, and in how many rows ours is within it."""
+    """Return a claim of the paper, our best result, and how many of our rows are within the claim."""
     rows = [(claim, made.preset) for made in tables for claim in made.claims if claim.number == claimed]
     rows = [(claim, preset) for claim, preset in rows if math.isfinite(claim.ours.mean)]
     title, paper = claimed.says[0].upper() + claimed.says[1:], f"The paper: {claimed.text}."
@@ -92,7 +92,7 @@ def card(claimed: PaperNumber, tables: Sequence[MadeTable]) -> dict[str, str]:
 
 
 def experiment_section(name: str, runs: pd.DataFrame, tables: Sequence[MadeTable], cfg: DictConfig) -> dict[str, Any]:
-    """Return an experiment's tables with their figures, curves of its trainings, and pictures of its runs."""
+    """Return an experiment's tables with figures, the curves of its trainings, and the pictures of its runs."""
     parts, out = [], Path(cfg.out)
     for made in tables:
         shown = drawn(made.draw, f"{made.title}. {made.note}") if made.draws() else None
@@ -108,7 +108,7 @@ def experiment_section(name: str, runs: pd.DataFrame, tables: Sequence[MadeTable
 
 
 def own_runs_section(runs: pd.DataFrame, cfg: DictConfig) -> dict[str, Any]:
-    """Return the tables of the runs that belong to no experiment, and the pictures that were asked for by name."""
+    """Return the tables of runs without an experiment, and the pictures that ``pictures=`` names."""
     own, out = runs_of_their_own(runs), Path(cfg.out)
     made = {title: make(own) for title, make in RUN_TABLES.values()}
     parts = [{"title": title, "note": "", "rows": grid(rows, out)} for title, rows in made.items() if len(rows)]
@@ -123,7 +123,7 @@ def own_runs_section(runs: pd.DataFrame, cfg: DictConfig) -> dict[str, Any]:
 
 
 def _curves(runs: pd.DataFrame, title: str) -> dict[str, Any] | None:
-    """Return the curves of trainings: a line for each combination of labels, or for each run that has none."""
+    """Return the curves of trainings: a line for each combination of labels, or for each run without labels."""
     labels = [name for name in runs if name.startswith("cfg.labels.") and name not in ("cfg.labels.seed", "cfg.labels.role")]
     told = runs[labels].apply(lambda row: ", ".join(map(str, row.dropna())), axis=1) if labels else pd.Series("", runs.index)
     panels = curves(dict(list(runs.groupby(told.where(told != "", runs.run), sort=False))), TRAINED)
@@ -131,7 +131,7 @@ def _curves(runs: pd.DataFrame, title: str) -> dict[str, Any] | None:
 
 
 def sheets(runs: pd.DataFrame, root: Path, *, limit: int) -> list[dict[str, Any]]:
-    """Return the pictures in the folders of some runs, those of `limit` runs at most."""
+    """Return the pictures in the folders of at most `limit` runs."""
     found = [sorted((root / run).glob("*.png")) for run in runs.run]
     kept = [[path for path in paths if path.name != DRAWN_AGAIN] for paths in found]
     some = [paths for paths in kept if paths][:limit]
@@ -139,13 +139,13 @@ def sheets(runs: pd.DataFrame, root: Path, *, limit: int) -> list[dict[str, Any]
 
 
 def counted(values: Sequence[tuple[Any, ...]], headings: Sequence[str]) -> pd.DataFrame:
-    """Return how often each of some tuples is there, the most frequent first."""
+    """Return how often each tuple occurs, the most frequent first."""
     rows = [(*value, f"{count:,}") for value, count in Counter(values).most_common()]
     return pd.DataFrame(rows, columns=[*headings, "runs"], dtype=object)
 
 
 def facts_of(done: pd.DataFrame, out: Path) -> dict[str, Grid]:
-    """Return what the runs ran on, of which code they are, and what they warned of."""
+    """Return the machines, the commits and the warnings of runs."""
     versions = [f"version.{name}" for name in VERSIONS]
     places = list(done.reindex(columns=["machine", *versions]).itertuples(index=False, name=None))
     states = zip(done.commit, done.dirty, strict=True)

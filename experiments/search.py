@@ -1,7 +1,7 @@
-"""`python -m experiments.search`: search for the best values of some keys with Optuna; every trial is an ordinary run.
+"""`python -m experiments.search`: search the best values of some keys with Optuna; every trial is an ordinary run.
 
-The study's journal is the whole state: a search continues where it stopped, and two processes share its trials. A Gaussian
-process proposes them, which suits tens of trials of a few keys; Optuna's default, Parzen windows, needs hundreds.
+The study's journal is all of the state: a search continues where it stopped, and two processes can share its trials. A Gaussian
+process proposes them; it suits tens of trials of a few keys, while Optuna's default, Parzen windows, needs hundreds.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.search_table import excess, metrics_of, read_search, search_table, title_of
-from experiments.setup.cli import CONFIGS, compose_command, main
+from experiments.setup.choices import choices_of
+from experiments.setup.cli import compose_command, main
 from experiments.setup.errors import is_bug, optional
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.runlog.liveness import lives, this_process
 from rapid_inr.runlog.run import write_json
 
-COUNTED = ("COMPLETE", "FAIL", "RUNNING")  # PRUNED is a proposal that was tried already, or a trial whose process was killed
-HOPELESS = 3  # trials that all failed, after which there are no more
-PATIENCE = 200  # proposals of what was tried already, after which the space counts as exhausted
+COUNTED = ("COMPLETE", "FAIL", "RUNNING")  # PRUNED: proposed twice, or its process was killed
+HOPELESS = 3  # if the first trials all fail, the search ends
+PATIENCE = 200  # if so many proposals were tried already, the space is exhausted
 
 
 def run_search(cfg: DictConfig) -> None:
     optuna, folder = load_optuna(), Path(cfg.run_dir)
     space, search = space_of(cfg), read_config(cfg)
     example = {key: domain.choices[0] if hasattr(domain, "choices") else domain.low for key, domain in space.items()}
-    compose_command(cfg.command, overrides_of(search, example, folder, number=0))  # refuses what it does before any work
+    compose_command(cfg.command, overrides_of(search, example, folder, number=0))  # refuses wrong values before any work
     require_same_search(search, folder)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "study.log")))
     directions = list(search["goals"].values())
@@ -60,7 +61,7 @@ def load_optuna() -> Any:
 
 
 def read_config(cfg: DictConfig) -> dict[str, Any]:
-    """Return all that decides the trials, as it is kept in ``search.json``."""
+    """Return everything that decides the trials; ``search.json`` keeps it."""
     if not cfg.goals or not set(cfg.goals.values()) <= {"maximize", "minimize"}:
         raise UserError(f"goals is {cfg.goals}, expected METRIC: maximize or METRIC: minimize")
     if cfg.trials < 1:
@@ -78,7 +79,7 @@ def space_of(cfg: DictConfig) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not cfg.space:
-        raise UserError(f"search=NAME/PRESET is required, one of: {', '.join(search_names())}")
+        raise UserError(f"search=NAME/PRESET is required, one of: {', '.join(choices_of('search', 'search'))}")
     space: dict[str, Any] = {}
     for key, values in OmegaConf.to_container(cfg.space).items():
         try:
@@ -92,13 +93,8 @@ def space_of(cfg: DictConfig) -> dict[str, Any]:
     return space
 
 
-def search_names() -> list[str]:
-    """Return NAME/PRESET of all searches."""
-    return sorted(f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("search/*/*.yaml"))
-
-
 def require_same_search(search: Mapping[str, Any], folder: Path) -> None:
-    """Note what is searched in the folder, or refuse a folder in which something else was."""
+    """Write ``search.json``, or refuse a folder of another search."""
     if not (folder / "search.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "search.json", search)
@@ -110,7 +106,7 @@ def require_same_search(search: Mapping[str, Any], folder: Path) -> None:
 
 
 def requeue_killed(study: Any, folder: Path) -> None:
-    """Let the choices of trials be tried again whose process was killed."""
+    """Queue the choices of a trial again if its process was killed."""
     for trial in study.get_trials():
         if trial.state.name == "RUNNING":
             record = folder / f"{trial.number:03d}" / "record.json"
@@ -121,14 +117,14 @@ def requeue_killed(study: Any, folder: Path) -> None:
 
 
 def next_trial(study: Any, space: Mapping[str, Any], *, n_trials: int, seed: int) -> Any:
-    """Return a trial of choices that are new; None where there are enough trials, no new choices, or nothing works."""
+    """Return a trial of new choices; None after enough trials, without new choices, or if all trials fail."""
     optuna = load_optuna()
     for attempt in range(PATIENCE):
         trials = study.get_trials(deepcopy=False)
         counted = [trial for trial in trials if trial.state.name in COUNTED]
         if len(counted) >= n_trials or is_hopeless(counted):
             return None
-        # a seed for each trial, or every start, and a process beside this one, would draw the same again
+        # a seed for each trial, or every process and every restart would draw the same choices
         seed_of_trial = int(np.random.SeedSequence((seed, len(trials))).generate_state(1)[0])
         study.sampler = (optuna.samplers.RandomSampler if attempt else optuna.samplers.GPSampler)(seed=seed_of_trial)
         trial = study.ask(space)
@@ -144,7 +140,7 @@ def is_hopeless(counted: list[Any]) -> bool:
 
 
 def overrides_of(search: Mapping[str, Any], choices: Mapping[str, Any], folder: Path, *, number: int) -> list[str]:
-    """Return the overrides of a trial: those of every trial, its choices, and what names it in tables."""
+    """Return the overrides of a trial: those of every trial, its choices, and its names for tables."""
     shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in choices.items()}
     labels = ", ".join(f"{key.rpartition('.')[2]}: {value}" for key, value in {"trial": number, **shown}.items())
     run_dir = str(folder / f"{number:03d}")
@@ -155,7 +151,7 @@ def overrides_of(search: Mapping[str, Any], choices: Mapping[str, Any], folder: 
 
 
 def run_trial(study: Any, trial: Any, search: Mapping[str, Any], folder: Path) -> None:
-    """Run a trial and tell the study what its record says; a failure is told too, and stops no other trial."""
+    """Run a trial and tell the study its result. A failed trial is told too, and the others still run."""
     run_dir = folder / f"{trial.number:03d}"
     told = f"trial {trial.number} ({', '.join(f'{key}={value}' for key, value in trial.params.items())})"
     trial.set_user_attr("process", this_process())
@@ -165,7 +161,7 @@ def run_trial(study: Any, trial: Any, search: Mapping[str, Any], folder: Path) -
         lacking = [metric for metric in metrics_of(search) if metrics.get(metric) is None]
         if lacking:
             raise UserError(f"the record has no {', '.join(lacking)}; it has {', '.join(metrics)}")
-    except Exception as error:  # whatever it is: recorded, and the other trials go on
+    except Exception as error:  # of any kind: it is recorded, and the other trials still run
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=load_optuna().trial.TrialState.FAIL)
         print(f"{told} failed: {error}", file=sys.stderr)
@@ -179,7 +175,7 @@ def run_trial(study: Any, trial: Any, search: Mapping[str, Any], folder: Path) -
 
 
 def run_command(command: str, overrides: list[str]) -> None:
-    """Run another command in this process, with its own command line for its record."""
+    """Run another command in this process, with its own command line in its record."""
     task = getattr(importlib.import_module(f"experiments.{command}"), f"run_{command}")
     cfg, hydra = compose_command(command, overrides), HydraConfig.instance()
     before = hydra.cfg
@@ -193,7 +189,7 @@ def run_command(command: str, overrides: list[str]) -> None:
 
 
 def conclude(study: Any, folder: Path) -> None:
-    """Print the best trials and draw all; name those that failed.
+    """Print the best trials, draw all trials, and name those that failed.
 
     Raises:
         UserError: if all did.
@@ -220,7 +216,7 @@ def draw(study: Any, path: Path) -> None:
 
     search = read_search(path.parent)
     goals = list(search["goals"])
-    with matplotlib.rc_context(), atomic(path) as temporary:  # Optuna sets a style of its own
+    with matplotlib.rc_context(), atomic(path) as temporary:  # Optuna changes the style
         if len(goals) == 1:
             axes = plots.plot_optimization_history(study, target_name=goals[0])
         else:

@@ -1,8 +1,9 @@
-"""`python -m experiments.tables`: the tables of experiments and of single runs, from records, offline."""
+"""`python -m experiments.tables`: print the tables of experiments and of single runs, from records."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn, write_records
 from experiments.reporting.search_table import read_search, search_table
-from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, unfinished
+from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, mixed_settings, unfinished
 from experiments.setup.cli import main
 from experiments.setup.errors import optional
 from experiments.setup.run_folder import require_folder_can_be_written
@@ -26,13 +27,13 @@ BLOCK = re.compile(r"<!-- (results|experiment|search|glance):([\w-]+) -->")
 
 
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
-    """Return a Markdown text with its marked blocks made from the runs below a folder.
+    """Return a Markdown text whose marked blocks are filled from the runs below a folder.
 
     A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
     ``search:NAME`` the best trials of a search, and ``glance:claims`` one row a claim.
 
     Raises:
-        UserError: if it has none, or one whose name is unknown.
+        UserError: if it has no block, or one with an unknown name.
     """
     blocks = BLOCK.findall(text)
     if not blocks:
@@ -57,7 +58,7 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
 
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
-    """Return the best trials of a search, a table for each folder that it was run in."""
+    """Return the best trials of a search, one table for each folder of it."""
     folders = [path.parent for path in sorted(root.rglob("search.json")) if read_search(path.parent)["name"] == name]
     made = [search_table(folder, linked_from=linked_from) for folder in folders]
     texts = [f"{caption}\n\n{markdown_table(table.to_dict('records'), table.columns)}" for caption, table in made]
@@ -68,9 +69,13 @@ def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, pre
     """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
     parts = []
     tables = made_tables(runs, name, preset=preset)
+    for made in tables:
+        if mixed := mixed_settings(made):
+            print(f"warning [averaged_over]: rows of {made.name} average runs that differ in {', '.join(mixed)}", file=sys.stderr)
     for at in dict.fromkeys(made.preset for made in tables):
+        own = runs[(runs.experiment == name) & (runs.preset == at)]
         parts += [made.markdown(linked_from=linked_from) for made in tables if made.preset == at]
-        parts += ["\n".join(f"    {command}" for command in commands_of(name, at))]
+        parts += ["\n".join(f"    {command}" for command in commands_of(name, at, own))]
     parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
     return "\n\n".join(filter(None, parts)) or "Not measured yet."
 

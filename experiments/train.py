@@ -1,4 +1,4 @@
-"""`python -m experiments.train`: a network from any input pipeline; `torchrun -m experiments.train` on several processes."""
+"""`python -m experiments.train`: train from any input pipeline; `torchrun -m experiments.train` in several processes."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.reporting.markdown import formatted_table
 from experiments.setup.build import build, build_autocast, build_device, build_source
-from experiments.setup.cli import CONFIGS
+from experiments.setup.choices import CONFIGS
 from experiments.setup.errors import USER_ERRORS, is_bug, one_line
 from experiments.setup.groups import PIPELINES, PipelineConfig
 from experiments.training.inputs import TrainingInput, open_input

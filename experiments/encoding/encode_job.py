@@ -22,7 +22,6 @@ from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.warn import require_floor_met, warn_beforehand, warn_left_out, warn_too_large
 from experiments.setup.build import build, build_device, build_encoder, build_source
-from experiments.setup.distributed import build_own_device
 from experiments.training.provenance import how_made, learning_source
 from rapid_inr.data.reading import first_image
 from rapid_inr.data.source import ImageSource
@@ -139,7 +138,7 @@ def encode_dataset(
     warn_left_out(run, plan.source, report)
     if cfg.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
-    run.metrics |= mean_ssim(plan.source, store, device=build_own_device(cfg)) | {"image_bytes": image_bytes(store)}
+    run.metrics |= mean_ssim(plan.source, store, device=build_device(cfg)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     os.replace(folder.whole_file, out)
     if not keep_shards:
@@ -155,7 +154,7 @@ def make_shards(cfg: DictConfig, plan: EncodePlan, folder: ShardFolder, *, job: 
         print(f"resuming: {len(own) - len(missing)} of {len(own)} shards exist", file=sys.stderr)
     if not missing:
         return
-    options = {"device": build_own_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
+    options = {"device": build_device(cfg), "on_corrupt": cfg.dataset.on_corrupt}
     if job.speaks and folder.plan.code.shared and not folder.shared_file.exists():
         print(f"choosing what all images share as {folder.plan.code}", file=sys.stderr)
     shared = folder.share(lambda: plan.encoder.choose_shared(plan.learn_from or plan.source, **options))

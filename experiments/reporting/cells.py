@@ -1,4 +1,4 @@
-"""From the frame of runs to the rows of a table: means with their standard deviations, and values of related runs."""
+"""Turn the frame of runs into the rows of a table: means with standard deviations, and values of related runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Columns = Mapping[str, tuple[str, int] | tuple[str, str, int]]
 
 @dataclass(frozen=True)
 class Measured:
-    """A mean over `n` runs, its sample standard deviation (None of a single run), and the digits that it is printed with."""
+    """A mean over `n` runs, its sample standard deviation (None for a single run), and the digits to print."""
 
     mean: float
     std: float | None
@@ -30,7 +30,7 @@ class Measured:
 
     @property
     def text(self) -> str:
-        spread = f" ± {number(self.std, self.digits)}" if self.std else ""  # runs that are all equal have none to speak of
+        spread = f" ± {number(self.std, self.digits)}" if self.std else ""  # equal runs have none
         return number(self.mean, self.digits) + spread
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Gap(Measured):
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean minus that of the baseline, their ratio, and p of Welch's test; None where it says nothing."""
+    """A mean minus that of the baseline, their ratio, and p of Welch's test; None where they have no meaning."""
 
     delta: float
     ratio: float | None
@@ -69,19 +69,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a file, `path` from the working folder."""
+    """A link to a file; `path` is relative to the working folder."""
 
     text: str
     path: str
 
 
 def number(value: float, digits: int, *, sign: str = "") -> str:
-    """Return a number as tables print it; an infinite one, such as a break-even, is never reached."""
+    """Return a number for a table; an infinite one, such as a break-even that is not reached, is "never"."""
     return "never" if math.isinf(value) else f"{value:{sign}z,.{digits}f}"
 
 
 def measured(values: Iterable[Any], digits: int) -> Measured | None:
-    """Return mean and standard deviation of those values that are numbers, None of none."""
+    """Return mean and standard deviation of the values that are numbers; None without any."""
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v)]
     if not numbers:
         return None
@@ -105,7 +105,7 @@ def summarize(runs: pd.DataFrame, by: Sequence[str], columns: Columns) -> pd.Dat
     """Return a row for each combination of labels, in natural order, with means over its runs and links to their records.
 
     Args:
-        by: labels; one that no run has is left out.
+        by: labels; a label that no run has is left out.
 
     Returns:
         Labels as text, a `Measured` or None a column, ``n`` where a row is of several runs, and ``records``, a tuple of links.
@@ -128,25 +128,25 @@ def _cell(runs: pd.DataFrame, *column: Any) -> Measured | None:
 
 
 def record_links(runs: pd.DataFrame) -> tuple[Link, ...]:
-    """Return links to the records of some runs, in few letters."""
+    """Return short links to the records of some runs."""
     paths = list(runs.sort_values("run").path)
     return tuple(Link("record" if len(paths) == 1 else str(i), path) for i, path in enumerate(paths, start=1))
 
 
 def natural(text: Any) -> tuple[bool, list[str | float]]:
-    """Return what a label is sorted by: numbers in it by their size, absent ones last."""
+    """Return a sort key of a label: numbers in it count by size, and a missing label comes last."""
     parts = re.split(r"(\d+(?:\.\d+)?)", str(text))
     return pd.isna(text), [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def value_of(runs: pd.DataFrame, others: pd.DataFrame, metric: str, *, same: Sequence[str] = ()) -> pd.Series:
-    """Return for each run the metric of that one among `others` which has the same values in the columns `same`.
+    """Return for each run the metric of the run in `others` with the same values in the columns `same`.
 
     Returns:
         A series with the index of `runs`, NaN where there is none.
 
     Raises:
-        UserError: if several of the others fit.
+        UserError: if several of `others` fit.
     """
     if metric not in others:
         return pd.Series(math.nan, runs.index)
@@ -161,7 +161,7 @@ def listed(runs: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.Dat
     """Return a row for each run: its values as text, its machine, and a link to its record.
 
     Args:
-        columns: by heading: the column of the frame, and how Python formats a value.
+        columns: by heading: the column of the frame, and its format.
     """
     rows = []
     for run in runs.to_dict("records"):
@@ -171,7 +171,7 @@ def listed(runs: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> pd.Dat
 
 
 def formatted(value: Any, style: str) -> str | None:
-    """Return a value as text, None where there is none; integers that pandas has made floats are integers again."""
+    """Return a value as text, or None. Integers that pandas made floats become integers again."""
     if value is None or value != value:
         return None
     if isinstance(value, float) and value.is_integer() and style[-1:] in ("", "d"):

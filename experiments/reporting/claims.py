@@ -1,4 +1,4 @@
-"""The paper's numbers, as data, and whether ours are within what it claims."""
+"""The paper's numbers as data, and whether ours are within its claims."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERDICTS = {True: "yes", False: "no", None: ABSENT}
 
 @dataclass(frozen=True)
 class PaperNumber:
-    """A number of the paper, or what it would be of; the fields are explained in ``paper/claims.yaml``."""
+    """A number of the paper; ``paper/claims.yaml`` explains the fields."""
 
     key: str
     says: str
@@ -38,7 +38,7 @@ class PaperNumber:
 
     @property
     def text(self) -> str:
-        """Return it as it is printed, ``ABSENT`` where it is not known."""
+        """Return the number for printing; ``ABSENT`` if it is unknown."""
         if self.value is None:
             return ABSENT
         value = self.value if isinstance(self.value, str) else f"{self.value:,.10g}"
@@ -50,18 +50,18 @@ class PaperNumber:
         return self.at_most is not None or self.at_least is not None
 
     def delta(self, ours: float) -> float | None:
-        """Return how much more ours is; None beside a number that is not known."""
+        """Return ours minus the paper's number; None if that is unknown."""
         return ours - self.value if isinstance(self.value, int | float) else None
 
     def holds(self, ours: float) -> bool | None:
-        """Return whether a number is within the claim; None where the paper claims nothing."""
+        """Return whether a number is within the claim; None if the paper claims nothing."""
         if not self.is_claim:
             return None
         return (self.at_most is None or ours <= self.at_most) and (self.at_least is None or ours >= self.at_least)
 
 
 def read_paper() -> dict[str, PaperNumber]:
-    """Return the numbers of all files of the folder, by their keys."""
+    """Return the numbers in all files of the folder, by key."""
     numbers: dict[str, PaperNumber] = {}
     for path in sorted(PAPER.glob("*.yaml")):
         file = OmegaConf.to_container(OmegaConf.load(path))
@@ -85,10 +85,10 @@ def paper_table(numbers: Mapping[str, PaperNumber]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Claim:
-    """A number of the paper that a table measures: its key, our column, and the labels of the rows that it is about.
+    """A number of the paper that a table measures: its key, our column, and the labels of the rows to compare.
 
     Args:
-        not_at: presets too small to decide it.
+        not_at: presets that are too small to decide it.
     """
 
     key: str
@@ -119,7 +119,7 @@ class ClaimRow:
         return VERDICTS[self.within] + (", not surely" if unsure else "")
 
     def long(self) -> dict[str, Any]:
-        """Return it as a row with a column a label."""
+        """Return a row with one column for each label."""
         delta = self.number.delta(self.ours.mean)
         return {
             "claim": self.number.says, **self.labels, "paper": self.number.text,
@@ -130,7 +130,7 @@ class ClaimRow:
 
 
 def held_claims(claims: Sequence[Claim], rows: pd.DataFrame, paper: Mapping[str, PaperNumber], *, preset: str) -> list[ClaimRow]:
-    """Return the paper's numbers beside ours, for each row that a claim is about and that has a value in its column."""
+    """Return the paper's numbers beside ours, for each row with the claim's labels and a value in its column."""
     held = []
     for claim in claims:
         for row in rows.to_dict("records") if preset not in claim.not_at else ():

@@ -1,4 +1,4 @@
-"""Runs side by side: only the settings that differ, means over seeds, and differences from a baseline with Welch's p."""
+"""Compare runs: the settings that differ, means over seeds, and differences from a baseline with Welch's p."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from experiments.reporting.cells import Difference, Measured, formatted, measure
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.units import unit_of
 
-BOOKKEEPING = re.compile(  # settings that change no result, or that other keys tell better
-    r"(.*\.)?seed|run_dir|folder|overwrite|out|resume|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
+BOOKKEEPING = re.compile(  # settings that change no result, or that another key shows better
+    r"(.*\.)?seed|run_dir|folder|overwrite|out|resume|baseline|keep_shards|stores_dir|launcher|inr\.(depth|hidden)|dataset\.download|(track|roots|labels)\..*"
 )
 WORDS = ("and", "or", "not", "in", "True", "False", "None")  # of a query
-HEADLINES = (  # the metrics that say most
+HEADLINES = (  # the metrics to show first
     "top1_pct", "decoded_top1_pct", "psnr_db", "ssim", "bpp", "rgb_pct", "loss", "images_per_s", "encode_ms_per_image",
 )  # fmt: skip
 FACTS = ("run", "path", "verb", "status", "experiment", "preset", "started", "commit", "code", "command", "machine", "warnings")
 
 
 def short_names(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with ``cfg.`` left out of the names of settings, where no other column has that name.
+    """Return the runs with settings renamed: without ``cfg.``, unless another column has that name.
 
     Returns:
-        Also the names of all settings, as ``attrs["settings"]``.
+        The runs; ``attrs["settings"]`` lists the names of the settings.
     """
     labels = [name.removeprefix("cfg.labels.") for name in runs if name.startswith("cfg.labels.")]
-    others = set(runs) - set(labels)  # a label is called `labels.NAME` where a setting has its name
+    others = set(runs) - set(labels)  # where a setting has a label's name, the label is `labels.NAME`
     short = {name: name.removeprefix("cfg.").removesuffix(".name") for name in runs if name.startswith("cfg.")}
     short = {name: name if new in others else new for name, new in short.items()}
     renamed = runs.drop(columns=[label for label in labels if label in short.values()]).rename(columns=short)
@@ -39,10 +39,10 @@ def short_names(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def resolve(runs: pd.DataFrame, name: str) -> str:
-    """Return the column that is meant by its whole name, or by its last parts where these fit one alone.
+    """Return the column of this name, or the only one whose name ends with it.
 
     Raises:
-        UserError: if there is none; the message names the nearest.
+        UserError: if no column fits; the message names the nearest.
     """
     longer = [full for full in runs if full.endswith(f".{name}")]
     if name in runs or len(longer) == 1:
@@ -52,7 +52,7 @@ def resolve(runs: pd.DataFrame, name: str) -> str:
 
 
 def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
-    """Return the runs that fulfil an expression of `DataFrame.query`; dotted names need no backticks, and `resolve` finds them.
+    """Return the runs for which an expression of `DataFrame.query` is true. Dotted names need no backticks; `resolve` finds them.
 
     Raises:
         UserError: if the expression is none, or names what no run has.
@@ -67,12 +67,12 @@ def query(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
         return runs[runs.eval(names, engine="python", local_dict={}, global_dict={})]
     except UserError:
         raise
-    except Exception as error:  # pandas raises whatever Python does at such an expression
+    except Exception as error:  # pandas raises any of Python's exceptions
         raise UserError(f"{expression} is no query of the runs: {type(error).__name__}: {error}") from None
 
 
 def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """Return the settings in which runs differ, seeds and bookkeeping left out; a run that lacks a whole group doesn't count."""
+    """Return the settings in which runs differ, without seeds and bookkeeping. Runs that lack a whole group do not count."""
     shown = [key for key in settings if not BOOKKEEPING.fullmatch(key) and key in runs]
     groups = {key.partition(".")[0] for key in settings if "." in key}
     readers = {group: runs[runs.filter(regex=rf"^{group}\.").notna().any(axis=1)] for group in groups}
@@ -81,12 +81,12 @@ def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
 
 
 def texts(values: pd.Series) -> pd.Series:
-    """Return values as texts, None where there is none; integers that pandas has made floats are integers again."""
+    """Return values as texts, or None. Integers that pandas made floats become integers again."""
     return values.map(lambda value: formatted(value, ""), na_action="ignore")
 
 
 def telling(runs: pd.DataFrame, keys: Sequence[str], most: int) -> list[str]:
-    """Return the keys to show where there are more than `most`: first those that tell rows apart which others do not."""
+    """Return at most `most` keys: first those that tell apart rows which the keys before them do not."""
     chosen: list[str] = []
     for key in keys if len(keys) > most else ():
         if len(runs[[*chosen, key]].map(str).drop_duplicates()) > (len(runs[chosen].map(str).drop_duplicates()) if chosen else 1):
@@ -95,14 +95,14 @@ def telling(runs: pd.DataFrame, keys: Sequence[str], most: int) -> list[str]:
 
 
 def mixes_code(runs: pd.DataFrame, keys: Sequence[str]) -> bool:
-    """Return whether finished runs of different code have the same keys."""
+    """Return whether some row would average finished runs of different code."""
     done = runs[runs.status == "finished"]
     groups = done.groupby([texts(done[key]) for key in keys] or (lambda _: 0), dropna=False)
     return "code" not in keys and "code" in done and bool((groups.code.nunique() > 1).any())
 
 
 def metrics_of(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
-    """Return the names of what finished runs have measured, the headlines first."""
+    """Return the names of the metrics of finished runs, `HEADLINES` first."""
     done = runs[runs.status == "finished"]
     others = [
         name for name in runs if name not in (*settings, *FACTS, "seed", "seconds", "dirty") and not name.startswith("version.")
@@ -115,7 +115,7 @@ def grouped(runs: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> 
     """Return a row for each combination of keys, in natural order: ``n`` finished runs, ``status``, and a mean a metric.
 
     Returns:
-        Also a column ``runs``, the index of the runs of a row in `runs`.
+        The rows; their column ``runs`` is the index of a row's runs in `runs`.
     """
     rows = []
     for values, group in runs.groupby([texts(runs[key]) for key in keys] or (lambda _: 0), dropna=False):
@@ -139,13 +139,13 @@ def in_order(table: pd.DataFrame, key: str, *, falling: bool) -> pd.DataFrame:
 
 
 def averaged_over(table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], settings: Sequence[str]) -> list[str]:
-    """Return the settings in which runs differ that stand in one row."""
+    """Return the settings in which the runs of a row differ."""
     rows = [runs.loc[row].query("status == 'finished'") for row in table.runs]
     return list(dict.fromkeys(key for row in rows for key in differing(row, settings) if key not in keys))
 
 
 def label_of(row: pd.Series, keys: Sequence[str]) -> str:
-    """Return what tells a row from the others, on one line."""
+    """Return the name of a row for a legend."""
     told = ", ".join(f"{key.removeprefix('labels.')}={row[key]}" for key in keys if isinstance(row[key], str)) or "all"
     return told if row.status == "finished" else f"{told} ({row.status})"
 
@@ -163,14 +163,14 @@ def _digits(metric: str, values: pd.Series) -> int:
 def with_differences(
     table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], metrics: Sequence[str], baseline: str
 ) -> pd.DataFrame:
-    """Return the rows with a column ``Δ METRIC`` behind each metric.
+    """Return the rows with a column ``Δ METRIC`` after each metric.
 
     Args:
-        baseline: what stands in a cell of the baseline's row, a run's name, or a query. Where it means several rows, each row
-            is compared with the one that agrees with it in the keys by which these differ.
+        baseline: a cell of the baseline's row, a run's name, or a query. If it fits several rows, each row is compared with the
+            one that has the same values in the keys by which these differ.
 
     Raises:
-        UserError: if it means no row.
+        UserError: if it fits no row.
     """
     names = [
         {*map(str, row[keys]), *runs.run[row.runs], *(run.rpartition("/")[2] for run in runs.run[row.runs])}
@@ -191,21 +191,20 @@ def with_differences(
     base_of = [own.get(tuple(map(str, row[between]))) for _, row in table.iterrows()]
     for metric in metrics:
         pairs = [
-            ("baseline" if base == i else None if base is None else _difference(runs, table, metric, i, base))
-            for i, base in enumerate(base_of)
+            ("baseline" if base == i else None if base is None else _difference(own, table[metric][base]))
+            for i, (own, base) in enumerate(zip(table[metric], base_of, strict=True))
         ]
         table.insert(table.columns.get_loc(metric) + 1, f"Δ {metric}", pd.Series(pairs, table.index, dtype=object))
     return table
 
 
-def _difference(runs: pd.DataFrame, table: pd.DataFrame, metric: str, i: int, base: int) -> Difference | None:
-    own, other = table[metric][i], table[metric][base]
+def _difference(own: Measured | None, other: Measured | None) -> Difference | None:
     if own is None or other is None:
         return None
     p = None
     if own.n > 1 and other.n > 1 and (own.std or other.std):
-        from scipy.stats import ttest_ind
+        from scipy.stats import ttest_ind_from_stats
 
-        sides = [runs.loc[table.runs[row]].query("status == 'finished'")[metric].dropna().astype(float) for row in (i, base)]
-        p = float(ttest_ind(*sides, equal_var=False).pvalue)
+        sides = (value for side in (own, other) for value in (side.mean, side.std, side.n))
+        p = float(ttest_ind_from_stats(*sides, equal_var=False).pvalue)
     return Difference(own.mean - other.mean, own.mean / other.mean if other.mean else None, p, own.digits)

@@ -1,4 +1,4 @@
-"""What runs have logged line by line, such as one line an epoch, as curves: means over runs within their range."""
+"""The lines that runs logged, such as one an epoch, as curves: the mean over runs and their range."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MOST_PANELS = 6
 
 
 def curves(groups: Mapping[str, pd.DataFrame], metrics: Sequence[str] | None = None) -> dict[str, list[Band]]:
-    """Return a curve for each group of runs, and for each input pipeline that its runs have trained from.
+    """Return a curve for each group of runs and each input pipeline in it.
 
     Args:
         groups: runs by label.
-        metrics: which; None takes the first that are there.
+        metrics: which to draw; None: the first `MOST_PANELS`.
 
     Returns:
-        The curves by metric; none of those that no run has logged.
+        The curves by metric. A metric that no run logged is left out.
     """
     panels: dict[str, list[Band]] = {}
     for label, runs in groups.items():
@@ -39,10 +39,10 @@ def curves(groups: Mapping[str, pd.DataFrame], metrics: Sequence[str] | None = N
 
 
 def logged_lines(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines that finished runs have logged, or all runs where none is, so that one can be watched.
+    """Return the lines that finished runs logged; if no run has finished, those of all runs, so that one can be watched.
 
     Returns:
-        Their values, and ``at``, the epoch or line that each is of, from 1; a last line that a kill cut short is left out.
+        A row a line: its values, and ``at``, its epoch or number, from 1. A last line that was cut short is left out.
     """
     done = runs[runs.status == "finished"]
     lines: list[Mapping[str, Any]] = []

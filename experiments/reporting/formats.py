@@ -1,4 +1,4 @@
-"""A table in the forms that it is read in: Markdown, CSV, LaTeX, JSON."""
+"""Write a table as Markdown, CSV, LaTeX or JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cell_text(cell: Any) -> str:
 
 
 def to_markdown(table: pd.DataFrame, *, linked_from: Path) -> str:
-    """Return a Markdown table with links from a text in the folder `linked_from`; nothing else in a cell is markup."""
+    """Return a Markdown table. Links are relative to the folder `linked_from`; all other markup is escaped."""
 
     def cell(value: Any) -> str:
         if isinstance(value, tuple) and value and isinstance(value[0], Link):
@@ -34,14 +34,14 @@ def to_markdown(table: pd.DataFrame, *, linked_from: Path) -> str:
 
 
 def to_latex(table: pd.DataFrame) -> str:
-    """Return a LaTeX tabular with the rules of booktabs, without links, for which a page has no room."""
+    """Return a LaTeX tabular with the rules of booktabs, without links."""
     shown = table.drop(columns=["records", "record"], errors="ignore").map(cell_text)
     text = shown.to_latex(index=False, escape=True)
     return text.replace("±", r"$\pm$").replace("—", "---").replace("Δ", r"$\Delta$")
 
 
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as numbers and texts: a mean, a difference and a link take several cells."""
+    """Return the rows as numbers and texts. A mean or a difference becomes several cells."""
     return [_plain_row(row) for row in table.to_dict("records")]
 
 

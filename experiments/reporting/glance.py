@@ -13,16 +13,16 @@ from experiments.reporting.paper_tables import RAW, beside, by_pipeline, only
 from experiments.reporting.tables import commands_of
 
 SMALL = "dataset in 5% of its uncompressed bytes"
-OWN = re.compile(r"python -m experiments\.| (track|run_dir|out|overwrite)=\S+")  # what a command on record needs no more
-MEASURED = {  # what accuracy was measured on, by experiment and preset, the best evidence first
+OWN = re.compile(r"python -m experiments\.| (track|run_dir|out|overwrite)=\S+")  # parts of a command to leave out
+MEASURED = {  # where accuracy was measured, by experiment and preset, the best evidence first
     ("accuracy", "h200"): "all of CIFAR-10, ResNet-18", ("accuracy", "whole"): "all of CIFAR-10, a small ResNet-18",
     ("fourth_dataset", "cpu"): "houses at 48 px, 120 test images",
 }  # fmt: skip
-CODECS = ("raw", "JPEG", "WebP")  # arms that are no method of ours
+CODECS = ("raw", "JPEG", "WebP")  # arms that are not ours
 
 
 def at_a_glance(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the README's first table; what was not measured is a dash."""
+    """Return the rows of the README's first table; a dash is not measured."""
     done = runs[runs.status == "finished"]
     rows = [
         _memory(done), _accuracy(done, 20), _accuracy(done, 5.5), _speed(done, "speedup_pytorch", "DataLoader"),
@@ -36,14 +36,14 @@ def _row(
     claim: str, key: str | None, runs: pd.DataFrame, ours: str = ABSENT, sure: str = "", where: str = "",
     value: Measured | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the row of some runs; without any it says what measures it."""
+    """Return the row of some runs; without runs, the command that measures it."""
     paper = read_paper()[key] if key else None
     row = {"claim": claim, "paper": paper.text if paper else ABSENT, "ours": ours, "records": record_links(runs)}
     if runs.empty:
         return row | {"within it, how surely": ABSENT, "measured on": ABSENT, "command": "`make gpu`"}
     verdict = f"{ClaimRow(paper, '', {}, value, ()).verdict}; " if paper else ""
     first = runs.iloc[0]
-    commands = commands_of(first.experiment, first.preset) if isinstance(first.experiment, str) else [first.command]
+    commands = commands_of(first.experiment, first.preset, runs) if isinstance(first.experiment, str) else [first.command]
     command = OWN.sub("", next(line for line in reversed(commands) if f"experiments.{first.verb} " in line))
     return row | {
         "within it, how surely": verdict + sure, "measured on": f"{where}; {first.machine}", "command": f"`{command}`",
@@ -55,7 +55,7 @@ def _one(value: float) -> Measured:
 
 
 def _memory(runs: pd.DataFrame) -> dict[str, Any]:
-    """The encoding of photographs in at most 5% of their bytes that has the most images, and of these the best PSNR."""
+    """The encoding of photographs in at most 5% of their bytes: the one with the most images, then the best PSNR."""
     small = runs[(runs.verb == "encode") & (runs.rgb_pct <= 5) & (runs.get("cfg.dataset.size") == 224)]
     best = small.sort_values(["images", "psnr_db"]).tail(1)
     if best.empty:
@@ -67,7 +67,7 @@ def _memory(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _accuracy(runs: pd.DataFrame, most_pct: float) -> dict[str, Any]:
-    """The smallest loss within a share of the RGB bytes, of the best evidence that there is."""
+    """The smallest loss within a share of the RGB bytes, from the best evidence available."""
     for (experiment, preset), images in MEASURED.items():
         nets = only(runs, "train", experiment=experiment, preset=preset)
         nets["raw"] = beside(nets, only(nets, **RAW))
@@ -81,7 +81,7 @@ def _accuracy(runs: pd.DataFrame, most_pct: float) -> dict[str, Any]:
 
 
 def _speed(runs: pd.DataFrame, key: str, rival: str) -> dict[str, Any]:
-    """The training speed over a rival on a GPU; a CPU's network step hides what feeds it, so no claim is judged there."""
+    """The training speed over a rival on a GPU. On a CPU the network's step hides the pipeline, so no claim is judged there."""
     claim, speeds = f"training speed over {rival}", only(runs, "benchmark", experiment="speedup")
     rows = by_pipeline(speeds).query("pipeline == @rival").dropna(subset="over")
     if rows.empty:

@@ -1,4 +1,4 @@
-"""Markdown tables and the marked blocks of a text, without pandas: benchmarks print tables too."""
+"""Markdown tables and the marked blocks of a text, without pandas, since benchmarks print tables too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DECODE_COLUMNS: Columns = {
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]], headings: Iterable[str]) -> str:
-    """Return a Markdown table; columns in which all cells are numbers stand on the right."""
+    """Return a Markdown table; columns of numbers are aligned right."""
     headings = list(headings)
     cells = [[" ".join(row[heading].split()).replace("|", r"\|") for heading in headings] for row in rows]
     right = [all(NUMBER.fullmatch(cell) for cell in column) for column in zip(*cells, strict=True)] or [False] * len(headings)
@@ -29,10 +29,10 @@ def markdown_table(rows: Sequence[Mapping[str, str]], headings: Iterable[str]) -
 
 
 def replace_block(text: str, name: str, content: str) -> str:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a Markdown text.
+    """Replace the text between ``<!-- name -->`` and ``<!-- /name -->``.
 
     Raises:
-        UserError: if the two marks are not there, in that order.
+        UserError: if a mark is missing, or they are in the wrong order.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if not 0 <= text.find(begin) < text.find(end):
@@ -42,7 +42,7 @@ def replace_block(text: str, name: str, content: str) -> str:
 
 
 def formatted_table(values: Sequence[Mapping[str, Any]], columns: Columns) -> str:
-    """Return a Markdown table with a row for each mapping of values; what one lacks is a dash."""
+    """Return a Markdown table with a row for each mapping; a missing value is a dash."""
 
     def text(value: Any, style: str) -> str:
         return "—" if value is None else format(value, style)

@@ -1,4 +1,4 @@
-"""The tables of what the paper leaves open, a short function each: see paper_tables.py."""
+"""The tables of questions that the paper leaves open, a short function each, as in paper_tables.py."""
 
 from __future__ import annotations
 

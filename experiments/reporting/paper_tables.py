@@ -1,4 +1,4 @@
-"""The tables of the paper's claims and the method's parts: from the runs of one experiment at one preset to the rows printed.
+"""The tables of the paper's claims and of the parts of the method: each turns the runs of an experiment at a preset into rows.
 
 To change a table, edit its short function: its columns are ``"heading": (metric, digits)``.
 """
@@ -25,7 +25,7 @@ PIPELINES = {
 
 
 def only(runs: pd.DataFrame, verb: str | None = None, **labels: str | Sequence[str]) -> pd.DataFrame:
-    """Return the runs of a command that have all of some labels; several values are alternatives."""
+    """Return the runs of a command with certain labels; of several values, any fits."""
     wanted = labels if verb is None else {"verb": verb} | labels
     for column, values in wanted.items():
         runs = runs[runs[column].isin([values] if isinstance(values, str) else values)] if column in runs else runs[:0]
@@ -33,21 +33,21 @@ def only(runs: pd.DataFrame, verb: str | None = None, **labels: str | Sequence[s
 
 
 def first_of(runs: pd.DataFrame, *columns: str) -> pd.Series:
-    """Return for each run the first of some columns that has a value."""
+    """Return for each run its first value in some columns."""
     return runs.reindex(columns=list(columns)).astype(float).bfill(axis=1).iloc[:, 0]
 
 
 def beside(runs: pd.DataFrame, baseline: pd.DataFrame, metric: str = "top1_pct", *, same: Sequence[str] = ("seed",)) -> pd.Series:
-    """Return the metric of that run of the baseline which shares some labels; NaN for the baseline itself."""
+    """Return for each run the metric of the baseline's run with the same labels; NaN for the baseline itself."""
     return value_of(runs, baseline, metric, same=same).mask(runs.index.isin(baseline.index))
 
 
 def networks(runs: pd.DataFrame, by: Sequence[str], baseline: Mapping[str, str | Sequence[str]], **more: tuple) -> pd.DataFrame:
-    """Return what networks cost and learn that were trained from each kind of images, beside a baseline of the same seeds.
+    """Return what each kind of images costs and how well networks learn from it, beside a baseline of the same seeds.
 
     Args:
         baseline: its labels.
-        more: columns that stand last, by heading.
+        more: further columns, by heading.
     """
     nets = only(runs, "train")
     nets["psnr"] = first_of(nets, "store_psnr_db", "files_psnr_db")
@@ -60,14 +60,19 @@ def networks(runs: pd.DataFrame, by: Sequence[str], baseline: Mapping[str, str |
 
 
 def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, own_images_per_s: pd.Series) -> pd.Series:
-    """Return after how many epochs the time of encoding is won back, infinite where an epoch is no faster."""
-    saved_s = 1 / rival_images_per_s - 1 / own_images_per_s  # an image and epoch
+    """Return after how many epochs encoding has paid off; infinite if an epoch is no faster."""
+    saved_s = 1 / rival_images_per_s - 1 / own_images_per_s  # for each image and epoch
     return (encode_ms_per_image / 1e3 / saved_s).mask(saved_s <= 0, math.inf)
 
 
 @table(
     "memory", "Bytes of the stored training images",
-    claims=[Claim("memory_rgb_pct", "% of RGB", {"net": ("5x13", "4x12", "6x44"), "store": ("paper-pruned", "5bit")})],
+    claims=[
+        Claim(
+            "memory_rgb_pct", "% of RGB",
+            {"net": ("5x13", "4x12", "6x42", "6x44"), "store": ("paper-pruned", "5bit", "5bit-freeze")},
+        )
+    ],
     figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "net"), title="PSNR of the stored training images over their bytes"),
 )  # fmt: skip
 def memory(runs: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +83,7 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "accuracy", "ResNet-18 on CIFAR-10 from raw images and from what each way keeps of them, tested on clean images",
+    "accuracy", "ResNet-18 on {dataset} from raw images and from what each way keeps of them, tested on clean images",
     claims=[Claim("accuracy_drop", "points lost", {"arm": ("INR",)}, not_at=("cpu",))],
     figure=Figure("% of RGB", "points lost", line=("arm",)),
 )  # fmt: skip
@@ -87,7 +92,7 @@ def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_speeds(runs: pd.DataFrame, path: Path) -> None:
-    """Draw training and loading over the number of workers, with the step alone, which no decode can exceed."""
+    """Draw the speeds of training and loading over the number of workers, with that of the step alone, the limit."""
     rows = by_pipeline(runs)
     curves = {
         name: [(float(run.workers), run.loader, run.together) for run in some.itertuples()]
@@ -113,7 +118,7 @@ def speeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_pipeline(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each run and pipeline. Ratios are of GPUs alone: on a CPU the network's step hides what feeds it."""
+    """Return a row for each run and pipeline. Ratios are of GPUs only: on a CPU the network's step hides the pipeline."""
     runs = only(runs, "benchmark")
     rates = {heading: {what: runs.get(f"{name}_{what}_images_per_s", math.nan) for what in ("loader", "step", "together")}
              for heading, name in PIPELINES.items()}  # fmt: skip
@@ -143,7 +148,7 @@ def end_to_end(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of CIFAR-10, tested on clean images",
+    "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of {dataset}, tested on clean images",
     claims=[Claim("accuracy_drop", "points lost", {"arm": ("INR",)}, not_at=("cpu",))],
     figure=Figure("% of RGB", "top-1, %", line=("arm",)),
 )  # fmt: skip
@@ -151,7 +156,7 @@ def jpeg_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     return networks(runs, ["arm", "quality"], RAW)
 
 
-@table("pruning", "CIFAR-10's test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
+@table("pruning", "{dataset}'s test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
 def pruning_curves(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(only(runs, role="curve"), ["rule", "amount"], {
         "pruned, share of hidden weights": ("prune_ratio", 2), "of the least pruned twentieth": ("prune_ratio_p05", 2),
@@ -166,7 +171,7 @@ def pruning_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "quantization", "CIFAR-10's test images at fewer and fewer bits of a hidden weight",
+    "quantization", "{dataset}'s test images at fewer and fewer bits of a hidden weight",
     figure=Figure("% of RGB", "PSNR, dB", line=("weights",)),
 )  # fmt: skip
 def bits(runs: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +199,7 @@ def quantization_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "architecture", "CIFAR-10's test images as SIRENs of every shape, 8 bits a hidden weight",
+    "architecture", "{dataset}'s test images as SIRENs of every shape, 8 bits a hidden weight",
     figure=Figure("% of RGB", "PSNR, dB", line=("layers",)),
 )  # fmt: skip
 def shapes(runs: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +210,7 @@ def shapes(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "architecture", "A network trained from CIFAR-10 as SIRENs of a few shapes, tested on clean images",
+    "architecture", "A network trained from {dataset} as SIRENs of a few shapes, tested on clean images",
     claims=[Claim("accuracy_drop", "points lost", not_at=("cpu",))], figure=Figure("% of RGB", "top-1, %"),
 )  # fmt: skip
 def shapes_accuracy(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""PSNR at equal bytes: the curves that an experiment measured, tables of them, and those that others have published."""
+"""PSNR at equal bytes: measured curves, tables of them, and curves that others published."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PUBLISHED = Path(__file__).parent / "published"
 CODECS = {
     "jpeg": "JPEG", "jpeg_shared": "JPEG, shared tables", "webp": "WebP", "jpeg2000": "JPEG2000", "avif": "AVIF", "astc": "ASTC",
 }  # fmt: skip
-DENSE = "INR 8 bit"  # what pruned INRs and those of fewer bits are compared with
+DENSE = "INR 8 bit"  # the INRs that others are compared with
 KINDS = ("inr", "coin", "classical")
-RATES = {  # bits per pixel that a dataset's curves are compared at; 1.2 is 5% of RGB
+RATES = {  # bits per pixel at which curves are compared; 1.2 is 5% of RGB
     "kodak": (0.15, 0.3, 0.6, 1.0, 2.0), "kodak-224": (0.3, 0.6, 0.9, 1.2, 2.0), "photos": (0.3, 0.6, 0.9, 1.2, 2.0),
     "cifar10": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0),
 }  # fmt: skip
@@ -30,9 +30,9 @@ OTHER_RATES = (0.5, 1.0, 2.0, 4.0, 6.0)
 
 
 def measured_curves(runs: pd.DataFrame) -> list[tuple[Curve, pd.DataFrame]]:
-    """Return the curves that runs have measured, each with its runs.
+    """Return the measured curves, each with its runs.
 
-    Encodes with the same labels ``dataset``, ``curve`` and ``kind`` are the points of one curve; a codec's run is a whole one.
+    Encodes with equal labels ``dataset``, ``curve`` and ``kind`` are points of one curve. A codec's run is a curve by itself.
     """
     labelled = runs.dropna(subset=["dataset", "curve", "kind"]).assign(note=lambda some: some.apply(_note, axis=1))
     curves = []
@@ -43,7 +43,7 @@ def measured_curves(runs: pd.DataFrame) -> list[tuple[Curve, pd.DataFrame]]:
 
 
 def _note(run: pd.Series) -> str:
-    """Return the images of a curve, and the optimizer steps of an image at most: of fit, pruning and QAT."""
+    """Return how many images a curve is of, and the most optimizer steps of an image: fit, pruning and QAT."""
     images = f"{int(run.images):,} images"
     if run.verb == "codec":
         return images
@@ -59,14 +59,14 @@ def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     points = []
     for p in run["points"]:
         setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
-        if ":" not in branch:  # a block of ASTC, which is what its rate depends on: all are of one branch
+        if ":" not in branch:  # ASTC: the block decides the rate, so that all blocks are one curve
             setting, branch = branch, ""
         points.append(CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=setting, branch=branch, run=run["path"]))
     return points
 
 
 def published_curves(dataset: str) -> list[Curve]:
-    """Return the published curves that are shown beside a dataset's own, with the images that they are of in their notes."""
+    """Return the published curves to show beside a dataset's own; their notes name their images."""
     curves = []
     for path in sorted(PUBLISHED.glob("*.yaml")):
         file = OmegaConf.to_container(OmegaConf.load(path))
@@ -94,7 +94,7 @@ def at_equal_bytes(runs: pd.DataFrame) -> pd.DataFrame:
     rates = RATES.get(dataset, OTHER_RATES)
     rows = []
     for curve, some in [*measured, *((curve, None) for curve in published)]:
-        digits = 1 if curve.published else 2  # others' are known to a tenth
+        digits = 1 if curve.published else 2  # published values have one digit
         cells = {f"{rate:g} bpp ({100 * rate / RAW_BPP:.1f}%)": _decibels(psnr_at(curve.points, rate), digits) for rate in rates}
         links = () if some is None else record_links(some)
         rows.append({"codec": curve.label, "from": curve.origin, **cells, "images": curve.note, "records": links})

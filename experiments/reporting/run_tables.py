@@ -1,4 +1,4 @@
-"""The tables of runs that belong to no experiment: a row a run, or a row for each line of a benchmark."""
+"""The tables of runs without an experiment: a row a run, or a row for each line of a benchmark."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _suite(runs: pd.DataFrame, suite: str) -> pd.DataFrame:
 
 
 def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each measurement of each run: the run's machine, path and threads, and what the line says."""
+    """Return a row for each line of each run, with the run's machine, path and threads."""
     keep = ("run", "path", "machine", "threads")
     lines = [
         {name: run[name] for name in keep} | line for run in _suite(runs, "decode").to_dict("records") for line in run["rows"]
@@ -69,5 +69,5 @@ RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  #
 
 
 def runs_of_their_own(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished runs that belong to no experiment."""
+    """Return the finished runs without an experiment."""
     return runs[runs.experiment.isna() & (runs.status == "finished")]

@@ -1,4 +1,4 @@
-"""Logged runs as one DataFrame, a row a run: what tables, `compare`, the report and notebooks start from."""
+"""Logged runs as one DataFrame, a row a run, for tables, `compare`, the report and notebooks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.records import inr_name, read_json, status_of
 
 FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
-SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # configuration that other columns hold
+SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # keys that other columns have
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
 MOST_NESTED = 50  # mappings and lists within each other in a configuration
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where it was built
-_BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a key of the outermost level begins
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version, if it was built
+_BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # the start of a key at the top level
 
 
 def read_runs(root: Path | str) -> pd.DataFrame:
-    """Read every run below a folder, whatever became of it: folders with a ``record.json``, and lines of a ``records.jsonl``.
+    """Read every run below a folder, finished or not: folders with a ``record.json``, and lines of a ``records.jsonl``.
 
     A run that cannot be read is named in a warning and left out.
 
@@ -75,7 +75,7 @@ def read_runs(root: Path | str) -> pd.DataFrame:
 
 
 def read_and_warn(root: Path | str) -> pd.DataFrame:
-    """Read runs for a command: what cannot be read is named on stderr, one line each.
+    """Read runs for a command; name those that cannot be read on stderr, one line each.
 
     Raises:
         UserError: if there is no run.
@@ -91,8 +91,8 @@ def read_and_warn(root: Path | str) -> pd.DataFrame:
 
 
 def _record_files(root: Path) -> Iterator[Path]:
-    """Yield the records below a folder; folders of W&B and hidden ones hold none."""
-    for folder, folders, files in os.walk(root):  # which passes over what was removed meanwhile, or is somebody else's
+    """Yield the records below a folder, except in folders of W&B and hidden ones."""
+    for folder, folders, files in os.walk(root):  # skips folders that were removed meanwhile, or may not be read
         folders[:] = [name for name in folders if name != "wandb" and name[0] != "."]
         yield from (Path(folder, name) for name in ("record.json", "records.jsonl") if name in files)
 
@@ -110,7 +110,7 @@ def _row_of_line(line: str, number: int, path: Path, root: Path) -> dict[str, An
 
 
 def write_records(root: Path | str, path: Path | str) -> int:
-    """Write the finished runs in the folders below `root` as lines of one file, in place of those that have their names there.
+    """Write the finished runs in the folders below `root` as lines of a file; a line with the same name is replaced.
 
     Returns:
         How many were written.
@@ -145,7 +145,7 @@ def run_row(run: str, path: str | None, config: Mapping[str, Any], record: Mappi
     row |= {f"label.{name}" if name in row else name: value for name, value in labels.items()}
     metrics = record.get("metrics") or {}
     row |= {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
-    left_out = (*SAID_ELSEWHERE, *unread_groups(config))
+    left_out = (*SAID_ELSEWHERE, *unread_groups({**config, "test_on_decoded": False}))  # what it learned from counts
     leaves = flatten({key: value for key, value in config.items() if key not in left_out}, "cfg.")
     settings = {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in leaves.items()}
     inr = {key: settings.get(f"cfg.inr.{key}") for key in ("depth", "hidden", "bytes")}
@@ -155,7 +155,7 @@ def run_row(run: str, path: str | None, config: Mapping[str, Any], record: Mappi
 
 
 def machine_of(record: Mapping[str, Any]) -> str | None:
-    """Return the device that did the work: the GPU where the run used it, else cores and processor; None if not on record."""
+    """Return the device that did the work: the GPU if the run used it, else cores and processor; None if unknown."""
     machine = record.get("machine") or {}
     if (record.get("metrics") or {}).get("device") == "cuda":
         return machine.get("gpu")
@@ -163,7 +163,7 @@ def machine_of(record: Mapping[str, Any]) -> str | None:
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """Return a configuration; groups that many runs share word by word are parsed once, which is most of a study's."""
+    """Return a configuration. Groups that many runs share are parsed only once."""
     config: dict[str, Any] = {}
     for block in _BLOCK.split(text):
         config |= _parsed(block) or {}

@@ -1,4 +1,4 @@
-"""The trials of a search as a table, the result first: from its ``search.json`` and the records of its runs, offline."""
+"""The trials of a search as a table, the best first, from its ``search.json`` and the records of its runs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from experiments.reporting.cells import ABSENT
 from experiments.reporting.runs import read_runs
 
 SHOWN = 10  # trials in a table
-DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; 2 of others
+DIGITS = {"ssim": 4, "rgb_pct": 1, "bytes": 0, "images_per_s": 0}  # by the end of a metric's name; others have 2
 
 
 def excess(limit: Mapping[str, float], value: float) -> float:
-    """Return by how much a value breaks ``{at_most: NUMBER}`` or ``{at_least: NUMBER}``; at most 0 where it keeps it."""
+    """Return by how much a value breaks ``{at_most: NUMBER}`` or ``{at_least: NUMBER}``; 0 or less if it does not."""
     return value - limit["at_most"] if "at_most" in limit else limit["at_least"] - value
 
 
 def metrics_of(search: Mapping[str, Any]) -> list[str]:
-    """Return the metrics by which a search chooses: those of its goals and limits."""
+    """Return the metrics of a search's goals and limits."""
     return list(dict.fromkeys([*search["goals"], *search["limits"]]))
 
 
@@ -65,7 +65,7 @@ def ranked(trials: pd.DataFrame, search: Mapping[str, Any]) -> pd.DataFrame:
     kept = costs[within]
 
     def is_best(i: int) -> bool:
-        """Return whether no other is at least as good in all goals and better in one; of equal ones the first is."""
+        """Return whether no other trial is as good in all goals and better in one; of equal trials the first is best."""
         no_worse = kept[(kept <= kept.loc[i]).all(axis=1)]
         return not any((kept.loc[j] < kept.loc[i]).any() or j < i for j in no_worse.index)
 
@@ -79,7 +79,7 @@ def search_table(folder: Path, *, linked_from: Path | None = None) -> tuple[str,
     """Return the caption and the best trials of the search in a folder, as texts.
 
     Args:
-        linked_from: of the text that shows the table: adds a column of links from there to the records.
+        linked_from: the folder of the text that shows the table; it adds a column of links to the records.
     """
     search, trials = read_search(folder), read_trials(folder)
     machines = "; ".join(trials["machine"].unique())

@@ -1,7 +1,8 @@
-"""The registry of tables, and what becomes of one at a preset: rows, claims beside them, a note and a figure."""
+"""The registry of tables, and a table made at a preset: its rows, the claims beside them, a note and a figure."""
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT, TOLD, Gap, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
+from experiments.reporting.comparison import differing, short_names
 from experiments.reporting.formats import to_markdown
-from experiments.setup.command_line import CONFIGS
+from experiments.setup.choices import CONFIGS
 from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
-SMOKE = "smoke"  # the preset that shows that an experiment runs, and proves nothing
-USUAL = {  # columns of an experiment without a table of its own
+NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "flowers102": "Flowers-102", "mini_imagenet": "Mini-ImageNet"}
+SMOKE = "smoke"  # this preset shows that an experiment runs, and proves nothing
+USUAL = {  # the columns of an experiment that has no table
     "% of RGB": ("rgb_pct", 1), "bpp": ("bpp", 2), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4),
     "encoding, ms an image": ("encode_ms_per_image", 1), "top-1, %": ("top1_pct", 2), "images/s": ("images_per_s", 0),
 }  # fmt: skip
@@ -27,11 +30,11 @@ USUAL = {  # columns of an experiment without a table of its own
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn of a table: column `y` over label or column `x`, a line for each combination of the labels `line`.
+    """The figure of a table: column `y` over label or column `x`, a line for each combination of the labels `line`.
 
     Args:
-        log: whether numbers on x are spaced by their logarithm.
-        title: of the figure; None for the table's.
+        log: whether the x axis is logarithmic.
+        title: of the figure; None: that of the table.
     """
 
     x: str
@@ -46,8 +49,9 @@ class Table:
     """A table of an experiment: `make` turns the finished runs of the experiment at one preset into its rows.
 
     Args:
-        each: a label; there is a table for each of its values, which takes the place of ``{}`` in the title.
-        picture: draws the runs to a PNG, where a `figure` of the rows does not do.
+        title: of the table; ``{dataset}`` in it is the dataset of its runs.
+        each: a label; there is a table for each of its values, which replaces ``{}`` in the title.
+        picture: draws the runs to a PNG, instead of `figure`.
     """
 
     name: str
@@ -63,7 +67,7 @@ TABLES: dict[str, list[Table]] = defaultdict(list)  # by experiment
 
 
 def table(experiment: str, title: str, **options: Any) -> Callable[[Callable], Callable]:
-    """Register the function below as a table of an experiment; options are the fields of `Table`."""
+    """Register the decorated function as a table of an experiment; options are fields of `Table`."""
 
     def register(make: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
         TABLES[experiment].append(Table(make.__name__, title, make, **options))
@@ -74,7 +78,7 @@ def table(experiment: str, title: str, **options: Any) -> Callable[[Callable], C
 
 @dataclass(frozen=True)
 class MadeTable:
-    """A table at a preset: `runs` that it is of, and its rows as `summarize` returns them."""
+    """A table at a preset: its runs, and its rows as `summarize` returns them."""
 
     table: Table
     name: str
@@ -87,12 +91,12 @@ class MadeTable:
 
     @property
     def machines(self) -> list[str]:
-        """Return the devices that did the work, the one of most runs first."""
+        """Return the devices of the runs, the most frequent first."""
         return list(self.runs.machine.value_counts().index)
 
     @property
     def note(self) -> str:
-        """Return what holds for the whole table."""
+        """Return the preset, the machines, and whether cells are means or differences."""
         cells = [cell for cell in self.rows.to_numpy().flat if isinstance(cell, Measured) and cell.n > 1]
         spread = "; mean ± standard deviation over the runs of a row" if cells else ""
         if any(isinstance(cell, Gap) for cell in cells):
@@ -118,7 +122,7 @@ class MadeTable:
         )
 
     def draw(self, path: Path) -> None:
-        """Draw the table's picture, with the paper's number as a line where one is claimed of what is drawn.
+        """Draw the table's picture; if the paper claims a number for the drawn column, it is a line.
 
         Raises:
             ImportError: if matplotlib is not installed.
@@ -134,21 +138,47 @@ class MadeTable:
         )  # fmt: skip
 
 
-def commands_of(experiment: str, preset: str) -> list[str]:
-    """Return the commands that run an experiment at a preset, one for each of its files in configs/experiment."""
+def commands_of(experiment: str, preset: str, runs: pd.DataFrame) -> list[str]:
+    """Return the commands that repeat some runs of an experiment at a preset.
+
+    Runs that were started with ``experiment=...`` are one sweep over all values on record, a user's own variants among them; an
+    experiment of configs/ without such runs is told as its files have it.
+    """
+    sweeps: dict[tuple[str, ...], dict[str, list[str]]] = {}  # by the keys that are set: the values of each
+    for command in runs.command.dropna():
+        words = [word for word in shlex.split(command)[3:] if not word.startswith(("overwrite=", "track"))]
+        pairs = [(f"{key}{sign}", value) for key, sign, value in (word.partition("=") for word in words)]
+        if any(key == "experiment=" for key, _ in pairs):
+            sweep = sweeps.setdefault((command.split()[2], *sorted(key for key, _ in pairs)), {"experiment=": []})
+            for key, value in pairs:
+                sweep[key] = list(dict.fromkeys([*sweep.get(key, ()), value]))
     commands = []
     for path in sorted((CONFIGS / "experiment").glob(f"*/{preset}.yaml")):
-        base = OmegaConf.load(path.with_name("paper.yaml"))
-        if base.get("experiment_name", path.parent.name) == experiment:
-            commands.append(f"python -m experiments.{base.command} -m experiment={path.parent.name}/{preset}")
+        base, choice = OmegaConf.load(path.with_name("paper.yaml")), f"{path.parent.name}/{preset}"
+        is_own = base.get("experiment_name", path.parent.name) == experiment
+        if is_own and not any(choice in sweep["experiment="] for sweep in sweeps.values()):
+            commands.append(f"python -m experiments.{base.command} -m experiment={choice}")
+    for (module, *_), sweep in sweeps.items():
+        several = "-m " if any(len(values) > 1 for values in sweep.values()) else ""
+        commands.append(f"python -m {module} {several}{shlex.join(key + ','.join(values) for key, values in sweep.items())}")
     return commands
 
 
+def mixed_settings(made: MadeTable) -> list[str]:
+    """Return the settings, seeds aside, in which runs differ that one cell averages: some were edited between two runs."""
+    runs = short_names(made.runs)
+    rows = [
+        row for row in made.rows.to_dict("records") if any(isinstance(cell, Measured) and cell.n > 1 for cell in row.values())
+    ]
+    groups = [runs[runs.path.isin([link.path for link in row["records"]])] for row in rows]
+    return list(dict.fromkeys(key for group in groups for key in differing(group, runs.attrs["settings"])))
+
+
 def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[MadeTable]:
-    """Return the tables of an experiment that have rows, at every preset that it was run at, or at one.
+    """Return the tables of an experiment that have rows, at one preset or at all.
 
     Raises:
-        UserError: if a run is there twice, which would make its row a mean of one and the same.
+        UserError: if a run is there twice: its row would be the mean of one run.
     """
     own = runs[(runs.experiment == experiment) & (runs.status == "finished")]
     same = ["experiment", "preset", "verb", "seed", *(name for name in own if name.startswith("cfg."))]
@@ -168,7 +198,9 @@ def _made(one: Table, part: str, experiment: str, preset: str, runs: pd.DataFram
     links = [link.path for links in rows.records for link in links] if len(rows) else []
     claims = held_claims([] if preset == SMOKE else one.claims, rows, read_paper(), preset=preset)
     name = f"{one.name}_{part}" if part else one.name
-    return MadeTable(one, name, one.title.format(part), experiment, preset, runs[runs.path.isin(links)], rows, claims)
+    datasets = runs.get("cfg.dataset.name", pd.Series(dtype=str)).dropna().unique()
+    title = one.title.format(part, dataset=", ".join(NAMES.get(dataset, dataset) for dataset in datasets))
+    return MadeTable(one, name, title, experiment, preset, runs[runs.path.isin(links)], rows, claims)
 
 
 def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -186,7 +218,7 @@ def unfinished(runs: pd.DataFrame, experiment: str) -> list[str]:
 
 
 def figure_lines(rows: pd.DataFrame, figure: Figure) -> dict[str, list[tuple[str | float, float, float]]]:
-    """Return what a figure draws: by the labels of each line, x with mean and standard deviation of y."""
+    """Return the lines of a figure: by label, x with mean and standard deviation of y."""
     lines: dict[str, list[tuple[str | float, float, float]]] = defaultdict(list)
     for row in rows.to_dict("records"):
         x, y = row.get(figure.x), row[figure.y]

@@ -1,4 +1,4 @@
-"""The runs of a W&B project, read from its server, as `read_runs` returns those of a folder."""
+"""Read the runs of a W&B project from its server, in the form of `read_runs`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.reporting.runs import run_row
 from rapid_inr.errors import UserError
 
 SCHEME = "wandb:"
-STATUSES = {"killed": "interrupted", "preempted": "interrupted"}  # the server's words for ours; others are the same
+STATUSES = {"killed": "interrupted", "preempted": "interrupted"}  # W&B's words that differ from ours
 TIMEOUT_S = 60
 
 
@@ -19,7 +19,7 @@ def read_wandb(root: str) -> pd.DataFrame:
     """Read the runs of ``wandb:ENTITY/PROJECT``.
 
     Raises:
-        UserError: if the root is not of that form, W&B is not installed, or the server does not answer.
+        UserError: if the root has another form, W&B is not installed, or the server does not answer.
     """
     project = root.removeprefix(SCHEME)
     if project.count("/") != 1 or not all(project.split("/")):
@@ -38,7 +38,7 @@ def read_wandb(root: str) -> pd.DataFrame:
 
 
 def _row(run: Any) -> dict[str, Any]:
-    """Return a run's row; one that this code has mirrored says under ``origin`` what its record does."""
+    """Return a run's row. For a run that this code mirrored, ``origin`` has what its record says."""
     config = dict(run.config or {})
     origin = {"verb": run.job_type or "run", "started": run.created_at, "commit": run.commit} | (config.pop("origin", None) or {})
     record = origin | {"metrics": _own(getattr(run.summary, "_json_dict", None) or dict(run.summary))}
@@ -47,5 +47,5 @@ def _row(run: Any) -> dict[str, Any]:
 
 
 def _own(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the run has logged itself: without W&B's own counters, its media and the units."""
+    """Return what the run itself logged, without W&B's counters, media and units."""
     return {key: value for key, value in values.items() if key[0] != "_" and not isinstance(value, Mapping)}

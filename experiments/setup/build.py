@@ -1,7 +1,8 @@
-"""From a configuration to the objects it describes; below this file nothing knows of Hydra."""
+"""Build the objects that a configuration describes. Nothing below this file knows Hydra."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -25,20 +26,22 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build(group: DictConfig) -> Any:
-    """Return the dataclass that a group of a configuration describes, its ranges checked."""
+    """Return the dataclass of a config group, which checks its ranges."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain(group).items()}
     return OmegaConf.get_type(group)(**values)
 
 
 def build_device(cfg: DictConfig) -> torch.device:
-    """Return the device that ``device=auto|cpu|cuda`` means here."""
-    if cfg.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.device):
+    """Return the device that ``device=auto|cpu|cuda`` means here: under torchrun, each process of a machine has its own GPU."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.device):
         raise UserError(f"device is {cfg.device!r}, expected auto, cpu or cuda")
-    device = torch.device(cfg.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    available = torch.cuda.is_available()
+    device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if available else "cpu")
+    if device.type == "cuda" and not available:
         raise UserError("device=cuda, but torch sees no CUDA device here; use device=cpu, or install a CUDA build of torch")
+    if device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)  # kernels are launched on the current one
     return device
 
 
@@ -48,12 +51,12 @@ def build_source(cfg: DictConfig, *, split: str | None = None) -> ImageSource:
         raise UserError(f"dataset=... is required, one of: {', '.join(sorted(READERS))}")
     options = {key: value for key, value in plain(cfg.dataset).items() if value is not None and key != "on_corrupt"}
     if split is None and options.get("split") == "test" and "limit" in options and "test_limit" not in options:
-        raise UserError("dataset.limit counts training images, of which dataset.split=test has none; set dataset.test_limit")
+        raise UserError("dataset.limit counts training images, and dataset.split=test has none; set dataset.test_limit")
     return open_source(**options | ({"split": split} if split else {}))
 
 
 def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
-    """Return the shape of SIRENs; where omega is null it follows the size of the images.
+    """Return the shape of SIRENs. Where omega is null, the size of the images decides it.
 
     Raises:
         UserError: if ``inr`` is not of that family.
@@ -82,5 +85,5 @@ def build_augment(cfg: DictConfig) -> AugmentConfig | None:
 
 
 def build_autocast(cfg: DictConfig) -> bool:
-    """Return whether to train in bfloat16; ``auto`` does on a GPU alone, since few CPUs are faster in it."""
+    """Return whether to train in bfloat16. ``auto`` does so on a GPU only, since few CPUs are faster in it."""
     return build_device(cfg).type == "cuda" if cfg.autocast == "auto" else cfg.autocast

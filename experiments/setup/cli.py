@@ -1,4 +1,4 @@
-"""The entry of every command: Hydra composes its configuration, whose values are checked before any work."""
+"""Run a command: Hydra composes its configuration, and its values are checked before any work."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments import end_at_once
 from experiments.setup.build import build
+from experiments.setup.choices import CONFIGS
 from experiments.setup.command_line import (
-    CONFIGS,
-    choices_of,
     explained,
     is_multirun,
     offer_inr_shapes,
@@ -31,13 +30,14 @@ from experiments.setup.command_line import (
 from experiments.setup.config_store import register, unknown_keys
 from experiments.setup.distributed import require_alone
 from experiments.setup.errors import errors_in_one_line
+from experiments.setup.help import help_text
 from experiments.setup.run_folder import experiment_of, folder_of, run_name
 from experiments.setup.streams import secure_streams
 from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError
 
 register()
-for resolver in (experiment_of, folder_of, run_name, choices_of):
+for resolver in (experiment_of, folder_of, run_name):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 
@@ -49,8 +49,8 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     """
     secure_streams()
     if signal.getsignal(signal.SIGINT) is end_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work is told
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and the message is worded here alone
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work handles Ctrl-C
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors, and they are worded here
 
     def typed() -> Sequence[str]:
         return HydraConfig.get().overrides.task
@@ -59,7 +59,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             run_job(cfg, verb, lambda cfg: _checked(cfg, verb, typed()), task)
             return
-        with errors_in_one_line():  # in here, or Hydra adds a line of its own
+        with errors_in_one_line():  # inside the job, or Hydra adds a line
             require_alone(verb, multirun=False)
             require_choices()
             run_once(_checked(cfg, verb, typed()), task)
@@ -70,6 +70,9 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
         require_experiment_of(verb, sys.argv[1:])
         offer_inr_shapes(sys.argv[1:])
         try:
+            if {"-h", "--help"} & set(sys.argv):  # Hydra's own takes ten seconds to list groups of all packages
+                print(help_text(verb, [argument for argument in sys.argv[1:] if "=" in argument]))
+                return
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, verb) from error
@@ -80,7 +83,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
 
 
 def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration of a command as its command line would make it, inside another command.
+    """Return the configuration that a command line gives a command, for use inside another command.
 
     Raises:
         UserError: at an unknown key or a wrong value.
@@ -95,7 +98,7 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _checked(cfg: DictConfig, verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Return a configuration whose keys are known and whose values are in range; what is required may still be missing."""
+    """Check the keys and ranges of a configuration, and return it. Required values may still be missing."""
     require_known(cfg, verb, list(unknown_keys(cfg)))
     for key in cfg:
         group = None if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) else cfg[key]

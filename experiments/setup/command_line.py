@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: paths as they are typed, any shape of an INR; and what it says of a wrong key."""
+"""Prepare the command line for Hydra (any path, any shape of an INR), and word what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.setup.choices import CONFIGS, choices_of, command_of, experiment_names, read_command
 from experiments.setup.config_store import schema
 from experiments.setup.groups import OF_INRS
 from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-# Keys whose values are paths, which may hold whatever Hydra gives a meaning: commas, equals signs, brackets, quotes.
+# Keys whose values are paths. A path may have commas, equals signs, brackets and quotes, which mean something to Hydra.
 PATHS = (
     "dataset.root", "dataset.exclude", "store", "out", "files", "test_store", "baseline", "resume", "decoded", "stores_dir",
     "folder", "run_dir", "backbone.weights", "root", "records", "update", "plot",
 )  # fmt: skip
-WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # texts that Hydra would not take for a text
+WORDS = ("true", "false", "yes", "no", "on", "off", "inf", "nan")  # Hydra reads these as values, not as text
 SWEEPS = re.compile(r",|^(choice|range|interval|glob|shuffle|sort)\(")
 
 
@@ -35,7 +35,7 @@ def is_multirun(arguments: Sequence[str]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return a text as Hydra reads it whole, whatever is in it."""
+    """Return a text in quotes, so that Hydra takes it literally."""
     if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and text.lower() not in WORDS:
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text)
@@ -43,7 +43,7 @@ def quoted(text: str) -> str:
 
 
 def with_quoted_paths(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with bare paths in quotes and their ``~`` expanded; a sweep over several stays one."""
+    """Return a command line with paths in quotes and ``~`` expanded. A sweep over several paths stays a sweep."""
     multirun = is_multirun(arguments)
     return [_with_quoted_path(argument, multirun=multirun) for argument in arguments]
 
@@ -58,7 +58,7 @@ def _with_quoted_path(argument: str, *, multirun: bool) -> str:
 
 
 def offer_inr_shapes(arguments: Sequence[str]) -> None:
-    """Let ``inr=DEPTHxWIDTH`` name any shape that the command line or a file of configs/ mentions; refuse what is no choice."""
+    """Let ``inr`` take every DEPTHxWIDTH of the command line and configs/; refuse other names, and null for a group."""
     for argument in arguments:
         group, _, value = argument.lstrip("+").partition("=")
         if value == "null" and (CONFIGS / group).is_dir():
@@ -73,20 +73,8 @@ def offer_inr_shapes(arguments: Sequence[str]) -> None:
             ConfigStore.instance().store(group="inr", name=choice, node={"depth": depth, "hidden": hidden, "omega": None})
 
 
-def command_of(experiment: str) -> str | None:
-    """Return the command that ``experiment=NAME/PRESET`` is for, or None where configs/ has no such experiment."""
-    path = CONFIGS / "experiment" / experiment.partition("/")[0] / "paper.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["command"] if path.is_file() else None
-
-
-def experiment_names(verb: str) -> list[str]:
-    """Return NAME/PRESET of all experiments that a command can run."""
-    paths = sorted((CONFIGS / "experiment").glob("*/*.yaml"))
-    return [name for path in paths if command_of(name := f"{path.parent.name}/{path.stem}") == verb]
-
-
 def require_experiment_of(verb: str, arguments: Sequence[str]) -> None:
-    """Refuse an experiment that is unknown or another command's, several at once, and ``run_dir`` for several runs.
+    """Refuse an unknown preset, an experiment of another command, several experiments, and ``run_dir`` for several runs.
 
     Raises:
         UserError: with what to type instead.
@@ -103,37 +91,20 @@ def require_experiment_of(verb: str, arguments: Sequence[str]) -> None:
         command = command_of(value)
         if command not in (None, verb):
             raise UserError(f"experiment={value} is for another command: python -m experiments.{command} -m experiment={value}")
-        path = CONFIGS / "experiment" / f"{value}.yaml"
-        if command is not None and not path.is_file():
+        if command is not None and not (CONFIGS / "experiment" / f"{value}.yaml").is_file():
             choices = " or ".join(name for name in experiment_names(verb) if name.startswith(f"{value.partition('/')[0]}/"))
             raise UserError(f"experiment is {value!r}, expected {choices}")
 
 
-def choices_of(verb: str) -> str:
-    """Return the config groups that a command has and their choices, for its ``--help``."""
-    lines = []
-    defaults = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))["defaults"]
-    for group in (group for entry in defaults if isinstance(entry, dict) for group in entry if not group.startswith("override ")):
-        choices = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-        if group == "experiment":
-            names = [name.split("/") for name in experiment_names(verb)]
-            presets = {name: ",".join(preset for other, preset in names if other == name) for name, _ in names}
-            choices = [f"{name}/{{{several}}}" for name, several in presets.items()]
-        if group == "inr":
-            choices = ["DEPTHxWIDTH", *choices]
-        lines += [f"{group}: {', '.join(choices)}"] if choices else []
-    return "\n".join(lines)
-
-
 def known_keys(verb: str) -> set[str]:
-    """Return the dotted names of all keys of a command, those of its YAML file included."""
+    """Return the dotted names of a command's keys, from its dataclass and its YAML file."""
     typed = OmegaConf.to_container(schema(SCHEMAS.get(verb, CommonConfig)))
-    own = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text(encoding="utf-8"))
-    return set(flatten(typed)) | set(flatten({key: value for key, value in own.items() if key not in ("defaults", "hydra")}))
+    own = {key: value for key, value in read_command(verb).items() if key not in ("defaults", "hydra")}
+    return set(flatten(typed)) | set(flatten(own))
 
 
 def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse what a command line changes of how SIRENs are fitted and compressed where ``inr`` is a cosine series.
+    """With ``inr=cosine``, refuse keys on the command line that fit or compress SIRENs.
 
     Raises:
         UserError: that names the first such key.
@@ -154,7 +125,7 @@ def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def unknown(key: str, verb: str) -> UserError:
-    """Return the error of a key that a command does not have, with the most similar one that it has."""
+    """Return the error for a key that a command lacks, with the most similar key that it has."""
     known = known_keys(verb)
     groups = {name.partition(".")[0] for name in known}
     close = difflib.get_close_matches(key, sorted(known | groups), n=1, cutoff=0.6)
@@ -162,8 +133,15 @@ def unknown(key: str, verb: str) -> UserError:
 
 
 def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exception:
-    """Return an error that says plainly what Hydra has found wrong with an override, or the same where it does so itself."""
+    """Return a plain error for what Hydra found wrong with an override, or the error itself if it is plain already."""
     text = str(error)
+    if match := re.match(rf"In '{verb}': Could not find '(\w+)/(.+)'", text):
+        group, choice = match.groups()
+        choices = choices_of(verb, group)
+        close = difflib.get_close_matches(choice, experiment_names() if group == "experiment" else choices, n=1)
+        return UserError(
+            f"{group} is {choice!r}" + (f"; did you mean {close[0]}?" if close else f", expected {', '.join(choices)}")
+        )
     if match := re.match(r"Could not override '([^']+)'", text):
         return unknown(match[1].lstrip("+"), verb)
     if text.startswith("Error merging override "):
@@ -179,9 +157,9 @@ def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exce
 
 
 def require_known(cfg: DictConfig, verb: str, unknown_names: Sequence[str]) -> None:
-    """Refuse keys that neither the dataclasses nor the YAML file of a command have.
+    """Refuse keys that are in neither the dataclasses nor the YAML file of a command.
 
-    ``debug=...`` sets keys of several commands, so those that this one lacks are taken out instead.
+    ``debug=...`` sets keys of several commands; those that this one lacks are removed.
     """
     if not unknown_names:
         return

@@ -1,4 +1,4 @@
-"""How Hydra and OmegaConf are given the dataclasses of schema.py."""
+"""Register the dataclasses of schema.py with Hydra."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from experiments.setup.schema import SCHEMAS, CommonConfig
 
 
 def schema(config: type) -> DictConfig:
-    """Return a dataclass as a typed configuration that can be changed, though the library freezes its own dataclasses.
+    """Return a dataclass as a typed configuration that can be changed, although the library's dataclasses are frozen.
 
-    Keys that it does not have may be added: `unknown_keys` finds them, and the command line names them better than OmegaConf.
+    Unknown keys can be added: `unknown_keys` finds them, and the command line words the error better than OmegaConf.
     """
     node = OmegaConf.structured(config, flags={"struct": False})
     for key in node:
@@ -26,14 +26,14 @@ def schema(config: type) -> DictConfig:
 
 
 def register() -> None:
-    """Offer the schemas to Hydra, as ``VERB_schema``; commands that have none of their own use ``common_schema``."""
+    """Register the schemas as ``VERB_schema``. A command without a schema uses ``common_schema``."""
     store = ConfigStore.instance()
     for verb, config in {"common": CommonConfig, **SCHEMAS}.items():
         store.store(name=f"{verb}_schema", node=schema(config))
 
 
 def unknown_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of keys that the dataclasses of a configuration do not have."""
+    """Yield the dotted names of keys that the dataclasses of a configuration lack."""
     kind = OmegaConf.get_type(cfg)
     known = {field.name for field in fields(kind)} if is_dataclass(kind) else None
     for key in cfg:

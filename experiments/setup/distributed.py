@@ -1,4 +1,4 @@
-"""The processes that torchrun has started: how many there are, which of them this is, and how they train one network together."""
+"""The processes that torchrun started: how many, which one this is, and how they train one network together."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-import torch
 from omegaconf import DictConfig
 from torch import distributed
 
 from experiments.setup.build import build_device
 from rapid_inr.errors import UserError
 
-SHARED = ("encode", "train")  # commands of which the processes of a torchrun each do a part
+SHARED = ("encode", "train")  # commands whose work the processes of a torchrun share
 
 
 def world_size() -> int:
-    """Return how many processes torchrun has started, 1 where this one is alone."""
+    """Return how many processes torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Return the number of this process among them, from 0."""
+    """Return the number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -34,7 +33,7 @@ def ranks() -> dict[str, int]:
 
 
 def is_main_process() -> bool:
-    """Return whether this process is the one that keeps the run and prints."""
+    """Return whether this process keeps the run and prints."""
     return rank() == 0
 
 
@@ -42,7 +41,7 @@ def require_alone(verb: str, *, multirun: bool) -> None:
     """Refuse what the processes of a torchrun cannot share.
 
     Raises:
-        UserError: if there are several, and `verb` is for one, or each job of a multirun would need them all.
+        UserError: if there are several processes, and `verb` takes one, or a multirun would need all of them for each job.
     """
     if world_size() == 1:
         return
@@ -52,28 +51,16 @@ def require_alone(verb: str, *, multirun: bool) -> None:
         raise UserError("torchrun runs one job, not the several of a multirun (-m); start it once for each")
 
 
-def build_own_device(cfg: DictConfig) -> torch.device:
-    """Return the device of this process: under torchrun every process of a machine has its own GPU."""
-    device = build_device(cfg)
-    if world_size() > 1 and device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    return device
-
-
 @contextlib.contextmanager
 def init_distributed(cfg: DictConfig) -> Iterator[None]:
-    """Join the other processes of a torchrun, if there are any, each on a GPU of its own where there are GPUs.
+    """Join the other processes of a torchrun, if there are any.
 
-    Only the main process keeps its run: the others write theirs into a folder that is deleted, and print nothing.
+    Only the main process keeps its run. The others write theirs to a temporary folder, and print nothing.
     """
     if world_size() == 1:
         yield
         return
-    device = build_own_device(cfg)
-    if device.type == "cuda":
-        cfg.device = str(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if build_device(cfg).type == "cuda" else "gloo")
     try:
         with contextlib.ExitStack() as stack:
             if not is_main_process():
@@ -84,5 +71,5 @@ def init_distributed(cfg: DictConfig) -> Iterator[None]:
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
             yield
     finally:
-        gc.collect()  # networks that share gradients hold the group in cycles; one that outlives it can abort the process's end
+        gc.collect()  # networks that share gradients are in reference cycles; one that outlives the group can crash the process
         distributed.destroy_process_group()

@@ -18,7 +18,7 @@ from rapid_inr.errors import UserError
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 ABOUT_FILES = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 ABOUT_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-# What the user can mend: values and files, a full or forbidden disk, too little memory. Anything else is a bug.
+# What the user can fix: values and files, a full or forbidden disk, too little memory. Anything else is a bug.
 USER_ERRORS = (UserError, OSError, *OUT_OF_MEMORY, YAMLError, HydraException, OmegaConfBaseException)
 TRACEBACK = "RAPID_INR_TRACEBACK"  # set to 1 to see where a user error comes from
 
@@ -29,7 +29,7 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries to write the rest as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest as it exits
         sys.exit(0)
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK) == "1" or is_bug(error):
@@ -43,7 +43,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def optional(what: str) -> Iterator[None]:
-    """Leave out what a library is missing for, with a line on stderr."""
+    """Skip what needs a missing library, and say so on stderr."""
     try:
         yield
     except ImportError as error:
@@ -51,7 +51,7 @@ def optional(what: str) -> Iterator[None]:
 
 
 def is_bug(error: BaseException) -> bool:
-    """Return whether an exception is not a user's mistake; an OSError about neither a file nor a disk is a bug too."""
+    """Return whether an exception is a bug, not a user error. An OSError about neither a file nor a disk is a bug."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # a missing config is both
         return not isinstance(error, ABOUT_FILES) and error.errno not in ABOUT_DISKS
     return not isinstance(error, USER_ERRORS)

@@ -1,4 +1,4 @@
-"""The groups of a configuration that the library has no dataclass for: which images, which INRs, what feeds the network."""
+"""Config groups that the library has no dataclass for: the dataset, the INRs, the input pipeline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ON_CORRUPT = ("fail", "skip")
 
 
 def unread_groups(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the groups of a configuration that change no result: of a training those of INRs or files that it doesn't use."""
-    if not {"pipeline", "export", "files", "store", "test_on_decoded", "test_store"} <= set(config):
-        return ()  # no training
-    pipeline, export = config["pipeline"]["name"], config["export"]
-    exports = pipeline in FROM_FILES and config["files"] is None
-    encodes = pipeline == "inr" and config["store"] is None
-    encodes |= config["test_on_decoded"] and config["test_store"] is None
-    encodes |= exports and (export["as_inr"] or export["decoded"])
+    """Return the groups of a configuration that change no result: those of INRs or files, where no pipeline uses them."""
+    if not {"pipeline", "export", "files", "store"} <= set(config) or config.get("suite", "pipelines") != "pipelines":
+        return ()  # neither a training nor a benchmark of trainings
+    pipelines = set(config.get("pipelines") or [config["pipeline"]["name"]])
+    exports = bool(pipelines & {*FROM_FILES}) and config["files"] is None
+    encodes = "inr" in pipelines and config["store"] is None
+    encodes |= bool(config.get("test_on_decoded")) and config.get("test_store") is None
+    encodes |= exports and (config["export"]["as_inr"] or config["export"]["decoded"])
     return (*(() if encodes else OF_INRS), *(() if exports else ("export",)))
 
 
@@ -40,7 +40,7 @@ def require_side(key: str, value: Any) -> None:
 
 
 def sides(size: Any) -> tuple[int, int] | None:
-    """Return the (height, width) of such a value; None for null."""
+    """Return the (height, width) that a side or a pair stands for; None for null."""
     return (size, size) if isinstance(size, int) else size and tuple(size)
 
 
@@ -54,11 +54,11 @@ class DatasetConfig:
     """Which images.
 
     Args:
-        name: one of `rapid_inr.data.READERS`.
+        name: the reader, which dataset=NAME sets.
         root: folder of the data; shapes are generated and need none.
         split: train, test, or all.
         limit: how many of the training images to take, evenly from all classes; null for all.
-        test_limit: the same of the test images.
+        test_limit: the same for the test images.
         size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
         resize: ``stretch``, or ``crop``: take the centre square first.
         exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
@@ -66,10 +66,10 @@ class DatasetConfig:
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.
         test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
-        seed: of shapes: what is drawn; of mini_imagenet: of the 420/120 split of each class.
+        seed: of shapes: what is drawn; of mini_imagenet: how the images of a class are split, 420 to 120.
         count: of shapes: training images.
         test_count: of shapes: test images.
-        classes: of shapes.
+        classes: of shapes: how many kinds.
     """
 
     name: str = MISSING
@@ -105,8 +105,8 @@ class InrConfig:
         depth: sine layers; one linear layer follows.
         hidden: width of every sine layer.
         omega: frequency inside the sine, the papers' w0; null is 15 for images up to 64 px and 30 above.
-        bytes: of a cosine series, codebooks apart.
-        profiles: of a cosine series: sets of codebooks, of which each image takes one.
+        bytes: of a cosine series: bytes an image, without the codebooks.
+        profiles: of a cosine series: sets of codebooks; each image uses one of them.
     """
 
     depth: int | None = 3
@@ -136,13 +136,10 @@ class PipelineConfig:
     """What feeds the network.
 
     Args:
-        name: ``resident``: raw uint8 on the device; ``ram``: in the host's memory, through a DataLoader; ``inr``: a packed store
-            on the device, decoded batch by batch; ``dataloader``: image files, decoded by Pillow in the workers of a DataLoader;
-            ``dali``: by NVIDIA DALI; ``dali_published``: by DALI as in the paper's repository: one crop and flip a batch, at most
-            64 images at once, no prefetch; ``nvjpeg``: JPEG files in the host's memory, decoded in batches on the GPU.
+        name: which pipeline; pipeline=NAME sets it.
         workers: processes of ram and dataloader, 0 for none; threads of DALI; null for the others.
         prefetch: batches that a worker, or DALI, has ready.
-        shard_store: of inr with torchrun: each process keeps its share of the store and fetches the others' rows for each batch.
+        shard_store: of inr with torchrun: each process keeps a share of the store, and gets the rest of a batch from the others.
     """
 
     name: str = "resident"
@@ -192,9 +189,9 @@ class DecodeSuiteConfig:
 
     Args:
         sizes: DEPTHxWIDTH@PIXELS.
-        batches: images at once; null: what makes 2^18 pixels on a CPU, 2^22 on a GPU.
-        threads: of a CPU; null: all its cores.
-        offline: print the kernel's resources too, compiled for GPUs that need not be there: half a minute.
+        batches: images decoded at once; null: enough for 2^18 pixels on a CPU, 2^22 on a GPU.
+        threads: on a CPU; null: one for each core.
+        offline: also compile the kernel for several GPUs, which need not be present, and print its resources: half a minute.
     """
 
     sizes: list[str] = field(default_factory=lambda: ["3x16@32", "5x13@32", "10x32@224", "10x40@224", "6x44@224"])
@@ -205,7 +202,11 @@ class DecodeSuiteConfig:
 
 @dataclass
 class TrackConfig:
-    """How W&B mirrors a run: ``offline``, ``online`` or ``off``."""
+    """How W&B mirrors a run.
+
+    Args:
+        mode: ``offline``, ``online`` or ``off``.
+    """
 
     mode: str = "off"
 

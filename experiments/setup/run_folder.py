@@ -29,32 +29,32 @@ from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.liveness import lives
 from rapid_inr.runlog.run import Run
 
-# Keys of a configuration that change no result: where things lie, how the run is told of, what tables call it.
+# Keys that change no result: paths, tracking, and names for tables.
 CHANGE_NOTHING = (
     "overwrite", "track", "folder", "run_dir", "stores_dir", "out", "dataset.root", "dataset.download", "experiment_name",
     "preset", "command", "labels", "resume", "baseline",
 )  # fmt: skip
-# Overrides that give a run no other name, besides those of Hydra itself.
+# Overrides that are left out of a run's name, as Hydra's own are.
 NOT_IN_NAMES = ("experiment", "device", "track", "track.mode", "overwrite", "folder", "run_dir", "stores_dir", "dataset.root")
 LONGEST_NAME = 120
 
 
 def _hydra(root: DictConfig) -> DictConfig | None:
-    """Return Hydra's part of a configuration, which Hydra takes out of that of a job; None outside Hydra."""
+    """Return the ``hydra`` node, which Hydra removes from the configuration of a job; None outside Hydra."""
     if "hydra" in root:
         return root.hydra
     return None if HydraConfig.instance().cfg is None else HydraConfig.get()
 
 
 def experiment_of(part: str, *, _root_: DictConfig) -> str | None:
-    """Return the ``name`` or the ``preset`` in ``experiment=NAME/PRESET``, or None where there is none."""
+    """Return the ``name`` or the ``preset`` in ``experiment=NAME/PRESET``, or None without an experiment."""
     hydra = _hydra(_root_)
     choice = None if hydra is None else hydra.runtime.choices.get("experiment")
     return None if choice is None else choice.split("/")[0 if part == "name" else -1]
 
 
 def folder_of(*, _root_: DictConfig) -> str:
-    """Return where in runs/ a run lies: NAME/PRESET of an experiment, or the command."""
+    """Return the folder in runs/ for a run: NAME/PRESET of its experiment, or the command."""
     hydra = _hydra(_root_)
     return "" if hydra is None else hydra.runtime.choices.get("experiment") or hydra.job.config_name
 
@@ -62,7 +62,7 @@ def folder_of(*, _root_: DictConfig) -> str:
 def run_name(now: str, *, _root_: DictConfig) -> str:
     """Return the name of a run's folder: the time, or in an experiment what the sweep varies and what is overridden.
 
-    A job of a sweep has the same name when it is run by itself. Jobs without an experiment have their number behind the time.
+    A job of a sweep has the same name when it runs alone. Jobs without an experiment have their number after the time.
     """
     hydra = HydraConfig.get()
     if _root_.experiment_name is None:
@@ -77,14 +77,14 @@ def run_name(now: str, *, _root_: DictConfig) -> str:
     name = re.sub(r"[^A-Za-z0-9.=+_-]+", "_", text)
     if name == text and len(name) <= LONGEST_NAME:
         return name
-    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"  # what was replaced may tell two runs apart
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"  # or two runs could share a name
 
 
 def state_of(cfg: DictConfig) -> str:
     """Return what the run's folder holds: ``nothing``, a run that is ``running``, ``finished``, ``broken``, or ``changed``.
 
-    A run is changed where its configuration differs from `cfg` in a key that decides a result, and broken where it did not come
-    to its end or cannot be read.
+    A run is changed if its configuration differs from `cfg` in a key that decides a result. It is broken if it did not finish or
+    cannot be read.
     """
     folder = Path(cfg.run_dir)
     if not (folder / "record.json").is_file():
@@ -112,7 +112,9 @@ def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
 def command_line() -> str:
     """Return the command that repeats this run."""
     hydra = HydraConfig.get()
-    return f"python -m experiments.{hydra.job.config_name} {shlex.join(hydra.overrides.task)}".strip()
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    return f"python -m experiments.{hydra.job.config_name} {shlex.join([*flags, *hydra.overrides.task])}".strip()
 
 
 def start_run(cfg: DictConfig, verb: str) -> Run:
@@ -137,7 +139,7 @@ def start_run(cfg: DictConfig, verb: str) -> Run:
 
 
 def require_file_can_be_written(path: Path, *, overwrite: bool) -> None:
-    """Make the folder of an output and try to write there.
+    """Create the folder of an output, and check that it can be written.
 
     Raises:
         OSError: if the output cannot be written, or exists and `overwrite` is false.
@@ -159,7 +161,7 @@ def _require_utf8(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         name = str(path).encode(errors="backslashreplace").decode()
-        raise UserError(f"{name} is no UTF-8, which is all that safetensors opens; choose another name") from None
+        raise UserError(f"{name} is not UTF-8, and safetensors opens no other path; choose another name") from None
 
 
 def require_folder_can_be_written(path: Path) -> None:
@@ -176,7 +178,7 @@ def sole_writer(output: Path, *, folder: Path) -> Iterator[None]:
     """Let one process at a time write an output.
 
     Args:
-        folder: where the lock lies meanwhile; made if needed, and removed in the end if nothing else is in it.
+        folder: holds the lock; created if needed, and removed at the end if it is empty.
 
     Raises:
         UserError: if another process is writing it.

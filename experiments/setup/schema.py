@@ -1,7 +1,7 @@
-"""The keys of every command, each with its type, its default and what it means: Hydra's structured configs.
+"""The keys of every command with type, default and meaning: Hydra's structured configs.
 
-A YAML file in configs/ holds only what differs from the defaults here. Each group of a configuration is the dataclass that the
-library itself takes, such as `FitConfig`, or one of `experiments.setup.groups`.
+A YAML file in configs/ holds only what differs from these defaults. A group is a dataclass of the library, such as `FitConfig`,
+or one of `experiments.setup.groups`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class CommonConfig:
     """What every command takes.
 
     Args:
+        seed: of every random number, such as initial weights and the order of images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        overwrite: replace an output, or a run, that is there already.
-        folder: of the runs of a sweep.
-        run_dir: the folder of the run; a run of an experiment has its name from what the sweep varies and what is overridden.
-        experiment_name: the question that an experiment belongs to; tables collect runs by it.
+        overwrite: replace an output or a run that exists.
+        folder: holds the runs of a sweep.
+        run_dir: folder of the run; in an experiment its name says what the sweep varies and what is overridden.
+        experiment_name: by which tables collect the runs of an experiment.
         preset: ``paper``: in full, for a GPU; ``cpu``: minutes on two cores; ``smoke``: seconds, on generated images.
         command: the command that an experiment is for.
         labels: what tables group runs by, free-form.
@@ -78,11 +79,11 @@ class EncodeConfig(StoreConfig):
     """Keys of ``encode``.
 
     Args:
-        out: FILE.inr to write; until it is whole its shards are kept in FILE.inr.shards.
-        shard_images: consecutive images of a shard, which is saved as it is finished; null: what takes about a minute.
-        shard: i/n, i from 1 to n: make every n-th shard from the i-th on; ``merge`` makes the store of n jobs.
+        out: FILE.inr to write; until it is complete, its shards are kept in FILE.inr.shards.
+        shard_images: images in a shard, which is saved when it is finished; null: as many as take about a minute.
+        shard: i/n, i from 1 to n: make every n-th shard from the i-th on; ``merge`` joins the shards of n jobs.
         keep_shards: keep the shards when the store is written.
-        gpu_memory_gb: of the GPU that is to hold the store, to be warned before the work; null: this one's, if any.
+        gpu_memory_gb: of the GPU that will hold the store, for a warning before the work; null: this machine's, if any.
     """
 
     out: str = MISSING
@@ -107,7 +108,11 @@ class MergeConfig(CommonConfig):
 
 @dataclass
 class InfoConfig(CommonConfig):
-    """Keys of ``info``: `store` is the FILE.inr to read."""
+    """Keys of ``info``.
+
+    Args:
+        store: FILE.inr to read.
+    """
 
     store: str = MISSING
 
@@ -117,11 +122,11 @@ class DecodeConfig(CommonConfig):
     """Keys of ``decode``.
 
     Args:
-        store: FILE.inr to read, or a list of such.
+        store: FILE.inr to read, or a list of files to compare.
         out: folder for the pictures.
-        size: [height, width] to decode at, or one number for a square; null is the images' own.
-        limit: the first N images.
-        max_pixels: a store of larger images is refused.
+        size: [height, width] to decode at, or one number for a square; null is the size of each image.
+        limit: decode the first N images only.
+        max_pixels: refuse a store of larger images.
     """
 
     store: Any = MISSING
@@ -150,8 +155,8 @@ class ExportCommandConfig(CommonConfig):
 
     Args:
         out: folder to write.
-        store: FILE.inr: take the quality at which files are no larger than the images there.
-        decoded: FILE.inr: write the training images as they decode from there; the test images stay clean.
+        store: FILE.inr: take the quality at which files are no larger than the images in it.
+        decoded: FILE.inr: write the training images as they decode from it; the test images stay clean.
     """
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -186,8 +191,8 @@ class FeedConfig(NetworkConfig):
     """What the commands take that train from any input pipeline.
 
     Args:
-        store: FILE.inr to train from with pipeline=inr; null takes that of the dataset and `inr`, and encodes it if need be.
-        files: folder of an export for the pipelines that read files; null makes one as `export` says.
+        store: FILE.inr to train from with pipeline=inr; null: the store of the dataset and `inr`, encoded first if it is missing.
+        files: folder of an export, for pipelines that read files; null: make one as `export` says.
         stores_dir: folder of the stores and exports that are made on demand.
     """
 
@@ -204,7 +209,7 @@ class TrainConfig(FeedConfig):
 
     Args:
         task: ``classification`` with a ResNet-18, or ``segmentation`` with a small U-Net, for which dataset=shapes has masks.
-        test_on_decoded: test on the test images as INRs too.
+        test_on_decoded: also test on test images decoded from INRs.
         test_store: FILE.inr with the test images, for test_on_decoded; null makes it on demand.
         baseline: folder of an earlier run to compare the result with, such as that from raw images.
         resume: RUN/PIPELINE_last.safetensors to resume from.
@@ -228,10 +233,10 @@ class BenchmarkConfig(FeedConfig):
 
     Args:
         suite: ``fit``, ``decode`` or ``pipelines``.
-        backends: with suite=fit, time four sizes by both backends, too: minutes on a CPU; a GPU always does.
-        repeats: the median counts.
+        backends: with suite=fit, also time four sizes by both backends: minutes on a CPU; a GPU always does.
+        repeats: how often each is timed; the median counts.
         pipelines: to time, with suite=pipelines.
-        workers: processes or threads of those that have any.
+        workers: processes or threads of pipelines that have any.
     """
 
     suite: str = "fit"
@@ -258,7 +263,7 @@ class SearchConfig(CommonConfig):
         overrides: KEY: value of every trial of `command`; {run_dir} in a value is the folder of the trial.
         space: KEY: {low, high, step, log} for a number, whole if low and high are, or KEY: a list of choices.
         goals: METRIC of the trial's record: ``maximize`` or ``minimize``; of several, the result is the Pareto front.
-        limits: METRIC: {at_most: NUMBER} or {at_least: NUMBER}, kept by what counts as a result.
+        limits: METRIC: {at_most: NUMBER} or {at_least: NUMBER}; a trial that breaks one is no result.
         trials: how many in all, failed ones included.
     """
 

@@ -1,4 +1,4 @@
-"""What a command prints never ends its work: stderr may be closed, full or read by nobody, and a letter may have no encoding."""
+"""Printing never ends a command's work: stderr may be closed or full, and a letter may have no encoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 
 class Forgiving:
-    """A text stream whose writes may fail without harm."""
+    """A text stream that ignores failed writes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -30,10 +30,10 @@ class Forgiving:
 
 
 def secure_streams() -> None:
-    """Let stderr fail without harm, and stdout show letters that it cannot encode as escapes."""
+    """Ignore failed writes to stderr, and let stdout escape letters that it cannot encode."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed: the next file to be opened would have its number
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (used to the end)
+        if getattr(sys, name) is None:  # closed: the next file that is opened would get its number
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (used until the end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, Forgiving):

@@ -1,7 +1,7 @@
-"""The jobs of a multirun: what has finished is skipped, and a failure is recorded, reported, and stops no other job.
+"""The jobs of a multirun: a finished one is skipped; a failed one is recorded and reported, and the others still run.
 
-Jobs may run in other processes, so each notes what has become of it in one file of the sweep's folder, whose name they have from
-the environment; the process that was started by the user reads it in the end.
+Jobs may run in other processes. Each writes its outcome to one file in the sweep's folder, which an environment variable names.
+The process that the user started reads the file at the end.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ NOTES = "RAPID_INR_SWEEP_NOTES"
 
 
 class Sweep(Callback):
-    """Gives the jobs of a multirun the file that they note their ends in; configs/common.yaml names it to Hydra."""
+    """Names the file for the outcomes of a multirun's jobs. Hydra finds this class through configs/common.yaml."""
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         os.environ[NOTES] = str(Path(config.hydra.sweep.dir).absolute() / f".jobs-{os.getpid()}-{time.time_ns()}")
 
 
 def run_job(cfg: DictConfig, verb: str, check: Callable[[DictConfig], DictConfig], task: Callable[[DictConfig], None]) -> None:
-    """Run one job of a multirun; its failure goes to its record, whether or not it had opened its run."""
+    """Run one job of a multirun. A failure is recorded even if the job had not opened its run."""
     job = os.getpid(), time.time_ns()
     _note(job=job)
     try:
         run_once(check(cfg), task)
-    except Exception as error:  # whatever it is: the other jobs go on
+    except Exception as error:  # of any kind: the other jobs still run
         _record(cfg, verb, error)
         text = f"{type(error).__name__}: {error}" if is_bug(error) else one_line(error)
         _note(job=job, run=str(cfg.run_dir), error=text)
@@ -48,7 +48,7 @@ def run_job(cfg: DictConfig, verb: str, check: Callable[[DictConfig], DictConfig
 
 
 def require_choices() -> None:
-    """Refuse one run of an experiment that does not choose among what the experiment varies; the seed has a default.
+    """Refuse a single run of an experiment that leaves open what the experiment varies; the seed has a default.
 
     Raises:
         UserError: with what to add.
@@ -62,7 +62,7 @@ def require_choices() -> None:
 
 
 def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
-    """Run a command, unless it is a run of an experiment that has finished with this configuration, or that still runs."""
+    """Run a command, unless it is a run of an experiment that finished with this configuration or is still running."""
     if cfg.experiment_name is not None:
         state = state_of(cfg)
         if state == "finished" and not cfg.overwrite:
@@ -71,12 +71,12 @@ def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
         if state == "running":
             print(f"{cfg.run_dir}: another process is running it")
             return
-        cfg.overwrite = True  # what an earlier attempt has left in the run's folder is its own
+        cfg.overwrite = True  # the run's folder may hold what an earlier attempt left
     task(cfg)
 
 
 def _record(cfg: DictConfig, verb: str, error: Exception) -> None:
-    """Record a failure that no run has recorded; a run that has says so in a note of the error."""
+    """Record a failure, unless a run recorded it: then a note of the error says so."""
     if any(note.startswith("recorded in ") for note in getattr(error, "__notes__", ())):
         return
     cfg.track.mode = "off"
@@ -92,7 +92,7 @@ def _note(**values: object) -> None:
 
 
 def report_failures() -> int:
-    """Print which jobs of a multirun have failed, or did not come to their end; return how many."""
+    """Print which jobs of a multirun failed or were killed; return how many."""
     path = Path(os.environ.pop(NOTES, ""))
     if not path.is_file():
         return 0

@@ -1,4 +1,4 @@
-"""The earlier run that a score is compared with, by ``baseline=RUN``: the same training from another input pipeline."""
+"""``baseline=RUN``: compare a score with that of an earlier run, the same training from another input pipeline."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.tasks import Task
 
-TRAININGS = ("train", "segment")  # the latter in old records
-NETWORKS = {"top1_pct": "backbone", "miou_pct": "unet"}  # the group of the network that a metric is of
+TRAININGS = ("train", "segment")  # "segment" in old records
+NETWORKS = {"top1_pct": "backbone", "miou_pct": "unet"}  # by metric: the config group of its network
 
 
 def read_baseline(cfg: DictConfig, task: Task) -> float | None:
-    """Return the score of the run that ``baseline`` names; None where none is named.
+    """Return the score of the run that ``baseline`` names; None without one.
 
     Raises:
         FileNotFoundError: if there is no run.
-        UserError: if it is no finished training of this task, or was trained in another way; the message names the difference.
+        UserError: if it is no finished training of this task, or was trained differently; the message names the difference.
     """
     if cfg.baseline is None:
         return None
@@ -46,14 +46,14 @@ def read_baseline(cfg: DictConfig, task: Task) -> float | None:
 
 
 def _decisive(cfg: DictConfig, task: Task) -> dict[str, Any]:
-    """Return what decides a training; the input pipeline and the seed may differ."""
+    """Return the settings that a run and its baseline must share; the input pipeline and the seed may differ."""
     return {"dataset": dataset_facts(cfg)} | {
         group: plain(cfg[group]) for group in ("augment", "optimizer", NETWORKS[task.metric])
     }
 
 
 def log_gap(run: Run, score_pct: float, baseline_pct: float | None, *, title: str) -> None:
-    """Enter in the run how far a score is under its baseline, and warn where it is too far."""
+    """Log how far a score is below its baseline, and warn if it is too far."""
     if baseline_pct is None:
         return
     run.metrics |= {"baseline_pct": baseline_pct, "lost_points": baseline_pct - score_pct}

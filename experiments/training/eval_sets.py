@@ -1,4 +1,4 @@
-"""What a training is evaluated on: the clean test images, decoded ones, and a validation split of the training images."""
+"""The images that a training is evaluated on: clean test images, decoded test images, and a validation split."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.resident import resident_pipeline
 from rapid_inr.store.format import read_store
 
-TEST_BATCH, TEST_PIXELS = 1024, {"cpu": 2**18, "cuda": 2**23}  # images that are tested at once, at most, and their pixels
-_STREAM = 3  # keeps the choice of the validation split apart from other random numbers of the same seed
+TEST_BATCH, TEST_PIXELS = 1024, {"cpu": 2**18, "cuda": 2**23}  # most images, and pixels, in a batch of tests
+_STREAM = 3  # so that the validation split shares no random numbers with other uses of the seed
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """The clean test images, loaded before any expensive work: most of what is wrong with a dataset shows there."""
+    """The clean test images. They are loaded first: most errors of a dataset show there, before any expensive work."""
 
     loaded: Loaded
     class_names: tuple[str, ...]
@@ -46,7 +46,7 @@ def load_test_set(cfg: DictConfig) -> TestSet:
 
 
 def require_match(test: TestSet, *, class_names: tuple[str, ...], image_size: tuple[int, int]) -> None:
-    """Refuse training images that have other classes or another size than the test images.
+    """Refuse training images whose classes or size differ from those of the test images.
 
     Raises:
         UserError: if they differ.
@@ -59,16 +59,16 @@ def require_match(test: TestSet, *, class_names: tuple[str, ...], image_size: tu
 
 
 def test_pipeline(cfg: DictConfig, data: TrainingInput, test: TestSet) -> BatchPipeline:
-    """Return the clean test images, normalised as the training images are."""
+    """Return the clean test images, normalised like the training images."""
     images = resident_pipeline(test.loaded.images, test.loaded.labels, mean=data.mean, std=data.std, **_options(cfg, data))
     return with_masks(images, cfg, split="test")
 
 
 def decoded_pipeline(cfg: DictConfig, data: TrainingInput) -> tuple[BatchPipeline | None, dict[str, Any]]:
-    """Return the test images as INRs, normalised as the training images are, and metrics of their store; None without such.
+    """Return the test images as INRs, normalised like the training images, and metrics of their store; None without a store.
 
-    They come from ``test_store``, which must hold all of them; with ``test_on_decoded`` from the store made on demand; or from
-    ``store`` where that holds them all.
+    The store is ``test_store``, which must hold all test images; with ``test_on_decoded`` one made on demand; or ``store``, if it
+    holds all of them.
     """
     path = _decoded_store(cfg)
     if path is None:
@@ -107,7 +107,7 @@ def test_batch(image_size: tuple[int, int], device: torch.device) -> int:
 
 
 def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tuple[BatchPipeline, BatchPipeline | None]:
-    """Return the pipeline of the images that are trained on, and that of the validation split, as they are and in order."""
+    """Return the pipeline to train on, and that of the validation split: its images in order, without augmentation."""
     if share == 0:
         return pipeline, None
     count = max(1, round(share * len(pipeline)))
@@ -123,12 +123,12 @@ def split_validation(pipeline: BatchPipeline, share: float, *, seed: int) -> tup
 
 
 def is_segmentation(cfg: DictConfig) -> bool:
-    """Return whether masks are learnt; a command without a ``task``, such as the demo, classifies."""
+    """Return whether the task is segmentation; a command without ``task``, such as the demo, classifies."""
     return cfg.get("task") == "segmentation"
 
 
 def with_masks(pipeline: BatchPipeline, cfg: DictConfig, *, split: str) -> BatchPipeline:
-    """Return a pipeline whose labels are the images' masks, where ``task`` is segmentation.
+    """Return a pipeline; for segmentation its labels are the images' masks.
 
     Raises:
         UserError: if the dataset has no masks.

@@ -28,18 +28,18 @@ from rapid_inr.store.families import code_settings
 from rapid_inr.store.format import read_store
 
 DEFAULT_QUALITY = 90
-MEASURED_IMAGES = 1000  # of the training images, whose files are compared with the originals
+MEASURED_IMAGES = 1000  # training images whose files are compared with the originals
 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What to write, checked before any work.
+    """What an export will write, checked before any work.
 
     Args:
-        sources: the images of each split, as they are to be written.
+        sources: the images to write, by split.
         original: the training images of the dataset.
         settings: what decides the files, as JSON values.
-        mean_std: to normalise by; None for those of the training images.
+        mean_std: to normalise by; None: those of the training images.
     """
 
     sources: dict[str, ImageSource]
@@ -57,12 +57,12 @@ def plan_export(
     Args:
         format: one of `FORMATS`.
         quality: of JPEG or WebP.
-        bytes: choose the highest quality at which images take no more than this on average.
-        size_of: choose it by the bytes that an image takes in this store.
-        decoded: a store, from which training images are written as they decode; test images stay clean.
+        bytes: take the highest quality at which images take no more than this on average.
+        size_of: take the highest quality at which images take no more than in this store.
+        decoded: a store; the training images are written as they decode from it, the test images stay clean.
 
     Raises:
-        UserError: if several of these choose the quality, or it is out of range; if the store was made from other images.
+        UserError: if several of these are given, the quality is out of range, or the store was made from other images.
     """
     sources = {split: build_source(cfg, split=split) for split in ("train", "test")}
     original, mean_std = sources["train"], None
@@ -82,7 +82,7 @@ def plan_export(
 def _choose_quality(
     source: ImageSource, *, format: str, quality: int | None, bytes: float | None, size_of: Path | None
 ) -> int | None:
-    """Return the quality that is asked for, by number, by bytes an image, or by those of a store; None for PNG."""
+    """Return the quality: a number, or found by the bytes of an image or of a store; None for PNG."""
     if format not in FORMATS:
         raise UserError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     choices = {"quality": quality, "bytes": bytes, "the size of a store": size_of}
@@ -104,7 +104,7 @@ def _choose_quality(
 
 
 def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Export:
-    """Write the files that are not there yet, and enter in the run what they cost and how near they are to the originals."""
+    """Write the missing files; log what they cost and how close they are to the originals."""
     n_images, written, began = sum(map(len, plan.sources.values())), 0, time.perf_counter()
 
     def count_written(n: int) -> None:
@@ -117,7 +117,7 @@ def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Expo
             on_progress=bar.advance, on_written=count_written, overwrite=cfg.overwrite,
             on_skipped=lambda message: run.warn("image_skipped", message),
         )  # fmt: skip
-    if written:  # files that were there already took no time
+    if written:  # files that existed took no time
         run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / written
     quality = plan.settings["quality"]
     run.metrics |= measure(export, plan.original) | ({} if quality is None else {"quality": quality})
@@ -125,7 +125,7 @@ def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Expo
 
 
 def measure(export: Export, source: ImageSource) -> dict[str, float]:
-    """Return what the training images cost as files, and on an even sample of them how near they are to the originals."""
+    """Return what the training images cost as files, and how close an even sample of them is to the originals."""
     paths = dict(zip(export.splits["train"].ids, export.paths("train"), strict=True))
     cost = {"n_bytes": sum(path.stat().st_size for path in paths.values()), "n_pixels": _n_pixels(export, list(paths.values()))}
     chosen = [image_id for image_id in even_sample(source, MEASURED_IMAGES) if image_id in paths]
@@ -138,6 +138,6 @@ def _n_pixels(export: Export, paths: Sequence[Path]) -> int:
         return len(paths) * export.size[0] * export.size[1]
     total = 0
     for path in paths:
-        with Image.open(path) as picture:  # reads the header alone
+        with Image.open(path) as picture:  # reads only the header
             total += picture.width * picture.height
     return total

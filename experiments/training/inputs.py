@@ -1,4 +1,4 @@
-"""The input pipeline of a training, as configured: every way to feed the same network the same images."""
+"""Open the input pipeline of a training: every way to feed the same network the same images."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from rapid_inr.store.packed import PackedStore, StoreTooLarge, store_rates
 
 @dataclass
 class Faults:
-    """What was wrong with files that were left out, once each; or an error at the first where `on_corrupt` is ``fail``."""
+    """Collects what is wrong with skipped files, each message once; with ``on_corrupt=fail`` the first one is raised."""
 
     on_corrupt: str
-    messages: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+    messages: dict[str, None] = field(default_factory=dict)  # an ordered set
 
     def __call__(self, messages: Sequence[str]) -> None:
         if messages and self.on_corrupt == "fail":
@@ -54,14 +54,14 @@ class Faults:
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """A pipeline of training batches, and what test images must share with it.
+    """A pipeline of training batches, with what the test images must share.
 
     Args:
         name: of the pipeline.
         skipped: a message for each image left out before training.
-        faults: those left out during training.
-        metrics: for the record: bytes where the images lie, and which store or files they come from.
-        made: how its images were made from those of the dataset, as JSON values; empty where they are the same.
+        faults: the messages of images left out during training.
+        metrics: for the record: bytes in memory, and the store or files that the images come from.
+        made: how the images were made from those of the dataset, as JSON values; empty for raw images.
     """
 
     name: str
@@ -77,14 +77,14 @@ class TrainingInput:
 
 
 def open_input(cfg: DictConfig) -> TrainingInput:
-    """Return the input pipeline that ``pipeline`` names, ready to train from; its store or files are made if need be."""
+    """Return the input pipeline that ``pipeline`` names. Its store or files are made if they are missing."""
     require_runnable(cfg)
     openers: dict[str, Callable[[DictConfig], TrainingInput]] = {
         "resident": resident_input, "ram": ram_input, "inr": store_input
     }  # fmt: skip
     data = openers.get(cfg.pipeline.name, file_input)(cfg)
     data.metrics.update(device_bytes=data.pipeline.nbytes, host_bytes=data.pipeline.host_bytes)
-    if "rgb_pct" not in data.metrics:  # of files, or of images that are raw
+    if "rgb_pct" not in data.metrics:  # for files and raw images
         n_pixels = len(data.pipeline) * data.image_size[0] * data.image_size[1]
         cost = {"n_bytes": int(data.metrics.get("file_bytes", 3 * n_pixels)), "n_pixels": n_pixels}
         data.metrics.update(bpp=bpp(**cost), rgb_pct=rgb_pct(**cost))
@@ -92,7 +92,7 @@ def open_input(cfg: DictConfig) -> TrainingInput:
 
 
 def open_input_in_run(cfg: DictConfig) -> TrainingInput:
-    """Do the same; where the GPU has no memory for a store, leave a run that says so by its name."""
+    """Do the same. If the GPU has no memory for a store, leave a run with a named warning."""
     try:
         return open_input(cfg)
     except (DeviceTooSmall, StoreTooLarge) as error:
@@ -104,11 +104,11 @@ def open_input_in_run(cfg: DictConfig) -> TrainingInput:
 
 
 def require_runnable(cfg: DictConfig) -> None:
-    """Refuse a pipeline that cannot run here, before anything is made for it.
+    """Refuse a pipeline that cannot run on this machine, before its store or files are made.
 
     Raises:
         PipelineUnavailable: if a library or a GPU is missing.
-        UserError: if several processes would wait for each other, or one alone is to share a store.
+        UserError: if several processes would wait for each other, or one process is asked to share a store.
     """
     name = cfg.pipeline.name
     if name.startswith("dali"):
@@ -132,7 +132,7 @@ def pipeline_dtype(cfg: DictConfig) -> torch.dtype:
 
 
 def _common_options(cfg: DictConfig) -> dict[str, Any]:
-    """Return the options that are the same for all pipelines."""
+    """Return the options that all pipelines share."""
     return {
         "batch_size": cfg.optimizer.batch_size, "augment": build_augment(cfg), "seed": cfg.seed, "dtype": pipeline_dtype(cfg),
         **ranks(),
@@ -140,7 +140,7 @@ def _common_options(cfg: DictConfig) -> dict[str, Any]:
 
 
 def load_labelled(source: ImageSource, cfg: DictConfig) -> Loaded:
-    """Load a source that has labels."""
+    """Load a source; refuse one without labels."""
     if source.labels is None:
         raise UserError(f"dataset={source.name} has no labels, so nothing can be trained from it")
     return load_all(source, on_corrupt=cfg.dataset.on_corrupt)
@@ -152,7 +152,7 @@ def resident_input(cfg: DictConfig) -> TrainingInput:
 
 
 def ram_input(cfg: DictConfig) -> TrainingInput:
-    """Raw uint8 images of the training split in the host's memory, through a DataLoader."""
+    """Raw uint8 images of the training split in host memory, through a DataLoader."""
     return _raw_input(cfg, "ram", ram_pipeline, workers=cfg.pipeline.workers, prefetch=cfg.pipeline.prefetch)
 
 
@@ -167,7 +167,7 @@ def _raw_input(cfg: DictConfig, name: str, make: Callable[..., BatchPipeline], *
 
 
 def store_input(cfg: DictConfig) -> TrainingInput:
-    """The training images of the store that ``store`` names, or of the one made on demand, decoded batch by batch."""
+    """The training images in ``store``, or in a store made on demand, decoded batch by batch."""
     path = Path(cfg.store) if cfg.store else store_on_demand(cfg, split="train")
     store = read_store(path)
     data = inr_input(cfg, store, shard_store=cfg.pipeline.shard_store)
@@ -182,7 +182,7 @@ def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False)
 
     Raises:
         UserError: if the store was made from another dataset or lacks some of the images.
-        DeviceTooSmall: if it, or with `shard_store` this process's share of it, does not fit the memory of the device.
+        DeviceTooSmall: if the store does not fit in the device's memory; with `shard_store`, if this process's share does not.
     """
     require_made_from(store, cfg)
     store, device = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt), build_device(cfg)
@@ -195,7 +195,7 @@ def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False)
 
 
 def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
-    """Return the (height, width) to decode at: ``dataset.size``, or what the images share."""
+    """Return the (height, width) to decode at: ``dataset.size``, or the size that all images have."""
     if cfg.dataset.size is not None:
         return sides(cfg.dataset.size)
     try:
@@ -205,11 +205,11 @@ def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:
 
 
 def file_input(cfg: DictConfig) -> TrainingInput:
-    """The exported files of ``cfg.dataset``'s training images, through the library that ``pipeline`` names.
+    """The training images as exported files, read by the library that ``pipeline`` names.
 
     Raises:
         ExportError: if ``files`` names no export.
-        UserError: if the files were made from another dataset, lack some of the images, or differ in size.
+        UserError: if the files were made from another dataset, some are missing, or they differ in size.
     """
     folder = Path(cfg.files) if cfg.files else export_on_demand(cfg)
     export = read_export(folder)

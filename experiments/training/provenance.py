@@ -1,4 +1,4 @@
-"""How a store or an export was made, and whether its images are those of the dataset that is trained."""
+"""Check that a store or an export was made from the dataset of this training."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference
 from rapid_inr.store.packed import PackedStore
 
-NOT_ABOUT_IMAGES = ("root", "download", "on_corrupt", "max_pixels")  # keys of a dataset
-CHOOSING = ("split", "limit", "test_limit", "exclude", "test_count")  # keys that choose among images, whose ids tell more
+NOT_ABOUT_IMAGES = ("root", "download", "on_corrupt", "max_pixels")  # keys of `dataset` that change no image
+CHOOSING = ("split", "limit", "test_limit", "exclude", "test_count")  # keys that select images; their ids are compared instead
 
 
 def how_made(cfg: DictConfig) -> dict[str, Any]:
-    """Return what the header of a store keeps: what decides its bytes, and neither paths nor times."""
+    """Return the settings that decide a store's bytes, for its header: no paths, no times."""
     facts = {"dataset": dataset_facts(cfg), "seed": cfg.seed}
     if cfg.inr.bytes is not None:
         return facts
     fit = plain(cfg.fit)
-    del fit["max_batch"]  # how images were batched changes no byte on a CPU
+    del fit["max_batch"]  # batching changes no byte on a CPU
     return facts | {"fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine)}
 
 
 def learning_source(cfg: DictConfig) -> ImageSource | None:
-    """Return the training images, whatever split is encoded, where they teach the codebooks of ``inr=cosine``; None elsewhere."""
+    """Return the images that teach the codebooks of ``inr=cosine``: the training images, for every split; None for others."""
     return None if cfg.inr.bytes is None else build_source(cfg, split="train")
 
 
 def dataset_facts(cfg: DictConfig) -> dict[str, Any]:
-    """Return what decides the images of a dataset, as JSON values."""
+    """Return the settings that decide the images of a dataset, as JSON values."""
     dataset = {key: value for key, value in plain(cfg.dataset).items() if key not in NOT_ABOUT_IMAGES}
     if dataset.get("exclude") is not None:
         dataset["exclude"] = digest(_excluded(dataset["exclude"]))
@@ -51,14 +51,14 @@ def _excluded(exclude: str | list[int]) -> list[int]:
 
 
 def digest(values: Any) -> str:
-    """Return a short name for JSON values, the same for equal ones."""
+    """Return a short hash of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def require_made_from(store: PackedStore, cfg: DictConfig) -> None:
-    """Refuse a store of another dataset, or of the same one split or prepared in another way.
+    """Refuse a store of another dataset, or of the same dataset split or prepared differently.
 
-    A store of images in their own sizes can be decoded at ``dataset.size``, which stretches them as resizing would.
+    A store of images that were not resized can be decoded at ``dataset.size``, which stretches them as resizing would.
 
     Raises:
         UserError: at the first key in which they differ; the message names both values.
@@ -68,14 +68,14 @@ def require_made_from(store: PackedStore, cfg: DictConfig) -> None:
         raise UserError("the store does not say which dataset it was made from; encode it with experiments.encode")
     asked, ignored = dataset_facts(cfg), set(CHOOSING)
     if asked.get("size") is None:
-        ignored.add("resize")  # nothing was resized, unless the sizes differ, which is found below
+        ignored.add("resize")  # nothing was resized; if the sizes differ, that is found below
     elif made.get("size") is None and asked.get("resize") == "stretch":
         ignored |= {"size", "resize"}
     _require_same(made, asked, ignored=ignored, what="the store was made")
 
 
 def require_exported_from(export: Export, cfg: DictConfig) -> None:
-    """Refuse files of another dataset, or of the same one split or prepared in another way.
+    """Refuse files of another dataset, or of the same dataset split or prepared differently.
 
     Raises:
         UserError: at the first key in which they differ; the message names both values.
@@ -86,23 +86,23 @@ def require_exported_from(export: Export, cfg: DictConfig) -> None:
 
 
 def _require_same(made: dict[str, Any], asked: dict[str, Any], *, ignored: set[str], what: str) -> None:
-    differs = made.get("name") != asked.get("name")  # which explains any other difference
+    differs = made.get("name") != asked.get("name")  # another dataset explains every other difference
     key = "name" if differs else first_difference(_with_sides(made), _with_sides(asked), ignored=ignored)
     if key is not None:
         raise UserError(f"{what} with dataset.{key}={made.get(key)}, this is dataset.{key}={asked.get(key)}")
 
 
 def _with_sides(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return facts about a dataset with its size as [height, width]."""
+    """Return the settings of a dataset with its size as [height, width]."""
     size = facts.get("size")
     return facts | ({"size": [size, size]} if isinstance(size, int) else {})
 
 
 def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: str = "train") -> PackedStore:
-    """Return the images of a store that are in a source, opened as the one split that is named.
+    """Return the images of a store that are in a source, which was opened as `split`.
 
     Raises:
-        UserError: if some are not in the store, though they can be read, or their labels or classes are others.
+        UserError: if the store lacks readable images, or has other labels or classes.
     """
     split_name = "training" if split == "train" else split
     store = store.of_split(split)
@@ -125,7 +125,7 @@ def rows_of(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: 
 
 
 def missing_images(store: PackedStore, source: ImageSource, *, on_corrupt: str, split: str) -> list[int]:
-    """Return the ids of the images of a source, opened as this split, that could be in a store and are not."""
+    """Return the ids of readable images of a source, opened as `split`, that a store lacks."""
     if split not in dict(store.header.splits):
         return source.ids.tolist()
     skipped = np.array(store.header.skipped, dtype=np.int64) - _first_id(store, split)
@@ -134,7 +134,7 @@ def missing_images(store: PackedStore, source: ImageSource, *, on_corrupt: str, 
 
 
 def _ids_in_split(store: PackedStore, split: str) -> np.ndarray:
-    """Return the ids of a store's images as a split counts them; a store counts through all of its splits."""
+    """Return the ids of a store's images, counted within a split. In a store the ids run through all splits."""
     held = np.arange(len(store)) if store.source_ids is None else store.source_ids.cpu().numpy()
     return held - _first_id(store, split)
 

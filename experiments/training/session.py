@@ -1,4 +1,4 @@
-"""One training, as configured: prepare it, run it, and leave weights, checkpoints and curves in the run."""
+"""Prepare and run one training; leave its weights, checkpoints and curves in the run."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from rapid_inr.training.state import EpochReport, Learner
 from rapid_inr.training.tasks import Task, classification, require_classes, segmentation
 
 SHEET_IMAGES = 12
-BAR_S = 0.1  # between two updates of the progress bar, which would otherwise slow down small steps
+BAR_S = 0.1  # between updates of the progress bar, which would slow down small steps
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training that can begin: all that could be refused has been looked at.
+    """A training that is ready to start: everything that can be refused has been checked.
 
     Args:
-        pipeline: of the images that are trained on.
-        identity: by which its checkpoints are recognised.
-        checkpoint: to resume from, and the file that it was read from.
+        pipeline: the images to train on.
+        identity: what its checkpoints are recognised by.
+        checkpoint: the one to resume from, and its file.
     """
 
     name: str
@@ -59,23 +59,23 @@ class Training:
 
 
 def build_task(cfg: DictConfig, *, n_classes: int) -> Task:
-    """Return the task that ``task`` names, for images of so many classes; masks have the background too."""
+    """Return the task that ``task`` names. Masks have one class more, the background."""
     return segmentation(n_classes + 1) if is_segmentation(cfg) else classification(n_classes)
 
 
 def prepare_training(
     cfg: DictConfig, data: TrainingInput, test: TestSet, *, decoded: BatchPipeline | None = None, resume: str | None = None
 ) -> Training:
-    """Get a new network ready to be trained, before there is a run.
+    """Prepare the training of a new network, before a run is opened.
 
     Args:
         test: the clean test images.
-        decoded: the test images as INRs, to be tested on too.
+        decoded: the test images as INRs, to test on as well.
         resume: a checkpoint to resume from.
 
     Raises:
         UserError: if labels, batch size, ``task`` or ``optimizer.validation_split`` do not fit the images.
-        CheckpointError, FileNotFoundError: if `resume` is no checkpoint of this training.
+        CheckpointError, FileNotFoundError: if `resume` is not a checkpoint of this training.
     """
     if is_segmentation(cfg) and data.name == "dali_published":
         raise UserError("pipeline=dali_published moves a batch as one, and masks each by itself; expected another pipeline")
@@ -98,7 +98,7 @@ def _build_model(cfg: DictConfig, task: Task, *, image_size: tuple[int, int]) ->
 
 
 def _identity(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
-    """Return by what a checkpoint is recognised as one of this training, under dotted names."""
+    """Return what a checkpoint must share with this training, under dotted names."""
     optimizer = asdict(build(cfg.optimizer))
     del optimizer["compile"], optimizer["graph"]  # the same weights, computed faster
     backbone, augment = build(cfg.backbone), build_augment(cfg)
@@ -113,9 +113,9 @@ def _identity(cfg: DictConfig, data: TrainingInput) -> dict[str, Any]:
 
 
 def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochReport]:
-    """Train what was prepared; reports, weights and checkpoints of each epoch go to the run.
+    """Train; write the reports, weights and checkpoints of each epoch to the run.
 
-    The network is left with the weights that were tested.
+    At the end the network has the weights that were tested.
     """
     optimizer, task, reports, learners = build(cfg.optimizer), training.task, [], []
     per_epoch = training.pipeline.n_batches * training.pipeline.batch_size
@@ -145,7 +145,7 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
 
 @contextmanager
 def _throttled(advance: Callable[[int], None]) -> Iterator[Callable[[int], None]]:
-    """Yield what counts images and passes them on now and then, the last ones at the end."""
+    """Yield a function that counts images, and calls `advance` now and then and at the end."""
     waiting, last = 0, time.perf_counter()
 
     def on_batch(n_images: int) -> None:
@@ -160,7 +160,7 @@ def _throttled(advance: Callable[[int], None]) -> Iterator[Callable[[int], None]
 
 
 def _restored(run: Run, training: Training, reports: list[EpochReport]) -> Checkpoint | None:
-    """Return the checkpoint to resume from; log the epochs before its last one, which the training itself reports."""
+    """Return the checkpoint to resume from, and log its epochs but the last, which the training reports again."""
     if training.checkpoint is None:
         return None
     checkpoint, path = training.checkpoint
@@ -173,7 +173,7 @@ def _restored(run: Run, training: Training, reports: list[EpochReport]) -> Check
 
 
 def bring_best(run: Run, name: str, resume: Path) -> None:
-    """Copy the weights of the best epoch so far from beside a checkpoint, since no later epoch may be better."""
+    """Copy the weights of the best epoch from the checkpoint's folder: no later epoch may be better."""
     best = f"{name}_best.safetensors"
     if not resume.with_name(best).is_file():
         run.warn("no_best", f"{best} is not beside {resume}: it will be there once an epoch is better than those before")
@@ -183,7 +183,7 @@ def bring_best(run: Run, name: str, resume: Path) -> None:
 
 
 def save_epoch(run: Run, training: Training, reports: list[EpochReport], learner: Learner) -> None:
-    """Write the weights so far, those of the best epoch if this is it, and last the checkpoint."""
+    """Write the weights, also as the best ones if this epoch is the best, and then the checkpoint."""
     name, files = training.name, [training.name]
     if training.eval_sets.validation is not None and best_epoch(reports, training.task.metric) is reports[-1]:
         files.append(f"{name}_best")
@@ -200,7 +200,7 @@ def warn_skipped(run: Run, skipped: Sequence[str]) -> None:
 
 
 def draw_curves(run: Run, reports: Mapping[str, Sequence[EpochReport]], *, title: str, task: Task) -> None:
-    """Draw the epochs of each training into the run, or note that the drawing library is not installed."""
+    """Draw the curves of each training into the run; without matplotlib, warn."""
     curves = {name: [report.values() for report in epochs] for name, epochs in reports.items()}
     label = f"{task.title} on clean test images (%)"
     try:
@@ -211,7 +211,7 @@ def draw_curves(run: Run, reports: Mapping[str, Sequence[EpochReport]], *, title
 
 @torch.no_grad()
 def draw_masks(run: Run, cfg: DictConfig, training: Training, test: TestSet) -> None:
-    """Draw the masks that the network finds in the first clean test images."""
+    """Draw the masks that the network predicts for the first clean test images."""
     clean, model = training.eval_sets.test, training.model.eval()
     images, masks = next(iter(clean.epoch(0)))
     images = images[:SHEET_IMAGES]

@@ -1,12 +1,12 @@
-"""Stores and exported files that a training needs and nobody named: made on demand, once, and shared by all jobs.
+"""Make the stores and exports that a training needs and that no key names: once, and shared by all jobs.
 
 STORES_DIR/DATASET-SPLIT-INR-DIGEST.inr  a store, or DATASET-FORMAT-DIGEST, a folder of exported files
-STORES_DIR/....run/                      the run that made it: record.json has what it measured
+STORES_DIR/....run/                      the run that made it, with its measurements in record.json
 STORES_DIR/....lock                      held by the process that makes it
 
-The digest covers all that decides the bytes: which images, how they are prepared, size and time of the files they come from, the
-INRs, fit and compression, the version of the format. Fits have seed 0 whatever the seed of the training, so that trainings of
-several seeds share a store; ``store=FILE`` trains from any other.
+The digest covers everything that decides the bytes: the images, their preparation, the size and time of their files, the INRs,
+fit and compression, and the version of the format. The fit has seed 0 whatever the seed of the training, so that trainings of
+several seeds share a store. ``store=FILE`` trains from any other store.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STORE_GROUPS = ("dataset", "inr", "fit", "prune", "quantize", "refine")
 
 
 def store_on_demand(cfg: DictConfig, *, split: str) -> Path:
-    """Return the store of a split of ``cfg.dataset`` with the INRs of ``cfg.inr``; encode it first if it is not there."""
+    """Return the store of a split of ``cfg.dataset`` with the INRs of ``cfg.inr``; encode it if it is missing."""
     encoding = _encode_config(cfg, split=split)
     path = store_path(encoding)
 
@@ -48,30 +48,30 @@ def store_on_demand(cfg: DictConfig, *, split: str) -> Path:
 
 
 def store_path(cfg: DictConfig) -> Path:
-    """Return where the store that a configuration describes is kept; ``cfg.dataset.split`` names its images."""
+    """Return the path of the store that a configuration describes; its images are those of ``cfg.dataset.split``."""
     learn_from = learning_source(cfg)
     decisive = how_made(cfg) | {
         "dataset": _decisive_dataset(cfg), "images": build_source(cfg).digest(), "inr": plain(cfg.inr), "format": VERSION,
-        "learned_from": learn_from and learn_from.digest(),
+        "quantize": plain(cfg.quantize), "learned_from": learn_from and learn_from.digest(),
     }  # fmt: skip
     name = f"{cfg.dataset.name}-{cfg.dataset.split}-{inr_name(cfg.inr)}-{digest(decisive)}.inr"
     return Path(cfg.stores_dir) / name
 
 
 def _decisive_dataset(cfg: DictConfig) -> dict[str, Any]:
-    """Return what decides the pixels of a dataset; the digest of its source tells which images are taken."""
+    """Return the settings that decide a dataset's pixels. The digest of its source tells which images are taken."""
     return {key: value for key, value in dataset_facts(cfg).items() if key not in ("limit", "test_limit")}
 
 
 def _encode_config(cfg: DictConfig, *, split: str) -> DictConfig:
-    """Return a training's configuration as that of its encode."""
+    """Return a training's configuration, changed for encoding a split."""
     cfg = copy.deepcopy(cfg)
     cfg.seed, cfg.fit.seed, cfg.dataset.split = 0, 0, split
     return cfg
 
 
 def export_on_demand(cfg: DictConfig) -> Path:
-    """Return the exported files of ``cfg.dataset`` as ``cfg.export`` describes them; write them first if they are not there."""
+    """Return the folder of the files that ``cfg.export`` describes; write them if they are missing."""
     wanted = cfg.export
     store = store_on_demand(cfg, split="train") if wanted.as_inr or wanted.decoded else None
     choice = {"format": wanted.format, "quality": wanted.quality, "bytes": wanted.bytes}
@@ -86,7 +86,7 @@ def export_on_demand(cfg: DictConfig) -> Path:
 
 
 def metrics_of(path: Path) -> dict[str, Any]:
-    """Return what the run measured that made a store or an export on demand; nothing for one that was named."""
+    """Return the metrics of the run that made a store or an export on demand; empty for others."""
     try:
         record = json.loads((_run_folder(path) / "record.json").read_text(encoding="utf-8"))
         return record["metrics"] if record["status"] == "finished" else {}
@@ -99,7 +99,7 @@ def _run_folder(path: Path) -> Path:
 
 
 def _make_once(path: Path, make: Callable[[Run], Any], *, verb: str, config: DictConfig) -> None:
-    """Let one process make an output in a run of its own; the others wait for it. A failed or killed run is made again."""
+    """Let one process make an output, as a run, while others wait. A failed or killed run is repeated."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
         if path.exists() and metrics_of(path):

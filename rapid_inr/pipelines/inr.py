@@ -42,7 +42,7 @@ def inr_pipeline(
     """
     if labels is None:
         if store.labels is None:
-            raise UserError("the store has no labels to train from; encode a labelled dataset, or pass labels")
+            raise UserError("the store has no labels; pass labels=..., one for each image, or encode a labelled dataset")
         labels = store.labels.long()
     if len(labels) != len(store):
         raise UserError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")

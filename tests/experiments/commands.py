@@ -10,7 +10,8 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from experiments.setup.cli import CONFIGS, compose_command, main
+from experiments.setup.choices import CONFIGS
+from experiments.setup.cli import compose_command, main
 
 
 def task_of(verb: str) -> Callable:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.setup import cli
+from experiments.setup.choices import CONFIGS
 from tests.experiments.commands import TINY, run_here
 
 
@@ -61,7 +61,7 @@ def photos(tmp_path):
 @pytest.fixture
 def program(tmp_path):
     """Start a module as a program in the test's folder."""
-    environment = os.environ | {"PYTHONPATH": str(cli.CONFIGS.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(CONFIGS.parent), "OMP_NUM_THREADS": "1"}
 
     def start(*arguments):
         return subprocess.Popen(

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from hydra._internal.hydra import Hydra
 from PIL import Image
 
 from experiments.reporting.run_tables import RUN_TABLES
@@ -210,7 +209,7 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
     [
         ("encode", ["out=a.inr"], "dataset=... is required"),
         ("encode", [*TINY], "out=... is required"),
-        ("encode", ["dataset=none", "out=a.inr"], "Could not find 'dataset/none'"),
+        ("encode", ["dataset=none", "out=a.inr"], "dataset is 'none', expected cifar10, cifar100, "),
         ("encode", [*TINY, "out=a.inr", "no.such=1"], "no"),
         ("encode", [*TINY, "out=a.inr", "dataset.split=val"], "split is 'val'"),
         ("encode", ["dataset=cifar10", "dataset.root=nowhere", "out=a.inr"], "nowhere"),
@@ -267,8 +266,7 @@ def test_any_shape_can_be_named_on_the_command_line(command):
     assert (facts["depth"], facts["hidden"]) == (1, 7)
 
 
-def test_a_command_has_help(command, monkeypatch):
-    monkeypatch.setattr(Hydra, "format_config_groups", lambda *_: "")  # takes ten seconds, for a list that our help does not show
+def test_a_command_has_help(command):
     code, out, _ = command("encode", "--help")
     assert (code, "dataset=DATASET out=FILE.inr" in out) == (0, True)
 

@@ -12,7 +12,10 @@ from PIL import Image
 
 from experiments.compare import as_text
 from experiments.reporting.runs import read_runs
+from experiments.setup.build import plain
+from experiments.setup.groups import OF_INRS, unread_groups
 from rapid_inr.runlog.liveness import this_process
+from tests.experiments.commands import composed
 from tests.experiments.reporting.written import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -55,12 +58,37 @@ def test_seeds_are_averaged_and_only_what_differs_is_shown(compare, study):
 
 
 def test_what_a_training_does_not_read_is_no_difference(compare, command, tmp_path):
-    train = ("train", "dataset=shapes", "dataset.size=12", "dataset.count=8", "dataset.test_count=8", "debug=smoke", "track=off")
+    images = ("dataset=shapes", "dataset.size=12", "dataset.count=8", "dataset.test_count=8")
+    train = ("train", *images, "test_on_decoded=true", "debug=smoke", "track=off")
     assert command(*train, "pipeline=inr", "inr=2x8", "fit.steps=9", "run_dir=runs/inr")[0] == 0
     assert command(*train, "export.quality=10", "run_dir=runs/raw")[0] == 0
     assert rows(compare("metric=loss")[1])[0] == ["pipeline", "run", "status", "loss"]
     raw = read_runs(tmp_path / "runs").set_index("run").loc["raw"]
     assert raw[[name for name in raw.index if name.split(".")[1:2] in (["inr"], ["fit"], ["export"])]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "unread"), [("[resident]", (*OF_INRS, "export")), ("[inr,ram]", ("export",)), ("[inr,dataloader]", ())]
+)
+def test_a_benchmark_reads_what_its_pipelines_read(pipelines, unread):
+    asked = ("run_dir=run", "folder=runs", f"pipelines={pipelines}")
+    assert unread_groups(plain(composed("benchmark", *asked, "suite=pipelines"))) == unread
+    assert unread_groups(plain(composed("benchmark", *asked))) == ()
+
+
+def test_values_that_differ_in_their_last_digits_alone_are_compared_without_a_warning(compare, tmp_path):
+    for pipeline, top in {"resident": 50.0, "inr": 51.0}.items():
+        for seed in range(3):
+            config, metrics = {"seed": seed, "pipeline": {"name": pipeline}}, {"top1_pct": top + 1e-14 * (seed == 0)}
+            write_run(tmp_path / "runs" / f"{pipeline}-{seed}", config=config, seed=seed, metrics=metrics)
+    assert "+1.00 x1.02 p<0.001" in compare("baseline=resident")[1]
+
+
+def test_a_row_for_each_run_names_the_run_however_many_keys_differ(compare, tmp_path):
+    for at in range(2):
+        config = {"seed": 0, "fit": {f"key{key}": at for key in range(9)}}
+        write_run(tmp_path / "runs" / f"r{at}", config=config, metrics={"top1_pct": 50.0})
+    assert "| r1 |" in compare("group_by=run", "format=md")[1]
 
 
 def test_differences_from_a_baseline_are_those_of_scipy(compare, study):
@@ -90,8 +118,8 @@ def test_of_several_baselines_each_row_has_the_one_that_it_agrees_with(compare, 
 
 def test_every_run_has_a_row_if_asked(compare, study):
     _, out, _ = compare("where=pipeline == 'inr' and status == 'finished'", "group_by=run")
-    assert rows(out)[0] == ["seed", "run", "status", "top1_pct"]
-    assert [row[:2] for row in rows(out)[1:]] == [["0", "inr-0"], ["1", "inr-1"], ["2", "inr-2"]]
+    assert rows(out)[0] == ["run", "seed", "status", "top1_pct"]
+    assert [row[:2] for row in rows(out)[1:]] == [["inr-0", "0"], ["inr-1", "1"], ["inr-2", "2"]]
 
 
 def test_rows_may_be_told_by_chosen_keys_and_what_they_mix_is_said(compare, study):

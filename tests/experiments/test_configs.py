@@ -10,10 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from experiments.__main__ import commands
+from experiments.__main__ import commands, completions
 from experiments.setup.build import build
-from experiments.setup.cli import CONFIGS
-from experiments.setup.command_line import command_of, offer_inr_shapes, quoted, with_quoted_paths
+from experiments.setup.choices import CONFIGS, command_of
+from experiments.setup.command_line import offer_inr_shapes, quoted, with_quoted_paths
+from experiments.setup.help import help_text
 from experiments.setup.run_folder import run_name
 from tests.experiments.commands import composed
 
@@ -33,19 +34,39 @@ def with_hydra(verb, *overrides):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_a_config_a_line_and_a_help_that_names_it(verb):
-    cfg = with_hydra(verb)
-    assert cfg.seed == 0
     assert commands()[verb]
-    assert f"python -m experiments.{verb}" in cfg.hydra.help.template
-    assert cfg.folder.startswith(f"runs/{verb}")
+    offer_inr_shapes([])
+    text = help_text(verb, [])
+    assert f"python -m experiments.{verb}" in text
+    assert re.search(r"  seed=0 +of every random number", text)
 
 
-def test_the_help_of_a_command_shows_its_own_groups_and_experiments():
-    text = with_hydra("encode").hydra.help.template
-    assert "inr: DEPTHxWIDTH, 5x13" in text
-    assert "memory/{cpu,paper,smoke}" in text
-    assert "backbone:" not in text
+def test_the_help_of_a_command_shows_its_own_groups_keys_and_experiments_with_their_comments():
+    offer_inr_shapes([])
+    text = help_text("encode", ["fit.steps=7"])
+    assert "  inr=3x16  (any DEPTHxWIDTH)" in text
+    assert re.search(r"int6 +hidden weights in 6 bits", text)
+    assert re.search(r"memory/PRESET +The bytes of a stored dataset", text)
+    assert re.search(r"fit\.steps=7 +optimiser steps", text)
+    assert re.search(r"out=\?\?\? +FILE\.inr to write", text)
+    assert "backbone" not in text
     assert "accuracy/" not in text
+    assert re.search(r"plot=null +FILE\.png", help_text("compare", []))
+
+
+def test_a_command_line_is_completed_with_commands_groups_and_choices():
+    assert completions("rapid-inr tr") == ["train "]
+    assert completions("rapid-inr train opt") == ["optimizer="]
+    assert completions("rapid-inr train seed=1 optimizer=s") == ["segment", "short", "small_batch"]
+    assert completions("rapid-inr train variant=raw,coin-") == ["raw,coin-2x10", "raw,coin-2x17"]
+    assert completions("rapid-inr encode experiment=memory/") == [f"memory/{name}" for name in ("cpu", "paper", "smoke")]
+    assert completions("rapid-inr none ") == completions("rapid-inr train seed=") == []
+
+
+def test_the_entry_point_runs_a_command_and_names_the_nearest(program):
+    assert program("experiments", "info", "store=a.inr").communicate()[1].startswith("error: no store at a.inr")
+    assert program("experiments", "tarin").communicate()[1] == "error: tarin is no command; did you mean train?\n"
+    assert "  train " in program("experiments").communicate()[0]
 
 
 @pytest.mark.parametrize("group", ["fit", "quantize", "prune", "refine", "optimizer", "augment", "backbone", "pipeline", "codec"])
@@ -166,8 +187,10 @@ def test_a_home_folder_is_expanded_and_a_sweep_over_stores_stays_one(monkeypatch
         (["optimizer=null"], "optimizer is null, expected a choice; leave it out, or --help lists the choices"),
         (["variant=null"], "variant is null, expected a choice"),
         (["inr=wide"], "inr is 'wide', expected DEPTHxWIDTH, for instance 3x16"),
-        (["optimizer=fats"], "Could not find 'optimizer/fats'"),
+        (["optimizer=fats"], "optimizer is 'fats'; did you mean fast?"),
         (["experiment=accuracy"], "expected accuracy/cpu or accuracy/h200 or accuracy/paper or accuracy/smoke or accuracy/whole"),
+        (["experiment=acuracy/smoke"], "experiment is 'acuracy/smoke'; did you mean accuracy/smoke?"),
+        (["experiment=nothing"], "experiment is 'nothing', expected accuracy/cpu, accuracy/"),
         (["experiment=memory/cpu"], "another command: python -m experiments.encode -m experiment=memory/cpu"),
         (["-m", "experiment=accuracy/smoke,pruning/smoke"], "names several"),
         (["-m", "seed=0,1", "run_dir=a"], "run_dir=... is the folder of one run; with -m set folder=..."),

@@ -46,7 +46,7 @@ def test_a_name_that_stdout_cannot_encode_is_printed_with_escapes(command, monke
 def test_an_output_whose_name_is_not_utf_8_is_refused_before_any_work(command):
     code, _, err = command("encode", *TINY, f"out={os.fsdecode(bytes([255]))}.inr")
     assert code == 2
-    assert "\\udcff.inr is no UTF-8" in err
+    assert "\\udcff.inr is not UTF-8" in err
     assert not list(Path().iterdir())
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.setup.command_line import command_of
+from experiments.setup.choices import command_of
 from rapid_inr.encoding import shard
 from rapid_inr.runlog.liveness import this_process
 from tests.experiments.test_configs import EXPERIMENTS

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import distributed
 
+from experiments.setup.build import build_device
+from experiments.setup.distributed import init_distributed
 from experiments.training.inputs import require_runnable
 from tests.experiments.commands import SMOKE, composed
 
@@ -38,6 +42,20 @@ def test_two_processes_train_from_half_a_store_each_and_one_of_them_keeps_the_ru
     assert (both["epochs"], both["images"]) == (alone["epochs"], alone["images"]) == (1, 12)
     assert both["device_bytes"] == alone["device_bytes"] / 2
     assert load_file(tmp_path / "both" / "inr_best.safetensors")
+
+
+def test_each_process_takes_its_own_gpu_and_the_run_keeps_what_was_asked_for(monkeypatch):
+    cfg, chosen = composed("train", *SMOKE, *SHAPES), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(distributed, "init_process_group", chosen.append)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with init_distributed(cfg):
+        assert build_device(cfg) == torch.device("cuda:1")
+    assert chosen == [torch.device("cuda:1"), "nccl", torch.device("cuda:1")]
+    assert cfg.device == "auto"  # or a finished run would count as one of another configuration
 
 
 @pytest.mark.parametrize(

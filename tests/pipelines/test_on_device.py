@@ -155,7 +155,7 @@ def test_a_store_of_mixed_sizes_needs_a_size(device):
 
 
 def test_a_store_without_labels_is_refused(device):
-    with pytest.raises(ValueError, match="the store has no labels"):
+    with pytest.raises(ValueError, match="the store has no labels; pass labels="):
         inr_pipeline(small_store(device, labels=False), batch_size=4)
 
 

@@ -15,7 +15,7 @@ from experiments.reporting.open_questions import growth
 from experiments.reporting.paper_tables import accuracy, break_even
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_runs
-from experiments.reporting.tables import made_tables
+from experiments.reporting.tables import Table, made_tables
 from experiments.tables import experiment_markdown, filled, write_table
 from rapid_inr.errors import UserError
 from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
@@ -82,6 +82,29 @@ def test_a_run_that_is_there_twice_is_refused(sample):
     write_sample(sample / "again")
     with pytest.raises(UserError, match=r"sample/cpu/.* is there twice"):
         made_tables(read_runs(sample), "sample")
+
+
+def test_runs_whose_settings_were_edited_in_between_are_named(sample, capsys):
+    for seed in range(2):
+        options = {"dataset": {"name": "shapes"}, "labels": {"dataset": "c", "arm": "raw"}, "optimizer": {"epochs": 5 + seed}}
+        config = options | {"experiment_name": "sample", "preset": "cpu", "seed": seed}
+        write_run(Path(f"runs/sample/cpu/c-{seed}"), config=config, seed=seed, metrics={"top1_pct": 50.0 + seed})
+    experiment_markdown(read_runs(sample), "sample", linked_from=Path())
+    assert capsys.readouterr().err == ("warning [averaged_over]: rows of accuracy average runs that differ in optimizer.epochs\n")
+
+
+def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(tables.TABLES, "accuracy", [Table("accuracy", "Networks on {dataset}", accuracy)])
+    choice = {"experiment_name": "accuracy", "preset": "smoke", "dataset": {"name": "shapes"}}
+    for variant, seed in [("mine", 0), ("mine", 1), ("raw", 0)]:
+        write_run(
+            tmp_path / f"{variant}-{seed}", config=choice | {"labels": {"arm": variant, "net": variant}}, seed=seed,
+            metrics={"top1_pct": 50.0},
+            command=f"python -m experiments.train experiment=accuracy/smoke variant={variant} seed={seed} overwrite=true",
+        )  # fmt: skip
+    text = experiment_markdown(read_runs(tmp_path), "accuracy", linked_from=Path())
+    assert "**Networks on shapes.**" in text
+    assert "    python -m experiments.train -m experiment=accuracy/smoke variant=mine,raw seed=0,1" in text.splitlines()
 
 
 def test_an_experiment_without_tables_has_one_of_what_its_runs_have(sample, monkeypatch):
