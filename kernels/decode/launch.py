@@ -14,7 +14,7 @@ from kernels.spec import SirenSpec
 
 MIN_WIDTH = 16  # least side of 16-bit operands of tl.dot
 MIN_BLOCK = 64  # pixels of one wgmma
-MAX_GRID = 65_535  # programs along the second and the third axis of a launch
+MAX_GRID = 65_535  # most programs along the second and the third axis of a launch
 
 
 @dataclass(frozen=True)

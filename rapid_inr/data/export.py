@@ -186,7 +186,9 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
             return
         if not overwrite:
             before, now = (flatten(values).get(key) for values in (existing, settings))
-            raise ExportError(f"{folder} holds an export with {key}={before}, this is {key}={now}")
+            raise ExportError(
+                f"{folder} holds an export with {key}={before}, this is {key}={now}; choose another folder, or overwrite=true"
+            )
         _remove(folder)
     if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise ExportError(f"{folder} holds files that are not an export; name an empty or a new folder")

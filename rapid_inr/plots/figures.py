@@ -70,7 +70,7 @@ def contact_sheet(path: Path, images: Sequence[np.ndarray], captions: Sequence[s
 
 def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
     if not cells or len(cells) != len(captions):
-        raise UserError(f"a sheet has {len(cells)} images and {len(captions)} captions, expected as many of each, at least 1")
+        raise UserError(f"a sheet has {len(cells)} images and {len(captions)} captions, expected one caption an image")
     font, title_font = ImageFont.load_default(12), ImageFont.load_default(15)
     width = max(cell.shape[1] for cell in cells)
     column, row = width + GAP, max(cell.shape[0] for cell in cells) + CAPTION_HEIGHT + GAP
