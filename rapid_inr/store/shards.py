@@ -224,7 +224,7 @@ class ShardFolder:
 
 
 def shards_beside(out: Path) -> Path:
-    """Return the folder of the shards of an output."""
+    """Return the folder for the shards of an output."""
     return out.with_name(f"{out.name}.shards")
 
 
