@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from experiments import search as module
 from experiments.setup.choices import choices_of
 from rapid_inr.encoding import shard as shards
 from rapid_inr.errors import UserError
