@@ -28,25 +28,25 @@ def at_a_glance(runs: pd.DataFrame) -> pd.DataFrame:
         _memory(done), _accuracy(done, 20), _accuracy(done, 5.5), _speed(done, "speedup_pytorch", "DataLoader"),
         _speed(done, "speedup_dali", "DALI"), _decode_rate(done), _fit_rate(done),
     ]  # fmt: skip
-    columns = ["claim", "paper", "ours", "within it, how surely", "measured on", "command", "records"]
+    columns = ["claim", "paper", "ours", "within the claim", "evidence", "measured on", "command", "records"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def _row(
-    claim: str, key: str | None, runs: pd.DataFrame, ours: str = ABSENT, sure: str = "", where: str = "",
+    claim: str, key: str | None, runs: pd.DataFrame, ours: str = ABSENT, evidence: str = ABSENT, where: str = "",
     value: Measured | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the row of some runs; without runs, the command that measures it."""
     paper = read_paper()[key] if key else None
     row = {"claim": claim, "paper": paper.text if paper else ABSENT, "ours": ours, "records": record_links(runs)}
     if runs.empty:
-        return row | {"within it, how surely": ABSENT, "measured on": ABSENT, "command": "`make gpu`"}
-    verdict = f"{ClaimRow(paper, '', {}, value, ()).verdict}; " if paper else ""
+        return row | {"within the claim": ABSENT, "evidence": ABSENT, "measured on": ABSENT, "command": "`make gpu`"}
+    verdict = ClaimRow(paper, "", {}, value, ()).verdict if paper else ABSENT
     first = runs.iloc[0]
     commands = commands_of(first.experiment, first.preset, runs) if isinstance(first.experiment, str) else [first.command]
     command = OWN.sub("", next(line for line in reversed(commands) if f"experiments.{first.verb} " in line))
     return row | {
-        "within it, how surely": verdict + sure, "measured on": f"{where}; {first.machine}", "command": f"`{command}`",
+        "within the claim": verdict, "evidence": evidence, "measured on": f"{where}; {first.machine}", "command": f"`{command}`",
     }  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def _accuracy(runs: pd.DataFrame, most_pct: float) -> dict[str, Any]:
         groups = [(gap(some, "raw", "top1_pct", 1), some) for _, some in nets.groupby(["arm", "net"], dropna=False)]
         if groups:
             lost, best = min(groups, key=lambda pair: pair[0].mean)
-            claim, sure = f"accuracy lost, at {best.rgb_pct.mean():.0f}% of RGB", f"{lost.n} seeds, ± standard error"
-            return _row(claim, "accuracy_drop", best, f"{lost.text} points", sure, images, value=lost)
+            claim, evidence = f"accuracy lost, at {best.rgb_pct.mean():.0f}% of RGB", f"{lost.n} seeds, ± standard error"
+            return _row(claim, "accuracy_drop", best, f"{lost.text} points", evidence, images, value=lost)
     return _row(f"accuracy lost, at {most_pct:.0f}% of RGB", "accuracy_drop", runs[:0])
 
 
@@ -90,8 +90,8 @@ def _speed(runs: pd.DataFrame, key: str, rival: str) -> dict[str, Any]:
     run = best.iloc[0]
     size = {"cifar10": 32}.get(run.dataset, 224)
     where = f"ResNet-18 at {size} px, {run.workers} workers"
-    sure = f"one run, medians of {run['cfg.repeats']:.0f} epochs"
-    return _row(claim, key, best, f"{run.over:.2f}x", sure, where, value=_one(run.over))
+    evidence = f"one run, medians of {run['cfg.repeats']:.0f} epochs"
+    return _row(claim, key, best, f"{run.over:.2f}x", evidence, where, value=_one(run.over))
 
 
 def _decode_rate(runs: pd.DataFrame) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class MadeTable:
         cells = [cell for cell in self.rows.to_numpy().flat if isinstance(cell, Measured) and cell.n > 1]
         spread = "; mean ± standard deviation over the runs of a row" if cells else ""
         if any(isinstance(cell, Gap) for cell in cells):
-            spread += f"; a difference ± its standard error, told where it is larger than {TOLD} of these"
+            spread += f'; a difference ± its standard error, marked "no difference told" where it is less than {TOLD} of these'
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."
 
     @property

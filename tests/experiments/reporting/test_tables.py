@@ -35,7 +35,7 @@ SAMPLE_MARKDOWN = """\
 | formula of the quantizer | a | — | 1,234,567 (1) | — | — | [record](runs/sample/cpu/encode-a/record.json) |
 
 **Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row; a difference ± its standard error, \
-told where it is larger than 2 of these.
+marked "no difference told" where it is less than 2 of these.
 
 | dataset | arm | net | top-1, % | points lost | n | records |
 |---|---|---|--:|---|--:|---|
