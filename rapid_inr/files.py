@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells of one
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in messages of safetensors
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Name a file in the errors of writing it: the system names none where a disk is full, and safetensors raises its own."""
+    """Add a file's name to errors of writing it, and turn those of safetensors into OSError; a full disk names no file."""
     try:
         yield
     except Exception as error:

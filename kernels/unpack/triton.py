@@ -167,8 +167,8 @@ def prepare_constants(spec: SirenSpec, *, bits: int, masked: bool, scales: int, 
 
 
 def prepare_warps(constants: dict[str, int | bool]) -> int:
-    """Return the warps of a program: for 16 weights a thread, since 32 spill."""
-    return max(1, constants["SIDE"] ** 2 // 512)
+    """Return the warps of a program: for 8 weights a thread, since 16 spill on sm_100."""
+    return max(1, constants["SIDE"] ** 2 // 256)
 
 
 def prepare_rows(rows: PackedRows, ids: Tensor, spec: SirenSpec) -> tuple[Tensor, Tensor]:

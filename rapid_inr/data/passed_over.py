@@ -23,15 +23,15 @@ class PassedOver:
         return PassedOver(self.in_subfolders + other.in_subfolders, self.not_images + other.not_images)
 
     def kinds(self, unreadable: Sequence[str] = ()) -> dict[str, Sequence[Path | str]]:
-        """Return what was left out, by the reason; of images that could not be read a message each."""
+        """Return the left-out files by reason; unreadable images as messages."""
         kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "not images": self.not_images}
         return {why: files for why, files in kinds.items() if files}
 
     def message(self, *, n_images: int | None = None, unreadable: Sequence[str] = ()) -> str:
-        """Say what of a folder was left out: ``57 files: 3 unreadable (...), 2 in sub-folders (...), 4 not images (...)``.
+        """Describe the left-out files of a folder: ``57 files: 3 unreadable (...), 2 in sub-folders (...), 4 not images (...)``.
 
         Args:
-            n_images: images of the dataset, readable or not; None where that is not known.
+            n_images: images of the dataset, readable or not; None if unknown.
             unreadable: one message each.
 
         Returns:

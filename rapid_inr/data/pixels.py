@@ -52,7 +52,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether the header of a file is that of an image; whether the rest of it is there, only reading it tells."""
+    """Return whether a file has the header of an image; the rest of the file is not checked."""
     Image.MAX_IMAGE_PIXELS = None  # see `read_image`
     try:
         with Image.open(path):

@@ -18,7 +18,7 @@ from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.errors import UserError, require
 
 ON_CORRUPT = ("fail", "skip")
-NAMED = 10  # unreadable files that a message names
+NAMED = 10  # most unreadable files named in a message
 _TASK_BYTES = 4 << 20  # pixel bytes a task reads: enough to hide its overhead (20 us), few enough for a queue of tasks
 _TASK_IMAGES = 64
 
@@ -134,10 +134,10 @@ def _read_ahead(source: ImageSource, workers: int) -> Iterator[np.ndarray | Corr
 
 
 def require_images(source: ImageSource) -> None:
-    """Refuse files that are no images by their headers, all of them at once and before any work.
+    """Check the headers of all image files before any work.
 
     Raises:
-        CorruptImage: that counts them and names the first.
+        CorruptImage: if any is not an image; the message counts them and names the first.
     """
     files = source.image_files() if source.file_of is not None else []
     bad = [str(path) for path in files if not is_image(path)]

@@ -104,7 +104,7 @@ class ImageSource:
         return digest.hexdigest()[:16]
 
     def content_of(self, image_id: int) -> str:
-        """Return a digest of an image's file, or of its pixels where it has none: by it the image is known under another id."""
+        """Return a digest of an image's file, or of its pixels if it has none, to recognise the image under another id."""
         content = self.read(image_id) if self.file_of is None else self.file_of(image_id).read_bytes()
         return hashlib.sha256(content).hexdigest()[:32]
 

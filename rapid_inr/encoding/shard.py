@@ -62,7 +62,7 @@ def _count(train: ChannelMoments, others: ChannelMoments, chunk: Chunk, train_id
 
 
 def label_column(labels: np.ndarray | None, n_classes: int) -> Tensor | None:
-    """Return labels in the smallest type that the format has for so many classes."""
+    """Return labels in the smallest type of the format for `n_classes`."""
     if labels is None:
         return None
     return torch.from_numpy(labels).to(torch.uint8 if n_classes <= 256 else torch.int16 if n_classes <= 32768 else torch.int32)

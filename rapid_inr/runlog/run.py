@@ -189,7 +189,7 @@ class Run:
         with FileLock(self.folder / ".lock"):  # if two processes start the same run at once, one fails
             self._require_not_running()
             remove_torn(self.folder)
-            # the record first: a run that is replaced must not count as finished with the new configuration
+            # after the record, or a kill in between would leave the old, finished record beside the new config
             self._write_record("running", process=this_process())
             with atomic(self.folder / "config.yaml") as temporary:
                 temporary.write_text(self._config_yaml, encoding="utf-8")

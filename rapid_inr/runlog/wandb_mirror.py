@@ -22,7 +22,7 @@ from rapid_inr.evaluation.units import unit_of
 from rapid_inr.runlog.records import inr_name
 
 PROJECT = "rapid-inr"
-FLUSH_S = 1.0  # to the offline run's file, which has what came before a kill; the library waits 15 s
+FLUSH_S = 1.0  # between flushes of the offline run's file, so that a kill loses little; the default is 15 s
 MAKES_STORES = ("encode", "merge")  # commands whose ``out`` is a store
 HISTOGRAMS = ("psnr_db", "fit_psnr_db", "prune_ratio")  # columns of images.csv
 LONGEST_TAG = 64  # letters, W&B's limit

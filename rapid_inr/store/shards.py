@@ -123,12 +123,7 @@ class ShardFolder:
         return sorted(set(range(self.plan.n_shards)) - set(self.present()))
 
     def require_complete(self) -> None:
-        """Check that all shards exist and are sound.
-
-        Raises:
-            ValueError: if a shard is missing or of another plan.
-            StoreFormatError: if a shard is damaged or holds the wrong images.
-        """
+        """Raise UserError or StoreFormatError unless all shards exist, are of this plan and sound, and hold their images."""
         missing = self.missing()
         if missing:
             named = ", ".join(f"{number:05d}" for number in missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
@@ -224,7 +219,7 @@ class ShardFolder:
 
 
 def shards_beside(out: Path) -> Path:
-    """Return the folder of the shards of an output."""
+    """Return the folder for the shards of an output."""
     return out.with_name(f"{out.name}.shards")
 
 

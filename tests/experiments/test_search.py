@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from experiments import search as module
+from experiments.setup.choices import choices_of
 from rapid_inr.encoding import shard as shards
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.liveness import this_process
 
 optuna = pytest.importorskip("optuna")
-SMOKE = [name for name in module.search_names() if name.endswith("/smoke")]
+SMOKE = [name for name in choices_of("search", "search") if name.endswith("/smoke")]
 
 
 @pytest.fixture
