@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from rapid_inr.errors import UserError, require
 
@@ -55,6 +57,13 @@ class Batch:
         return iter((self.images, self.labels))
 
 
+def _refuse_to_collate(*_: Any, **__: Any) -> NoReturn:
+    raise UserError("an INRLoader yields whole batches; use DataLoader(..., batch_size=None)")
+
+
+default_collate_fn_map[Batch] = _refuse_to_collate  # torch's way to name a function for a type
+
+
 def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     """Return the number of batches of an epoch.
 
@@ -65,7 +74,10 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     """
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if shuffled and batch_size > n_images:
-        raise UserError(f"batch_size is {batch_size}, more than the {n_images} images of the set")
+        raise UserError(
+            f"batch_size is {batch_size}, more than the {n_images} images of the set; "
+            f"set it to {n_images} or less (a command's key is optimizer.batch_size)"
+        )
     return n_images // batch_size if shuffled else -(-n_images // batch_size)
 
 
