@@ -308,6 +308,7 @@ def test_files_that_are_left_out_are_counted_in_one_warning(command, tmp_path, p
     assert err.count("warning [") == 1
     with (tmp_path / "r" / "left_out.csv").open() as file:
         rows = [(row["why"], row["file"].partition(":")[0].removeprefix("photos/train/")) for row in csv.DictReader(file)]
+    assert json.loads(command("info", "store=a.inr")[1])["skipped"] == [0]
     deeper = ("in sub-folders", "dark/more/1.png")
     other = "of another type"
     assert rows == [("unreadable", "dark/0.png"), deeper, (other, "more.txt"), (other, "notes.txt")]
