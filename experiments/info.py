@@ -18,7 +18,8 @@ def describe(store: PackedStore, *, store_bytes: int) -> dict[str, object]:
     sizes = [list(header.size)] if header.size else sorted(set(map(tuple, store.sizes.tolist())))
     return {
         "images": len(store), "family": header.code.family, **header.code.facts(),
-        "sizes": [list(size) for size in sizes], "splits": dict(header.splits), "classes": list(header.class_names),
+        "sizes": [list(size) for size in sizes], "splits": dict(header.splits), "skipped": list(header.skipped),
+        "classes": list(header.class_names),
         "parts_bytes": bytes_by_part(store, file_bytes=store_bytes), "mean": list(header.mean), "std": list(header.std),
         "made": header.made,
     } | store_rates(store, store_bytes=store_bytes)  # fmt: skip

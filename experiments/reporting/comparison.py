@@ -166,8 +166,8 @@ def with_differences(
     """Return the rows with a column ``Δ METRIC`` after each metric.
 
     Args:
-        baseline: a cell of the baseline's row, a run's name, or a query. If it fits several rows, each row is compared with the
-            one that has the same values in the keys by which these differ.
+        baseline: a cell of the baseline's row, a label or the name of one of its runs, or a query. If it fits several rows, each
+            row is compared with the one that has the same values in the keys by which these differ.
 
     Raises:
         UserError: if it fits no row.
@@ -178,12 +178,13 @@ def with_differences(
     ]
     bases = table[[baseline in of_row for of_row in names]]
     if bases.empty:
-        meant = query(runs, baseline).index if re.search(r"[=<>]", baseline) else []
+        labelled = runs.filter(regex=r"^labels\.").astype(str).eq(baseline).any(axis=1)
+        meant = query(runs, baseline).index if re.search(r"[=<>]", baseline) else runs.index[labelled]
         bases = table[[row.runs.isin(meant).all() for _, row in table.iterrows()]]
     if bases.empty:
         cells = sorted({str(cell) for key in keys for cell in table[key]} - {"nan", "None"})
         raise UserError(
-            f"baseline={baseline} is no row of this table; name a cell of it ({', '.join(cells[:12])}), a run "
+            f"baseline={baseline} is no row of this table; name a cell of it ({', '.join(cells[:12])}), a label, a run "
             f"({runs.run.iloc[0]}), or a query (arm == 'raw')"
         )
     between = [key for key in keys if bases[key].nunique(dropna=False) > 1]

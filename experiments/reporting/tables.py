@@ -101,6 +101,8 @@ class MadeTable:
         spread = "; mean ± standard deviation over the runs of a row" if cells else ""
         if any(isinstance(cell, Gap) for cell in cells):
             spread += f'; a difference ± its standard error, marked "no difference told" where it is less than {TOLD} of these'
+        if self.preset == SMOKE and self.table.claims:
+            spread += "; this preset is no measurement, so it is not compared with the paper"
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."
 
     @property

@@ -16,6 +16,7 @@ from experiments.setup.choices import CONFIGS, choices_of, groups_of, read_comma
 from rapid_inr.runlog.differences import flatten
 
 WIDTH, COLUMN = 120, 34  # of a line, and where comments begin
+MOST_NAMED = 12  # choices of a group without comments
 
 
 def help_text(verb: str, overrides: Sequence[str]) -> str:
@@ -40,7 +41,8 @@ def _choices(verb: str, group: str, default: str | None) -> Iterator[str]:
         yield heading
         yield from (_line(f"    {name}", comment) for name, comment in comments.items())
     elif comments:
-        yield _line(heading, ", ".join(comments))
+        more = f", ... ({len(comments)} in configs/{group})" if len(comments) > MOST_NAMED else ""
+        yield _line(heading, ", ".join(list(comments)[:MOST_NAMED]) + more)
 
 
 def comments_of(cfg: DictConfig, prefix: str = "") -> dict[str, str]:

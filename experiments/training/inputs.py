@@ -21,13 +21,13 @@ from experiments.training.store_cache import export_on_demand, metrics_of, store
 from rapid_inr.data import ImageSource, Loaded, load_all
 from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
-from rapid_inr.data.source import CorruptImage, keep
+from rapid_inr.data.source import keep
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
 from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.batches import DeviceTooSmall, require_fits
 from rapid_inr.pipelines.dali import dali_pipeline, require_dali
-from rapid_inr.pipelines.dataloader import FileImages, loader_pipeline
+from rapid_inr.pipelines.dataloader import FileImages, fail_on, loader_pipeline
 from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.nvjpeg import nvjpeg_pipeline, require_nvjpeg
 from rapid_inr.pipelines.ram import ram_pipeline
@@ -47,8 +47,8 @@ class Faults:
     messages: dict[str, None] = field(default_factory=dict)  # an ordered set
 
     def __call__(self, messages: Sequence[str]) -> None:
-        if messages and self.on_corrupt == "fail":
-            raise CorruptImage(messages[0])
+        if self.on_corrupt == "fail":
+            fail_on(messages)
         self.messages |= dict.fromkeys(messages)
 
 

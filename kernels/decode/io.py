@@ -28,6 +28,8 @@ def check_batch(ids: Tensor, affine: Tensor, rows: TensorRows) -> None:
     Raises:
         ValueError: if a tensor has the wrong dtype, shape or device, is not contiguous or, on the CPU, has a wrong value.
     """
+    for name, value in {"ids": ids, "affine": affine}.items():
+        require(isinstance(value, Tensor), name, value, "a tensor")
     require(ids.dtype == torch.int64, "ids.dtype", ids.dtype, torch.int64)
     require(ids.ndim == 1 and len(ids) >= 1, "ids.shape", tuple(ids.shape), "[B] with B >= 1")
     require(ids.device == rows.device, "ids.device", ids.device, f"{rows.device}, that of the rows")

@@ -33,8 +33,11 @@ def image_folder(root: str | Path, split: str, *, download: bool = False, max_pi
     for key, folder in folders.items():
         if split in (key, "all") and not folder.is_dir():
             looked = f"{root / 'val'} and {root / 'test'}" if key == "test" else str(folder)
-            layout = "train/CLASS/*, val/CLASS/*"
-            raise DatasetMissing(f"image folder not found: looked for {looked}; {_no_download(layout, download)}")
+            if not any(map(Path.is_dir, folders.values())) and root.is_dir() and any(map(image_paths, class_folders(root))):
+                advice = f"move the class folders in {root} to {folders['train']}, and a part of each to {root / 'val'}"
+            else:
+                advice = _no_download("train/CLASS/*, val/CLASS/*", download)
+            raise DatasetMissing(f"image folder not found: looked for {looked}; {advice}")
     if split == "train":
         del folders["test"]
     present = {key: folder for key, folder in folders.items() if folder.is_dir()}

@@ -24,11 +24,11 @@ class PassedOver:
 
     def kinds(self, unreadable: Sequence[str] = ()) -> dict[str, Sequence[Path | str]]:
         """Return the left-out files by reason; unreadable images as messages."""
-        kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "not images": self.not_images}
+        kinds = {"unreadable": unreadable, "in sub-folders": self.in_subfolders, "of another type": self.not_images}
         return {why: files for why, files in kinds.items() if files}
 
     def message(self, *, n_images: int | None = None, unreadable: Sequence[str] = ()) -> str:
-        """Describe the left-out files of a folder: ``57 files: 3 unreadable (...), 2 in sub-folders (...), 4 not images (...)``.
+        """Describe the left-out files of a folder: ``3 of 57 files left out: 1 unreadable (...), 2 of another type (...)``.
 
         Args:
             n_images: images of the dataset, readable or not; None if unknown.
@@ -37,10 +37,12 @@ class PassedOver:
         Returns:
             One line that names the first of each kind; empty if nothing was left out.
         """
-        named = ", ".join(f"{len(files)} {why} (the first: {files[0]})" for why, files in self.kinds(unreadable).items())
+        kinds = self.kinds(unreadable)
+        named = ", ".join(f"{len(files)} {why} ({'the first: ' * (len(files) > 1)}{files[0]})" for why, files in kinds.items())
         if not named or n_images is None:
             return named
-        return f"{n_images + len(self.in_subfolders) + len(self.not_images)} files: {named}"
+        n_files = n_images + len(self.in_subfolders) + len(self.not_images)
+        return f"{sum(map(len, kinds.values()))} of {n_files} files left out: {named}"
 
 
 NOTHING_PASSED_OVER = PassedOver()

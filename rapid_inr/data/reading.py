@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rapid_inr.data.pixels import is_image
-from rapid_inr.data.source import CorruptImage, ImageSource
+from rapid_inr.data.source import CorruptImage, ImageSource, stop_at
 from rapid_inr.errors import UserError, require
 
 ON_CORRUPT = ("fail", "skip")
@@ -87,7 +87,7 @@ def _chunks(source: ImageSource, max_images: int, on_corrupt: str, max_bytes: in
     for position, image in enumerate(_read_ahead(source, workers)):
         if isinstance(image, CorruptImage):
             if on_corrupt == "fail":
-                raise image
+                stop_at(str(image))
             skipped[int(source.ids[position])] = str(image)
             continue
         # a full chunk waits for the next readable image, so that the last chunk has images and the last messages
@@ -158,9 +158,9 @@ def first_image(source: ImageSource, *, on_corrupt: str = "fail") -> np.ndarray:
     for image_id in source.ids.tolist():
         try:
             return source.read(image_id)
-        except CorruptImage:
+        except CorruptImage as error:
             if on_corrupt == "fail":
-                raise
+                stop_at(str(error))
     raise UserError(f"{source.name}: none of {len(source)} images could be read")
 
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -29,6 +29,11 @@ class DatasetMissing(UserError):
 
 class CorruptImage(UserError):
     """A file is damaged, or not in the expected format; the message names the file and the reason."""
+
+
+def stop_at(message: str) -> NoReturn:
+    """Raise CorruptImage for an unreadable image that is not to be skipped, and say what to do."""
+    raise CorruptImage(f"{message}; repair or remove it, or set dataset.on_corrupt=skip")
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rapid_inr.augment.warp import Geometry
 from rapid_inr.data.pixels import read_image
-from rapid_inr.data.source import CorruptImage
+from rapid_inr.data.source import CorruptImage, stop_at
 from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import BatchPipeline, Ids, pixel_pipeline
 from rapid_inr.pipelines.batches import DecoderFailed, require_fits
@@ -98,7 +98,7 @@ class FileImages(Dataset[Read]):
 def fail_on(messages: Sequence[str]) -> None:
     """Raise CorruptImage with the first message, if there is one."""
     if messages:
-        raise CorruptImage(messages[0])
+        stop_at(messages[0])
 
 
 def loader_pipeline(

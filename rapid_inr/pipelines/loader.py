@@ -26,8 +26,8 @@ class INRLoader(IterableDataset[Batch]):
     A loader has one position: once a second iteration begins, the first one raises. ``DataLoader(loader, batch_size=None)``
     works without worker processes.
 
-        train = INRLoader("train.inr", 256, augment=AugmentConfig())
-        test = INRLoader("test.inr", 256, seed=None, mean=train.mean, std=train.std)
+        train = INRLoader("train.inr", 256, augment=AugmentConfig(), device="cuda")
+        test = INRLoader("test.inr", 256, seed=None, mean=train.mean, std=train.std, device="cuda")
         for images, labels in train: ...
 
     Args:
@@ -42,7 +42,7 @@ class INRLoader(IterableDataset[Batch]):
         subset: which images to take, as positions or a mask, bool [N], in a tensor or a list; None for all.
         size: (height, width) of the batches, or one number for both; by default the images' size.
         dtype: of the images: float32, float16 or bfloat16.
-        device: to keep the store on; None for the store's device, or the CPU for a file.
+        device: to keep the store and decode on; None for the store's device, which for a file is the CPU, even beside a GPU.
         rank: which share of each batch this process takes; the order does not depend on the number of processes.
         world_size: number of processes, a divisor of `batch_size` when shuffling.
         shard_store: whether each process keeps only every `world_size`-th image and fetches the other rows batch by batch. The
@@ -73,10 +73,12 @@ class INRLoader(IterableDataset[Batch]):
         world_size: int = 1,
         shard_store: bool = False,
     ) -> None:
+        self._name = "PackedStore" if isinstance(store, PackedStore) else str(store)
         if not isinstance(store, PackedStore):
             store, device = read_store(store), device or "cpu"
         store = store if split is None else store.of_split(split)
         store = _normalised_by(store, mean=mean, std=std)
+        require(augment is None or isinstance(augment, AugmentConfig), "augment", repr(augment), "an AugmentConfig or None")
         if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise UserError(f"device is {device}, but torch sees no CUDA device")
         if size is not None:
@@ -94,6 +96,10 @@ class INRLoader(IterableDataset[Batch]):
         )  # fmt: skip
         self.mean, self.std, self.classes = store.header.mean, store.header.std, store.header.class_names
         self._epoch, self._batch, self._iteration, self._restored = 0, 0, None, False
+
+    def __repr__(self) -> str:
+        made = self._pipeline
+        return f"INRLoader({self._name}, {len(made)} images, batch_size={made.batch_size}, device={made.device})"
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""

@@ -82,6 +82,15 @@ def test_a_missing_folder_is_named(tmp_path):
         image_folder(tmp_path, "test", download=True)
 
 
+def test_class_folders_without_splits_are_to_be_moved(tmp_path, write_image):
+    write_image(tmp_path / "cat" / "1.png")
+    for split in ("train", "test", "all"):
+        with pytest.raises(
+            DatasetMissing, match=rf"move the class folders in {tmp_path} to {tmp_path}/train, and a part of each"
+        ):
+            image_folder(tmp_path, split)
+
+
 def test_val_may_lack_a_class_of_train(root):
     shutil.rmtree(root / "val" / "ant")
     source = image_folder(root, "test")
@@ -120,8 +129,8 @@ def test_what_is_passed_over_is_counted_and_named(root, write_image):
     assert [path.name for path in left.in_subfolders] == ["1.png"]
     assert [path.name for path in left.not_images] == ["README.md", "Thumbs.db", "notes.txt"]
     message = left.message(n_images=5, unreadable=["a.png: broken"])
-    assert message.startswith("9 files: 1 unreadable (the first: a.png: broken), 1 in sub-folders (the first: ")
-    assert "3 not images (the first: " in message
+    assert message.startswith("5 of 9 files left out: 1 unreadable (a.png: broken), 1 in sub-folders (")
+    assert "3 of another type (the first: " in message
     assert "\n" not in message
     assert not image_folder(root, "test").passed_over.message(n_images=2)
     assert [path.name for path in flat(root / "train" / "cat", "all").passed_over.in_subfolders] == ["1.png"]

@@ -116,6 +116,14 @@ def test_of_several_baselines_each_row_has_the_one_that_it_agrees_with(compare, 
     assert table == {("3x12", "5"): "-30.0", ("3x12", "8"): "baseline", ("3x16", "5"): "-30.0", ("3x16", "8"): "baseline"}
 
 
+def test_a_baseline_may_be_a_label(compare, tmp_path):
+    for net, bits in {"mine": 6, "3x12-5bit": 5}.items():
+        config = {"labels": {"arm": "INR", "net": net}, "quantize": {"bits": bits}}
+        write_run(tmp_path / "runs" / str(bits), config=config, metrics={"top1_pct": 10.0 * bits})
+    _, out, _ = compare("baseline=mine", "format=csv")
+    assert [row["Δ top1_pct"] for row in csv.DictReader(io.StringIO(out))] == ["-10.0", "baseline"]
+
+
 def test_every_run_has_a_row_if_asked(compare, study):
     _, out, _ = compare("where=pipeline == 'inr' and status == 'finished'", "group_by=run")
     assert rows(out)[0] == ["run", "seed", "status", "top1_pct"]

@@ -52,6 +52,7 @@ def test_the_help_of_a_command_shows_its_own_groups_keys_and_experiments_with_th
     assert "backbone" not in text
     assert "accuracy/" not in text
     assert re.search(r"plot=null +FILE\.png", help_text("compare", []))
+    assert re.search(r"variant=null +2x12-8bit, .*, \.\.\. \(\d+ in\s+configs/variant\)\n", text, re.DOTALL)
 
 
 def test_a_command_line_is_completed_with_commands_groups_and_choices():

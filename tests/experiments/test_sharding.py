@@ -303,13 +303,15 @@ def test_files_that_are_left_out_are_counted_in_one_warning(command, tmp_path, p
         (tmp_path / "photos" / "train" / name).touch()
     code, _, err = command("encode", *PHOTOS, "dataset.on_corrupt=skip", "run_dir=r")
     assert code == 0
-    assert "[files_left_out]: 12 files: 1 unreadable (the first: photos/train/dark/0.png" in err
-    assert "1 in sub-folders (the first: photos/train/dark/more/1.png), 2 not images (the first: photos/train/more.txt)" in err
+    assert "[files_left_out]: 4 of 12 files left out: 1 unreadable (photos/train/dark/0.png" in err
+    assert "1 in sub-folders (photos/train/dark/more/1.png), 2 of another type (the first: photos/train/more.txt)" in err
     assert err.count("warning [") == 1
     with (tmp_path / "r" / "left_out.csv").open() as file:
         rows = [(row["why"], row["file"].partition(":")[0].removeprefix("photos/train/")) for row in csv.DictReader(file)]
+    assert json.loads(command("info", "store=a.inr")[1])["skipped"] == [0]
     deeper = ("in sub-folders", "dark/more/1.png")
-    assert rows == [("unreadable", "dark/0.png"), deeper, ("not images", "more.txt"), ("not images", "notes.txt")]
+    other = "of another type"
+    assert rows == [("unreadable", "dark/0.png"), deeper, (other, "more.txt"), (other, "notes.txt")]
 
 
 def test_what_all_images_share_is_decided_once(command, tmp_path):

@@ -98,6 +98,8 @@ BAD = {
     ),
     "a mean alone": (lambda b: {"mean": (0, 0, 0)}, "mean, std is (0, 0, 0), None, expected both or neither"),
     "a NaN mean": (lambda b: {"mean": (0, 0, float("nan")), "std": (1, 1, 1)}, "mean is (0, 0, nan), expected three finite"),
+    "ids in a list": (lambda b: {"ids": [3, 0]}, "ids is [3, 0], expected a tensor"),
+    "a map in a list": (lambda b: {"affine": [1, 0]}, "affine is [1, 0], expected a tensor"),
     "a std of zero": (lambda b: {"mean": (0, 0, 0), "std": (1, 0, 1)}, "std is (1, 0, 1), expected three positive numbers"),
 }
 

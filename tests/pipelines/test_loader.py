@@ -194,6 +194,17 @@ def test_worker_processes_are_refused():
         next(iter(DataLoader(loader(), batch_size=None, num_workers=1)))
 
 
+def test_an_augmentation_by_name_is_refused_at_once():
+    with pytest.raises(ValueError, match="augment is 'resized_crop', expected an AugmentConfig or None"):
+        loader(augment="resized_crop")
+
+
+def test_a_loader_prints_what_it_yields(tmp_path):
+    write_store(tmp_path / "a.inr", small_store(N))
+    assert repr(INRLoader(tmp_path / "a.inr", 4)) == f"INRLoader({tmp_path}/a.inr, {N} images, batch_size=4, device=cpu)"
+    assert repr(loader()).startswith("INRLoader(PackedStore, 22 images")
+
+
 def test_a_batch_of_mixed_images_does_not_unpack():
     with pytest.raises(ValueError, match="a batch of mixed images has two labels an image"):
         _, _ = next(iter(loader(augment=AugmentConfig(mix="mixup"))))

@@ -76,6 +76,14 @@ def test_presets_are_never_mixed_and_smoke_proves_no_claim(sample):
     ]
     assert [len(table.claims) for table in made] == [2, 1, 2, 0, 0, 0]  # `small` is too small to decide about accuracy
     assert [table.name for table in made_tables(read_runs(sample), "sample", preset="cpu")] == ["memory", "accuracy"]
+    compared = ["not compared with the paper" in table.note for table in made]
+    assert compared == [False, False, False, False, True, True]
+
+
+def test_a_preset_without_runs_names_those_that_have_some(sample):
+    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path(), preset="paper")
+    assert "No finished run of preset paper; there are runs of cpu." in text
+    assert experiment_markdown(read_runs(sample), "other", linked_from=Path(), preset="paper") == "Not measured yet."
 
 
 def test_a_run_that_is_there_twice_is_refused(sample):
