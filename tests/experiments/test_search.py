@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments import search as module
 from experiments.setup.choices import choices_of
-from rapid_inr.encoding import shard as shards
+from rapid_inr.encoding import siren
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.liveness import this_process
 
@@ -80,7 +80,7 @@ def test_what_was_under_way_in_a_killed_process_is_tried_again(search, tmp_path,
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shards, "fit", killed)
+    monkeypatch.setattr(siren, "fit", killed)
     search("trials=1")
     monkeypatch.undo()
     (cut,) = trials(tmp_path / "s")
@@ -140,7 +140,7 @@ def test_where_nothing_works_a_search_stops_after_a_few_trials(search, formula):
 
 
 def test_a_bug_in_a_trial_shows_where(search, monkeypatch):
-    monkeypatch.setattr(shards, "fit", None)
+    monkeypatch.setattr(siren, "fit", None)
     _, _, err = search("trials=1")
     assert "Traceback" in err
     assert "TypeError" in err

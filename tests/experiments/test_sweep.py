@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.setup.choices import command_of
-from rapid_inr.encoding import shard
+from rapid_inr.encoding import siren
 from rapid_inr.runlog.liveness import this_process
 from tests.experiments.test_configs import EXPERIMENTS
 
@@ -100,14 +100,14 @@ def test_a_run_that_another_process_runs_is_left_to_it(command, tmp_path):
 
 
 def test_a_failing_job_is_recorded_and_told_and_stops_no_other(command, tmp_path, monkeypatch):
-    fit = shard.fit
+    fit = siren.fit
 
     def broken(images, ids, spec, *args, **kwargs):
         if spec.hidden == 8:
             raise KeyError("a bug")
         return fit(images, ids, spec, *args, **kwargs)
 
-    monkeypatch.setattr(shard, "fit", broken)
+    monkeypatch.setattr(siren, "fit", broken)
     code, _, err = command("encode", "-m", *MEMORY, "variant=8bit", "inr=2x8,2x9,2x0")
     assert code == 1
     lines = err.splitlines()
