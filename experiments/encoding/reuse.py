@@ -1,6 +1,7 @@
-"""Images that an earlier run has encoded: those that are in a dataset too enter its store with the weights that they have.
+"""Reuse the images that an earlier run encoded: they enter the new store with the weights of the old one.
 
-An image is known by the content of its file, wherever that lies now. Ids seed the fits, so a fit under its new id would differ.
+Images are matched by the content of their files, so moved and renamed files are found. A new fit would differ, because
+the id of an image seeds its fit.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore
 from rapid_inr.store.shards import Shard
 
-REUSED = "reused"  # how many images were, among what a store says of how it was made
+REUSED = "reused"  # key of `StoreHeader.made`: the number of reused images
 NOT_ABOUT_FITS = (REUSED, *(f"dataset.{key}" for key in CHOOSING))
 
 
 def find_reusable(cfg: DictConfig, source: ImageSource, code: Code) -> Shard | None:
-    """Return the images of a source that the run ``reuse`` names has encoded, as a shard; None where there are none.
+    """Return the images of a source that the run named by ``reuse`` encoded, as a shard; None if there are none.
 
     Raises:
-        UserError: if the run's store is not there or was encoded in another way, or if nothing is left to encode.
+        UserError: if the run's store is missing or has other settings, or if nothing is left to encode.
     """
     if code.shared or cfg.prune.rule == "ceiling_first":
         reason = f"share {', '.join(code.shared)}" if code.shared else "are ranked by prune=ceiling_first"
@@ -61,24 +62,24 @@ def _decisive(code: Code, made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_run(folder: Path, *, out: Path) -> tuple[PackedStore, list[dict[str, str]]]:
-    """Return the store of a run and the lines of its table, one an image."""
+    """Return the store of a run and the rows of its images.csv."""
     if not (folder / "record.json").is_file():
-        raise UserError(f"reuse={folder} holds no run; it is the folder that an encode names at its end")
+        raise UserError(f"reuse={folder} holds no run; give the run folder that encode prints at its end")
     record, config = read_json(folder / "record.json"), OmegaConf.load(folder / "config.yaml")
     if record["status"] != "finished" or not (folder / "images.csv").is_file():
-        raise UserError(f"reuse={folder} is not the run of an encode that has finished")
+        raise UserError(f"reuse={folder} is not a finished run of encode")
     path = Path(config.out)
     if path.resolve() == out.resolve():
-        raise UserError(f"out is {out}, whose images are to be reused; choose another file, and rename it in the end")
+        raise UserError(f"out is {out}, the store to reuse; choose another file")
     store = read_store(path, max_pixels=NO_LIMIT)
     with (folder / "images.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if path.stat().st_size != record["metrics"]["store_bytes"] or [row["image"] for row in rows] != [
         store.name_of(i) for i in range(len(store))
     ]:
-        raise UserError(f"{path} is not the store that {folder} has written")
+        raise UserError(f"{path} is not the store that {folder} wrote")
     if "content" not in rows[0]:
-        raise UserError(f"{folder / 'images.csv'} has no column content, by which images are known: a merge has written it")
+        raise UserError(f"{folder / 'images.csv'} has no column content, by which images are matched: merge wrote it")
     return store, rows
 
 
@@ -88,7 +89,7 @@ def _as_shard(
     """Return images of a store as a shard of a source.
 
     Args:
-        places: in the store, by their ids in the source.
+        places: positions in the store, by id in the source.
     """
     taken, lines = store.take(torch.tensor(list(places.values()))), [rows[place] for place in places.values()]
     tensors = dict(taken.packed)

@@ -25,7 +25,7 @@ def encode(runs: pd.DataFrame) -> pd.DataFrame:
         "dataset": DATASET, "images": IMAGES, "INR": INR, "steps": STEPS, "pruned": ("prune_ratio", ".0%"),
         "bits": ("cfg.quantize.bits", ""), "ends": ("cfg.quantize.ends_bits", ""), "steps after": ("cfg.refine.steps", ""),
         "fitted, dB": ("fit_psnr_db", ".2f"), "stored, dB": ("psnr_db", ".2f"), "bpp": ("bpp", ".2f"),
-        "% of RGB": ("rgb_pct", ".1f"), "ms an image": ("encode_ms_per_image", ",.0f"),
+        "% of RGB": ("rgb_pct", ".1f"), "ms an image": ("encode_ms_per_image", ",.1f"),
     })  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.setup.choices import CONFIGS, choices_of, command_of, experiment_names, read_command
 from experiments.setup.config_store import schema
-from experiments.setup.groups import OF_INRS
+from experiments.setup.groups import OF_SIRENS
 from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import flatten
@@ -112,8 +112,8 @@ def require_read(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if cfg.get("inr") is None or cfg.inr.depth is not None:
         return
     touched = {override.lstrip("+").partition("=")[0].partition(".")[0] for override in overrides}
-    for group in OF_INRS:
-        if group == "inr" or group not in touched:
+    for group in OF_SIRENS:
+        if group not in touched:
             continue
         usual = OmegaConf.structured(OmegaConf.get_type(cfg[group]))
         own, usual = (OmegaConf.to_container(some, resolve=True) for some in (cfg[group], usual))

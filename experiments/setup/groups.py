@@ -15,21 +15,26 @@ from rapid_inr.store.siren import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
 
 FROM_FILES = ("dataloader", "dali", "dali_published", "nvjpeg")
 PIPELINES = ("resident", "ram", "inr", *FROM_FILES)
-OF_INRS = ("inr", "fit", "prune", "quantize", "refine")
+OF_SIRENS = ("fit", "prune", "quantize", "refine")
+OF_INRS = ("inr", *OF_SIRENS)
 MAX_BYTES = 3 * MAX_FREQUENCIES**2 + 1  # a byte a coefficient, and one for the profile
 ON_CORRUPT = ("fail", "skip")
 
 
 def unread_groups(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the groups of a configuration that change no result: those of INRs or files, where no pipeline uses them."""
+    """Return the groups of a configuration that change no result: those of SIRENs for a cosine series, and those of INRs or files
+    that no pipeline uses.
+    """
+    inr = config.get("inr")
+    unread = OF_SIRENS if isinstance(inr, Mapping) and inr.get("bytes") is not None else ()
     if not {"pipeline", "export", "files", "store"} <= set(config) or config.get("suite", "pipelines") != "pipelines":
-        return ()  # neither a training nor a benchmark of trainings
+        return unread  # neither a training nor a benchmark of trainings
     pipelines = set(config.get("pipelines") or [config["pipeline"]["name"]])
     exports = bool(pipelines & {*FROM_FILES}) and config["files"] is None
     encodes = "inr" in pipelines and config["store"] is None
     encodes |= bool(config.get("test_on_decoded")) and config.get("test_store") is None
     encodes |= exports and (config["export"]["as_inr"] or config["export"]["decoded"])
-    return (*(() if encodes else OF_INRS), *(() if exports else ("export",)))
+    return (*(unread if encodes else OF_INRS), *(() if exports else ("export",)))
 
 
 def require_side(key: str, value: Any) -> None:

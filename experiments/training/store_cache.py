@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
 from experiments.setup.build import build_device, build_source, plain
+from experiments.setup.groups import OF_INRS
 from experiments.setup.run_folder import command_line
 from experiments.training.exports import plan_export, write_export
 from experiments.training.provenance import dataset_facts, digest, how_made, learning_source
@@ -31,7 +32,7 @@ from rapid_inr.runlog.records import inr_name
 from rapid_inr.runlog.run import Run
 from rapid_inr.store.format import VERSION
 
-STORE_GROUPS = ("dataset", "inr", "fit", "prune", "quantize", "refine")
+STORE_GROUPS = ("dataset", *OF_INRS)
 
 
 def store_on_demand(cfg: DictConfig, *, split: str) -> Path:

@@ -123,7 +123,6 @@ def groups_of(rates: Tensor, spec: CosineSpec) -> list[list[int]]:
 
 def k_means(points: Tensor, generator: torch.Generator) -> Tensor:
     """Return 256 words for points [n, d] by k-means, float32 [256, d] (Lloyd 1982, "Least squares quantization in PCM")."""
-
     points = points[torch.randperm(len(points), generator=generator)]
     words = points.repeat(-(-WORDS // len(points)), 1)[:WORDS]
     quarter = points[: max(WORDS, len(points) // 4)]

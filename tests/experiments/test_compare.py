@@ -13,7 +13,7 @@ from PIL import Image
 from experiments.compare import as_text
 from experiments.reporting.runs import read_runs
 from experiments.setup.build import plain
-from experiments.setup.groups import OF_INRS, unread_groups
+from experiments.setup.groups import OF_INRS, OF_SIRENS, unread_groups
 from rapid_inr.runlog.liveness import this_process
 from tests.experiments.commands import composed
 from tests.experiments.reporting.written import write_run
@@ -74,6 +74,12 @@ def test_a_benchmark_reads_what_its_pipelines_read(pipelines, unread):
     asked = ("run_dir=run", "folder=runs", f"pipelines={pipelines}")
     assert unread_groups(plain(composed("benchmark", *asked, "suite=pipelines"))) == unread
     assert unread_groups(plain(composed("benchmark", *asked))) == ()
+
+
+def test_a_cosine_series_reads_no_setting_of_sirens():
+    encode = ("encode", "dataset=shapes", "run_dir=run", "folder=runs", "out=store.inr")
+    assert unread_groups(plain(composed(*encode, "inr=cosine", "inr.bytes=154"))) == OF_SIRENS
+    assert unread_groups(plain(composed(*encode, "inr=3x16"))) == ()
 
 
 def test_values_that_differ_in_their_last_digits_alone_are_compared_without_a_warning(compare, tmp_path):

@@ -77,7 +77,7 @@ def test_what_is_reused_is_refused_where_it_would_not_fit(command, tmp_path, pho
     add(tmp_path / "photos" / "train" / "light" / "9.png", "blue")
     assert "reuse=first was encoded with fit.steps=10, this is fit.steps=11" in command(*refused, "fit.steps=11")[2]
     assert "with inr.hidden=8, this is inr.hidden=9" in command(*refused, "inr=2x9")[2]
-    assert "out is a.inr, whose images are to be reused" in command(*refused, "out=a.inr", "overwrite=true")[2]
+    assert "out is a.inr, the store to reuse" in command(*refused, "out=a.inr", "overwrite=true")[2]
     assert "and these share scales" in command(*refused, "quantize.granularity=dataset")[2]
     assert "shard is 1/2 with reuse" in command(*refused, "shard=1/2")[2]
     assert "reuse=nothing holds no run" in command(*refused, "reuse=nothing")[2]

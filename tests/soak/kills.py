@@ -58,7 +58,7 @@ def kill_and_repeat(name: str, at: int, expected: Any, *, again: int | None) -> 
     for point in kills:
         codes.append(code_of(fork(name, first=lambda point=point: set_trap(point, torn=point % 2 == 1))))
         assert codes[-1] in (0, -signal.SIGKILL), LOG.read_text()
-        if codes[-1] == 0:  # it has come to its end, by fewer changes
+        if codes[-1] == 0:  # it ended before that change
             break
     else:
         run(name)
