@@ -50,7 +50,6 @@ def test_the_fit_compiles_within_its_budgets(report, name):
     assert resources.faults(SirenSpec(depth, hidden, 15.0)) == []
     sines = 2 * depth * max(16, hidden) * resources.block / (32 * resources.num_warps)  # sine and cosine, none taken twice
     assert resources.loop_sines == sines
-    assert resources.loop_spills == 0
 
 
 def test_what_is_over_budget_is_named():
