@@ -21,7 +21,7 @@ from rapid_inr.errors import UserError
 from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "docs/tables.md")
 SAMPLE_MARKDOWN = """\
 **Memory.** Preset cpu; 2 cores, Fast.
 
@@ -189,7 +189,7 @@ def test_a_training_that_made_its_store_on_demand_has_its_psnr_on_its_own_record
             write_run(tmp_path / f"{arm}{seed}", config=config, seed=seed, metrics={"top1_pct": 80.0 + (arm == "raw")} | metrics)
     rows = accuracy(read_runs(tmp_path))
     shown = rows[["arm", "PSNR, dB", "points lost"]].map(cell_text).to_numpy().tolist()
-    assert shown == [["INR", "33.00", "1.00"], ["raw", "—", "—"]]
+    assert shown == [["SIREN", "33.00", "1.00"], ["raw", "—", "—"]]
     assert rows["points lost"][0].std == 0
     for seed in range(2):
         metrics = {"store_bytes": 9, "store_psnr_db": 30.0, "inr_device_bytes": 8}
