@@ -150,7 +150,7 @@ def costs(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table(
     "encode_time", "Photographs at 224 px by the time to encode one, and codecs in the same bytes",
-    figure=Figure(ENCODE, "PSNR, dB", line=("code",), log=True),
+    figure=Figure(ENCODE, "PSNR, dB", line=("curve",), log=True),
 )  # fmt: skip
 def encode_time(runs: pd.DataFrame) -> pd.DataFrame:
     encodes = only(runs, "encode")
@@ -159,8 +159,8 @@ def encode_time(runs: pd.DataFrame) -> pd.DataFrame:
     rows = [run | asdict(_points(run)[0]) for run in encodes.to_dict("records")]
     for run in only(runs, "codec").to_dict("records"):
         if (point := point_at(_points(run), encodes.bpp.min())) is not None:
-            rows.append(run | asdict(point) | {"code": CODECS[run["code"]]})
-    return summarize(pd.DataFrame(rows), ["code", "fit steps", "refine steps"], {
+            rows.append(run | asdict(point) | {"curve": CODECS[run["curve"]]})
+    return summarize(pd.DataFrame(rows), ["curve", "fit steps", "refine steps"], {
         "bpp": ("bpp", 2), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 3), ENCODE: ("encode_ms", 0), DECODE: ("decode_ms", 1),
     })  # fmt: skip
 

@@ -79,11 +79,11 @@ def test_encodes_and_a_codec_become_tables_and_a_picture(tmp_path):
 
 def test_the_time_to_encode_is_shown_beside_codecs_in_the_same_bytes(tmp_path):
     for steps, psnr_db in ((400, 28.0), (1600, 30.0)):
-        config = {"experiment_name": "encode_time", "preset": "cpu", "labels": {"code": "6x42"}, "fit": {"steps": steps}}
+        config = {"experiment_name": "encode_time", "preset": "cpu", "labels": {"curve": "6x42"}, "fit": {"steps": steps}}
         metrics = {"images": 2, "bpp": 1.0, "psnr_db": psnr_db, "ssim": 0.8, "device": "cpu", "decode_cpu_ms": 30.0}
         config |= {"refine": {"steps": 2 * steps}}
         write_run(tmp_path / str(steps), verb="encode", config=config, metrics=metrics, cpu_seconds=steps / 100)
-    config = {"experiment_name": "encode_time", "preset": "cpu", "labels": {"code": "jpeg"}}
+    config = {"experiment_name": "encode_time", "preset": "cpu", "labels": {"curve": "jpeg"}}
     point = {"ssim": 0.7, "encode_ms": 2.0, "decode_ms": 0.5, "quality": 10, "subsampling": "4:2:0"}
     points = [{"bpp": rate, "psnr_db": 29 + rate, **point} for rate in (0.5, 2.0)]
     write_run(tmp_path / "jpeg", verb="codec", config=config, metrics={"images": 2, "points": points})
