@@ -23,14 +23,15 @@ from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-BLOCK = re.compile(r"<!-- (results|experiment|search|glance):([\w-]+) -->")
+BLOCK = re.compile(r"<!-- (results|experiment|search|glance):([\w/-]+) -->")
 
 
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
     """Return a Markdown text whose marked blocks are filled from the runs below a folder.
 
-    A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
-    ``search:NAME`` the best trials of a search, and ``glance:claims`` one row a claim.
+    A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment, or
+    ``experiment:NAME/PART`` those of a part such as a dataset, ``search:NAME`` the best trials of a search, and ``glance:claims``
+    one row a claim.
 
     Raises:
         UserError: if it has no block, or one with an unknown name.
@@ -39,7 +40,8 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
     if not blocks:
         raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, search or glance")
     runs = read_and_warn(root)
-    for kind, name in blocks:
+    for kind, block in blocks:
+        name, _, part = block.partition("/")
         known = {"results": list(RUN_TABLES), "search": [name], "glance": ["claims"]}.get(
             kind, [*TABLES, *runs.experiment.dropna()]
         )
@@ -52,8 +54,8 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
         elif kind == "results":
             content = to_markdown(RUN_TABLES[name][1](runs_of_their_own(runs)), linked_from=linked_from)
         else:
-            content = experiment_markdown(runs, name, linked_from=linked_from)
-        text = replace_block(text, f"{kind}:{name}", content)
+            content = experiment_markdown(runs, name, part=part, linked_from=linked_from)
+        text = replace_block(text, f"{kind}:{block}", content)
     return text
 
 
@@ -65,10 +67,10 @@ def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
     return "\n\n".join(texts) or "No search yet."
 
 
-def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, preset: str | None = None) -> str:
-    """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
+def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, preset: str | None = None, part: str = "") -> str:
+    """Return the tables of an experiment or of a part of it, its commands, and a line for each of its runs without a result."""
     parts = []
-    tables = made_tables(runs, name, preset=preset)
+    tables = [made for made in made_tables(runs, name, preset=preset) if not part or made.name.endswith(f"_{part}")]
     for made in tables:
         if mixed := mixed_settings(made):
             print(f"warning [averaged_over]: rows of {made.name} average runs that differ in {', '.join(mixed)}", file=sys.stderr)
