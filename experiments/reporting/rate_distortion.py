@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Link, formatted, record_links, summarize
+from experiments.reporting.cells import ABSENT, Link, formatted, natural, record_links, summarize
 from experiments.reporting.paper_tables import only
 from experiments.reporting.tables import Figure, table
 from rapid_inr.evaluation.metrics import RAW_BPP
@@ -47,10 +48,12 @@ def measured_curves(runs: pd.DataFrame) -> list[tuple[Curve, pd.DataFrame]]:
 
 
 def _note(run: pd.Series) -> str:
-    """Return how many images a curve is of, and the most optimizer steps of an image: fit, pruning and QAT."""
+    """Return how many images a curve is of, the most optimizer steps of an image (fit, pruning, QAT), and what is not counted."""
     images = f"{int(run.images):,} images"
     if run.verb == "codec":
         return images
+    if run.get("codebook_bytes") == run.get("codebook_bytes"):
+        return f"{images}; codebooks not counted"
     rounds = math.ceil(run["cfg.prune.max_ratio"] / run["cfg.prune.step"] - 1e-9) if run["cfg.prune.rule"] != "none" else 0
     qat = run["cfg.refine.steps"] if run["cfg.quantize.bits"] <= 8 else 0
     steps = (run["cfg.fit.steps"], rounds * run["cfg.prune.finetune_steps"], qat)
@@ -59,9 +62,11 @@ def _note(run: pd.Series) -> str:
 
 def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     if run["verb"] != "codec":
-        cost = {"encode_ms": cpu_ms(run), "decode_ms": run.get("decode_cpu_ms")}
+        own = run.get("own_bpp")  # of a code with codebooks: the bytes of the images alone
+        rate = run["bpp"] if own is None or own != own else own
+        cost = {"encode_ms": run.get("encode_ms_per_image"), "decode_ms": run.get("decode_cpu_ms")}
         shape = str(run.get("shape") or "")
-        return [CurvePoint(run["bpp"], run["psnr_db"], run.get("ssim"), **cost, setting=shape, run=run["path"])]
+        return [CurvePoint(rate, run["psnr_db"], run.get("ssim"), **cost, setting=shape, run=run["path"])]
     points = []
     for p in run["points"]:
         setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
@@ -70,11 +75,6 @@ def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
         measured = {name: p.get(name) for name in MEASURED}
         points.append(CurvePoint(p["bpp"], **measured, setting=setting, branch=branch, run=run["path"]))
     return points
-
-
-def cpu_ms(run: Mapping[str, Any]) -> float | None:
-    """Return the processor time of an encoding for each of its images; None of a GPU, or where the record lacks it."""
-    return 1e3 * run["cpu_seconds"] / run["images"] if run.get("device") == "cpu" and run.get("cpu_seconds") else None
 
 
 def published_curves(dataset: str) -> list[Curve]:
@@ -110,6 +110,22 @@ def at_equal_bytes(runs: pd.DataFrame) -> pd.DataFrame:
         cells = {f"{rate:g} bpp ({100 * rate / RAW_BPP:.1f}%)": _decibels(psnr_at(curve.points, rate), digits) for rate in rates}
         links = () if some is None else record_links(some)
         rows.append({"codec": curve.label, "from": curve.origin, **cells, "images": curve.note, "records": links})
+    return pd.DataFrame(rows, dtype=object)
+
+
+@table("rate_distortion", "PSNR in dB at about 5% and 10% of the RGB bytes")
+def at_five_percent(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each kind of code, with its best curve on each dataset at 1.2 and 2.4 bits a pixel."""
+    curves = [curve for curve, _ in measured_curves(runs)]
+    best: dict[str, dict[str, float]] = defaultdict(dict)  # by kind of code, then by column
+    for curve in sorted(curves, key=lambda curve: KINDS.index(curve.kind)):
+        code = best["SIREN" if curve.label.startswith("INR") else curve.label.partition(",")[0]]
+        for share in (5, 10):
+            column, psnr = f"{curve.dataset}, {share}%", psnr_at(curve.points, share * RAW_BPP / 100)
+            if psnr is not None:
+                code[column] = max(psnr, code.get(column, -math.inf))
+    columns = sorted({column for code in best.values() for column in code}, key=natural)
+    rows = [{"code": name, **{c: _decibels(code.get(c), 2) for c in columns}} for name, code in best.items() if code]
     return pd.DataFrame(rows, dtype=object)
 
 

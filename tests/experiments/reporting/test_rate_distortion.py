@@ -51,8 +51,16 @@ def test_encodes_and_a_codec_become_tables_and_a_picture(tmp_path):
 
     steps = {"fit": {"steps": 60}, "prune": {"rule": "max_drop", "max_ratio": 0.3, "step": 0.1, "finetune_steps": 10}}
     inr = config("INR 8 bit", "inr", quantize={"bits": 8}, refine={"steps": 20}, **steps)
-    measured = {"images": 6, "bpp": 1.0, "psnr_db": 20.0, "ssim": 0.5, "device": "cpu", "decode_cpu_ms": 7.0}
-    write_run(tmp_path / "inr", verb="encode", config=inr, metrics=measured, cpu_seconds=72.0)
+    measured = {
+        "images": 6,
+        "bpp": 1.0,
+        "psnr_db": 20.0,
+        "ssim": 0.5,
+        "device": "cpu",
+        "decode_cpu_ms": 7.0,
+        "encode_ms_per_image": 12e3,
+    }
+    write_run(tmp_path / "inr", verb="encode", config=inr, metrics=measured)
     point = {"ssim": 0.6, "encode_ms": 3.0, "decode_ms": 0.5, "quality": 10, "subsampling": "4:2:0"}
     points = [{"bpp": rate, "psnr_db": 20 + rate, **point} for rate in (0.5, 2.0)]
     write_run(tmp_path / "webp", verb="codec", config=config("webp", "classical"), metrics={"images": 6, "points": points})
@@ -81,8 +89,9 @@ def test_the_time_to_encode_is_shown_beside_codecs_in_the_same_bytes(tmp_path):
     for steps, psnr_db in ((400, 28.0), (1600, 30.0)):
         config = {"experiment_name": "encode_time", "preset": "cpu", "labels": {"curve": "6x42"}, "fit": {"steps": steps}}
         metrics = {"images": 2, "bpp": 1.0, "psnr_db": psnr_db, "ssim": 0.8, "device": "cpu", "decode_cpu_ms": 30.0}
+        metrics |= {"encode_ms_per_image": 5.0 * steps}
         config |= {"refine": {"steps": 2 * steps}}
-        write_run(tmp_path / str(steps), verb="encode", config=config, metrics=metrics, cpu_seconds=steps / 100)
+        write_run(tmp_path / str(steps), verb="encode", config=config, metrics=metrics)
     config = {"experiment_name": "encode_time", "preset": "cpu", "labels": {"curve": "jpeg"}}
     point = {"ssim": 0.7, "encode_ms": 2.0, "decode_ms": 0.5, "quality": 10, "subsampling": "4:2:0"}
     points = [{"bpp": rate, "psnr_db": 29 + rate, **point} for rate in (0.5, 2.0)]
