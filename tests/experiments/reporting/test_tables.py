@@ -24,7 +24,8 @@ from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
 ROOT = Path(__file__).parents[3]
 PARTS = ("cifar10", "kodak-224", "photos")  # of rate_distortion
 PAGES = (
-    "README.md", "docs/results.md", "docs/tables.md", "docs/compression.md", *(f"docs/rate_distortion/{name}.md" for name in PARTS)
+    "README.md", "docs/results.md", "docs/tables.md", "docs/compression.md",
+    *(f"docs/rate_distortion/{name}.md" for name in PARTS),
 )  # fmt: skip
 SAMPLE_MARKDOWN = """\
 **Memory.** Preset cpu; 2 cores, Fast.
