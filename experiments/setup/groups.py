@@ -66,7 +66,7 @@ class DatasetConfig:
         test_limit: the same for the test images.
         size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
         resize: ``stretch``, or ``crop``: take the centre square first.
-        exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
+        exclude: names such as ``train/cat/7.jpg`` or ``train_00008``, or ids, to leave out, or a JSON file with them.
         download: fetch the data where it is missing and has an official address.
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -41,6 +42,17 @@ def test_images_are_sorted_by_class_and_name_and_nothing_else_is_read(root):
     assert source.class_names == ("ant", "cat")
     assert source.labels.tolist() == [0, 0, 0, 1, 1]
     assert reds(source) == [4, 2, 3, 1, 0]  # 1.png, 10.bmp, 9.png, a.PNG, b.png
+
+
+def test_images_are_called_after_class_and_file_or_by_number_where_that_is_no_plain_name(root, write_image):
+    source = image_folder(root, "all")
+    assert [source.name_of(i) for i in (1, 3, 5)] == ["train/ant/10.bmp", "train/cat/a.PNG", "test/ant/y.png"]
+    for name in (b"\xff.png", b"new\nline.png", b"back\\slash.png", b"9" * 246 + "\u202e.png".encode()):
+        (root / "train" / "ant" / "1.png").rename(root / "train" / "ant" / os.fsdecode(name))
+        source = image_folder(root, "train")
+        number = next(i for i in range(5) if not source.file_name(i))
+        assert source.name_of(number) == f"train_{number:05d}"
+        (root / "train" / "ant" / os.fsdecode(name)).rename(root / "train" / "ant" / "1.png")
 
 
 def test_val_is_the_test_split(root):
@@ -221,7 +233,7 @@ def test_a_flat_folder_is_whole_in_every_split(tmp_path, write_image, split):
     assert reds(source) == pytest.approx([100, 200, 0], abs=3)
     assert source.labels is None
     assert source.class_names == ()
-    assert (source.name_of(1), source.offset) == (f"{split}_00001", 0)
+    assert (source.name_of(1), source.offset) == (f"{split}/b.jpg", 0)
 
 
 def test_a_flat_folder_without_images_is_refused(tmp_path):
