@@ -67,12 +67,7 @@ def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, ow
 
 @table(
     "memory", "Bytes of the stored training images",
-    claims=[
-        Claim(
-            "memory_rgb_pct", "% of RGB",
-            {"net": ("5x13", "4x12", "6x42", "6x44"), "store": ("paper-pruned", "5bit", "5bit-freeze")},
-        )
-    ],
+    claims=[Claim("memory_rgb_pct", "% of RGB")],
     figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "net"), title="PSNR of the stored training images over their bytes"),
 )  # fmt: skip
 def memory(runs: pd.DataFrame) -> pd.DataFrame:

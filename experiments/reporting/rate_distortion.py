@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Link, record_links
+from experiments.reporting.cells import ABSENT, Link, natural, record_links
 from experiments.reporting.tables import table
 from rapid_inr.evaluation.metrics import RAW_BPP
 from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint, psnr_at
@@ -43,10 +44,12 @@ def measured_curves(runs: pd.DataFrame) -> list[tuple[Curve, pd.DataFrame]]:
 
 
 def _note(run: pd.Series) -> str:
-    """Return how many images a curve is of, and the most optimizer steps of an image: fit, pruning and QAT."""
+    """Return how many images a curve is of, the most optimizer steps of an image (fit, pruning, QAT), and what is not counted."""
     images = f"{int(run.images):,} images"
     if run.verb == "codec":
         return images
+    if run.get("codebook_bytes") == run.get("codebook_bytes"):
+        return f"{images}; codebooks not counted"
     rounds = math.ceil(run["cfg.prune.max_ratio"] / run["cfg.prune.step"] - 1e-9) if run["cfg.prune.rule"] != "none" else 0
     qat = run["cfg.refine.steps"] if run["cfg.quantize.bits"] <= 8 else 0
     steps = (run["cfg.fit.steps"], rounds * run["cfg.prune.finetune_steps"], qat)
@@ -55,7 +58,9 @@ def _note(run: pd.Series) -> str:
 
 def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     if run["verb"] != "codec":
-        return [CurvePoint(run["bpp"], run["psnr_db"], run.get("ssim"), setting=str(run.get("shape") or ""), run=run["path"])]
+        own = run.get("own_bpp")  # of a code with codebooks: the bytes of the images alone
+        rate = run["bpp"] if own is None or own != own else own
+        return [CurvePoint(rate, run["psnr_db"], run.get("ssim"), setting=str(run.get("shape") or ""), run=run["path"])]
     points = []
     for p in run["points"]:
         setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
@@ -98,6 +103,22 @@ def at_equal_bytes(runs: pd.DataFrame) -> pd.DataFrame:
         cells = {f"{rate:g} bpp ({100 * rate / RAW_BPP:.1f}%)": _decibels(psnr_at(curve.points, rate), digits) for rate in rates}
         links = () if some is None else record_links(some)
         rows.append({"codec": curve.label, "from": curve.origin, **cells, "images": curve.note, "records": links})
+    return pd.DataFrame(rows, dtype=object)
+
+
+@table("rate_distortion", "PSNR in dB at about 5% and 10% of the RGB bytes")
+def at_five_percent(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each kind of code, with its best curve on each dataset at 1.2 and 2.4 bits a pixel."""
+    curves = [curve for curve, _ in measured_curves(runs)]
+    best: dict[str, dict[str, float]] = defaultdict(dict)  # by kind of code, then by column
+    for curve in sorted(curves, key=lambda curve: KINDS.index(curve.kind)):
+        code = best["SIREN" if curve.label.startswith("INR") else curve.label.partition(",")[0]]
+        for share in (5, 10):
+            column, psnr = f"{curve.dataset}, {share}%", psnr_at(curve.points, share * RAW_BPP / 100)
+            if psnr is not None:
+                code[column] = max(psnr, code.get(column, -math.inf))
+    columns = sorted({column for code in best.values() for column in code}, key=natural)
+    rows = [{"code": name, **{c: _decibels(code.get(c), 2) for c in columns}} for name, code in best.items() if code]
     return pd.DataFrame(rows, dtype=object)
 
 

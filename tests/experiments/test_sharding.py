@@ -193,7 +193,7 @@ def test_what_was_there_and_the_shards_outlive_a_merge_that_fails(command, tmp_p
     assert (tmp_path / "a.inr").read_bytes() == whole
 
 
-@pytest.mark.parametrize("step", ["write_sheet", "mean_ssim", "require_unchanged"])
+@pytest.mark.parametrize("step", ["write_sheet", "measure_decoded", "require_unchanged"])
 def test_an_error_after_the_last_shard_leaves_no_store_and_the_same_command_ends_the_run(
     command, tmp_path, monkeypatch, whole, step
 ):
