@@ -32,7 +32,8 @@ class EncodeReport:
         prune_ratio: float64 [N], the pruned fraction of hidden weights.
         unconverged: names of the images below `fit.min_psnr_db`.
         skipped: a message for each image that could not be read.
-        fit_s: seconds in `fit`, including retries and `fit_psnr_db`, but not reading, quantizing and `psnr_db`.
+        fit_s: seconds in `fit`, including retries and `fit_psnr_db`, but not reading, quantizing and `psnr_db`; on a CPU the
+            processor's seconds, of all threads.
         compress_s: seconds of pruning, quantizing and QAT.
     """
 
