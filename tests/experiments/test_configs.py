@@ -38,7 +38,9 @@ def test_every_command_has_a_config_a_line_and_a_help_that_names_it(verb):
     offer_inr_shapes([])
     text = help_text(verb, [])
     assert f"python -m experiments.{verb}" in text
-    assert re.search(r"  seed=0 +of every random number", text)
+    own, is_common, _ = text.partition("  seed=0")
+    assert bool(is_common) == (verb in SCHEMAS)  # the others start no run
+    assert "  device=" not in own
 
 
 def test_the_help_of_a_command_shows_its_own_groups_keys_and_experiments_with_their_comments():
@@ -49,6 +51,9 @@ def test_the_help_of_a_command_shows_its_own_groups_keys_and_experiments_with_th
     assert re.search(r"memory/PRESET +The bytes of a stored dataset", text)
     assert re.search(r"fit\.steps=7 +optimiser steps", text)
     assert re.search(r"out=\?\?\? +FILE\.inr to write", text)
+    assert "prune.max_drop_db=1.0" in text
+    assert not re.search(r"^  \S+=\S+$\n(?! {34})", text, re.MULTILINE)  # every key has its meaning
+    assert not re.search(r"`\w+_\w+`", text.partition("Keys")[2].replace("`straight_through`", ""))  # and none a name of the code
     assert "backbone" not in text
     assert "accuracy/" not in text
     assert re.search(r"plot=null +FILE\.png", help_text("compare", []))
