@@ -68,9 +68,7 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     """
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if shuffled and batch_size > n_images:
-        raise UserError(
-            f"batch_size is {batch_size}, more than the {n_images} images of the set; set it to {n_images} or less"
-        )
+        raise UserError(f"batch_size is {batch_size}, more than the {n_images} images of the set; set it to {n_images} or less")
     return n_images // batch_size if shuffled else -(-n_images // batch_size)
 
 

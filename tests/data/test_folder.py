@@ -271,7 +271,7 @@ def test_a_flat_folder_is_whole_in_every_split(tmp_path, write_image, split):
     assert (source.name_of(1), source.offset) == (f"{split}/b.jpg", 0)
 
 
-def test_a_flat_folder_without_images_is_refused(tmp_path):
+def test_a_flat_folder_without_images_is_refused(tmp_path, write_image):
     with pytest.raises(ValueError, match=r"holds no image directly in it \(files that end in [^)]*\)$"):
         flat(tmp_path, "all")
     (tmp_path / "cat").mkdir()
