@@ -10,13 +10,14 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
+from experiments.reporting.commands import commands_of
 from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
 from experiments.reporting.glance import at_a_glance
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn, write_records
 from experiments.reporting.search_table import read_search, search_table
-from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, mixed_settings, unfinished
+from experiments.reporting.tables import TABLES, MadeTable, made_tables, mixed_settings, unfinished
 from experiments.setup.cli import main
 from experiments.setup.errors import optional
 from experiments.setup.groups import require_choice
