@@ -73,7 +73,7 @@ def init_distributed(cfg: DictConfig) -> Iterator[None]:
             if not is_main_process():
                 cfg.run_dir = stack.enter_context(tempfile.TemporaryDirectory()) + "/run"
                 cfg.track.mode = "off"
-                nowhere = stack.enter_context(open(os.devnull, "w"))
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
             yield

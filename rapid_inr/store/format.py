@@ -75,8 +75,6 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixe
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no store at {path}; write one with: python -m experiments.encode dataset=... out={path}")
-    with path.open("rb"):  # safetensors reports an unreadable file as missing
-        pass
     try:
         metadata, tensors = read_tensors(path)
     except SafetensorError as error:

@@ -108,10 +108,10 @@ def read_tensors(path: Path) -> tuple[dict[str, str] | None, dict[str, Tensor]]:
     Raises:
         SafetensorError: if the file is not whole, or changes while it is read.
     """
-    with safe_open(path, framework="pt") as file:  # checks types, shapes and offsets
-        metadata = file.metadata()
-        tensors = {name: torch.empty_like(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-    with path.open("rb") as file:
+    with path.open("rb") as file:  # here too, since the library says of a file without permission that there is none
+        with safe_open(path, framework="pt") as checked:  # types, shapes and offsets
+            metadata, names = checked.metadata(), list(checked.keys())
+            tensors = {name: torch.empty_like(checked.get_tensor(name)) for name in names}
         try:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
