@@ -212,7 +212,7 @@ class ShardFolder:
     def clear(self) -> None:
         """Remove the shards, the temporary files of killed writers, and the folder if it is then empty."""
         torn = (*self.path.glob(".*.shard.*"), *self.path.glob(f".{self.whole_file.name}.*"))
-        for path in (*self._files(), self.whole_file, *torn):
+        for path in (*torn, self.whole_file, *self._files()):  # the shards last, since they show that something is left
             path.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
@@ -224,13 +224,13 @@ def shards_beside(out: Path) -> Path:
 
 
 def open_shards(path: Path) -> ShardFolder:
-    """Open a folder of shards by the plan in its first shard.
+    """Open a folder of shards by the plan in its first shard, or in the file of what all shards share.
 
     Raises:
-        FileNotFoundError: if there is no shard.
-        StoreFormatError: if the first shard cannot be read.
+        FileNotFoundError: if there is none.
+        StoreFormatError: if it cannot be read.
     """
-    first = min(path.glob("[0-9]*.shard"), default=None)
+    first = min(path.glob("*.shard"), default=None)
     if first is None:
         raise FileNotFoundError(f"no shards in {path}; python -m experiments.encode makes them")
     raw = read_header(first)["store"]
