@@ -28,7 +28,7 @@ from experiments.setup.command_line import (
     with_quoted_paths,
 )
 from experiments.setup.config_store import register, unknown_keys
-from experiments.setup.distributed import require_alone
+from experiments.setup.distributed import end_with_torchrun, require_alone
 from experiments.setup.errors import errors_in_one_line
 from experiments.setup.help import help_text
 from experiments.setup.run_folder import experiment_of, folder_of, run_name
@@ -54,6 +54,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     records its own failure, and the program ends with their list and exit code 1.
     """
     secure_streams()
+    end_with_torchrun()
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work handles Ctrl-C
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors, and they are worded here
