@@ -11,11 +11,12 @@ import pandas as pd
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from experiments.setup.choices import CONFIGS
 from experiments.setup.command_line import offer_inr_shapes
+from experiments.setup.config_store import register
 from rapid_inr.runlog.differences import flatten
 
 
@@ -71,11 +72,12 @@ def _needed(verb: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 @cache
 def _composed(verb: str, choices: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
     """Return the settings that some choices give a command, and the keys that its experiment varies; nothing if they are gone."""
+    register(verb)
     offer_inr_shapes(choices)
     inside = GlobalHydra.instance().is_initialized()
     try:
         with nullcontext() if inside else initialize_config_dir(str(CONFIGS), version_base="1.3"):
             cfg = compose(verb, list(choices), return_hydra_config=True)
-    except HydraException:
+    except MissingConfigException:
         return {}, set()
     return flatten(OmegaConf.to_container(cfg)), set(cfg.hydra.sweeper.params or ())
