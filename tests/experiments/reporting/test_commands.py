@@ -41,9 +41,9 @@ def test_each_experiment_has_a_command_and_keeps_what_its_sweep_varies():
     assert commands_of("speedup", "paper", runs[1:])[0] == "python -m experiments.benchmark -m experiment=speedup_cifar10/paper"
 
 
-def test_the_overrides_of_a_variant_that_is_gone_are_kept():
-    (command,) = swept_commands(started("train experiment=accuracy/whole variant=gone optimizer.lr=0.08"))
-    assert command.endswith(" variant=gone optimizer.lr=0.08")
+def test_the_overrides_of_an_experiment_that_is_gone_are_kept():
+    (command,) = swept_commands(started("train experiment=gone/whole optimizer.lr=0.08"))
+    assert command.endswith(" experiment=gone/whole optimizer.lr=0.08")
 
 
 def test_a_store_is_written_under_its_own_name():
