@@ -48,7 +48,7 @@ def imagenet(runs: pd.DataFrame) -> pd.DataFrame:
     for kind in ("resident", "inr"):
         runs[f"{kind}_gb"] = runs.get(f"{kind}_device_bytes", math.nan) * share / 1e9
     runs["hours"] = runs.get("store_encode_ms_per_image", math.nan) * IMAGENET / 3.6e6
-    return summarize(runs, ["cfg.inr"], {
+    return summarize(runs.assign(net=runs.get("cfg.inr")), ["net"], {
         "images measured": ("inr_images", 0), "PSNR, dB": ("store_psnr_db", 2), "raw, GB": ("resident_gb", 1),
         "as INRs, GB": ("inr_gb", 1), "hours to encode on the machine measured": ("hours", 0),
     })  # fmt: skip
