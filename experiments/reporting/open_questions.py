@@ -92,5 +92,5 @@ def failure_signatures(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(provoked, ["signature"], {
         "images not converged": ("unconverged", 0), "bytes on the device": ("device_bytes", 0), "top-1, %": ("top1_pct", 2),
         "its baseline, %": ("baseline_pct", 2), "decode, % of its bound": ("least_of_bound_pct", 2),
-        "decode over step": ("inr_headroom", 2),
+        "decode images/s over step images/s (below 1: the network waits)": ("inr_headroom", 2),
     })  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ def sides(size: Any) -> tuple[int, int] | None:
     return (size, size) if isinstance(size, int) else size and tuple(size)
 
 
-def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+def require_choice(key: str, value: Any, choices: Collection[str]) -> None:
     if value not in choices:
         raise UserError(f"{key} is {value!r}, expected one of {', '.join(choices)}")
 

@@ -23,7 +23,7 @@ from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource, name_in_splits
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic, remove_torn
-from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.differences import first_difference
 from rapid_inr.runlog.run import write_json
 
 FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
@@ -179,13 +179,13 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
     existing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     if existing is not None:
-        key = first_difference(existing, settings)
-        if key is None:
+        differs = first_difference(existing, settings)
+        if differs is None:
             for below in (folder, *folder.glob("*/*/")):
                 remove_torn(below)
             return
         if not overwrite:
-            before, now = (flatten(values).get(key) for values in (existing, settings))
+            key, before, now = differs
             raise ExportError(
                 f"{folder} holds an export with {key}={before}, this is {key}={now}; choose another folder, or overwrite=true"
             )
