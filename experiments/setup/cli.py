@@ -42,7 +42,6 @@ def times(factor: float, number: int) -> int:
     return round(factor * number)
 
 
-register()
 for resolver in (experiment_of, folder_of, run_name, times):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
@@ -80,6 +79,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
             if {"-h", "--help"} & set(sys.argv):  # Hydra's own takes ten seconds to list groups of all packages
                 print(help_text(verb, [argument for argument in sys.argv[1:] if "=" in argument]))
                 return
+            register(verb)
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, verb) from error
@@ -97,6 +97,7 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
     """
     if verb == "common" or not (CONFIGS / f"{verb}.yaml").is_file():
         raise UserError(f"verb is {verb!r}, expected a command with a file in configs")
+    register(verb)
     offer_inr_shapes(overrides)
     try:
         return _checked(compose(verb, overrides=with_quoted_paths(overrides)), verb, overrides)
