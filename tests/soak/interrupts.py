@@ -1,4 +1,4 @@
-"""`python -m tests.soak.interrupts [TIMES [COMMAND ...]]`: Ctrl-C in every command at random moments: code 130, one line, a true record."""
+"""`python -m tests.soak.interrupts [TIMES [COMMAND ...]]`: Ctrl-C at random moments: code 130, one line, a true record."""
 
 from __future__ import annotations
 
