@@ -23,7 +23,10 @@ from tests.experiments.reporting.written import SAMPLE, write_run, write_sample
 
 ROOT = Path(__file__).parents[3]
 PARTS = ("cifar10", "kodak-224", "photos")  # of rate_distortion
-PAGES = ("README.md", "docs/results.md", "docs/compression.md", *(f"docs/rate_distortion/{name}.md" for name in PARTS))
+PAGES = (
+    "README.md", "docs/results.md", "docs/tables.md", "docs/compression.md",
+    *(f"docs/rate_distortion/{name}.md" for name in PARTS),
+)  # fmt: skip
 SAMPLE_MARKDOWN = """\
 **Memory.** Preset cpu; 2 cores, Fast.
 
@@ -86,6 +89,12 @@ def test_a_preset_without_runs_names_those_that_have_some(sample):
     text = experiment_markdown(read_runs(sample), "sample", linked_from=Path(), preset="paper")
     assert "No finished run of preset paper; there are runs of cpu." in text
     assert experiment_markdown(read_runs(sample), "other", linked_from=Path(), preset="paper") == "Not measured yet."
+
+
+def test_the_tables_of_a_preset_list_the_failed_runs_of_that_preset_alone(sample):
+    write_sample(sample, preset="small")
+    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path(), preset="small")
+    assert [line.split(": ")[1] for line in text.splitlines() if "not measured" in line] == ["sample/small/encode-b"]
 
 
 def test_a_run_that_is_there_twice_is_refused(sample):
@@ -189,7 +198,7 @@ def test_a_training_that_made_its_store_on_demand_has_its_psnr_on_its_own_record
             write_run(tmp_path / f"{arm}{seed}", config=config, seed=seed, metrics={"top1_pct": 80.0 + (arm == "raw")} | metrics)
     rows = accuracy(read_runs(tmp_path))
     shown = rows[["arm", "PSNR, dB", "points lost"]].map(cell_text).to_numpy().tolist()
-    assert shown == [["INR", "33.00", "1.00"], ["raw", "—", "—"]]
+    assert shown == [["SIREN", "33.00", "1.00"], ["raw", "—", "—"]]
     assert rows["points lost"][0].std == 0
     for seed in range(2):
         metrics = {"store_bytes": 9, "store_psnr_db": 30.0, "inr_device_bytes": 8}
