@@ -70,7 +70,8 @@ class DatasetConfig:
         download: fetch the data where it is missing and has an official address.
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.
-        test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
+        test_split: of flowers102: ``paper``, 1,020 training and 1,020 test images; ``official``, with 6,149 test images; ``swapped``, which
+            trains on those and tests on the other 2,040.
         seed: of shapes: what is drawn; of mini_imagenet: how the images of a class are split, 420 to 120.
         count: of shapes: training images.
         test_count: of shapes: test images.
