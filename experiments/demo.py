@@ -82,7 +82,7 @@ def demo_table(run: Run, *, raw_bytes: int) -> Table:
     for name, (label, n_bytes, pct, psnr) in rows.items():
         speed = f"{m[f'{name}_images_per_s']:,.0f}"
         table.add_row(label, f"{n_bytes:,}", f"{pct:.1f}", psnr, f"{m[f'{name}_top1_pct']:.1f}", speed)
-    at_once = "; both trained at once, a core each" if m["device"] == "cpu" else ""
+    at_once = " of the processor; both trained at once, a core each" if m["device"] == "cpu" else ""
     table.caption = f"encoded in {m['fit_s']:.0f} s, {m['fit_ms_per_image']:.1f} ms an image{at_once}"
     return table
 

@@ -17,7 +17,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from experiments.encoding.artifacts import write_sheet
-from experiments.encoding.decoded import mean_ssim
+from experiments.encoding.decoded import measure_decoded
 from experiments.encoding.jobs import ALONE, Job
 from experiments.encoding.merging import NO_LIMIT, merge_shards
 from experiments.encoding.reuse import REUSED, find_reusable
@@ -162,7 +162,7 @@ def encode_dataset(
     store, report = merge_shards(folder, run, out=out, source=plan.source, reused=plan.reused)
     if cfg.prune.rule != "none":  # else it was known beforehand
         warn_too_large(cfg, run, store_bytes=store.nbytes, n_images=len(store))
-    run.metrics |= mean_ssim(plan.source, store, device=build_device(cfg)) | {"image_bytes": image_bytes(store)}
+    run.metrics |= measure_decoded(plan.source, store, device=build_device(cfg)) | {"image_bytes": image_bytes(store)}
     write_sheet(run.picture("contact_sheet.png"), plan.source, store, report)
     os.replace(folder.whole_file, out)
     if not keep_shards:

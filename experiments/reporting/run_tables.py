@@ -48,6 +48,17 @@ def benchmark_decode(runs: pd.DataFrame) -> pd.DataFrame:
     return listed(_decode_lines(runs), DECODE_COLUMNS | {"threads": ("threads", "d")})
 
 
+def decode_rates(runs: pd.DataFrame) -> pd.DataFrame:
+    lines = _decode_lines(runs)
+    if lines.empty:
+        return listed(lines, {})
+    rates = lines.pivot_table("images_per_s", ["run", "path", "machine", "size"], "backend", sort=False).reset_index()
+    return listed(rates, {
+        "network@pixels": ("size", ""), "Triton kernel, images/s": ("kernel", ",.0f"), "CPU backend": ("torch", ",.0f"),
+        "layer by layer (`bmm`)": ("bmm chain", ",.0f"), "nvJPEG": ("nvjpeg", ",.0f"),
+    })  # fmt: skip
+
+
 def _suite(runs: pd.DataFrame, suite: str) -> pd.DataFrame:
     benchmarks = runs[runs.verb == "benchmark"]
     return benchmarks[benchmarks["cfg.suite"] == suite] if "cfg.suite" in runs else benchmarks
@@ -64,7 +75,8 @@ def _decode_lines(runs: pd.DataFrame) -> pd.DataFrame:
 
 RUN_TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {  # by the name of their block
     "demo": ("The demo", demo), "encode": ("Encoding", encode), "train": ("Training", train),
-    "benchmark": ("Speed of fitting", benchmark), "benchmark_decode": ("Speed of decoding", benchmark_decode),
+    "benchmark": ("Speed of fitting", benchmark), "decode_rates": ("Images decoded a second", decode_rates),
+    "benchmark_decode": ("Speed of decoding", benchmark_decode),
 }  # fmt: skip
 
 

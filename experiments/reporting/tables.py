@@ -197,12 +197,13 @@ def made_tables(runs: pd.DataFrame, experiment: str, *, preset: str | None = Non
 
 def _made(one: Table, part: str, experiment: str, preset: str, runs: pd.DataFrame) -> MadeTable:
     rows = one.make(runs)
-    links = [link.path for links in rows.records for link in links] if len(rows) else []
+    if "records" in rows:  # otherwise its cells are of all runs
+        runs = runs[runs.path.isin([link.path for links in rows.records for link in links])]
     claims = held_claims([] if preset == SMOKE else one.claims, rows, read_paper(), preset=preset)
     name = f"{one.name}_{part}" if part else one.name
     datasets = runs.get("cfg.dataset.name", pd.Series(dtype=str)).dropna().unique()
     title = one.title.format(part, dataset=", ".join(NAMES.get(dataset, dataset) for dataset in datasets))
-    return MadeTable(one, name, title, experiment, preset, runs[runs.path.isin(links)], rows, claims)
+    return MadeTable(one, name, title, experiment, preset, runs, rows, claims)
 
 
 def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:

@@ -36,8 +36,14 @@ from experiments.setup.streams import secure_streams
 from experiments.setup.sweep import report_failures, require_choices, run_job, run_once
 from rapid_inr.errors import UserError
 
+
+def times(factor: float, number: int) -> int:
+    """Return a multiple of a number, for a value that a configuration ties to another."""
+    return round(factor * number)
+
+
 register()
-for resolver in (experiment_of, folder_of, run_name):
+for resolver in (experiment_of, folder_of, run_name, times):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
 

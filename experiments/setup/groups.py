@@ -66,12 +66,13 @@ class DatasetConfig:
         test_limit: the same for the test images.
         size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
         resize: ``stretch``, or ``crop``: take the centre square first.
-        exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
+        exclude: names such as ``train/cat/7.jpg`` or ``train_00008``, or ids, to leave out, or a JSON file with them.
         download: fetch the data where it is missing and has an official address.
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.
         test_split: of flowers102: ``paper``, 1,020 training and as many test images; ``official``, with 6,149 test images;
             ``swapped``, which trains on those and tests on the other 2,040.
+        val_fraction: of image_folder without folders train and val: the fraction to test with, chosen by class and file name.
         seed: of shapes: what is drawn; of mini_imagenet: how the images of a class are split, 420 to 120.
         count: of shapes: training images.
         test_count: of shapes: test images.
@@ -89,6 +90,7 @@ class DatasetConfig:
     download: bool = False
     on_corrupt: str = "fail"
     max_pixels: int | None = None
+    val_fraction: float | None = None
     test_split: str | None = None
     seed: int | None = None
     count: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from rapid_inr.cosine.learn import learn
 from rapid_inr.cosine.series import along_axes, analyse, synthesise
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource, limit
-from rapid_inr.encoding.encoder import MAX_SHARD_IMAGES, Encoded
+from rapid_inr.encoding.encoder import MAX_SHARD_IMAGES, Encoded, clock_of
 from rapid_inr.errors import UserError, require
 from rapid_inr.evaluation.metrics import psnr_db, to_8bit
 from rapid_inr.inr.coords import pixel_affine
@@ -84,11 +83,12 @@ class CosineConfig:
         self._require_size(images.shape[1:])
         n, (height, width) = len(images), images.shape[1:3]
         rows = self.code.rows(shared | {"codes": torch.zeros((n, self.spec.row_bytes), dtype=torch.uint8)})
-        began = time.perf_counter()
+        clock = clock_of(device)
+        began = clock()
         z = along_axes(analyse(images, self.spec.frequencies), rows.colour, rows.mean)
-        analysed = time.perf_counter()
+        analysed = clock()
         codes = code(z, rows, self.spec)
-        coded = time.perf_counter()
+        coded = clock()
         stored = self.code.rows({name: tensor.to(device) for name, tensor in (shared | {"codes": codes}).items()})
         decoded = decode_cosine(
             stored, torch.arange(n, device=device), pixel_affine(height, width).to(device), spec=self.spec,

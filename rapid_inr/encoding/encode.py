@@ -32,7 +32,8 @@ class EncodeReport:
         prune_ratio: float64 [N], the pruned fraction of hidden weights.
         unconverged: names of the images below `fit.min_psnr_db`.
         skipped: a message for each image that could not be read.
-        fit_s: seconds in `fit`, including retries and `fit_psnr_db`, but not reading, quantizing and `psnr_db`.
+        fit_s: seconds in `fit`, including retries and `fit_psnr_db`, but not reading, quantizing and `psnr_db`; on a CPU the
+            processor's seconds, of all threads.
         compress_s: seconds of pruning, quantizing and QAT.
     """
 
@@ -146,8 +147,8 @@ def encode_shards(
 def report_of(plan: StorePlan, survey: Survey) -> EncodeReport:
     """Return the report of the images of some shards."""
     measured = {name: survey.measured[name] for name in MEASURED if name != "converged"}
-    poor = survey.ids[~survey.measured["converged"]].tolist()
-    unconverged = tuple(name_in_splits(plan.splits, image_id) for image_id in poor)
+    poor = (~survey.measured["converged"]).nonzero().flatten().tolist()
+    unconverged = tuple(name_in_splits(plan.splits, int(survey.ids[i]), survey.names[i] if survey.names else "") for i in poor)
     return EncodeReport(
         **measured,
         unconverged=unconverged,

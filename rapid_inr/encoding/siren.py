@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +13,7 @@ from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.qat import Compressed, RefineConfig, compress, planned_steps, require_roundable
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import ImageSource
-from rapid_inr.encoding.encoder import MAX_SHARD_IMAGES, SHARD_S, Encoded
+from rapid_inr.encoding.encoder import MAX_SHARD_IMAGES, SHARD_S, Encoded, clock_of
 from rapid_inr.inr.fit import FitConfig, fit, measure_psnr
 from rapid_inr.inr.steps import pixels_per_step
 from rapid_inr.runlog.progress import Report, stage
@@ -72,17 +71,18 @@ class EncodeConfig:
         on_progress: Report | None = None,
     ) -> Encoded:
         scales = shared["scales"].float()[..., None] if shared else None
-        began = time.perf_counter()
+        clock = clock_of(device)
+        began = clock()
         share = self.steps[0] / sum(self.steps)  # of the fit in the work
         with stage(on_progress, worth=share * len(images), share=share) as report:
             result = fit(images, ids, self.spec, self.fit, device=device, on_progress=report)
-        fitted = time.perf_counter()
+        fitted = clock()
         with stage(on_progress, worth=(1 - share) * len(images), share=1 - share) as report:
             stored = compress(
                 result, images, self.spec, self.fit, device=device, on_progress=report, shared_scales=scales,
                 prune_config=self.prune, quantize_config=self.quantize, refine_config=self.refine,
             )  # fmt: skip
-        compressed = time.perf_counter()
+        compressed = clock()
         measured = {
             "psnr_db": measure_psnr(stored.rows.packed(device), images, self.spec),
             "fit_psnr_db": result.psnr_db,

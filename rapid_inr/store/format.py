@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.errors import UserError, require
 from rapid_inr.store.checks import is_of
 from rapid_inr.store.families import FAMILIES, Code
+from rapid_inr.store.names import NAMES, pack_names, unpack_names
 from rapid_inr.store.packed import OF_ANY_FAMILY, PackedStore, StoreHeader
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
 from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, read_slices, write_tensors
@@ -39,7 +40,8 @@ def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=true replaces it")
-    write_blocks(path, store.header, len(store), {name: Blocks.of(tensor) for name, tensor in store.tensors().items()})
+    tensors = store.tensors() | ({NAMES: pack_names(store.names)} if store.names else {})
+    write_blocks(path, store.header, len(store), {name: Blocks.of(tensor) for name, tensor in tensors.items()})
     return path.stat().st_size
 
 
@@ -47,7 +49,7 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
     """Write the file of a store whose tensors come in pieces; replace an existing file.
 
     Args:
-        tensors: the tensors of a `PackedStore`, by name.
+        tensors: those of a file, by name.
     """
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
@@ -87,17 +89,26 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixe
     if not isinstance(family, str) or family not in FAMILIES:
         raise StoreFormatError(f"{path} holds INRs of family {brief(family)}, this program reads {', '.join(FAMILIES)}")
     _check_tensors(path, raw, tensors, FAMILIES[family])
+    names = tensors.pop(NAMES, None)
     try:
         store = PackedStore.of(_parse_header(raw, FAMILIES[family]), tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreFormatError(f"{path} contradicts itself: {brief(error, most=200)}") from None
     _check_values(path, store, images=raw.get("images"), max_pixels=max_pixels)
-    return store.to(device)
+    return (store if names is None else _with_names(path, store, names)).to(device)
+
+
+def _with_names(path: Path, store: PackedStore, packed: Tensor) -> PackedStore:
+    ids = range(len(store)) if store.source_ids is None else store.source_ids.tolist()
+    try:
+        return replace(store, names=unpack_names(packed, ids, store.header.splits))
+    except UserError as error:
+        raise StoreFormatError(f"{path}: {error}") from None
 
 
 def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor], code: type[Code]) -> None:
     missing = set(code.needed) - set(tensors)
-    unknown = set(tensors) - {*code.tensors, *OF_ANY_FAMILY}
+    unknown = set(tensors) - {*code.tensors, *OF_ANY_FAMILY, NAMES}
     if missing or unknown:
         raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {brief(sorted(unknown))}")
     for name, tensor in tensors.items():

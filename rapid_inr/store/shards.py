@@ -19,9 +19,10 @@ from torch import Tensor
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.errors import UserError
 from rapid_inr.store.families import FAMILIES
+from rapid_inr.store.names import NAMES, pack_names, unpack_names
 from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
-from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
+from rapid_inr.store.tensor_file import Blocks, crc32, crc32_of, read_flat, write_tensors
 
 METADATA_KEY = "rapid_inr_shard"
 VERSION = 4
@@ -46,6 +47,7 @@ class Shard:
         other_moments: of the channels of all other images.
         skipped: a message for each image that could not be read, by id.
         fit_s: see `EncodeReport`, like `compress_s`.
+        names: as in `PackedStore`.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Shard:
     skipped: dict[int, str]
     fit_s: float
     compress_s: float
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -152,7 +155,7 @@ class ShardFolder:
 
     def write(self, shard: Shard) -> None:
         """Write the file of a shard atomically."""
-        tensors = {"ids": shard.ids, "sizes": shard.sizes}
+        tensors = {"ids": shard.ids, "sizes": shard.sizes} | ({NAMES: pack_names(shard.names)} if shard.names else {})
         tensors |= {f"rows.{name}": tensor for name, tensor in shard.rows.items()}
         tensors |= {f"measured.{name}": tensor for name, tensor in shard.measured.items()}
         sums = {name: getattr(shard, name) for name in ("moments", "other_moments")}
@@ -239,14 +242,6 @@ def open_shards(path: Path) -> ShardFolder:
     return ShardFolder(path, StorePlan(**raw | lists | {"code": FAMILIES[family].parse(code)}))
 
 
-def crc32_of(tensors: dict[str, Tensor]) -> int:
-    """Return the CRC-32 of all tensors together."""
-    checksum = 0
-    for _, tensor in sorted(tensors.items()):
-        checksum = crc32(tensor, checksum)
-    return checksum
-
-
 def read_header(path: Path) -> dict[str, Any]:
     """Return the values in the file of a shard.
 
@@ -292,7 +287,9 @@ def _read(path: Path) -> Shard:
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
+    names, splits = tensors.get(NAMES), tuple(map(tuple, raw["store"]["splits"]))
+    names = () if names is None else unpack_names(names, tensors["ids"].tolist(), splits)
     return Shard(
         raw["number"], tensors["ids"], tensors["sizes"], under("rows."), raw["shared_crc32"], under("measured."),
-        moments("moments"), moments("other_moments"), dict(raw["skipped"]), raw["fit_s"], raw["compress_s"],
+        moments("moments"), moments("other_moments"), dict(raw["skipped"]), raw["fit_s"], raw["compress_s"], names,
     )  # fmt: skip

@@ -60,6 +60,14 @@ def crc32(block: Tensor, so_far: int = 0) -> int:
     return zlib.crc32(_bytes(block), so_far)
 
 
+def crc32_of(tensors: dict[str, Tensor]) -> int:
+    """Return the CRC-32 of all tensors together."""
+    checksum = 0
+    for _, tensor in sorted(tensors.items()):
+        checksum = crc32(tensor, checksum)
+    return checksum
+
+
 def _bytes(block: Tensor) -> memoryview | bytes:
     # uint8 view, since numpy has no bfloat16; a tensor without elements has no bytes to view
     return block.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data if block.numel() else b""
@@ -74,7 +82,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
     Raises:
         ValueError: if the pieces of a tensor do not add up to its shape.
     """
-    metadata = describe({name: _crc32_of(blocks) for name, blocks in tensors.items()})
+    metadata = describe({name: _checksum(blocks) for name, blocks in tensors.items()})
     order = sorted(tensors, key=lambda name: (list(DTYPES).index(tensors[name].dtype), name))
     header, end = {"__metadata__": dict(metadata)}, 0
     for name in order:
@@ -92,7 +100,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
         os.fsync(file.fileno())  # hours of fitting must survive a power cut
 
 
-def _crc32_of(blocks: Blocks) -> int:
+def _checksum(blocks: Blocks) -> int:
     checksum = 0
     for block in blocks.read():
         checksum = crc32(block, checksum)

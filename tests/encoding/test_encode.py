@@ -101,7 +101,7 @@ def test_the_header_knows_the_channels_of_the_train_split_alone():
 
 def test_the_seconds_of_the_fit_are_those_inside_it(monkeypatch):
     clock = itertools.count()
-    monkeypatch.setattr("rapid_inr.encoding.siren.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("rapid_inr.encoding.siren.clock_of", lambda device: lambda: float(next(clock)))
     real = rapid_inr.encoding.siren.compress
     monkeypatch.setattr("rapid_inr.encoding.siren.compress", lambda *args, **kwargs: next(clock) and real(*args, **kwargs))
     _, report = encode(source_of(mixed_images()), SPEC, replace(FIT, steps=1), QuantizeConfig())

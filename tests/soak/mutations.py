@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.source import is_plain_file_name
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import peak_memory_mb
 from rapid_inr.store.decode import decode
@@ -46,6 +47,7 @@ KINDS = {
     "8-bit ends": small_store(config=QuantizeConfig(bits=3, ends_bits=8)),
     "cosine": small_cosine_store(), "cosine, one profile": small_cosine_store(spec=replace(COSINE_SPEC, profiles=1)),
     "scales of a dataset": small_store(config=QuantizeConfig(bits=6, granularity="dataset")),
+    "named files": replace(small_store(), names=("cat/1.jpg", "cat/2.jpg", "", "dog/1.png")),
 }  # fmt: skip
 VALUES = (
     None, True, -1, 0, 1, 2, 7, 1 << 31, 1 << 63, 10**40, -0.0, 1e-300, 1e300, "", "a", "../x", "\0", [], {}, [[]], [-1],
@@ -101,9 +103,13 @@ def forge(path: Path, out: Path, rng: random.Random) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two stores hold the same header and tensors."""
+    """Return whether two stores hold the same header, names and tensors."""
     first, second = a.tensors(), b.tensors()
-    return a.header == b.header and first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    return (
+        (a.header, a.names) == (b.header, b.names)
+        and first.keys() == second.keys()
+        and all(torch.equal(first[k], second[k]) for k in first)
+    )
 
 
 class Reader:
@@ -144,6 +150,7 @@ def attack_stores(times: int, rng: random.Random, reader: Reader) -> Counter[str
             assert forged or same(read, sound), "a damaged store was read as another one"
             if math.prod(read.size_of(0)) < MOST_PIXELS:  # a forged size may be any that is allowed
                 decode(read, torch.tensor([0]), size=read.size_of(0))
+            assert all(is_plain_file_name(name) for name in read.names if name)
     return outcomes
 
 
