@@ -90,7 +90,7 @@ def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, pre
         parts += ["\n".join(f"    {command}" for command in commands_of(name, at, own))]
     if not tables and preset and (others := dict.fromkeys(made.preset for made in made_tables(runs, name))):
         parts += [f"No finished run of preset {preset}; there are runs of {', '.join(others)}."]
-    parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
+    parts += ["\n".join(f"- {line}" for line in unfinished(runs, name, preset=preset))]
     return "\n\n".join(filter(None, parts)) or "Not measured yet."
 
 

@@ -43,7 +43,7 @@ class ShardedStore:
     so that gradients can be averaged while the next batch is exchanged; every host starts the two in the same order.
 
     Args:
-        store: the whole store, the same in every process; if its file is memory-mapped, only the share is copied.
+        store: the whole store, the same in every process, which keeps only its share.
         device: to keep the share on.
         rank: of this process in torch.distributed.
         world_size: number of processes there.

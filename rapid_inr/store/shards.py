@@ -22,7 +22,7 @@ from rapid_inr.store.families import FAMILIES
 from rapid_inr.store.names import NAMES, pack_names, unpack_names
 from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
-from rapid_inr.store.tensor_file import Blocks, crc32, crc32_of, read_flat, write_tensors
+from rapid_inr.store.tensor_file import Blocks, crc32, crc32_of, write_tensors
 
 METADATA_KEY = "rapid_inr_shard"
 VERSION = 4
@@ -215,7 +215,7 @@ class ShardFolder:
     def clear(self) -> None:
         """Remove the shards, the temporary files of killed writers, and the folder if it is then empty."""
         torn = (*self.path.glob(".*.shard.*"), *self.path.glob(f".{self.whole_file.name}.*"))
-        for path in (*self._files(), self.whole_file, *torn):
+        for path in (*torn, self.whole_file, *self._files()):  # the shards last, since they show that something is left
             path.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
@@ -227,13 +227,13 @@ def shards_beside(out: Path) -> Path:
 
 
 def open_shards(path: Path) -> ShardFolder:
-    """Open a folder of shards by the plan in its first shard.
+    """Open a folder of shards by the plan in its first shard, or in the file of what all shards share.
 
     Raises:
-        FileNotFoundError: if there is no shard.
-        StoreFormatError: if the first shard cannot be read.
+        FileNotFoundError: if there is none.
+        StoreFormatError: if it cannot be read.
     """
-    first = min(path.glob("[0-9]*.shard"), default=None)
+    first = min(path.glob("*.shard"), default=None)
     if first is None:
         raise FileNotFoundError(f"no shards in {path}; python -m experiments.encode makes them")
     raw = read_header(first)["store"]
@@ -269,10 +269,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read_sound(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the values and the tensors of a file, after checking all bytes of the tensors."""
     raw, tensors = _open(path)
-    actual = dict.fromkeys(raw["crc32"], 0)
-    for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
-        actual[name] = crc32(block, actual[name])
-    if actual != raw["crc32"]:
+    if {name: crc32(tensor) for name, tensor in tensors.items()} != raw["crc32"]:
         raise StoreFormatError(f"{path} is damaged: a checksum does not match{REMEDY}")
     return raw, tensors
 

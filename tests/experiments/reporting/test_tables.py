@@ -91,6 +91,12 @@ def test_a_preset_without_runs_names_those_that_have_some(sample):
     assert experiment_markdown(read_runs(sample), "other", linked_from=Path(), preset="paper") == "Not measured yet."
 
 
+def test_the_tables_of_a_preset_list_the_failed_runs_of_that_preset_alone(sample):
+    write_sample(sample, preset="small")
+    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path(), preset="small")
+    assert [line.split(": ")[1] for line in text.splitlines() if "not measured" in line] == ["sample/small/encode-b"]
+
+
 def test_a_run_that_is_there_twice_is_refused(sample):
     write_sample(sample / "again")
     with pytest.raises(UserError, match=r"sample/cpu/.* is there twice"):
