@@ -16,7 +16,6 @@ SMALL = "dataset in 5% of its uncompressed bytes"
 OWN = re.compile(r"python -m experiments\.| (track|run_dir|overwrite)=\S+|(?<= out=)\S*/")  # parts of a command to leave out
 MEASURED = {  # where accuracy was measured, by experiment and preset, the best evidence first
     ("accuracy", "h200"): "all of CIFAR-10, ResNet-18", ("accuracy", "whole"): "all of CIFAR-10, a small ResNet-18",
-    ("fourth_dataset", "cpu"): "houses at 48 px, 120 test images",
 }  # fmt: skip
 STORE_OF_RECORD = "fit.steps=100"  # how the store was fitted that the speed record names
 CODECS = ("raw", "JPEG", "WebP")  # arms that are not ours

@@ -90,9 +90,9 @@ def require_available(name: str) -> None:
     """Raise `CodecUnavailable` if the library of a codec is missing."""
     if name == "astc":
         if importlib.util.find_spec(LIBRARIES[name]) is None:
-            raise CodecUnavailable("codec=astc needs astc_encoder, which is not installed: pip install rapid-inr[astc]")
+            raise CodecUnavailable("astc needs astc_encoder, which is not installed: pip install rapid-inr[astc]")
     elif not features.check(LIBRARIES[name]):
-        raise CodecUnavailable(f"codec={name} needs {LIBRARIES[name]}, which this Pillow was built without")
+        raise CodecUnavailable(f"{name} needs {LIBRARIES[name]}, which this Pillow was built without")
 
 
 def encode_file(image: np.ndarray, name: str, *, quality: float, subsampling: str) -> bytes:
