@@ -44,8 +44,7 @@ def inr_pipeline(
     image_size, stored = size or one_size(store, torch.arange(len(store))), stored_size(store)
     device = store.device if device is None else device
     if shard_store:
-        ranks = {"rank": options.get("rank", 0), "world_size": options.get("world_size", 1)}
-        held = ShardedStore(store, device=device, **ranks)
+        held = ShardedStore(store, device=device, rank=options.get("rank", 0), world_size=options.get("world_size", 1))
         nbytes = held.nbytes
     else:
         held = store.to(device)
