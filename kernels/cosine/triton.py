@@ -17,7 +17,7 @@ from kernels.checks import require
 from kernels.cosine.launch import PROGRAM_PIXELS, WARPS, cosine_constants
 from kernels.cosine.spec import WORDS, CosineRows, CosineSpec
 from kernels.decode.fast_math import INTERPRETED, clamp_unit, fast_sin
-from kernels.decode.io import ImageFormat
+from kernels.decode.io import NEEDS_GPU, ImageFormat
 from kernels.decode.launch import grid_of
 from kernels.decode.pixels import map_pixels, places, write_pixels
 from kernels.decode.sampling import Sampling
@@ -122,7 +122,7 @@ def decode_cosine_triton(
     rows: CosineRows, ids: Tensor, affine: Tensor, *, spec: CosineSpec, images: ImageFormat, sampling: Sampling
 ) -> Tensor:
     """Decode by the kernel, in one launch, on inputs that `decode_cosine` has checked."""
-    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
+    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, NEEDS_GPU)
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
         gains, shifts = images.gains_and_shifts()
         out, edges = images.empty(len(ids), rows.device), sampling.edges
