@@ -56,13 +56,13 @@ def random_codes(
     for profile in table:
         profile[torch.randperm(components, generator=generator)[:coded]] = torch.randperm(g * d, generator=generator)[:coded]
     places = torch.randperm(coefficients, generator=generator)[: max(1, 2 * coefficients // 3)]
-    unit = round(math.log2(2 * len(places) ** 0.5))  # entries of few bits, so that float32 sums their products exactly
+    unit = round(math.log2(2 * len(places) ** 0.5))  # few bits, as in the words, so that float32 sums their products exactly
     codes = torch.randint(256, (5, spec.row_bytes), generator=generator)
     if m > 1:
         codes[:, 0] = torch.randperm(max(m, 5), generator=generator)[:5] % m
     rows = CosineRows(
         codes=codes.byte(),
-        books=(torch.randn(m, g, 256, d, generator=generator) * 0.5 / coded**0.5).half(),
+        books=(torch.randn(m, g, 256, d, generator=generator) * 128 / coded**0.5).round().div(256).half(),
         table=table.short(),
         basis=torch.randint(-3, 4, (components, len(places)), generator=generator) * 0.5**unit,
         places=places,
