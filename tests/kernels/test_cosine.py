@@ -188,7 +188,7 @@ def test_an_image_does_not_depend_on_its_batch(device, backend, turned):
     for position, row in enumerate(ids):
         changes = {"ids": torch.tensor([row], device=device), "affine": maps[position : position + 1].contiguous()}
         alone = batch.decode(backend, **changes)[0]
-        torch.testing.assert_close(images[position], alone, atol=0 if backend == "kernel" else COSINE_TORCH_RGB, rtol=0)
+        torch.testing.assert_close(images[position], alone, atol=TOLERANCE[backend], rtol=0)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
