@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from omegaconf import DictConfig, ListConfig
@@ -21,7 +21,7 @@ from rapid_inr.store.format import read_store
 from rapid_inr.store.packed import PackedStore, image_bytes
 
 SHEET_IMAGES, COMPARED_IMAGES = 48, 4
-PICTURE = re.compile(r"(train|test|all)_\d{5,}\.png")
+PICTURE = re.compile(r"(train|test|all)(_\d{5,}|/.+)\.png")  # of a decode, below `out`
 
 
 def run_decode(cfg: DictConfig) -> None:
@@ -35,21 +35,27 @@ def decode_store(cfg: DictConfig) -> None:
     """Write a picture for each image of a store, and a contact sheet of the first ones."""
     size, store = sides(cfg.size), open_store(cfg, cfg.store)
     n_images = min(len(store), cfg.limit or len(store))
-    out, names = Path(cfg.out), [f"{store.name_of(i)}.png" for i in range(n_images)]
-    require_no_other_pictures(out, names, overwrite=cfg.overwrite)
+    out, names = Path(cfg.out), [store.name_of(i) for i in range(n_images)]
+    pictures = picture_names(names)
+    require_no_other_pictures(out, pictures, overwrite=cfg.overwrite)
     with start_run(cfg, "decode") as run:
         shown = []
         with progress_bar("decode", n_images, unit="images") as bar:
             for i, image in enumerate(decode_each(store, size=size, limit=n_images)):
-                save_png(out / names[i], Image.fromarray(image.numpy()))
+                save_png(out / pictures[i], Image.fromarray(image.numpy()))
                 if i < SHEET_IMAGES:
                     shown.append(image.numpy())
                 bar.advance(1)
-        captions = [Path(name).stem for name in names[: len(shown)]]
         title = f"{Path(cfg.store).name}: {n_images} of {len(store)} images"
-        contact_sheet(out / "contact_sheet.png", shown, captions, title=title)
+        contact_sheet(out / "contact_sheet.png", shown, names[: len(shown)], title=title)
         run.metrics |= {"images": n_images}
     print(f"{out}: {n_images:,} pictures and contact_sheet.png; run in {run.folder}")
+
+
+def picture_names(names: list[str]) -> list[str]:
+    """Return a name for the picture of each image: ``.png`` in place of its suffix, or after it where two would be equal."""
+    pictures = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
+    return pictures if len(set(pictures)) == len(names) else [f"{name}.png" for name in names]
 
 
 def compare_stores(cfg: DictConfig) -> None:
@@ -90,7 +96,8 @@ def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -
     require_folder_can_be_written(out)
     if any(out.iterdir()) and not overwrite:
         raise FileExistsError(f"{out} is not empty; overwrite=true writes into it all the same")
-    others = sorted({path.name for path in out.iterdir() if PICTURE.fullmatch(path.name)} - set(names))
+    present = {path.relative_to(out).as_posix() for path in out.rglob("*.png")}
+    others = sorted(name for name in present - set(names) if PICTURE.fullmatch(name))
     if others:
         raise FileExistsError(f"{out} holds {len(others)} pictures of another decode, such as {others[0]}; remove them first")
 

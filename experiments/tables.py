@@ -23,7 +23,7 @@ from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 
-BLOCK = re.compile(r"<!-- (results|experiment|table|search|glance):([\w-]+) -->")
+BLOCK = re.compile(r"<!-- (results|experiment|table|search|glance):([\w/-]+) -->")
 LARGEST = ("h200", "paper", "whole", "cpu", "smoke")  # presets, the one with the most images first
 OF_EXPERIMENT = {one.name: experiment for experiment, tables in TABLES.items() for one in tables}
 
@@ -31,9 +31,9 @@ OF_EXPERIMENT = {one.name: experiment for experiment, tables in TABLES.items() f
 def filled(text: str, root: Path, *, linked_from: Path) -> str:
     """Return a Markdown text whose marked blocks are filled from the runs below a folder.
 
-    A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment,
-    ``table:NAME`` one of these tables at the preset with the most images, ``search:NAME`` the best trials of a search, and
-    ``glance:claims`` one row a claim.
+    A block ``results:NAME`` is a table of runs that belong to no experiment, ``experiment:NAME`` the tables of an experiment, or
+    ``experiment:NAME/PART`` those of a part such as a dataset, ``table:NAME`` one of these tables at the preset with the most
+    images, ``search:NAME`` the best trials of a search, and ``glance:claims`` one row a claim.
 
     Raises:
         UserError: if it has no block, or one with an unknown name.
@@ -42,18 +42,20 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
     if not blocks:
         raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, table, search or glance")
     runs = read_and_warn(root)
-    for kind, name in blocks:
+    for kind, block in blocks:
+        name = block.partition("/")[0]
         known = {"results": RUN_TABLES, "table": OF_EXPERIMENT, "search": [name], "glance": ["claims"]}.get(
             kind, [*TABLES, *runs.experiment.dropna()]
         )
         if name not in known:
             raise UserError(f"the text has a block {kind}:{name}, expected one of {', '.join(dict.fromkeys(known))}")
-        text = replace_block(text, f"{kind}:{name}", block_markdown(kind, name, runs, root, linked_from=linked_from))
+        text = replace_block(text, f"{kind}:{block}", block_markdown(kind, block, runs, root, linked_from=linked_from))
     return text
 
 
-def block_markdown(kind: str, name: str, runs: pd.DataFrame, root: Path, *, linked_from: Path) -> str:
+def block_markdown(kind: str, block: str, runs: pd.DataFrame, root: Path, *, linked_from: Path) -> str:
     """Return the content of one block."""
+    name, _, part = block.partition("/")
     if kind == "search":
         return search_markdown(root, name, linked_from=linked_from)
     if kind == "glance":
@@ -64,7 +66,7 @@ def block_markdown(kind: str, name: str, runs: pd.DataFrame, root: Path, *, link
         made = [one for one in made_tables(runs, OF_EXPERIMENT[name]) if one.table.name == name]
         largest = next((preset for preset in LARGEST if any(one.preset == preset for one in made)), None)
         return "\n\n".join(one.markdown(linked_from=linked_from) for one in made if one.preset == largest) or "Not measured yet."
-    return experiment_markdown(runs, name, linked_from=linked_from)
+    return experiment_markdown(runs, name, part=part, linked_from=linked_from)
 
 
 def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
@@ -75,10 +77,10 @@ def search_markdown(root: Path, name: str, *, linked_from: Path) -> str:
     return "\n\n".join(texts) or "No search yet."
 
 
-def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, preset: str | None = None) -> str:
-    """Return the tables of an experiment, the commands that repeat it, and a line for each of its runs without a result."""
+def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, preset: str | None = None, part: str = "") -> str:
+    """Return the tables of an experiment or of a part of it, its commands, and a line for each of its runs without a result."""
     parts = []
-    tables = made_tables(runs, name, preset=preset)
+    tables = [made for made in made_tables(runs, name, preset=preset) if not part or made.name.endswith(f"_{part}")]
     for made in tables:
         if mixed := mixed_settings(made):
             print(f"warning [averaged_over]: rows of {made.name} average runs that differ in {', '.join(mixed)}", file=sys.stderr)
@@ -88,7 +90,7 @@ def experiment_markdown(runs: pd.DataFrame, name: str, *, linked_from: Path, pre
         parts += ["\n".join(f"    {command}" for command in commands_of(name, at, own))]
     if not tables and preset and (others := dict.fromkeys(made.preset for made in made_tables(runs, name))):
         parts += [f"No finished run of preset {preset}; there are runs of {', '.join(others)}."]
-    parts += ["\n".join(f"- {line}" for line in unfinished(runs, name))]
+    parts += ["\n".join(f"- {line}" for line in unfinished(runs, name, preset=preset))]
     return "\n\n".join(filter(None, parts)) or "Not measured yet."
 
 

@@ -40,18 +40,15 @@ def write_distributions(run: Run, report: EncodeReport, *, title: str) -> None:
 
 
 def write_images_csv(path: Path, store: PackedStore, report: EncodeReport, *, source: ImageSource | None) -> None:
-    """Write a line for each image of a store; what it is known by, and its file if it has one, where its source is at hand."""
-    file_of, more = None if source is None else source.file_of, [] if source is None else ["content"]
-    more += ["file"] if file_of else []
+    """Write a line for each image of a store; with its source, also a digest of each image, to recognise it by."""
     ids = range(len(store)) if store.source_ids is None else store.source_ids.tolist()
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio", *more])
+        rows.writerow(["image", "psnr_db", "fit_psnr_db", "attempts", "prune_ratio", *([] if source is None else ["content"])])
         measured = (report.psnr_db, report.fit_psnr_db, report.attempts, report.prune_ratio)
         for i, (psnr, fit_psnr, attempts, ratio) in enumerate(zip(*(values.tolist() for values in measured), strict=True)):
-            known = [] if source is None else [source.content_of(ids[i])]
-            known += [file_of(ids[i])] if file_of else []
-            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}", *known])
+            content = [] if source is None else [source.content_of(ids[i])]
+            rows.writerow([store.name_of(i), f"{psnr:.3f}", f"{fit_psnr:.3f}", attempts, f"{ratio:.4f}", *content])
 
 
 def write_sheet(path: Path, source: ImageSource, store: PackedStore, report: EncodeReport) -> None:

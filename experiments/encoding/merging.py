@@ -30,7 +30,7 @@ def merge_shards(
 
     Args:
         out: what the store will be called.
-        source: of the images, where it is at hand: their files are then named in the table.
+        source: of the images, where it is at hand: the table then has their digests.
         reused: images that no shard has.
     """
     survey = _write_whole(folder) if reused is None else _write_with(reused, folder)

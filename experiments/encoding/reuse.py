@@ -19,7 +19,7 @@ from experiments.encoding.merging import NO_LIMIT
 from experiments.training.provenance import CHOOSING, how_made
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.source import ImageSource, ids_by_split, keep
-from rapid_inr.encoding.shard import label_column
+from rapid_inr.encoding.shard import file_names, label_column
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import first_difference, flatten
 from rapid_inr.runlog.records import read_json
@@ -103,4 +103,6 @@ def _as_shard(
     for image_id in places:
         moments[image_id not in train_ids].add(source.read(image_id))
     sizes = torch.tensor([taken.size_of(i) for i in range(len(taken))], dtype=torch.int32)
-    return Shard(0, torch.tensor(list(places)), sizes, tensors, 0, measured, *moments, {}, 0.0, 0.0)
+    return Shard(
+        0, torch.tensor(list(places)), sizes, tensors, 0, measured, *moments, {}, 0.0, 0.0, file_names(source, list(places))
+    )

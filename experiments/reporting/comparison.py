@@ -104,8 +104,9 @@ def mixes_code(runs: pd.DataFrame, keys: Sequence[str]) -> bool:
 def metrics_of(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
     """Return the names of the metrics of finished runs, `HEADLINES` first."""
     done = runs[runs.status == "finished"]
-    no_metrics = (*settings, *FACTS, "seed", "seconds", "cpu_seconds", "dirty")
-    others = [name for name in runs if name not in no_metrics and not name.startswith("version.")]
+    others = [
+        name for name in runs if name not in (*settings, *FACTS, "seed", "seconds", "dirty") and not name.startswith("version.")
+    ]
     found = [name for name in others if measured(done[name], 0)]
     return sorted(found, key=lambda name: HEADLINES.index(name) if name in HEADLINES else len(HEADLINES))
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Link, natural, record_links
-from experiments.reporting.tables import table
+from experiments.reporting.cells import ABSENT, Link, formatted, natural, record_links, summarize
+from experiments.reporting.paper_tables import only
+from experiments.reporting.tables import Figure, table
 from rapid_inr.evaluation.metrics import RAW_BPP
-from rapid_inr.evaluation.rate_distortion import Curve, CurvePoint, psnr_at
+from rapid_inr.evaluation.rate_distortion import MEASURED, Curve, CurvePoint, point_at, psnr_at
 from rapid_inr.plots.rate_distortion import rate_distortion_figure
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -27,6 +29,8 @@ RATES = {  # bits per pixel at which curves are compared; 1.2 is 5% of RGB
     "kodak": (0.15, 0.3, 0.6, 1.0, 2.0), "kodak-224": (0.3, 0.6, 0.9, 1.2, 2.0), "photos": (0.3, 0.6, 0.9, 1.2, 2.0),
     "cifar10": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0),
 }  # fmt: skip
+SMALL_BPP = 0.05 * RAW_BPP
+ENCODE, DECODE = "to encode, ms of a core", "to decode, ms of a core"
 OTHER_RATES = (0.5, 1.0, 2.0, 4.0, 6.0)
 
 
@@ -60,13 +64,16 @@ def _points(run: Mapping[str, Any]) -> list[CurvePoint]:
     if run["verb"] != "codec":
         own = run.get("own_bpp")  # of a code with codebooks: the bytes of the images alone
         rate = run["bpp"] if own is None or own != own else own
-        return [CurvePoint(rate, run["psnr_db"], run.get("ssim"), setting=str(run.get("shape") or ""), run=run["path"])]
+        cost = {"encode_ms": run.get("encode_ms_per_image"), "decode_ms": run.get("decode_cpu_ms")}
+        shape = str(run.get("shape") or "")
+        return [CurvePoint(rate, run["psnr_db"], run.get("ssim"), **cost, setting=shape, run=run["path"])]
     points = []
     for p in run["points"]:
         setting, branch = f"{p['quality']:g} {p['subsampling']}", p["subsampling"]
         if ":" not in branch:  # ASTC: the block decides the rate, so that all blocks are one curve
             setting, branch = branch, ""
-        points.append(CurvePoint(p["bpp"], p["psnr_db"], p["ssim"], setting=setting, branch=branch, run=run["path"]))
+        measured = {name: p.get(name) for name in MEASURED}
+        points.append(CurvePoint(p["bpp"], **measured, setting=setting, branch=branch, run=run["path"]))
     return points
 
 
@@ -122,21 +129,63 @@ def at_five_percent(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-@table("rate_distortion", "{}: PSNR in dB at the bytes of each INR", each="dataset")
+@table("rate_distortion", "{}: PSNR in dB and SSIM at the bytes of each INR", each="dataset")
 def at_the_bytes_of_each_inr(runs: pd.DataFrame) -> pd.DataFrame:
     return own_bytes_table([curve for curve, _ in measured_curves(runs)])
 
 
 def own_bytes_table(curves: Sequence[Curve]) -> pd.DataFrame:
-    """Return a row for each INR: its rate and PSNR, and the PSNR of others at that rate."""
+    """Return a row for each INR: its rate and quality, and the quality of others at that rate."""
     rivals = [curve for curve in curves if curve.label == DENSE or curve.kind == "classical"]
     rows = []
     for curve in sorted((c for c in curves if c.kind != "classical"), key=lambda curve: KINDS.index(curve.kind)):
         for point in sorted(curve.points, key=lambda point: point.bpp):
-            own = {"bpp": f"{point.bpp:.2f}", "% of RGB": f"{100 * point.bpp / RAW_BPP:.1f}", "PSNR, dB": f"{point.psnr_db:.2f}"}
-            beside = {r.label: _decibels(None if r is curve else psnr_at(r.points, point.bpp), 2) for r in rivals}
+            own = {"bpp": f"{point.bpp:.2f}", "% of RGB": f"{100 * point.bpp / RAW_BPP:.1f}", "its own": _quality(point)}
+            beside = {r.label: ABSENT if r is curve else _quality(point_at(r.points, point.bpp)) for r in rivals}
             rows.append({"codec": curve.label, "INR": point.setting, **own, **beside, "records": (Link("record", point.run),)})
     return pd.DataFrame(rows, dtype=object)
+
+
+@table("rate_distortion", "{}: the best INR within 5% of RGB, else the smallest, and others in its bytes", each="dataset")
+def costs(runs: pd.DataFrame) -> pd.DataFrame:
+    curves = measured_curves(runs)
+    inrs = sorted((point for curve, _ in curves if curve.kind == "inr" for point in curve.points), key=lambda point: point.bpp)
+    if not inrs:
+        return pd.DataFrame()
+    rate = max([point for point in inrs if point.bpp <= SMALL_BPP] or inrs[:1], key=lambda point: point.psnr_db).bpp
+    reached = [(curve.label, point, some) for curve, some in curves if (point := point_at(curve.points, rate)) is not None]
+    rows = [
+        {
+            "codec": label, "bpp": f"{rate:.2f}", "PSNR, dB": f"{point.psnr_db:.2f}", "SSIM": formatted(point.ssim, ".3f"),
+            ENCODE: formatted(point.encode_ms, ",.1f"), DECODE: formatted(point.decode_ms, ",.1f"), "records": record_links(some),
+        }
+        for label, point, some in sorted(reached, key=lambda row: -row[1].psnr_db)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, dtype=object)
+
+
+@table(
+    "encode_time", "Photographs at 224 px by the time to encode one, and codecs in the same bytes",
+    figure=Figure(ENCODE, "PSNR, dB", line=("curve",), log=True),
+)  # fmt: skip
+def encode_time(runs: pd.DataFrame) -> pd.DataFrame:
+    encodes = only(runs, "encode")
+    for stage in ("fit", "refine"):
+        encodes[f"{stage} steps"] = encodes[f"cfg.{stage}.steps"].map("{:.0f}".format)
+    rows = [run | asdict(_points(run)[0]) for run in encodes.to_dict("records")]
+    for run in only(runs, "codec").to_dict("records"):
+        if (point := point_at(_points(run), encodes.bpp.min())) is not None:
+            rows.append(run | asdict(point) | {"curve": CODECS[run["curve"]]})
+    return summarize(pd.DataFrame(rows), ["curve", "fit steps", "refine steps"], {
+        "bpp": ("bpp", 2), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 3), ENCODE: ("encode_ms", 0), DECODE: ("decode_ms", 1),
+    })  # fmt: skip
+
+
+def _quality(point: CurvePoint | None) -> str:
+    """Return PSNR in dB and SSIM as one cell."""
+    if point is None:
+        return ABSENT
+    return f"{point.psnr_db:.2f}" + ("" if point.ssim is None else f" / {point.ssim:.3f}")
 
 
 def _decibels(psnr: float | None, digits: int) -> str:

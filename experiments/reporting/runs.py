@@ -21,7 +21,7 @@ from rapid_inr.files import atomic
 from rapid_inr.runlog.differences import flatten
 from rapid_inr.runlog.records import inr_name, read_json, status_of
 
-FACTS = ("started", "seconds", "cpu_seconds", "commit", "dirty", "code", "command", "seed", "error")
+FACTS = ("started", "seconds", "commit", "dirty", "code", "command", "seed", "error")
 SAID_ELSEWHERE = ("experiment_name", "preset", "seed", "run_dir")  # keys that other columns have
 BAD_RUN = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, yaml.YAMLError)
 MOST_NESTED = 50  # mappings and lists within each other in a configuration
@@ -44,8 +44,7 @@ def read_runs(root: Path | str) -> pd.DataFrame:
         run, path: the run's name, its folder relative to `root`; its record, a file or ``FILE#L3``, the third line of one
         verb, status: the command; ``finished``, ``failed``, ``interrupted``, ``running``, ``crashed``, ``running?`` (unknown)
         experiment, preset: what the run belongs to; None for a run of its own
-        started, seconds, cpu_seconds, commit, dirty, code, command, seed, error: as its record has them; ``code`` is a digest of
-            the source
+        started, seconds, commit, dirty, code, command, seed, error: as its record has them; ``code`` is a digest of the source
         machine: the GPU if it was used, else cores and processor
         warnings: list of ``{"name": ..., "message": ...}``
         version.PACKAGE: of python, torch, triton, ...

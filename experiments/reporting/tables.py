@@ -212,9 +212,9 @@ def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(axis="columns", how="all")
 
 
-def unfinished(runs: pd.DataFrame, experiment: str) -> list[str]:
-    """Return a line for each run of an experiment without a result."""
-    lost = runs[(runs.experiment == experiment) & (runs.status != "finished")]
+def unfinished(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[str]:
+    """Return a line for each run of an experiment, at one preset or at all, without a result."""
+    lost = runs[(runs.experiment == experiment) & (runs.status != "finished") & ((runs.preset == preset) | (preset is None))]
     return [
         f"not measured: {r.run}: {r.status}" + (f", {r.error}" if isinstance(r.error, str) else "") for r in lost.itertuples()
     ]

@@ -28,7 +28,7 @@ from experiments.setup.command_line import (
     with_quoted_paths,
 )
 from experiments.setup.config_store import register, unknown_keys
-from experiments.setup.distributed import require_alone
+from experiments.setup.distributed import end_with_torchrun, require_alone
 from experiments.setup.errors import errors_in_one_line
 from experiments.setup.help import help_text
 from experiments.setup.run_folder import experiment_of, folder_of, run_name
@@ -42,7 +42,6 @@ def times(factor: float, number: int) -> int:
     return round(factor * number)
 
 
-register()
 for resolver in (experiment_of, folder_of, run_name, times):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 
@@ -54,6 +53,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
     records its own failure, and the program ends with their list and exit code 1.
     """
     secure_streams()
+    end_with_torchrun()
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, the work handles Ctrl-C
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors, and they are worded here
@@ -79,6 +79,7 @@ def main(verb: str, task: Callable[[DictConfig], None]) -> None:
             if {"-h", "--help"} & set(sys.argv):  # Hydra's own takes ten seconds to list groups of all packages
                 print(help_text(verb, [argument for argument in sys.argv[1:] if "=" in argument]))
                 return
+            register(verb)
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=verb)(job)()
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, verb) from error
@@ -96,6 +97,7 @@ def compose_command(verb: str, overrides: Sequence[str]) -> DictConfig:
     """
     if verb == "common" or not (CONFIGS / f"{verb}.yaml").is_file():
         raise UserError(f"verb is {verb!r}, expected a command with a file in configs")
+    register(verb)
     offer_inr_shapes(overrides)
     try:
         return _checked(compose(verb, overrides=with_quoted_paths(overrides)), verb, overrides)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -135,6 +135,8 @@ def unknown(key: str, verb: str) -> UserError:
 def explained(error: HydraException | OmegaConfBaseException, verb: str) -> Exception:
     """Return a plain error for what Hydra found wrong with an override, or the error itself if it is plain already."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return UserError(f"{error.override} cannot be read; text with spaces or brackets goes in quotes, as in 'KEY=[\"a b\"]'")
     if match := re.match(rf"In '{verb}': Could not find '(\w+)/(.+)'", text):
         group, choice = match.groups()
         choices = choices_of(verb, group)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
 from omegaconf import DictConfig
-from torch import distributed
+from torch import distributed, multiprocessing
 
 from experiments.setup.build import build_device
 from rapid_inr.errors import UserError
@@ -35,6 +36,12 @@ def ranks() -> dict[str, int]:
 def is_main_process() -> bool:
     """Return whether this process keeps the run and prints."""
     return rank() == 0
+
+
+def end_with_torchrun() -> None:
+    """End this process with the torchrun that started it, even if that is killed and cannot end its processes (Linux only)."""
+    if distributed.is_torchelastic_launched():
+        multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # as torch's own spawn does
 
 
 def require_alone(verb: str, *, multirun: bool) -> None:
@@ -66,7 +73,7 @@ def init_distributed(cfg: DictConfig) -> Iterator[None]:
             if not is_main_process():
                 cfg.run_dir = stack.enter_context(tempfile.TemporaryDirectory()) + "/run"
                 cfg.track.mode = "off"
-                nowhere = stack.enter_context(open(os.devnull, "w"))
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
                 stack.enter_context(contextlib.redirect_stderr(nowhere))
             yield

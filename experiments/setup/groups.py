@@ -66,10 +66,11 @@ class DatasetConfig:
         test_limit: the same for the test images.
         size: pixels of a side, or [height, width], that images are resized to; null leaves them as they are.
         resize: ``stretch``, or ``crop``: take the centre square first.
-        exclude: names such as ``train_00008`` or ids to leave out, or a JSON file with them.
+        exclude: names such as ``train/cat/7.jpg`` or ``train_00008``, or ids, to leave out, or a JSON file with them.
         download: fetch the data where it is missing and has an official address.
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.
+        val_fraction: of image_folder without folders train and val: the fraction to test with, chosen by class and file name.
         test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
         seed: of shapes: what is drawn; of mini_imagenet: how the images of a class are split, 420 to 120.
         count: of shapes: training images.
@@ -88,6 +89,7 @@ class DatasetConfig:
     download: bool = False
     on_corrupt: str = "fail"
     max_pixels: int | None = None
+    val_fraction: float | None = None
     test_split: str | None = None
     seed: int | None = None
     count: int | None = None

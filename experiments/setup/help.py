@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.setup.choices import CONFIGS, choices_of, groups_of, read_command
+from experiments.setup.config_store import register
 from rapid_inr.runlog.differences import flatten
 
 WIDTH, COLUMN = 120, 34  # of a line, and where comments begin
@@ -21,6 +22,7 @@ MOST_NAMED = 12  # choices of a group without comments
 
 def help_text(verb: str, overrides: Sequence[str]) -> str:
     """Return the help of a command, with the values that its keys have under some overrides."""
+    register(verb)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose(verb, list(overrides))
     choices = [line for group, default in groups_of(verb).items() for line in _choices(verb, group, default)]

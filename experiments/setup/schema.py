@@ -114,9 +114,11 @@ class InfoConfig(CommonConfig):
 
     Args:
         store: FILE.inr to read.
+        image: show the name, size and class of this image instead, by its position from 0.
     """
 
     store: str = MISSING
+    image: int | None = None
 
 
 @dataclass

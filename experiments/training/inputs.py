@@ -16,9 +16,9 @@ from experiments.setup.build import build_augment, build_autocast, build_device,
 from experiments.setup.distributed import ranks, world_size
 from experiments.setup.groups import FROM_FILES, sides
 from experiments.setup.run_folder import start_run
-from experiments.training.provenance import require_exported_from, require_made_from, rows_of
+from experiments.training.provenance import dataset_facts, require_exported_from, require_made_from, rows_of
 from experiments.training.store_cache import export_on_demand, metrics_of, store_on_demand
-from rapid_inr.data import ImageSource, Loaded, load_all
+from rapid_inr.data import DatasetMissing, ImageSource, Loaded, load_all
 from rapid_inr.data.export import Export, read_export
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.source import keep
@@ -185,13 +185,25 @@ def inr_input(cfg: DictConfig, store: PackedStore, *, shard_store: bool = False)
         DeviceTooSmall: if the store does not fit in the device's memory; with `shard_store`, if this process's share does not.
     """
     require_made_from(store, cfg)
-    store, device = rows_of(store, build_source(cfg, split="train"), on_corrupt=cfg.dataset.on_corrupt), build_device(cfg)
+    store, device = _training_rows(store, cfg), build_device(cfg)
     size, header = decode_size(cfg, store), store.header
     if not shard_store:
         require_fits(store.nbytes, n_images=len(store), device=device, what="the store's images")
     pipeline = inr_pipeline(store, size=size, device=device, shard_store=shard_store, **_common_options(cfg))
     made = code_settings(header.code) | header.made
     return TrainingInput("inr", pipeline, header.class_names, size, header.mean, header.std, made=made)
+
+
+def _training_rows(store: PackedStore, cfg: DictConfig) -> PackedStore:
+    """Return the training images of ``cfg.dataset`` in a store; where their files are gone, all that it was asked to hold."""
+    try:
+        source = build_source(cfg, split="train")
+    except DatasetMissing:
+        made, asked = store.header.made["dataset"], dataset_facts(cfg)
+        if store.labels is None or any(made.get(key) != asked.get(key) for key in ("limit", "exclude")):
+            raise
+        return store.of_split("train")
+    return rows_of(store, source, on_corrupt=cfg.dataset.on_corrupt)
 
 
 def decode_size(cfg: DictConfig, store: PackedStore) -> tuple[int, int]:

@@ -22,7 +22,7 @@ class FitLaunch:
     num_warps: int
 
 
-# by the kernel's width; chosen by counting instructions of compiled code (README.md), not by measurement yet
+# by the kernel's width; chosen by counting instructions of compiled code (kernels/what-was-tried.md), not by measurement yet
 BY_WIDTH = {16: FitLaunch(32, 1), 32: FitLaunch(32, 4), 64: FitLaunch(32, 8)}
 # tiles of 64 pixels would use wgmma and tcgen05, but spill hundreds to thousands of values
 INTERPRETER = FitLaunch(256, 1)

@@ -1,6 +1,6 @@
 """Compile the cosine kernel for GPUs without having them, and read the resources of its loop over blocks.
 
-`python -m kernels.tools.offline_cosine` prints the resource table of kernels/README.md and fails if a variant is over its budget.
+`python -m kernels.tools.offline_cosine` prints a resource table of kernels/what-was-tried.md and fails if one is over its budget.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compile the fused fit for GPUs without having them, and read the resources of its loop over tiles.
 
-`python -m kernels.tools.offline_fit` prints the resource table of kernels/fit/README.md and fails if a size is over its budget.
+`python -m kernels.tools.offline_fit` prints a resource table of kernels/what-was-tried.md and fails if a size exceeds its budget.
 """
 
 from __future__ import annotations

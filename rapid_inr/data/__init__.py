@@ -59,8 +59,8 @@ def open_source(
         test_limit: the same for test images.
         size: side of the square that images are resized to; shapes are drawn at it and also take (height, width).
         resize: ``"stretch"`` or ``"crop"``.
-        exclude: names such as ``train_00008``, ids in the order of ``split="all"``, or a JSON file with a list of them or a
-            record with that list as ``"index"``; images of the other split are ignored.
+        exclude: names such as ``train/cat/7.jpg`` or ``train_00008``, ids in the order of ``split="all"``, or a JSON file with a
+            list of them or a record with that list as ``"index"``; images of the other split are ignored.
         download: whether to fetch missing data from its official address, if it has one.
         max_pixels: largest number of pixels of an image file; a file with more counts as corrupt.
         options: further arguments of the reader.
@@ -107,16 +107,23 @@ def _own_ids(source: ImageSource, split: str, exclude: str | Path | Iterable[int
         ids = ids.get("index") if isinstance(ids, dict) else ids
         if not isinstance(ids, list):
             raise UserError(f'exclude: {where} holds neither a list of ids nor a record with one as "index"')
-    ids = [_id_of(value, source, where) for value in ids]
+    of_files = any("/" in str(value) for value in ids)
+    named = {source.name_of(image_id): image_id for image_id in range(source.n_opened)} if of_files else {}
+    elsewhere = set() if split == "all" else {"train", "test"} - set(dict(source.splits))
+    ids = [_id_of(value, source, named, elsewhere, where) for value in ids]
     if split == "all":
         return ids
     return [image_id - source.offset for image_id in ids if 0 <= image_id - source.offset < source.n_opened]
 
 
-def _id_of(value: int | str, source: ImageSource, where: str) -> int:
-    """Return the id in the order of ``split="all"`` of an id or a name such as ``test_00042``."""
+def _id_of(value: int | str, source: ImageSource, named: dict[str, int], elsewhere: set[str], where: str) -> int:
+    """Return the id in the order of ``split="all"`` of an id or a name; -1 for a file of a split `elsewhere`."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
+    if isinstance(value, str) and "/" in value:
+        if value not in named and value.partition("/")[0] not in elsewhere:
+            raise UserError(f"{where}: {value!r} is no image of {source.name}, expected a name such as {source.name_of(0)}")
+        return source.offset + named[value] if value in named else -1
     name = re.fullmatch(r"(train|test|all)_(\d+)", value) if isinstance(value, str) else None
     if name is None:
         raise UserError(f"{where}: {value!r} is not an id, expected an integer of at least 0, or a name such as train_00008")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class RatePoint:
-    """The rate of a dataset at one setting of a codec, and the means of PSNR and SSIM over its images."""
+    """The rate of a dataset at one setting of a codec, and means over its images: PSNR, SSIM, and processor time."""
 
     quality: float
     subsampling: str
@@ -80,6 +81,8 @@ class RatePoint:
     rgb_pct: float
     psnr_db: float
     ssim: float
+    encode_ms: float
+    decode_ms: float
 
 
 def require_available(name: str) -> None:
@@ -167,10 +170,14 @@ class _Tally:
     n_pixels: int = 0
     psnr_db: float = 0.0
     ssim: float = 0.0
+    encode_s: float = 0.0
+    decode_s: float = 0.0
     tables: set[bytes] = field(default_factory=set)  # each counts once for all files
 
     def add(self, image: np.ndarray, config: CodecConfig, *, quality: float, subsampling: str) -> None:
+        began = time.process_time()
         file = encode_file(image, config.name, quality=quality, subsampling=subsampling)
+        self.encode_s += time.process_time() - began
         if config.name == "jpeg_shared":
             tables, own = split_tables(file)
             self.tables.add(tables)
@@ -181,7 +188,10 @@ class _Tally:
             self.n_bytes += len(file) - HEADER_BYTES
         else:
             self.n_bytes += len(file)
-        pair = torch.from_numpy(decode_file(file))[None], torch.from_numpy(image)[None]
+        began = time.process_time()
+        decoded = decode_file(file)
+        self.decode_s += time.process_time() - began
+        pair = torch.from_numpy(decoded)[None], torch.from_numpy(image)[None]
         self.images += 1
         self.n_pixels += image.shape[0] * image.shape[1]
         self.psnr_db += psnr_db(*pair).item()
@@ -190,6 +200,7 @@ class _Tally:
     def point(self, *, quality: float, subsampling: str) -> RatePoint:
         cost = {"n_bytes": self.n_bytes + sum(map(len, self.tables)), "n_pixels": self.n_pixels}
         means = {"psnr_db": self.psnr_db / self.images, "ssim": self.ssim / self.images}
+        means |= {"encode_ms": 1e3 * self.encode_s / self.images, "decode_ms": 1e3 * self.decode_s / self.images}
         return RatePoint(quality, subsampling, self.images, cost["n_bytes"], bpp(**cost), rgb_pct(**cost), **means)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.reading import read_chunks
-from rapid_inr.data.source import ImageSource
+from rapid_inr.data.source import ImageSource, name_in_splits
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic, remove_torn
 from rapid_inr.runlog.differences import first_difference, flatten
@@ -143,7 +143,7 @@ def export_images(
         for chunk in read_chunks(source, 256, on_corrupt=on_corrupt):
             n_written = 0
             for image_id, pixels, label in zip(chunk.ids.tolist(), chunk.images, chunk.labels.tolist(), strict=True):
-                file = f"{split}/{folders[label]}/{source.name_of(image_id)}{FORMATS[settings['format']]}"
+                file = f"{split}/{folders[label]}/{name_in_splits(source.splits, image_id)}{FORMATS[settings['format']]}"
                 n_written += not (folder / file).is_file()
                 n_bytes += _write(folder / file, pixels, settings)
                 sizes.add(pixels.shape[:2])

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 from rapid_inr.data.files import IMAGE_SUFFIXES, LabelledFiles, class_folders, from_files, image_paths, passed_over
 from rapid_inr.data.passed_over import NOTHING_PASSED_OVER, PassedOver
 from rapid_inr.data.pixels import MAX_PIXELS, read_image
 from rapid_inr.data.source import DatasetMissing, ImageSource, of_splits, require_split
-from rapid_inr.errors import UserError
+from rapid_inr.errors import UserError, require
 
 # the paper's split of Mini-ImageNet: of the 600 images of a class, 420 for training and 120 for testing
 MINI_TRAIN = 420
 MINI_TEST = 120
 
 
-def image_folder(root: str | Path, split: str, *, download: bool = False, max_pixels: int = MAX_PIXELS) -> ImageSource:
+def image_folder(
+    root: str | Path, split: str, *, val_fraction: float | None = None, download: bool = False, max_pixels: int = MAX_PIXELS
+) -> ImageSource:
     """Open labelled images laid out as ``train/CLASS/*`` and ``val/CLASS/*`` (or ``test/CLASS/*`` if there is no val).
 
     Classes are numbered in the order of train's folders; val may lack some. Opening one split needs only its folder; the train
     split ignores val.
 
+    Args:
+        val_fraction: for images laid out as ``CLASS/*``: about this fraction is for testing. Its class and file name alone decide
+            about an image, so it stays in its split when others are added.
+
     Raises:
         DatasetMissing: if a folder of the split is missing.
-        UserError: if val has a class that train lacks, or a class of train has no image.
+        UserError: if val has a class that train lacks, a class has no image to train with, or `val_fraction` does not fit.
     """
     require_split(split)
     root = Path(root)
     validation = root / "val" if (root / "val").is_dir() else root / "test"
     folders = {"train": root / "train", "test": validation}
+    if val_fraction is not None:
+        return _unsplit_folder(root, split, val_fraction, max_pixels=max_pixels)
     for key, folder in folders.items():
         if split in (key, "all") and not folder.is_dir():
             looked = f"{root / 'val'} and {root / 'test'}" if key == "test" else str(folder)
             if not any(map(Path.is_dir, folders.values())) and root.is_dir() and any(map(image_paths, class_folders(root))):
-                advice = f"move the class folders in {root} to {folders['train']}, and a part of each to {root / 'val'}"
+                advice = f"dataset.val_fraction=0.2 tests with a fifth of the images in the class folders of {root}, 0 with none"
             else:
                 advice = _no_download("train/CLASS/*, val/CLASS/*", download)
             raise DatasetMissing(f"image folder not found: looked for {looked}; {advice}")
@@ -52,6 +61,32 @@ def image_folder(root: str | Path, split: str, *, download: bool = False, max_pi
         "image_folder", split, train=files.get("train"), test=files.get("test"), class_names=tuple(class_names),
         max_pixels=max_pixels, left_out=sum(map(_passed_over, asked), NOTHING_PASSED_OVER),
     )  # fmt: skip
+
+
+def _unsplit_folder(root: Path, split: str, val_fraction: float, *, max_pixels: int) -> ImageSource:
+    require(0 <= val_fraction < 1, "dataset.val_fraction", val_fraction, "at least 0 and below 1")
+    for name in ("train", "val", "test"):
+        require(not (root / name).is_dir(), "dataset.val_fraction", val_fraction, f"null, since there is a folder {root / name}")
+    classes = class_folders(root) if root.is_dir() else []
+    if not classes:
+        raise DatasetMissing(f"image folder not found: looked for class folders in {root}; {_no_download('CLASS/*', False)}")
+    files: dict[str, LabelledFiles] = {"train": [], "test": []}
+    for label, folder in enumerate(classes):
+        paths = image_paths(folder)
+        tested = {path for path in paths if int.from_bytes(_hash(path)[:8]) < val_fraction * 2**64}
+        if len(tested) == len(paths):
+            raise UserError(f"{folder}: class {folder.name!r} has no image to train with ({_suffixes()})")
+        files["train"] += [(path, label) for path in paths if path not in tested]
+        files["test"] += [(path, label) for path in paths if path in tested]
+    return from_files(
+        "image_folder", split, **files, class_names=tuple(folder.name for folder in classes), max_pixels=max_pixels,
+        left_out=_passed_over(root),
+    )  # fmt: skip
+
+
+def _hash(path: Path, *, seed: int = 0) -> bytes:
+    """Hash the class and the file name; unlike a random generator this never changes with a library's version."""
+    return hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode(errors="surrogateescape")).digest()
 
 
 def _labelled(folder: Path, class_names: list[str], *, needs_all: bool) -> LabelledFiles:
@@ -94,8 +129,7 @@ def mini_imagenet(
         paths = image_paths(folder)
         if len(paths) < MINI_TRAIN + MINI_TEST:
             raise UserError(f"{folder}: class has {len(paths)} images, expected at least {MINI_TRAIN + MINI_TEST}")
-        # ranked by hash, which unlike a random generator never changes with a library's version
-        ranked = sorted(paths, key=lambda path: hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest())
+        ranked = sorted(paths, key=partial(_hash, seed=seed))
         for files, chosen in ((train, ranked[:MINI_TRAIN]), (test, ranked[MINI_TRAIN : MINI_TRAIN + MINI_TEST])):
             files += [(path, label) for path in sorted(chosen, key=lambda path: path.name)]
     return from_files(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from rapid_inr.errors import UserError, require
 
 SPLITS = ("train", "test", "all")
 RESIZES = ("stretch", "crop")
+MAX_PART, MAX_FILE_NAME = 255, 1023  # bytes of a folder or a file, and of a whole name
+# control characters, line separators, changes of the direction of writing, halves of characters, and a separator of paths
+_NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\\]")
 
 
 class DatasetMissing(UserError):
@@ -49,7 +53,7 @@ class ImageSource:
         read: id -> uint8 [height, width, 3]; raises `CorruptImage`.
         read_mask: id -> uint8 [height, width], 0 for background and class + 1 elsewhere; None without masks.
         offset: position of image 0 in the order of ``split="all"`` (all of train, then all of test).
-        file_of: id -> the file of an image; None unless each image has its own file.
+        file_of: id -> the file of an image; None unless each image has its own file. In a split no two have the same `file_name`.
         files: the files that hold all images, if `file_of` is None.
         passed_over: other files in the folders.
 
@@ -113,13 +117,20 @@ class ImageSource:
         content = self.read(image_id) if self.file_of is None else self.file_of(image_id).read_bytes()
         return hashlib.sha256(content).hexdigest()[:32]
 
+    def file_name(self, image_id: int) -> str:
+        """Return ``CLASS/FILE`` of a labelled image with its own file, ``FILE`` of another; empty if there is no plain name."""
+        if self.file_of is None:
+            return ""
+        name = "/".join(self.file_of(image_id).parts[-1 if self.labels is None else -2 :])
+        return name if is_plain_file_name(name) else ""
+
     def name_of(self, image_id: int) -> str:
-        """Return the split and the index in it, such as ``"test_00042"``.
+        """Return the name of an image; see `name_in_splits`.
 
         Raises:
             UserError: if the opened source has no image with this id.
         """
-        return name_in_splits(self.splits, image_id)
+        return name_in_splits(self.splits, image_id, self.file_name(image_id))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -130,8 +141,19 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
-    """Return the name of an id that counts through the splits: the split and the index in it, such as ``"test_00042"``.
+def is_plain_file_name(name: str) -> bool:
+    """Return whether a name is a relative path of UTF-8, without ``..``, backslashes and control characters."""
+    parts = name.split("/")
+    sound = not _NOT_PLAIN.search(name) and not {"", ".", ".."} & set(parts)
+    return sound and max(len(part.encode()) for part in parts) <= MAX_PART and len(name.encode()) <= MAX_FILE_NAME
+
+
+def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int, file_name: str = "") -> str:
+    """Return the name of an image: its split and file, such as ``"test/cat/7.jpg"``, or its number, such as ``"test_00042"``.
+
+    Args:
+        image_id: counts through the splits.
+        file_name: see `ImageSource.file_name`; empty for the number.
 
     Raises:
         UserError: if no split has this id.
@@ -139,7 +161,7 @@ def name_in_splits(splits: tuple[tuple[str, int], ...], image_id: int) -> str:
     total = sum(count for _, count in splits)
     require(0 <= image_id < total, "image id", image_id, f"in 0..{total - 1}")
     split, first = next((split, ids.start) for split, ids in ids_by_split(splits).items() if image_id in ids)
-    return f"{split}_{image_id - first:05d}"
+    return f"{split}/{file_name}" if file_name else f"{split}_{image_id - first:05d}"
 
 
 def ids_by_split(splits: tuple[tuple[str, int], ...]) -> dict[str, range]:

@@ -147,8 +147,8 @@ def encode_shards(
 def report_of(plan: StorePlan, survey: Survey) -> EncodeReport:
     """Return the report of the images of some shards."""
     measured = {name: survey.measured[name] for name in MEASURED if name != "converged"}
-    poor = survey.ids[~survey.measured["converged"]].tolist()
-    unconverged = tuple(name_in_splits(plan.splits, image_id) for image_id in poor)
+    poor = (~survey.measured["converged"]).nonzero().flatten().tolist()
+    unconverged = tuple(name_in_splits(plan.splits, int(survey.ids[i]), survey.names[i] if survey.names else "") for i in poor)
     return EncodeReport(
         **measured,
         unconverged=unconverged,

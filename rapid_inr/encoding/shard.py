@@ -12,7 +12,8 @@ from rapid_inr.data.source import ImageSource, ids_by_split, keep
 from rapid_inr.encoding.encoder import Encoder
 from rapid_inr.runlog.progress import Report
 from rapid_inr.store.plan import StorePlan
-from rapid_inr.store.shards import Shard, crc32_of
+from rapid_inr.store.shards import Shard
+from rapid_inr.store.tensor_file import crc32_of
 
 MEASURED = ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio", "converged")
 
@@ -42,7 +43,14 @@ def encode_shard(
         chunks.append(encoded | {"ids": torch.from_numpy(chunk.ids), "labels": label_column(chunk.labels, len(plan.class_names))})
     columns = {name: torch.cat([c[name] for c in chunks]) for name in chunks[0] if chunks[0][name] is not None}
     ids, sizes, measured = columns.pop("ids"), columns.pop("sizes"), {name: columns.pop(name) for name in MEASURED}
-    return Shard(number, ids, sizes, encoder.pack(columns), crc32_of(shared), measured, *moments, skipped, fit_s, compress_s)
+    rows, names = encoder.pack(columns), file_names(source, ids.tolist())
+    return Shard(number, ids, sizes, rows, crc32_of(shared), measured, *moments, skipped, fit_s, compress_s, names)
+
+
+def file_names(source: ImageSource, ids: list[int]) -> tuple[str, ...]:
+    """Return the names of the images' files, as in `PackedStore`."""
+    names = tuple(map(source.file_name, ids))
+    return names if any(names) else ()
 
 
 def _empty_shard(number: int, skipped: dict[int, str]) -> Shard:

@@ -6,18 +6,23 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MEASURED = ("psnr_db", "ssim", "encode_ms", "decode_ms")  # of a point at its rate
+
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The rate and quality of a codec at one setting on a dataset; None where unknown.
+    """The rate, quality and cost of a codec at one setting on a dataset; None where unknown.
 
     Args:
+        encode_ms, decode_ms: processor time an image.
         branch: the mode of the setting, such as its chroma subsampling; nothing is interpolated between modes.
     """
 
     bpp: float
     psnr_db: float
     ssim: float | None = None
+    encode_ms: float | None = None
+    decode_ms: float | None = None
     setting: str = ""
     branch: str = ""
     run: str = ""
@@ -52,23 +57,32 @@ def front(points: Iterable[CurvePoint]) -> list[CurvePoint]:
     return best
 
 
-def psnr_at(points: Sequence[CurvePoint], bpp: float) -> float | None:
-    """Return the PSNR of the best branch at a rate; None where no branch reaches that rate.
+def point_at(points: Sequence[CurvePoint], bpp: float) -> CurvePoint | None:
+    """Return the point of the best branch at a rate; None where no branch reaches that rate.
 
-    Within a branch, the PSNR is interpolated on the front over the logarithm of the rate.
+    Within a branch, values are interpolated on the front over the logarithm of the rate.
     """
     branches = (front(p for p in points if p.branch == branch) for branch in {p.branch for p in points})
-    return max((psnr for best in branches if (psnr := _interpolated(best, bpp)) is not None), default=None)
+    reached = [point for best in branches if (point := _interpolated(best, bpp)) is not None]
+    return max(reached, key=lambda point: point.psnr_db, default=None)
 
 
-def _interpolated(best: Sequence[CurvePoint], bpp: float) -> float | None:
+def psnr_at(points: Sequence[CurvePoint], bpp: float) -> float | None:
+    """Return the PSNR of `point_at`."""
+    point = point_at(points, bpp)
+    return None if point is None else point.psnr_db
+
+
+def _interpolated(best: Sequence[CurvePoint], bpp: float) -> CurvePoint | None:
     for left, right in zip(best, best[1:] or best, strict=False):
         for end in (left, right):
             if math.isclose(bpp, end.bpp):
-                return end.psnr_db
+                return end
         if left.bpp < bpp < right.bpp:
             share = math.log(bpp / left.bpp) / math.log(right.bpp / left.bpp)
-            return left.psnr_db + share * (right.psnr_db - left.psnr_db)
+            pairs = {name: (getattr(left, name), getattr(right, name)) for name in MEASURED}
+            known = {name: a + share * (b - a) for name, (a, b) in pairs.items() if None not in (a, b)}
+            return CurvePoint(bpp, **known)
     return None
 
 

@@ -43,7 +43,7 @@ class ShardedStore:
     so that gradients can be averaged while the next batch is exchanged; every host starts the two in the same order.
 
     Args:
-        store: the whole store, the same in every process; if its file is memory-mapped, only the share is copied.
+        store: the whole store, the same in every process, which keeps only its share.
         device: to keep the share on.
         rank: of this process in torch.distributed.
         world_size: number of processes there.
@@ -58,7 +58,7 @@ class ShardedStore:
         _require_together(rank=rank, world_size=world_size)
         if len(store) < world_size:
             raise UserError(f"the store has {len(store)} images, too few to share among {world_size} processes")
-        share = replace(store.take(torch.arange(rank, len(store), world_size)), labels=None, source_ids=None)
+        share = replace(store.take(torch.arange(rank, len(store), world_size)), labels=None, source_ids=None, names=())
         require_fits(share.nbytes, n_images=len(share), device=torch.device(device), what="this process's images of the store")
         self.share = share.to(device)
         self._rank, self._world_size, self._group = rank, world_size, distributed.new_group()

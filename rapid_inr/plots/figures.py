@@ -89,11 +89,12 @@ def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Return the end of a text that is too wide: there a path has the file, and a caption the measurement."""
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    while text and font.getlength("..." + text) > width:
+        text = text[1:]
+    return "..." + text
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:

@@ -29,16 +29,17 @@ def _where() -> str:
     """Return the machine's name and, on Linux, its boot id and the pid namespace."""
     parts = [socket.gethostname()]
     with suppress(OSError):
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
 
 
 def _start_of(pid: int) -> int | None:
     """Return the start of a process in ticks since boot; None if it is gone, a zombie, or the start is unknown."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may contain blanks and brackets
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    fields = stat.rpartition(")")[2].split()  # what follows the name, which may contain blanks and brackets
     return None if fields[0] in "ZX" else int(fields[19])
 
 

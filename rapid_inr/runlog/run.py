@@ -84,7 +84,7 @@ def machine() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:
@@ -182,7 +182,7 @@ class Run:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._began, self._began_cpu = time.perf_counter(), time.process_time()
+        self._began = time.perf_counter()
         self._record |= {"started": datetime.now(UTC).isoformat(timespec="seconds"), **code_state()}
         self._record["code"] = code_digest()
         self._record |= {"versions": versions(), "machine": machine()}
@@ -237,6 +237,8 @@ class Run:
         return path
 
     def _write_record(self, status: str, **more: Any) -> None:
-        spent = {"seconds": time.perf_counter() - self._began, "cpu_seconds": time.process_time() - self._began_cpu}
-        self._record |= {"status": status} | {name: round(s, 3) for name, s in spent.items()}
-        write_json(self.folder / "record.json", {**self._record, "metrics": self.metrics, "warnings": self._warnings, **more})
+        seconds = round(time.perf_counter() - self._began, 3)
+        write_json(
+            self.folder / "record.json",
+            {**self._record, "status": status, "seconds": seconds, "metrics": self.metrics, "warnings": self._warnings, **more},
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -61,12 +61,8 @@ class Code(Protocol):
     def fault(name: str, block: Tensor) -> str:
         """Return what is wrong with some values of a tensor; empty if nothing is."""
 
-    def fault_of_rows(self, rows: TensorRows, read: Callable[[list[tuple[int, int]]], Iterable[Tensor]]) -> str:
-        """Return what is wrong with whole rows; empty if nothing is.
-
-        Args:
-            read: yields the bytes of ``codes`` of each (start, stop) from the file, so that no page stays in memory.
-        """
+    def fault_of_rows(self, rows: TensorRows) -> str:
+        """Return what is wrong with whole rows; empty if nothing is."""
 
     def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
         """Return the bytes of the tensors by their purpose."""

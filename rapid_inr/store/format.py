@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rapid_inr.data.pixels import MAX_PIXELS
 from rapid_inr.errors import UserError, require
 from rapid_inr.store.checks import is_of
 from rapid_inr.store.families import FAMILIES, Code
-from rapid_inr.store.packed import OF_ANY_FAMILY, PackedStore, StoreHeader
+from rapid_inr.store.names import NAMES, pack_names, unpack_names
+from rapid_inr.store.packed import OF_ANY_FAMILY, PackedStore, StoreHeader, StoreTooLarge
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
-from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, read_slices, write_tensors
+from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_tensors, write_tensors
 
 VERSION = 4
 METADATA_KEY = "rapid_inr"  # a single key, since safetensors does not keep the order of several
 MAX_SIDE = 1 << 16  # pixels, the limit of the source formats
+CHECKED_VALUES = 1 << 20  # checked at once
 LEAST_STD = 1 / 255  # one level, so that dividing by it is safe
 
 
@@ -39,7 +40,8 @@ def write_store(path: Path | str, store: PackedStore, *, overwrite: bool = False
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=true replaces it")
-    write_blocks(path, store.header, len(store), {name: Blocks.of(tensor) for name, tensor in store.tensors().items()})
+    tensors = store.tensors() | ({NAMES: pack_names(store.names)} if store.names else {})
+    write_blocks(path, store.header, len(store), {name: Blocks.of(tensor) for name, tensor in tensors.items()})
     return path.stat().st_size
 
 
@@ -47,7 +49,7 @@ def write_blocks(path: Path, header: StoreHeader, images: int, tensors: dict[str
     """Write the file of a store whose tensors come in pieces; replace an existing file.
 
     Args:
-        tensors: the tensors of a `PackedStore`, by name.
+        tensors: those of a file, by name.
     """
 
     def describe(checksums: dict[str, int]) -> dict[str, str]:
@@ -65,39 +67,47 @@ def read_store(path: Path | str, *, device: torch.device | str = "cpu", max_pixe
         max_pixels: largest number of pixels of an image.
 
     Returns:
-        The store on `device`. On the CPU its tensors are memory-mapped, and the check leaves no page of them in memory.
+        The store on `device`; what later happens to the file does not matter to it.
 
     Raises:
         FileNotFoundError: if there is no such file.
         StoreFormatError: if the file is not a complete, consistent store of this version.
-        StoreTooLarge: if it does not fit the memory of `device`.
+        StoreTooLarge: if it does not fit the memory of this machine or of `device`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no store at {path}; write one with: python -m experiments.encode dataset=... out={path}")
-    with path.open("rb"):  # safetensors reports an unreadable file as missing
-        pass
     try:
-        with safe_open(path, framework="pt") as file:
-            raw = unseal(path, file.metadata(), METADATA_KEY, version=VERSION)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+        metadata, tensors = read_tensors(path)
     except SafetensorError as error:
         raise StoreFormatError(f"{path} is not a whole safetensors file: {brief(error)}") from None
+    except RuntimeError:  # of torch's allocator
+        raise StoreTooLarge(f"{path} does not fit the memory: it takes {path.stat().st_size:,} bytes") from None
+    raw = unseal(path, metadata, METADATA_KEY, version=VERSION)
     family = raw.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise StoreFormatError(f"{path} holds INRs of family {brief(family)}, this program reads {', '.join(FAMILIES)}")
     _check_tensors(path, raw, tensors, FAMILIES[family])
+    names = tensors.pop(NAMES, None)
     try:
         store = PackedStore.of(_parse_header(raw, FAMILIES[family]), tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreFormatError(f"{path} contradicts itself: {brief(error, most=200)}") from None
     _check_values(path, store, images=raw.get("images"), max_pixels=max_pixels)
-    return store.to(device)
+    return (store if names is None else _with_names(path, store, names)).to(device)
+
+
+def _with_names(path: Path, store: PackedStore, packed: Tensor) -> PackedStore:
+    ids = range(len(store)) if store.source_ids is None else store.source_ids.tolist()
+    try:
+        return replace(store, names=unpack_names(packed, ids, store.header.splits))
+    except UserError as error:
+        raise StoreFormatError(f"{path}: {error}") from None
 
 
 def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor], code: type[Code]) -> None:
     missing = set(code.needed) - set(tensors)
-    unknown = set(tensors) - {*code.tensors, *OF_ANY_FAMILY}
+    unknown = set(tensors) - {*code.tensors, *OF_ANY_FAMILY, NAMES}
     if missing or unknown:
         raise StoreFormatError(f"{path}: tensors missing {sorted(missing)}, unknown {brief(sorted(unknown))}")
     for name, tensor in tensors.items():
@@ -106,17 +116,14 @@ def _check_tensors(path: Path, raw: dict[str, Any], tensors: dict[str, Tensor], 
     checksums = raw.get("crc32")
     if not isinstance(checksums, dict) or set(checksums) != set(tensors):
         raise StoreFormatError(f"{path} lacks a checksum for each of its tensors {sorted(tensors)}")
-    actual, fault = dict.fromkeys(tensors, 0), ""
-    for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
-        actual[name] = crc32(block, actual[name])
-        if block.is_floating_point() and not bool(block.isfinite().all()):
-            fault = fault or "a weight is not finite"
-        fault = fault or code.fault(name, block)
-    for name, checksum in actual.items():
-        if checksum != checksums[name]:
+    for name, tensor in tensors.items():
+        if crc32(tensor) != checksums[name]:
             raise StoreFormatError(f"{path} is damaged: the checksum of {name} does not match")
-    if fault:
-        raise StoreFormatError(f"{path}: {fault}")
+    for name, tensor in tensors.items():
+        for block in tensor.flatten().split(CHECKED_VALUES):
+            finite = not block.is_floating_point() or bool(block.isfinite().all())
+            if fault := code.fault(name, block) if finite else "a weight is not finite":
+                raise StoreFormatError(f"{path}: {fault}")
 
 
 def _parse_header(raw: dict[str, Any], code: type[Code]) -> StoreHeader:
@@ -174,6 +181,6 @@ def _check_values(path: Path, store: PackedStore, *, images: object, max_pixels:
         last = int(ids[-1])
     if last >= total:
         reject(f"image {last} lies beyond the {total} images of its splits")
-    fault = store.header.code.fault_of_rows(store.rows, partial(read_slices, path, "codes"))
+    fault = store.header.code.fault_of_rows(store.rows)
     if fault:
         reject(fault)

@@ -12,6 +12,7 @@ from torch import Tensor
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.errors import UserError
 from rapid_inr.store.format import write_blocks
+from rapid_inr.store.names import NAMES, pack_names
 from rapid_inr.store.packed import PackedStore, StoreHeader
 from rapid_inr.store.plan import StorePlan
 from rapid_inr.store.shards import Shard
@@ -27,6 +28,7 @@ class Survey:
         sizes: int32 [N, 2], (height, width).
         measured: [N] each, by name.
         moments: of the images of the train split, or of all images if it has none.
+        names: as in `PackedStore`.
         skipped: a message for each image that could not be read, by id.
         fit_s: over all shards, like `compress_s`.
     """
@@ -35,6 +37,7 @@ class Survey:
     sizes: Tensor
     measured: dict[str, Tensor]
     moments: ChannelMoments
+    names: tuple[str, ...]
     skipped: dict[int, str]
     fit_s: float
     compress_s: float
@@ -54,11 +57,12 @@ class Merged:
 
     def store(self) -> PackedStore:
         """Return the store in memory."""
-        return PackedStore.of(self.header, {name: blocks.whole() for name, blocks in self.tensors.items()})
+        return PackedStore.of(self.header, {name: blocks.whole() for name, blocks in self.tensors.items()}, self.survey.names)
 
     def write(self, path: Path) -> None:
         """Write the file of the store, with one shard in memory at a time; replace an existing file."""
-        write_blocks(path, self.header, len(self.survey.ids), self.tensors)
+        names = {NAMES: Blocks.of(pack_names(self.survey.names))} if self.survey.names else {}
+        write_blocks(path, self.header, len(self.survey.ids), self.tensors | names)
 
 
 def merge(plan: StorePlan, shards: Iterable[Shard], shared: Mapping[str, Tensor]) -> Merged:
@@ -93,14 +97,17 @@ def merge(plan: StorePlan, shards: Iterable[Shard], shared: Mapping[str, Tensor]
 def take_survey(shards: Iterable[Shard]) -> Survey:
     """Walk through shards once, in the order of the images."""
     columns: dict[str, list[Tensor]] = {}
+    names: list[str] = []
     skipped: dict[int, str] = {}
     moments, others, seconds = ChannelMoments(), ChannelMoments(), [0.0, 0.0]
     for shard in shards:
         for name, column in (("ids", shard.ids), ("sizes", shard.sizes), *shard.measured.items()):
             columns.setdefault(name, []).append(column.clone())  # a mapped tensor would keep its file open
+        names += shard.names or [""] * len(shard)
         skipped |= shard.skipped
         moments.include(shard.moments)
         others.include(shard.other_moments)
         seconds = [seconds[0] + shard.fit_s, seconds[1] + shard.compress_s]
     whole = {name: torch.cat(pieces) for name, pieces in columns.items()}
-    return Survey(whole.pop("ids"), whole.pop("sizes"), whole, moments if moments.n_pixels > 0 else others, skipped, *seconds)
+    moments, files = moments if moments.n_pixels > 0 else others, tuple(names) if any(names) else ()
+    return Survey(whole.pop("ids"), whole.pop("sizes"), whole, moments, files, skipped, *seconds)

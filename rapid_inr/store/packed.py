@@ -16,6 +16,7 @@ from rapid_inr.errors import UserError, require
 from rapid_inr.evaluation.metrics import rates
 from rapid_inr.store.checks import require_tensors
 from rapid_inr.store.families import Code
+from rapid_inr.store.names import NAMES, pack_names
 from rapid_inr.store.sealed import brief
 
 OF_ANY_FAMILY = ("sizes", "labels", "source_ids")  # tensors that do not depend on the family
@@ -90,6 +91,7 @@ class PackedStore:
         sizes: int32 [N, 2] (height, width), or None if `header.size` holds for all.
         labels: integer [N], or None.
         source_ids: integer [N], increasing: the index of each image in its source; None for 0..N-1.
+        names: of the images' files, N of them, empty for an image without one; () if none has one. See `ImageSource.file_name`.
 
     Raises:
         ValueError: if shapes, dtypes or devices contradict each other or the header.
@@ -100,6 +102,7 @@ class PackedStore:
     sizes: Tensor | None = None
     labels: Tensor | None = None
     source_ids: Tensor | None = None
+    names: tuple[str, ...] = ()
     rows: TensorRows = field(init=False, repr=False, compare=False)  # the rows that a decode reads
 
     def __post_init__(self) -> None:
@@ -107,6 +110,7 @@ class PackedStore:
         object.__setattr__(self, "rows", rows)
         n = len(rows)
         require(n > 0, "the store", "empty", "at least one image")
+        require(len(self.names) in (0, n), "names", f"of {len(self.names)} images", f"0 or {n}")
         expected = {
             "sizes": ((n, 2), (torch.int32,), self.header.size is None),
             "labels": ((n,), (torch.uint8, torch.int16, torch.int32, torch.int64), None),
@@ -115,10 +119,10 @@ class PackedStore:
         require_tensors({name: getattr(self, name) for name in OF_ANY_FAMILY}, expected, rows.device)
 
     @classmethod
-    def of(cls, header: StoreHeader, tensors: Mapping[str, Tensor]) -> PackedStore:
-        """Make a store from the tensors of a file."""
+    def of(cls, header: StoreHeader, tensors: Mapping[str, Tensor], names: tuple[str, ...] = ()) -> PackedStore:
+        """Make a store from the tensors of a file, without `NAMES`."""
         packed = {name: tensor for name, tensor in tensors.items() if name not in OF_ANY_FAMILY}
-        return cls(header, packed, **{name: tensor for name, tensor in tensors.items() if name not in packed})
+        return cls(header, packed, **{name: tensor for name, tensor in tensors.items() if name not in packed}, names=names)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,7 +137,7 @@ class PackedStore:
         return self.header.code.starts(self.rows)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the file, by name."""
+        """Return the tensors of the file, by name, without `NAMES`."""
         own = {name: getattr(self, name) for name in OF_ANY_FAMILY}
         return {**self.packed, **{name: tensor for name, tensor in own.items() if tensor is not None}}
 
@@ -155,8 +159,9 @@ class PackedStore:
         return self.header.size or tuple(self.sizes[index].tolist())
 
     def name_of(self, index: int) -> str:
-        """Return the split of an image and its index in it, such as ``test_00042``."""
-        return name_in_splits(self.header.splits, index if self.source_ids is None else int(self.source_ids[index]))
+        """Return the name of an image; see `name_in_splits`."""
+        source_id = index if self.source_ids is None else int(self.source_ids[index])
+        return name_in_splits(self.header.splits, source_id, self.names[index] if self.names else "")
 
     def take(self, ids: Tensor) -> PackedStore:
         """Return the store of the images at some positions, int64 and increasing, on the same device."""
@@ -165,7 +170,8 @@ class PackedStore:
         if self.source_ids is None:
             own["source_ids"] = torch.arange(len(self), dtype=torch.int32, device=self.device)
         own = {name: tensor if tensor is None else tensor[ids] for name, tensor in own.items()}
-        return replace(self, packed=self.header.code.take(self.packed, self.rows, ids), **own)
+        names = tuple(self.names[i] for i in ids.tolist()) if self.names else ()
+        return replace(self, packed=self.header.code.take(self.packed, self.rows, ids), names=names, **own)
 
     def of_split(self, split: str) -> PackedStore:
         """Return the store of the images of one split of the source.
@@ -197,7 +203,7 @@ class PackedStore:
             if self.nbytes > free:
                 fit = f"about {free * len(self) // self.nbytes:,} of {len(self):,} images fit"
                 raise StoreTooLarge(f"the store needs {self.nbytes:,} bytes, {device} has {free:,} free: {fit}")
-        return PackedStore.of(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return PackedStore.of(self.header, {name: tensor.to(device) for name, tensor in self.tensors().items()}, self.names)
 
 
 def image_bytes(store: PackedStore) -> float:
@@ -220,9 +226,10 @@ def bytes_by_part(store: PackedStore, *, file_bytes: int) -> dict[str, int]:
     """Return the bytes of each part of a store's file; their sum is `file_bytes`.
 
     Returns:
-        The parts of the store's code, ``sizes``, ``labels``, ``source_ids``, and ``header`` (the rest of the file: names,
-        offsets, checksums, provenance).
+        The parts of the store's code, ``sizes``, ``labels``, ``source_ids``, ``names`` (of files), and ``header`` (the rest of
+        the file: offsets, checksums, provenance).
     """
     parts = store.header.code.bytes_by_part(store.packed)
     parts |= {name: 0 if getattr(store, name) is None else getattr(store, name).nbytes for name in OF_ANY_FAMILY}
+    parts[NAMES] = pack_names(store.names).nbytes if store.names else 0
     return parts | {"header": file_bytes - sum(parts.values())}

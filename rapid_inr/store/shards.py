@@ -19,9 +19,10 @@ from torch import Tensor
 from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.errors import UserError
 from rapid_inr.store.families import FAMILIES
+from rapid_inr.store.names import NAMES, pack_names, unpack_names
 from rapid_inr.store.plan import StorePlan, plan_difference
 from rapid_inr.store.sealed import StoreFormatError, brief, seal, unseal
-from rapid_inr.store.tensor_file import Blocks, crc32, read_flat, write_tensors
+from rapid_inr.store.tensor_file import Blocks, crc32, crc32_of, write_tensors
 
 METADATA_KEY = "rapid_inr_shard"
 VERSION = 4
@@ -46,6 +47,7 @@ class Shard:
         other_moments: of the channels of all other images.
         skipped: a message for each image that could not be read, by id.
         fit_s: see `EncodeReport`, like `compress_s`.
+        names: as in `PackedStore`.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Shard:
     skipped: dict[int, str]
     fit_s: float
     compress_s: float
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -152,7 +155,7 @@ class ShardFolder:
 
     def write(self, shard: Shard) -> None:
         """Write the file of a shard atomically."""
-        tensors = {"ids": shard.ids, "sizes": shard.sizes}
+        tensors = {"ids": shard.ids, "sizes": shard.sizes} | ({NAMES: pack_names(shard.names)} if shard.names else {})
         tensors |= {f"rows.{name}": tensor for name, tensor in shard.rows.items()}
         tensors |= {f"measured.{name}": tensor for name, tensor in shard.measured.items()}
         sums = {name: getattr(shard, name) for name in ("moments", "other_moments")}
@@ -212,7 +215,7 @@ class ShardFolder:
     def clear(self) -> None:
         """Remove the shards, the temporary files of killed writers, and the folder if it is then empty."""
         torn = (*self.path.glob(".*.shard.*"), *self.path.glob(f".{self.whole_file.name}.*"))
-        for path in (*self._files(), self.whole_file, *torn):
+        for path in (*torn, self.whole_file, *self._files()):  # the shards last, since they show that something is left
             path.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
@@ -224,27 +227,19 @@ def shards_beside(out: Path) -> Path:
 
 
 def open_shards(path: Path) -> ShardFolder:
-    """Open a folder of shards by the plan in its first shard.
+    """Open a folder of shards by the plan in its first shard, or in the file of what all shards share.
 
     Raises:
-        FileNotFoundError: if there is no shard.
-        StoreFormatError: if the first shard cannot be read.
+        FileNotFoundError: if there is none.
+        StoreFormatError: if it cannot be read.
     """
-    first = min(path.glob("[0-9]*.shard"), default=None)
+    first = min(path.glob("*.shard"), default=None)
     if first is None:
         raise FileNotFoundError(f"no shards in {path}; python -m experiments.encode makes them")
     raw = read_header(first)["store"]
     lists = {"splits": tuple(map(tuple, raw["splits"])), "class_names": tuple(raw["class_names"])}
     family, code = raw["code"]
     return ShardFolder(path, StorePlan(**raw | lists | {"code": FAMILIES[family].parse(code)}))
-
-
-def crc32_of(tensors: dict[str, Tensor]) -> int:
-    """Return the CRC-32 of all tensors together."""
-    checksum = 0
-    for _, tensor in sorted(tensors.items()):
-        checksum = crc32(tensor, checksum)
-    return checksum
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -274,10 +269,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read_sound(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the values and the tensors of a file, after checking all bytes of the tensors."""
     raw, tensors = _open(path)
-    actual = dict.fromkeys(raw["crc32"], 0)
-    for name, block in read_flat(path, {name: tensor.dtype for name, tensor in tensors.items()}):
-        actual[name] = crc32(block, actual[name])
-    if actual != raw["crc32"]:
+    if {name: crc32(tensor) for name, tensor in tensors.items()} != raw["crc32"]:
         raise StoreFormatError(f"{path} is damaged: a checksum does not match{REMEDY}")
     return raw, tensors
 
@@ -292,7 +284,9 @@ def _read(path: Path) -> Shard:
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
+    names, splits = tensors.get(NAMES), tuple(map(tuple, raw["store"]["splits"]))
+    names = () if names is None else unpack_names(names, tensors["ids"].tolist(), splits)
     return Shard(
         raw["number"], tensors["ids"], tensors["sizes"], under("rows."), raw["shared_crc32"], under("measured."),
-        moments("moments"), moments("other_moments"), dict(raw["skipped"]), raw["fit_s"], raw["compress_s"],
+        moments("moments"), moments("other_moments"), dict(raw["skipped"]), raw["fit_s"], raw["compress_s"], names,
     )  # fmt: skip

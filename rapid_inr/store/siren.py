@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -109,17 +109,19 @@ class SirenCode:
             return "ends has a code of -128, expected -127 to 127"
         return ""
 
-    def fault_of_rows(self, rows: PackedRows, read: Callable[[list[tuple[int, int]]], Iterable[Tensor]]) -> str:
+    def fault_of_rows(self, rows: PackedRows) -> str:
         unused = -self.spec.n_hidden_weights % 8
         if rows.masks is not None and unused and bool((rows.masks[:, -1] >> (8 - unused)).any()):
             return "a mask has bits behind its last weight"
         if not self.quantize.is_integer or rows.codes.numel() == 0:
             return ""
         # -2^(bits-1), the one code that the format does not allow
-        starts = torch.arange(len(rows) + 1) * rows.codes.shape[-1] if rows.starts is None else rows.starts
-        chunks = [starts[first : first + CHECKED_ROWS + 1] for first in range(0, len(rows), CHECKED_ROWS)]
-        for chunk, packed in zip(chunks, read([(int(chunk[0]), int(chunk[-1])) for chunk in chunks]), strict=True):
-            dense = packed.reshape(len(chunk) - 1, -1) if rows.starts is None else pad_rows(packed, chunk - chunk[0])
+        for first in range(0, len(rows), CHECKED_ROWS):
+            if rows.starts is None:
+                dense = rows.codes[first : first + CHECKED_ROWS].view(torch.uint8)
+            else:
+                starts = rows.starts[first : first + CHECKED_ROWS + 1]
+                dense = pad_rows(rows.codes[starts[0] : starts[-1]], starts - starts[0])
             if has_lowest_code(dense, self.quantize.bits):
                 most = self.quantize.max_code
                 return f"a code is {-most - 1}, expected {-most} to {most}"

@@ -1,4 +1,4 @@
-"""Write and read safetensors files block by block, so that no whole tensor needs to be in memory."""
+"""Write safetensors files block by block, so that no whole tensor needs to be in memory, and read them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rapid_inr.files import atomic
@@ -19,7 +20,6 @@ DTYPES = {
     torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16",
     torch.float16: "F16", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
-READ_BYTES = 4 << 20  # a multiple of every element's size
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ def crc32(block: Tensor, so_far: int = 0) -> int:
     return zlib.crc32(_bytes(block), so_far)
 
 
+def crc32_of(tensors: dict[str, Tensor]) -> int:
+    """Return the CRC-32 of all tensors together."""
+    checksum = 0
+    for _, tensor in sorted(tensors.items()):
+        checksum = crc32(tensor, checksum)
+    return checksum
+
+
 def _bytes(block: Tensor) -> memoryview | bytes:
     # uint8 view, since numpy has no bfloat16; a tensor without elements has no bytes to view
     return block.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data if block.numel() else b""
@@ -74,7 +82,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
     Raises:
         ValueError: if the pieces of a tensor do not add up to its shape.
     """
-    metadata = describe({name: _crc32_of(blocks) for name, blocks in tensors.items()})
+    metadata = describe({name: _checksum(blocks) for name, blocks in tensors.items()})
     order = sorted(tensors, key=lambda name: (list(DTYPES).index(tensors[name].dtype), name))
     header, end = {"__metadata__": dict(metadata)}, 0
     for name in order:
@@ -92,37 +100,33 @@ def write_tensors(path: Path, tensors: Mapping[str, Blocks], describe: Callable[
         os.fsync(file.fileno())  # hours of fitting must survive a power cut
 
 
-def _crc32_of(blocks: Blocks) -> int:
+def _checksum(blocks: Blocks) -> int:
     checksum = 0
     for block in blocks.read():
         checksum = crc32(block, checksum)
     return checksum
 
 
-def read_flat(path: Path, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the values of some tensors of a safetensors file in flat pieces.
+def read_tensors(path: Path) -> tuple[dict[str, str] | None, dict[str, Tensor]]:
+    """Return the metadata and the tensors of a safetensors file.
 
-    Unlike reading mapped tensors, this leaves no page of the file in this process.
+    The tensors are in memory, where the library maps them: if a mapped file is overwritten in place, they change, and if it is
+    cut off, the process dies.
+
+    Raises:
+        SafetensorError: if the file is not whole, or changes while it is read.
     """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        for name, dtype in dtypes.items():
-            begin, end = header[name]["data_offsets"]
-            file.seek(8 + length + begin)
-            for start in range(begin, end, READ_BYTES):
-                buffer = bytearray(min(READ_BYTES, end - start))
-                file.readinto(buffer)
-                yield name, torch.frombuffer(buffer, dtype=dtype)
-
-
-def read_slices(path: Path, name: str, bounds: Iterable[tuple[int, int]]) -> Iterator[Tensor]:
-    """Yield the bytes of a tensor for each (start, stop), uint8 [stop - start], leaving no page of the file in this process."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        begin = 8 + length + json.loads(file.read(length))[name]["data_offsets"][0]
-        for start, stop in bounds:
-            file.seek(begin + start)
-            buffer = bytearray(stop - start)
-            file.readinto(buffer)
-            yield torch.frombuffer(buffer, dtype=torch.uint8) if buffer else torch.empty(0, dtype=torch.uint8)
+    with path.open("rb") as file:  # here too, since the library says of a file without permission that there is none
+        with safe_open(path, framework="pt") as checked:  # types, shapes and offsets
+            metadata, names = checked.metadata(), list(checked.keys())
+            tensors = {name: torch.empty_like(checked.get_tensor(name)) for name in names}
+        try:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+            for name, tensor in tensors.items():
+                file.seek(8 + length + header[name]["data_offsets"][0])
+                if tensor.numel() and file.readinto(_bytes(tensor)) < tensor.nbytes:
+                    raise EOFError
+        except (ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError):
+            raise SafetensorError("it was overwritten while it was read") from None
+    return metadata, tensors

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
 from rapid_inr.runlog.differences import first_difference
+from rapid_inr.store.tensor_file import read_tensors
 
 VERSION = 3
 METADATA_KEY, CHECKSUM_KEY = "rapid_inr_training", "sha256"
@@ -76,9 +77,8 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a training writes PIPELINE_last.safetensors to its run folder")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+        metadata, tensors = read_tensors(path)
+        metadata = metadata or {}
         text = metadata[METADATA_KEY]
         values = json.loads(text)
         version, checksum = values["version"], metadata.get(CHECKSUM_KEY)

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -43,6 +44,17 @@ def test_images_are_sorted_by_class_and_name_and_nothing_else_is_read(root):
     assert reds(source) == [4, 2, 3, 1, 0]  # 1.png, 10.bmp, 9.png, a.PNG, b.png
 
 
+def test_images_are_called_after_class_and_file_or_by_number(root, write_image):
+    source = image_folder(root, "all")
+    assert [source.name_of(i) for i in (1, 3, 5)] == ["train/ant/10.bmp", "train/cat/a.PNG", "test/ant/y.png"]
+    for name in (b"\xff.png", b"new\nline.png", b"back\\slash.png", b"9" * 246 + "\u202e.png".encode()):
+        (root / "train" / "ant" / "1.png").rename(root / "train" / "ant" / os.fsdecode(name))
+        source = image_folder(root, "train")
+        number = next(i for i in range(5) if not source.file_name(i))
+        assert source.name_of(number) == f"train_{number:05d}"
+        (root / "train" / "ant" / os.fsdecode(name)).rename(root / "train" / "ant" / "1.png")
+
+
 def test_val_is_the_test_split(root):
     source = image_folder(root, "test")
     assert reds(source) == [6, 5]
@@ -82,13 +94,48 @@ def test_a_missing_folder_is_named(tmp_path):
         image_folder(tmp_path, "test", download=True)
 
 
-def test_class_folders_without_splits_are_to_be_moved(tmp_path, write_image):
+def test_class_folders_without_splits_need_a_fraction_to_test_with(tmp_path, write_image):
     write_image(tmp_path / "cat" / "1.png")
     for split in ("train", "test", "all"):
-        with pytest.raises(
-            DatasetMissing, match=rf"move the class folders in {tmp_path} to {tmp_path}/train, and a part of each"
-        ):
+        with pytest.raises(DatasetMissing, match=rf"val_fraction=0\.2 tests with a fifth .* class folders of {tmp_path}"):
             image_folder(tmp_path, split)
+
+
+def names_of(root, split, fraction):
+    source = image_folder(root, split, val_fraction=fraction)
+    return [source.file_name(i) for i in source.ids]
+
+
+def test_class_folders_are_split_by_the_names_of_files_and_never_overlap(tmp_path, write_image):
+    for i in range(100):
+        write_image(tmp_path / "cat" / f"{i}.png")
+        write_image(tmp_path / "dog" / f"{i}.png")
+    train, test, whole = (names_of(tmp_path, split, 0.2) for split in ("train", "test", "all"))
+    assert whole == train + test
+    assert len(set(whole)) == 200
+    assert 25 <= len(test) <= 55
+    assert {name[:4] for name in test} == {"cat/", "dog/"}
+    assert set(names_of(tmp_path, "test", 0.1)) < set(test)
+    for i in range(100, 130):
+        write_image(tmp_path / "cat" / f"{i}.png")
+    assert set(train) < set(names_of(tmp_path, "train", 0.2))
+    assert set(test) < set(names_of(tmp_path, "test", 0.2))
+    assert image_folder(tmp_path, "test", val_fraction=0.2).offset == len(names_of(tmp_path, "train", 0.2))
+
+
+def test_a_fraction_to_test_with_is_refused_where_it_does_not_fit(tmp_path, root, write_image):
+    for fraction in (-0.1, 1.0):
+        with pytest.raises(UserError, match=f"dataset.val_fraction is {fraction}, expected at least 0 and below 1"):
+            image_folder(tmp_path, "train", val_fraction=fraction)
+    with pytest.raises(UserError, match=rf"expected null, since there is a folder {root}/train"):
+        image_folder(root, "train", val_fraction=0.2)
+    with pytest.raises(DatasetMissing, match="looked for class folders in"):
+        image_folder(tmp_path / "none", "train", val_fraction=0.2)
+    write_image(tmp_path / "few" / "cat" / "1.png")
+    with pytest.raises(UserError, match="class 'cat' has no image to train with"):
+        image_folder(tmp_path / "few", "train", val_fraction=0.999999)
+    with pytest.raises(UserError, match="split test holds no image"):
+        image_folder(tmp_path / "few", "test", val_fraction=0)
 
 
 def test_val_may_lack_a_class_of_train(root):
@@ -221,7 +268,7 @@ def test_a_flat_folder_is_whole_in_every_split(tmp_path, write_image, split):
     assert reds(source) == pytest.approx([100, 200, 0], abs=3)
     assert source.labels is None
     assert source.class_names == ()
-    assert (source.name_of(1), source.offset) == (f"{split}_00001", 0)
+    assert (source.name_of(1), source.offset) == (f"{split}/b.jpg", 0)
 
 
 def test_a_flat_folder_without_images_is_refused(tmp_path):

@@ -34,6 +34,26 @@ def test_images_are_excluded_by_the_names_that_are_printed(tiny_cifar10, split, 
     assert whole.name_of(11) == "test_00001"
 
 
+@pytest.mark.parametrize(("split", "kept"), [("train", ["a", "c"]), ("test", ["b", "c"]), ("all", ["a", "c", "b", "c"])])
+@pytest.mark.parametrize("by_number", [False, True])
+def test_images_are_excluded_by_the_files_that_are_printed(tmp_path, write_image, split, kept, by_number):
+    for name in "abc":
+        write_image(tmp_path / "train" / "cat" / f"{name}.png")
+        write_image(tmp_path / "val" / "cat" / f"{name}.png")
+    names = ["train_00001", "test/cat/a.png"] if by_number else ["train/cat/b.png", "test/cat/a.png"]
+    source = open_source("image_folder", root=tmp_path, split=split, exclude=names)
+    assert [source.name_of(i)[-5] for i in source.ids] == kept
+
+
+@pytest.mark.parametrize("name", ["train/cat/z.png", "val/cat/a.png", "cat/a.png", "train/a.png"])
+@pytest.mark.parametrize("split", ["train", "all"])
+def test_a_file_to_exclude_that_is_not_there_is_named(tmp_path, write_image, name, split):
+    write_image(tmp_path / "train" / "cat" / "a.png")
+    write_image(tmp_path / "val" / "cat" / "a.png")
+    with pytest.raises(UserError, match=f"'{name}' is no image of image_folder, expected a name such as train/cat/a.png"):
+        open_source("image_folder", root=tmp_path, split=split, exclude=[name])
+
+
 def test_limits_count_what_the_exclusion_leaves(tiny_cifar10):
     options = {"root": tiny_cifar10[0], "exclude": [10, 12], "limit": 3, "test_limit": 2}
     assert open_source("cifar10", split="test", **options).ids.tolist() == [1, 3]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapid_inr.evaluation.rate_distortion import CurvePoint, envelope, front, psnr_at
+from rapid_inr.evaluation.rate_distortion import CurvePoint, envelope, front, point_at, psnr_at
 
 
 def points(*pairs):
@@ -60,3 +60,9 @@ def test_an_interpolated_psnr_lies_between_those_of_the_front(pairs, rate):
     else:
         assert best[0].psnr_db - 1e-9 <= psnr <= best[-1].psnr_db + 1e-9
         assert math.isfinite(psnr)
+
+
+def test_ssim_and_times_are_interpolated_with_the_psnr_and_unknown_where_an_end_lacks_them():
+    left, right = CurvePoint(1, 20, ssim=0.5, encode_ms=4), CurvePoint(4, 30, ssim=0.7, encode_ms=8, decode_ms=1)
+    assert point_at([left, right], 2) == CurvePoint(2, pytest.approx(25), ssim=pytest.approx(0.6), encode_ms=pytest.approx(6))
+    assert point_at([left, right], 4) is right

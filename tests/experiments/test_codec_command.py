@@ -14,7 +14,9 @@ def test_a_codecs_run_records_its_curve(command, tmp_path):
     assert "webp: 2 points from" in out
     points = json.loads((tmp_path / "r" / "record.json").read_text())["metrics"]["points"]
     assert [point["quality"] for point in points] == [20, 80]
-    assert {"bpp", "rgb_pct", "psnr_db", "ssim", "n_bytes", "subsampling", "images", "quality"} == set(points[0])
+    measured = {"bpp", "rgb_pct", "psnr_db", "ssim", "encode_ms", "decode_ms"}
+    assert measured | {"n_bytes", "subsampling", "images", "quality"} == set(points[0])
+    assert all(point["encode_ms"] > 0 and point["decode_ms"] > 0 for point in points)
     with open(tmp_path / "r" / "curve.csv") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["psnr_db"]) for row in rows] == [point["psnr_db"] for point in points]

@@ -241,6 +241,12 @@ def test_the_tables_of_a_folder_of_runs_come_from_what_each_run_wrote(command, t
             [*TINY, "out=a.inr", "dataset.exclude=[1,x]"],
             "'x' is not an id, expected an integer of at least 0, or a name such as train_00008",
         ),
+        (
+            "encode",
+            [*TINY, "out=a.inr", "dataset.exclude=[train/a (1).jpg]"],
+            "dataset.exclude=[train/a (1).jpg] cannot be read; text with spaces or brackets goes in quotes",
+        ),
+        ("encode", [*TINY, "out=a.inr", 'dataset.exclude=["train/a (1).jpg"]'], "'train/a (1).jpg' is no image of shapes"),
         ("encode", [*TINY, "out=a.inr", "device=gpu"], "device is 'gpu', expected auto, cpu or cuda"),
         ("encode", [*TINY, "out=a.inr", "inr=3X16"], "inr is '3X16', expected DEPTHxWIDTH, for instance 3x16"),
         ("encode", [*TINY, "out=a.inr", "inr=16"], "inr is '16', expected DEPTHxWIDTH"),

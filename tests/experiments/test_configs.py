@@ -14,6 +14,7 @@ from experiments.__main__ import commands, completions
 from experiments.setup.build import build
 from experiments.setup.choices import CONFIGS, command_of
 from experiments.setup.command_line import offer_inr_shapes, quoted, with_quoted_paths
+from experiments.setup.config_store import register
 from experiments.setup.help import help_text
 from experiments.setup.run_folder import run_name
 from tests.experiments.commands import composed
@@ -27,6 +28,7 @@ def choices(group: str) -> list[str]:
 
 
 def with_hydra(verb, *overrides):
+    register(verb)
     offer_inr_shapes([])
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose(verb, overrides=list(overrides), return_hydra_config=True)

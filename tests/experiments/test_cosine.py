@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from rapid_inr import AugmentConfig, INRLoader
 from rapid_inr.store.format import read_store
+from rapid_inr.store.shards import open_shards
 from tests.experiments.commands import SHAPES, SMOKE, composed
 
 SERIES = (*SHAPES, *SMOKE, "inr=cosine", "inr.bytes=20", "inr.profiles=2")
@@ -56,6 +58,28 @@ def test_jobs_share_the_codebooks_of_the_first_and_merge_to_the_same_bytes(comma
     code, _, err = command("merge", "out=a.inr", "overwrite=true")
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith("error: a.inr.shards holds shards of another encoding (dataset.seed is 1 there, 0 here)")
+
+
+def test_a_kill_while_shards_are_removed_leaves_nothing_that_the_same_command_does_not_remove(command, tmp_path, monkeypatch):
+    assert command("encode", *SERIES, "shard_images=5", "out=kept.inr", "keep_shards=true")[0] == 0
+    shards, unlink = tmp_path / "a.inr.shards", Path.unlink
+    (tmp_path / "kept.inr.shards" / ".whole.inr.01234567").write_text("of a merge that was killed before")
+    for kept in (1, 2, 3, 4):
+        shutil.copytree(tmp_path / "kept.inr.shards", shards)
+        shutil.copy(tmp_path / "kept.inr", tmp_path / "a.inr")
+
+        def kill_before_the_last(path, missing_ok=False, kept=kept):
+            if len(list(shards.iterdir())) == kept:
+                raise KeyboardInterrupt
+            unlink(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", kill_before_the_last)
+            with pytest.raises(KeyboardInterrupt):
+                open_shards(shards).clear()
+        assert command("merge", "out=a.inr")[0] == 0
+        assert not shards.exists(), kept
+        (tmp_path / "a.inr").unlink()
 
 
 def test_a_network_is_trained_from_the_variant_of_a_sweep(command, tmp_path):

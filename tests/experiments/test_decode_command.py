@@ -7,9 +7,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from experiments.decode import picture_names
 from rapid_inr.store.format import METADATA_KEY, write_store
 from rapid_inr.store.sealed import seal
-from tests.experiments.commands import TINY
+from tests.experiments.commands import SMOKE, TINY
 from tests.store.stores import small_store
 
 
@@ -21,6 +22,32 @@ def test_decode_writes_pictures_named_by_split_and_index(command, tmp_path):
     assert names == ["contact_sheet.png", "test_00000.png", *(f"train_{i:05d}.png" for i in range(6))]
     with Image.open(tmp_path / "pictures" / "test_00000.png") as picture:
         assert picture.size == (30, 20)
+
+
+def test_pictures_are_called_after_the_files(command, tmp_path, photos):
+    photos()
+    dark = tmp_path / "photos" / "train" / "dark"
+    (dark / "4.png").rename(dark / "new\nline.png")
+    encode = ("encode", "dataset=image_folder", "dataset.root=photos", *SMOKE, "inr=2x8")
+    decode = ("decode", "store=a.inr", "out=pictures", "track=off")
+    assert command(*encode, "out=a.inr")[0] == 0
+    assert command(*decode)[0] == 0
+    found = {path.relative_to(tmp_path / "pictures").as_posix() for path in (tmp_path / "pictures").rglob("*.png")}
+    files = {f"train/{label}/{i}.png" for label in ("dark", "light") for i in range(5)}
+    assert found == files - {"train/dark/4.png"} | {"train_00004.png", "contact_sheet.png"}
+    code, _, err = command(*decode, "limit=9", "overwrite=true")
+    assert (code, "holds 1 pictures of another decode, such as train/light/4.png" in err) == (2, True)
+    code, out, _ = command("info", "store=a.inr", "image=0")
+    assert json.loads(out) == {"image": 0, "name": "train/dark/0.png", "size": [12, 12], "class": "dark"}
+    assert json.loads(command("info", "store=a.inr")[1])["files_named"] == 9
+    assert "image is 10, expected 0 to 9" in command("info", "store=a.inr", "image=10")[2]
+
+
+def test_pictures_of_files_that_differ_in_their_suffix_alone_do_not_replace_each_other():
+    assert picture_names(["train/a.jpg", "train_00001"]) == ["train/a.png", "train_00001.png"]
+    assert picture_names(["train/a.jpg", "train/a.jpg.jpg", "train/a.png"]) == [
+        "train/a.jpg.png", "train/a.jpg.jpg.png", "train/a.png.png"
+    ]  # fmt: skip
 
 
 def test_one_number_decodes_to_squares(command, tmp_path, store):

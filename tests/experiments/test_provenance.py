@@ -40,6 +40,18 @@ def test_a_store_of_another_folder_is_refused(command, photos):
     assert "made with dataset.name=image_folder, this is dataset.name=shapes" in err
 
 
+def test_a_store_is_trained_without_the_files_it_was_made_from(command, tmp_path, photos):
+    photos()
+    of_photos = ("dataset=image_folder", "dataset.root=photos")
+    assert command("encode", *of_photos, *SMOKE, "inr=2x8", "out=a.inr")[0] == 0
+    (tmp_path / "photos" / "train").rename(tmp_path / "gone")
+    assert command(*TRAIN, *of_photos)[0] == 0
+    assert images_of_run(tmp_path) == 10
+    code, _, err = command(*TRAIN, *of_photos, "dataset.limit=4", "overwrite=true")
+    assert (code, "image folder not found: looked for photos/train" in err) == (2, True)
+    assert "made with dataset.name=image_folder, this is dataset.name=shapes" in command(*TRAIN, *SHAPES)[2]
+
+
 def test_pipeline_inr_takes_the_images_that_are_asked_for(command, tmp_path):
     both = ("dataset.count=6", "dataset.test_count=5", "dataset.classes=2")
     command("encode", *TINY, *both, "dataset.split=all", "dataset.limit=11", "out=a.inr")

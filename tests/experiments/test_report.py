@@ -63,6 +63,15 @@ def test_the_page_shows_claims_tables_curves_machines_and_warnings(page, sample)
     assert "up to 1.2x" in section(text, "The paper's numbers")
 
 
+def test_runs_in_a_folder_that_was_moved_are_shown_as_before(page, sample, command):
+    before = section(page(), "Sample")
+    sample.rename("elsewhere")
+    code, out, _ = command("report", "root=elsewhere", "out=page/report.html")
+    assert (code, "6 finished runs" in out) == (0, True)
+    after = section(Path("page/report.html").read_text(encoding="utf-8"), "Sample")
+    assert after.replace("elsewhere", "runs") == before
+
+
 def test_a_card_shows_the_best_row_and_whether_all_are_within_the_claim(page, sample):
     for name, share in (("c", 7.0), ("d", 4.97)):
         config = {"experiment_name": "sample", "preset": "cpu", "labels": {"dataset": name}}

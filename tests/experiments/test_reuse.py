@@ -20,10 +20,10 @@ def add(path, color):
 
 
 def images_of(path, run):
-    """Return the decoded images and the lines of the table, by the names of their files."""
+    """Return the decoded images and the lines of the table, by their names."""
     with (run / "images.csv").open() as file:
         rows = list(csv.DictReader(file))
-    return {row["file"]: (image, row) for image, row in zip(decode_each(read_store(path)), rows, strict=True)}
+    return {row["image"]: (image, row) for image, row in zip(decode_each(read_store(path)), rows, strict=True)}
 
 
 @pytest.mark.parametrize("more", [(), ("prune=fixed", "prune.step=0.5", "prune.finetune_steps=2"), ("quantize=int4",)])
@@ -37,8 +37,8 @@ def test_images_that_were_encoded_before_keep_their_weights_wherever_they_lie(co
     code, out, err = command("encode", *OPTIONS, *more, *SECOND)
     assert (code, "b.inr: 12 images (10 reused)" in out, "2/2" in err) == (0, True, True), err
     before, after = images_of(tmp_path / "a.inr", tmp_path / "first"), images_of(tmp_path / "b.inr", tmp_path / "second")
-    assert set(after) - set(before) == {f"photos/train/{name}" for name in ("dark/00.png", "light/9.png", "light/moved.png")}
-    before["photos/train/light/moved.png"] = before.pop("photos/train/dark/4.png")
+    assert set(after) - set(before) == {f"train/{name}" for name in ("dark/00.png", "light/9.png", "light/moved.png")}
+    before["train/light/moved.png"] = before.pop("train/dark/4.png")
     for name, (image, row) in before.items():
         assert torch.equal(after[name][0], image)
         assert all(after[name][1][key] == row[key] for key in ("psnr_db", "fit_psnr_db", "attempts", "prune_ratio", "content"))

@@ -391,13 +391,20 @@ def test_torchrun_shares_the_shards_among_its_processes_and_merges(program, tmp_
 
 def test_the_table_of_images_names_their_files(command, photos, tmp_path):
     photos("photos")
-    options = ("dataset=image_folder", "dataset.root=photos", "dataset.exclude=[1]", *SMOKE, "inr=2x8")
-    assert command("encode", *options, "out=a.inr", "run_dir=r")[0] == 0
+    options = ("dataset=image_folder", "dataset.root=photos", "dataset.exclude=[train/dark/1.png]", *SMOKE, "inr=2x8")
+    assert command("encode", *options, "out=a.inr", "run_dir=r", "shard_images=2")[0] == 0
     with (tmp_path / "r" / "images.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert (rows[1]["image"], rows[1]["file"]) == ("train_00002", "photos/train/dark/2.png")
-    assert command("encode", *SHAPES, *SMOKE, "inr=2x8", "out=b.inr", "run_dir=s")[0] == 0
-    assert "file" not in (tmp_path / "s" / "images.csv").read_text().splitlines()[0]
+        assert [row["image"] for row in csv.DictReader(file)][:3] == [f"train/dark/{i}.png" for i in (0, 2, 3)]
+    assert read_store(tmp_path / "a.inr").names[-1] == "light/4.png"
+
+
+def test_shards_that_another_job_merges_keep_the_names(command, photos, tmp_path):
+    photos()
+    options = ("dataset=image_folder", "dataset.root=photos", *SMOKE, "inr=2x8", "shard_images=3", "out=a.inr")
+    for job in ("1/2", "2/2"):
+        assert command("encode", *options, f"shard={job}")[0] == 0
+    assert command("merge", "out=a.inr", "track=off")[0] == 0
+    assert read_store(tmp_path / "a.inr").names == tuple(f"{label}/{i}.png" for label in ("dark", "light") for i in range(5))
 
 
 def test_images_that_an_encoding_or_an_export_skipped_are_left_out_by_the_training(command, tmp_path, photos):

@@ -1,5 +1,6 @@
 """The command that trains, started as several processes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -20,16 +21,22 @@ SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=12", "dataset.test
 MIXED = ("augment=strong", "optimizer.batch_size=4", "optimizer.ema=0.5", "optimizer.validation_split=0.2")
 
 
-def two_processes_train(*options: str) -> str:
-    """Return what they print."""
+def start_training(*options: str) -> subprocess.Popen[str]:
+    """Start a training of two processes."""
     launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "experiments.train")
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}  # to look for no name of this machine
-    done = subprocess.run(
+    return subprocess.Popen(
         [*launch, *SMOKE, *SHAPES, *MIXED, *options],
-        cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=120,
+        cwd=Path(__file__).parents[2], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+
+def two_processes_train(*options: str) -> str:
+    """Return what they print."""
+    process = start_training(*options)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
 
 
 def test_two_processes_train_from_half_a_store_each_and_one_of_them_keeps_the_run(command, tmp_path):
@@ -42,6 +49,17 @@ def test_two_processes_train_from_half_a_store_each_and_one_of_them_keeps_the_ru
     assert (both["epochs"], both["images"]) == (alone["epochs"], alone["images"]) == (1, 12)
     assert both["device_bytes"] == alone["device_bytes"] / 2
     assert load_file(tmp_path / "both" / "inr_best.safetensors")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
+def test_the_processes_of_a_torchrun_that_is_killed_end_too(tmp_path):
+    process = start_training("pipeline=resident", "optimizer.epochs=100000", f"run_dir={tmp_path / 'run'}")
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+            pytest.fail(process.stderr.read())
+    process.kill()
+    process.communicate(timeout=30)  # both processes have its pipes, so these close when both have ended
 
 
 def test_each_process_takes_its_own_gpu_and_the_run_keeps_what_was_asked_for(monkeypatch):

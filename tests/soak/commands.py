@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ def start(verb: str, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{verb}", *overrides], env=environment, text=True, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )  # fmt: skip
 
 
@@ -47,12 +49,12 @@ def finish(verb: str, *overrides: str) -> float:
     return time.perf_counter() - began
 
 
-def stop(process: subprocess.Popen[str], after_s: float, signal: int) -> tuple[int, str]:
+def stop(process: subprocess.Popen[str], after_s: float, number: int) -> tuple[int, str]:
     """Send a signal to a command and its children after some time; return its exit code and what it said on stderr."""
     try:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal)
+        os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     return process.returncode, err
 

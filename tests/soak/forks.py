@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "export": (*SHAPES, "dataset.count=24", "dataset.test_count=4", "format=webp", "out=files", "run_dir=run"),
     "train": (*SHAPES, *TRAIN, "dataset.count=96", "pipeline=resident", "optimizer.epochs=3"),
     "multirun": ("-m", "experiment=memory/smoke", "track=off"),
+    "multirun_train": ("-m", "experiment=accuracy/smoke", "seed=0", "track=off"),
     "decode": ("store=kept/a.inr", "out=pictures", "limit=4", "track=off", "run_dir=run"),
     "codec": (*SHAPES, "dataset.count=8", "codec=jpeg", "run_dir=run"),
     "benchmark": (*TINY, "debug=smoke", "suite=fit", "run_dir=run"),
@@ -45,7 +46,7 @@ LOG = Path("../log")
 
 
 def verb_of(name: str) -> str:
-    return "encode" if name == "multirun" else name
+    return {"multirun": "encode", "multirun_train": "train"}.get(name, name)
 
 
 def fork(name: str, *more: str, first: Callable[[], None] = lambda: None) -> int:
@@ -113,10 +114,15 @@ def clean(name: str) -> None:
 def result_of(name: str) -> Any:
     """Return what must be the same: bytes, or of a training its losses, scores and weights."""
     if name == "train":
-        lines = [json.loads(line) for line in Path(RESULTS[name]).read_text().splitlines()]
-        timed, weights = ("epoch_s", "images_per_s"), load_file("run/resident.safetensors")
-        return [{k: v for k, v in line.items() if k not in timed} for line in lines], {k: v.tobytes() for k, v in weights.items()}
-    if name == "multirun":
+        weights = load_file("run/resident.safetensors")
+        return _untimed(Path(RESULTS[name])), {k: v.tobytes() for k, v in weights.items()}
+    if name.startswith("multirun"):
         states = {str(path.parent): json.loads(path.read_text())["status"] for path in Path("runs").rglob("record.json")}
-        return states, [digest_of(path) for path in sorted(Path("runs").rglob("*.inr"))]
+        stores = sorted(path for folder in ("runs", "stores") for path in Path(folder).rglob("*.inr"))
+        return states, [digest_of(path) for path in stores], [_untimed(path) for path in sorted(Path("runs").rglob("*.jsonl"))]
     return digest_of(Path(RESULTS[name])) if name in RESULTS else None
+
+
+def _untimed(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("epoch_s", "images_per_s")} for line in lines]

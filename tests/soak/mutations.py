@@ -1,7 +1,8 @@
-"""`python -m tests.soak.mutations [STORES] [OTHERS]`: damaged and forged files end in the named error or in the same content.
+"""`python -m tests.soak.mutations [STORES] [OTHERS] [KIND]`: damaged and forged files end in the named error or the same content.
 
 A damaged file has bytes flipped, cut off, repeated or put in. A forged store has a header or a tensor changed and valid
-checksums: it may be read where it is a store, and then it must decode.
+checksums: it may be read where it is a store, and then it must decode. A KIND, such as ``cosine``, is the start of the names of
+the kinds of stores to attack.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rapid_inr.compress.quantize import QuantizeConfig
+from rapid_inr.data.source import is_plain_file_name
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import peak_memory_mb
 from rapid_inr.store.decode import decode
@@ -46,6 +49,7 @@ KINDS = {
     "8-bit ends": small_store(config=QuantizeConfig(bits=3, ends_bits=8)),
     "cosine": small_cosine_store(), "cosine, one profile": small_cosine_store(spec=replace(COSINE_SPEC, profiles=1)),
     "scales of a dataset": small_store(config=QuantizeConfig(bits=6, granularity="dataset")),
+    "named files": replace(small_store(), names=("cat/1.jpg", "cat/2.jpg", "", "dog/1.png")),
 }  # fmt: skip
 VALUES = (
     None, True, -1, 0, 1, 2, 7, 1 << 31, 1 << 63, 10**40, -0.0, 1e-300, 1e300, "", "a", "../x", "\0", [], {}, [[]], [-1],
@@ -101,9 +105,13 @@ def forge(path: Path, out: Path, rng: random.Random) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two stores hold the same header and tensors."""
+    """Return whether two stores hold the same header, names and tensors."""
     first, second = a.tensors(), b.tensors()
-    return a.header == b.header and first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    return (
+        (a.header, a.names) == (b.header, b.names)
+        and first.keys() == second.keys()
+        and all(torch.equal(first[k], second[k]) for k in first)
+    )
 
 
 class Reader:
@@ -125,13 +133,14 @@ class Reader:
         return content, message is not None
 
 
-def attack_stores(times: int, rng: random.Random, reader: Reader) -> Counter[str]:
+def attack_stores(times: int, rng: random.Random, reader: Reader, *, kind: str) -> Counter[str]:
     outcomes: Counter[str] = Counter()
-    for name, store in KINDS.items():
+    kinds = {name: store for name, store in KINDS.items() if name.startswith(kind)}
+    for name, store in kinds.items():
         path, out = Path(f"{name}.inr"), Path("attacked.inr")
         write_store(path, store, overwrite=True)
         data, sound = path.read_bytes(), read_store(path)
-        for i in range(times // len(KINDS)):
+        for i in range(times // len(kinds)):
             forged = i % 2 == 0
             if forged:
                 forge(path, out, rng)
@@ -144,6 +153,7 @@ def attack_stores(times: int, rng: random.Random, reader: Reader) -> Counter[str
             assert forged or same(read, sound), "a damaged store was read as another one"
             if math.prod(read.size_of(0)) < MOST_PIXELS:  # a forged size may be any that is allowed
                 decode(read, torch.tensor([0]), size=read.size_of(0))
+            assert all(is_plain_file_name(name) for name in read.names if name)
     return outcomes
 
 
@@ -210,18 +220,20 @@ def attack_checkpoints(times: int, rng: random.Random, reader: Reader) -> Counte
     return outcomes
 
 
-def main(stores: int, others: int) -> None:
+def main(stores: int, others: int, kind: str = "") -> None:
     rng, reader = random.Random(0), Reader()
     with empty_folder():
-        attack_stores(len(KINDS) * 20, rng, Reader())
+        attack_stores(len(KINDS) * 20, rng, Reader(), kind=kind)
         before_mb = peak_memory_mb()
         attacks = {
-            "stores": (attack_stores, stores),
+            "stores": (partial(attack_stores, kind=kind), stores),
             "large stores": (attack_large, LARGE_TIMES),
             "shards": (attack_shards, others),
             "checkpoints": (attack_checkpoints, others),
         }
         for name, (attack, times) in attacks.items():
+            if times == 0:
+                continue
             print(f"{name}: {dict(attack(times, rng, reader))}", flush=True)
             if name == "stores":
                 print(
@@ -231,5 +243,5 @@ def main(stores: int, others: int) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(argument) for argument in sys.argv[1:]]
-    main(*(numbers or [12_000, 2_000]))
+    numbers = [int(argument) for argument in sys.argv[1:3]]
+    main(*(numbers or [12_000, 2_000]), *sys.argv[3:])

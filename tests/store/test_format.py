@@ -3,6 +3,7 @@ import hashlib
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +87,18 @@ def test_any_safetensors_reader_opens_a_store(tmp_path):
 def test_a_missing_file_is_named_with_what_writes_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"experiments\.encode"):
         read_store(tmp_path / "none.inr")
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    path = tmp_path / "a.inr"
+    write_store(path, small_store(1))
+
+    def refuse(path, mode):  # root may read everything, so permissions cannot be taken away in a test
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*a\.inr"):
+        read_store(path)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 50, -1])

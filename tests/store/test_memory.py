@@ -1,5 +1,6 @@
-"""What a store costs in memory: on the CPU only what is touched, copied no more than the file."""
+"""What a store costs in memory, and that what happens to its file later does not matter."""
 
+import gc
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -7,43 +8,62 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec
+from rapid_inr import INRLoader
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.store.decode import decode
 from rapid_inr.store.format import read_store, write_store
-from rapid_inr.store.packed import PackedStore
+from rapid_inr.store.packed import PackedStore, StoreTooLarge
 from tests.store.stores import small_store
 
 SPEC = SirenSpec(depth=3, hidden=16, omega=15.0)
-SMAPS = Path("/proc/self/smaps")
+STATUS = Path("/proc/self/status")
 
 
-def resident_bytes(path):
-    """Return how much of a file's mappings lies in the memory of this process."""
-    total, counts = 0, False
-    for line in SMAPS.read_text().splitlines():
-        if not line.split()[0].endswith(":"):  # the first line of a mapping, with its file
-            counts = line.endswith(str(path))
-        elif counts and line.startswith("Rss:"):
-            total += 1024 * int(line.split()[1])
-    return total
+def memory_bytes(kind):
+    """Return the memory of this process: `kind` is VmRSS for what it has now, VmHWM for the peak."""
+    return next(1024 * int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(kind))
 
 
-@pytest.mark.skipif(not SMAPS.exists(), reason="needs Linux")
-@pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(4)])
-def test_reading_one_image_of_a_large_store_touches_its_row_alone(tmp_path, config):
-    path, few = tmp_path / "a.inr", small_store(2000, spec=SPEC, config=config)
-    header = replace(few.header, splits=(("train", 30 * len(few)),))
-    many = {name: tensor.repeat(30, *[1] * (tensor.ndim - 1)) for name, tensor in few.tensors().items()}
-    file_bytes = write_store(path, PackedStore.of(header, many))
-    store = read_store(path)
-    after_reading = resident_bytes(path)
-    image = decode(store, torch.tensor([4321]))
-    after_decoding = resident_bytes(path)
-    assert after_reading < 0.05 * file_bytes  # the check of the whole file has left nothing
-    assert after_decoding < 0.25 * file_bytes  # 5.6 MB of 35: a fault maps what lies cached around a row, 2 MiB a tensor
-    assert image.shape == (1, 3, 6, 4)
-    store.rows.codes.sum()
-    assert resident_bytes(path) > store.rows.codes.nbytes
+def many_images(n, **options):
+    """Return a store of many images, made of copies of a few."""
+    few = small_store(2000, spec=SPEC, **options)
+    header = replace(few.header, splits=(("train", n),))
+    return PackedStore.of(header, {k: v.repeat(n // len(few), *[1] * (v.ndim - 1)) for k, v in few.tensors().items()})
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux")
+@pytest.mark.parametrize("config", [QuantizeConfig(), QuantizeConfig(4), QuantizeConfig(32)])
+def test_reading_a_store_takes_its_size_in_memory_and_little_more(tmp_path, config):
+    n_bytes = write_store(tmp_path / "a.inr", many_images(60_000, config=config))
+    gc.collect()
+    STATUS.with_name("clear_refs").write_text("5")  # the peak counts from here
+    before = memory_bytes("VmRSS")
+    store = read_store(tmp_path / "a.inr")
+    assert memory_bytes("VmRSS") - before < 1.1 * n_bytes
+    assert memory_bytes("VmHWM") - before < 1.1 * n_bytes + 32e6
+    assert len(store) == 60_000
+
+
+@pytest.mark.parametrize("length", [0, 5000, None])
+def test_a_store_is_read_whole_so_that_overwriting_its_file_changes_nothing(tmp_path, length):
+    path, store = tmp_path / "a.inr", small_store(400)
+    n_bytes = write_store(path, store)
+    ids, sound = torch.arange(8), list(INRLoader(store, 100, seed=None))
+    read, loader = read_store(path), INRLoader(path, 100, seed=None)
+    path.write_bytes(bytes(n_bytes if length is None else length))  # in place: a mapped file that is cut off ends the process
+    assert torch.equal(decode(read, ids), decode(store, ids))
+    assert all(torch.equal(batch.images, other.images) for batch, other in zip(loader, sound, strict=True))
+
+
+def test_a_store_that_does_not_fit_the_memory_is_refused_by_name(tmp_path, monkeypatch):
+    write_store(tmp_path / "a.inr", small_store())
+
+    def refuse(tensor):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty_like", refuse)
+    with pytest.raises(StoreTooLarge, match=r"a\.inr does not fit the memory: it takes [\d,]+ bytes"):
+        read_store(tmp_path / "a.inr")
 
 
 @pytest.mark.parametrize("masks", [False, True])

@@ -17,7 +17,7 @@ def test_a_store_takes_the_bytes_that_its_parts_add_up_to(tmp_path):
     # 2x5: 25 codes; ends 10 + 15, biases 10 + 3, scales 5, in half precision; a label
     assert {k: v for k, v in parts.items() if k != "header"} == {
         "codes": 4 * 25, "masks": 0, "ends": 4 * 2 * 25, "biases": 4 * 2 * 13, "scales": 4 * 2 * 5,
-        "sizes": 0, "labels": 4, "source_ids": 0,
+        "sizes": 0, "labels": 4, "source_ids": 0, "names": 0,
     }  # fmt: skip
     assert sum(parts.values()) == file_bytes
     assert store.nbytes == file_bytes - parts["header"]

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_flat, write_tensors
+from rapid_inr.store.tensor_file import DTYPES, Blocks, crc32, read_tensors, write_tensors
 
 
 def tensors_of_every_kind():
@@ -29,16 +30,29 @@ def test_checksums_are_those_of_the_whole_tensors(tmp_path):
     assert seen == {name: crc32(tensor) for name, tensor in tensors.items()}
 
 
-def test_what_is_read_piece_by_piece_is_what_was_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("rapid_inr.store.tensor_file.READ_BYTES", 16)
+def test_what_is_read_is_what_was_written(tmp_path):
     tensors = tensors_of_every_kind()
-    save_file(tensors, tmp_path / "a")
-    found = {name: [] for name in tensors}
-    for name, block in read_flat(tmp_path / "a", {name: tensor.dtype for name, tensor in tensors.items()}):
-        found[name].append(block)
-    assert len(found["torch.float64"]) == 8
-    assert found.pop("empty") == []
-    assert all(torch.equal(torch.cat(blocks), tensors[name].flatten()) for name, blocks in found.items())
+    save_file(tensors, tmp_path / "a", {"key": "value"})
+    metadata, found = read_tensors(tmp_path / "a")
+    assert metadata == {"key": "value"}
+    assert found.keys() == tensors.keys()
+    assert all(found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:20], lambda data: b"", lambda data: b"7" * 999])
+def test_a_file_that_is_overwritten_while_it_is_read_is_an_error(tmp_path, monkeypatch, damage):
+    path = tmp_path / "a"
+    save_file({"a": torch.arange(9)}, path)
+
+    def checked(*args, **kwargs):
+        data = path.read_bytes()
+        file = safe_open(*args, **kwargs)
+        monkeypatch.setattr(torch, "empty_like", lambda of: path.write_bytes(damage(data)) * 0 + torch.zeros_like(of))
+        return file
+
+    monkeypatch.setattr("rapid_inr.store.tensor_file.safe_open", checked)
+    with pytest.raises(SafetensorError, match="overwritten"):
+        read_tensors(path)
 
 
 def test_pieces_that_do_not_make_up_the_tensor_leave_no_file(tmp_path):
