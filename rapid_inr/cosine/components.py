@@ -37,9 +37,10 @@ def principal_components(z: Tensor, n_coefficients: int, n_components: int) -> t
     scale = weights(torch.arange(z.shape[1]), frequencies).sqrt()
     energy = sum(chunk.square().sum(0) for chunk in z.split(1024))
     places = (energy * scale.square()).argsort(descending=True, stable=True)[:n_coefficients].sort().values
-    chosen, odd = z[:, places] * scale[places], places % frequencies % 2
-    moments = (chosen.T @ chosen).double() * (odd[:, None] == odd)  # mirroring changes the signs of odd columns
-    rows = torch.linalg.eigh(moments)[1].flip(1).T[:n_components] / scale[places]
+    scale, odd = scale[places], places % frequencies % 2
+    moments = sum((chunk[:, places].T @ chunk[:, places]).double() for chunk in z.split(1024)) * scale[:, None] * scale
+    moments *= odd[:, None] == odd  # mirroring changes the signs of odd columns
+    rows = torch.linalg.eigh(moments)[1].flip(1).T[:n_components] / scale
     return (rows * (LARGEST_ENTRY / rows.abs().amax(1, keepdim=True))).round().to(torch.int8), places
 
 

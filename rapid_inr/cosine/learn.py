@@ -44,7 +44,8 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
     z = along_axes(z, colour, mean)
     basis, places = principal_components(z, COEFFICIENTS * spec.groups, COMPONENTS * spec.groups)
     matrix, lengths = projection(basis * BASIS_UNIT, places, spec.frequencies)
-    amplitudes, mirror = z[:, places] @ matrix, mirror_signs(basis, places, spec.frequencies)
+    amplitudes = torch.cat([chunk[:, places] @ matrix for chunk in z.split(1024)])
+    mirror = mirror_signs(basis, places, spec.frequencies)
     average = amplitudes.mean(0)
     sample = torch.randperm(len(z), generator=generator)[:PROFILE_IMAGES]
     rates = profile_rates(amplitudes[sample] - average, spec)
