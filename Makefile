@@ -39,7 +39,7 @@ EXPERIMENTS := accuracy memory memory_houses memory_flowers102 memory_mini_image
   quantization_fitted quantization_trained quantization_scales quantization_ends quantization \
   rate_distortion_codecs rate_distortion_kodak rate_distortion_cifar10 rate_distortion_cosine rate_distortion_photos rate_accuracy \
   encode_time encode_time_codecs \
-  scaling scaling_224 segmentation single_image fourth_dataset failures_of_encoding failures_of_training failures_of_speed
+  scaling scaling_224 segmentation single_image failures_of_encoding failures_of_training failures_of_speed
 PRESET ?= cpu
 ONLY ?= $(EXPERIMENTS)
 PYTHON_M ?= .venv/bin/python -m

@@ -81,14 +81,16 @@ def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
 
 
 def rendered(table: pd.DataFrame, keys: list[str], style: str) -> str:
-    """Return a table as text; CSV and JSON have all keys, the others at most `MOST_KEYS`."""
+    """Return a table as text; CSV and JSON have all columns, the others at most `MOST_KEYS` keys and none that says nothing."""
     if style in ("csv", "json"):
         return {"csv": to_csv, "json": to_json}[style](table.drop(columns="runs")).rstrip("\n")
     shown = comparison.telling(table, keys, MOST_KEYS)
     hidden = [key for key in keys if key not in shown]
     if hidden:
         warn("more_keys", [f"{len(hidden)} more keys differ: {', '.join(hidden)}; group_by=... chooses"])
-    table = table.drop(columns=["runs", *hidden])
+    says_nothing = {"status": (table.status == "finished").all(), "run": bool(keys)}  # keys name the rows
+    dull = [column for column in table if column not in keys and says_nothing.get(column)]
+    table = table.drop(columns=["runs", *hidden, *dull])
     if style == "table":
         return table.map(_cut).to_string(index=False)
     return to_latex(table).rstrip("\n") if style == "latex" else to_markdown(table, linked_from=Path())

@@ -95,7 +95,7 @@ def require_no_other_pictures(out: Path, names: list[str], *, overwrite: bool) -
     """
     require_folder_can_be_written(out)
     if any(out.iterdir()) and not overwrite:
-        raise FileExistsError(f"{out} is not empty; overwrite=true writes into it all the same")
+        raise FileExistsError(f"{out} is not empty; overwrite=true adds to it; or choose another out=")
     present = {path.relative_to(out).as_posix() for path in out.rglob("*.png")}
     others = sorted(name for name in present - set(names) if PICTURE.fullmatch(name))
     if others:

@@ -10,15 +10,17 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
+from experiments.reporting.commands import commands_of
 from experiments.reporting.formats import to_csv, to_json, to_latex, to_markdown
 from experiments.reporting.glance import at_a_glance
 from experiments.reporting.markdown import markdown_table, replace_block
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn, write_records
 from experiments.reporting.search_table import read_search, search_table
-from experiments.reporting.tables import TABLES, MadeTable, commands_of, made_tables, mixed_settings, unfinished
+from experiments.reporting.tables import TABLES, MadeTable, made_tables, mixed_settings, unfinished
 from experiments.setup.cli import main
 from experiments.setup.errors import optional
+from experiments.setup.groups import require_choice
 from experiments.setup.run_folder import require_folder_can_be_written
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic
@@ -42,15 +44,17 @@ def filled(text: str, root: Path, *, linked_from: Path) -> str:
     if not blocks:
         raise UserError("the text has no block <!-- KIND:NAME -->, with a KIND of results, experiment, table, search or glance")
     runs = read_and_warn(root)
+    known = {"results": RUN_TABLES, "table": OF_EXPERIMENT, "glance": ["claims"], "experiment": known_experiments(runs)}
     for kind, block in blocks:
-        name = block.partition("/")[0]
-        known = {"results": RUN_TABLES, "table": OF_EXPERIMENT, "search": [name], "glance": ["claims"]}.get(
-            kind, [*TABLES, *runs.experiment.dropna()]
-        )
-        if name not in known:
-            raise UserError(f"the text has a block {kind}:{name}, expected one of {', '.join(dict.fromkeys(known))}")
+        if kind in known:
+            require_choice(f"a block {kind}", block.partition("/")[0], known[kind])
         text = replace_block(text, f"{kind}:{block}", block_markdown(kind, block, runs, root, linked_from=linked_from))
     return text
+
+
+def known_experiments(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Return the names of all experiments that have a table or a run."""
+    return tuple(dict.fromkeys([*TABLES, *runs.experiment.dropna()]))
 
 
 def block_markdown(kind: str, block: str, runs: pd.DataFrame, root: Path, *, linked_from: Path) -> str:
@@ -126,6 +130,8 @@ def run_tables(cfg: DictConfig) -> None:
         print(f"{cfg.records}: {write_records(cfg.root, cfg.records)} runs below {cfg.root} are in it")
         return
     runs = read_and_warn(cfg.root)
+    if cfg.name is not None:
+        require_choice("name", cfg.name, known_experiments(runs))
     names = [cfg.name] if cfg.name else sorted(set(runs.experiment.dropna()))
     if cfg.name is None:
         own = {title: make(runs_of_their_own(runs)) for title, make in RUN_TABLES.values()}

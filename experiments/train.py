@@ -61,8 +61,9 @@ def print_result(run: Run, training: Training) -> None:
     m, metric, title = run.metrics, training.task.metric, training.task.title
     decoded = f" ({m[f'decoded_{metric}']:.2f}% on decoded images)" if f"decoded_{metric}" in m else ""
     origin = f"; images from {m.get('store') or m['files']}" if "store" in m or "files" in m else ""
+    epochs = "1 epoch" if m["epochs"] == 1 else f"{m['epochs']} epochs"
     print(
-        f"{training.name}: {title} {m[metric]:.2f}%{decoded} after {m['epochs']} epochs, {m['images_per_s']:,.0f} images/s, "
+        f"{training.name}: {title} {m[metric]:.2f}%{decoded} after {epochs}, {m['images_per_s']:,.0f} images/s, "
         f"{m['epoch_s']:.1f} s an epoch, {m['device_bytes']:,} bytes on the device{origin}; run in {run.folder}"
     )
 

@@ -78,6 +78,7 @@ def check_rows(rows: PackedRows, spec: SirenSpec) -> None:
     Raises:
         ValueError: if a tensor has the wrong dtype, shape or device, or is not contiguous.
     """
+    require(isinstance(spec, SirenSpec), "spec", spec, "a SirenSpec; decode_cosine decodes cosine series")
     if rows.checked == spec:
         return
     require(rows.bits in CODE_DTYPES, "bits", rows.bits, f"one of {tuple(CODE_DTYPES)}")

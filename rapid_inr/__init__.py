@@ -18,7 +18,7 @@ _MODULES = {
     "compress.prune": ("PruneConfig",),
     "compress.qat": ("RefineConfig",),
     "compress.quantize": ("QuantizeConfig", "quantize"),
-    "encoding.siren": ("EncodeConfig",),
+    "encoding.siren": ("SirenConfig",),
     "encoding.cosine": ("CosineConfig",),
     "encoding.encode": ("encode",),
     "store.packed": ("PackedStore", "StoreTooLarge"),

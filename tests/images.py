@@ -15,7 +15,7 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding import encode as encoding
 from rapid_inr.encoding.encode import EncodeReport
-from rapid_inr.encoding.siren import EncodeConfig
+from rapid_inr.encoding.siren import SirenConfig
 from rapid_inr.inr.coords import pixel_coords
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.store.packed import PackedStore
@@ -36,5 +36,5 @@ def encode(
     prune_config: PruneConfig | None = None, refine_config: RefineConfig | None = None, **options: Any,
 ) -> tuple[PackedStore, EncodeReport]:  # fmt: skip
     """Encode as `rapid_inr.encoding.encode.encode`, unpruned and unrefined unless it is asked for."""
-    config = EncodeConfig(spec, fit, quantize, prune_config or PruneConfig(), refine_config or RefineConfig())
+    config = SirenConfig(spec, fit, quantize, prune_config or PruneConfig(), refine_config or RefineConfig())
     return encoding.encode(source, config, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.encoding.artifacts import write_distributions, write_images_csv
-from experiments.encoding.warn import warn_failures, warn_unpruned
+from experiments.encoding.warn import warn_codebooks, warn_failures, warn_unpruned
 from experiments.setup.left_out import warn_left_out
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.encode import EncodeReport, report_of
@@ -45,6 +45,7 @@ def merge_shards(
     write_distributions(run, report, title=f"{out.name}, {len(store):,} images")
     run.metrics |= store_rates(store, store_bytes=folder.whole_file.stat().st_size)
     run.metrics |= metrics_of(folder.plan, survey) | {"device_bytes": store.nbytes, "shared_s": folder.shared_s}
+    warn_codebooks(run)
     run.metrics |= {} if reused is None else {"reused": len(reused)}
     return store, report
 
@@ -70,8 +71,9 @@ def _write_with(reused: Shard, folder: ShardFolder) -> Survey:
 def metrics_of(plan: StorePlan, survey: Survey) -> dict[str, float]:
     """Return what was measured of some images, as a run keeps it."""
     report, n = report_of(plan, survey), len(survey.ids)
+    fitted = {"fit_psnr_db": report.fit_psnr_db.mean().item()} if "fit" in plan.made else {}  # a cosine series is not fitted
     return {
-        "images": n, "psnr_db": report.psnr_db.mean().item(), "fit_psnr_db": report.fit_psnr_db.mean().item(),
+        "images": n, "psnr_db": report.psnr_db.mean().item(), **fitted,
         "min_psnr_db": report.psnr_db.min().item(), **_spread("psnr_db", report.psnr_db),
         **_spread("prune_ratio", report.prune_ratio), **plan.code.facts(), "fit_s": report.fit_s,
         "compress_s": report.compress_s, "fit_ms_per_image": 1e3 * report.fit_s / n,

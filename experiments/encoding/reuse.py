@@ -21,7 +21,7 @@ from rapid_inr.data.moments import ChannelMoments
 from rapid_inr.data.source import ImageSource, ids_by_split, keep
 from rapid_inr.encoding.shard import file_names, label_column
 from rapid_inr.errors import UserError
-from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.differences import first_difference
 from rapid_inr.runlog.records import read_json
 from rapid_inr.store.families import Code, code_settings
 from rapid_inr.store.format import read_store
@@ -45,10 +45,9 @@ def find_reusable(cfg: DictConfig, source: ImageSource, code: Code) -> Shard | N
         raise UserError(f"shard is {cfg.shard} with reuse={cfg.reuse}, expected 1/1: one process merges old and new images")
     store, rows = _read_run(Path(cfg.reuse), out=Path(cfg.out))
     there, here = _decisive(store.header.code, store.header.made), _decisive(code, how_made(cfg))
-    key = first_difference(there, here, ignored=NOT_ABOUT_FITS)
-    if key is not None:
-        there, here = flatten(there), flatten(here)
-        raise UserError(f"reuse={cfg.reuse} was encoded with {key}={there.get(key)}, this is {key}={here.get(key)}")
+    if differs := first_difference(there, here, ignored=NOT_ABOUT_FITS):
+        key, before, now = differs
+        raise UserError(f"reuse={cfg.reuse} was encoded with {key}={before}, this is {key}={now}")
     place_of = {row["content"]: place for place, row in enumerate(rows)}
     places = {image_id: place_of.get(source.content_of(image_id)) for image_id in source.ids.tolist()}
     places = {image_id: place for image_id, place in places.items() if place is not None}

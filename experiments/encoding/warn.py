@@ -58,6 +58,15 @@ def warn_failures(run: Run, report: EncodeReport, plan: StorePlan) -> None:
         run.warn(*warning)
 
 
+def warn_codebooks(run: Run) -> None:
+    """Say so where most bytes of a store are codebooks, which pay off if many images share them."""
+    m = run.metrics
+    if (codebooks := m.get("codebook_bytes", 0)) > m["store_bytes"] / 2:
+        enough = round(codebooks / (m["store_bytes"] - codebooks) * m["images"])
+        share = f"codebooks take {codebooks:,} of {m['store_bytes']:,} bytes; {enough:,} images would fill as many"
+        run.warn("codebooks_outweigh_images", f"{share}; for fewer, take less inr.profiles, or SIRENs such as inr=3x16")
+
+
 def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:
     """Say so where a rule let no image be pruned: most likely its numbers are not what was meant."""
     config = PruneConfig(**plan.made.get("prune", {}))

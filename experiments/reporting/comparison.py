@@ -170,8 +170,20 @@ def with_differences(
             row is compared with the one that has the same values in the keys by which these differ.
 
     Raises:
-        UserError: if it fits no row.
+        UserError: if it fits no row, or several that no other row agrees with.
     """
+    base_of = _base_of(table, runs, keys, baseline)
+    for metric in metrics:
+        pairs = [
+            ("baseline" if base == i else None if base is None else _difference(own, table[metric][base]))
+            for i, (own, base) in enumerate(zip(table[metric], base_of, strict=True))
+        ]
+        table.insert(table.columns.get_loc(metric) + 1, f"Δ {metric}", pd.Series(pairs, table.index, dtype=object))
+    return table
+
+
+def _base_of(table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], baseline: str) -> list[int | None]:
+    """Return the row that each row is compared with; see `with_differences`."""
     names = [
         {*map(str, row[keys]), *runs.run[row.runs], *(run.rpartition("/")[2] for run in runs.run[row.runs])}
         for _, row in table.iterrows()
@@ -190,13 +202,11 @@ def with_differences(
     between = [key for key in keys if bases[key].nunique(dropna=False) > 1]
     own = {tuple(map(str, row[between])): i for i, row in bases.iterrows()}
     base_of = [own.get(tuple(map(str, row[between]))) for _, row in table.iterrows()]
-    for metric in metrics:
-        pairs = [
-            ("baseline" if base == i else None if base is None else _difference(own, table[metric][base]))
-            for i, (own, base) in enumerate(zip(table[metric], base_of, strict=True))
-        ]
-        table.insert(table.columns.get_loc(metric) + 1, f"Δ {metric}", pd.Series(pairs, table.index, dtype=object))
-    return table
+    others = [base for i, base in zip(table.index, base_of, strict=True) if i not in bases.index]
+    if len(bases) > 1 and not any(base is not None for base in others):
+        several = "; ".join(", ".join(f"{key}={row[key]}" for key in between) for _, row in bases.iterrows())
+        raise UserError(f"baseline={baseline} fits {len(bases)} rows ({several}), and no other row agrees with any; name one")
+    return base_of
 
 
 def _difference(own: Measured | None, other: Measured | None) -> Difference | None:

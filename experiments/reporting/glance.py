@@ -9,15 +9,15 @@ import pandas as pd
 
 from experiments.reporting.cells import ABSENT, Measured, gap, record_links
 from experiments.reporting.claims import ClaimRow, read_paper
+from experiments.reporting.commands import commands_of, swept_commands
 from experiments.reporting.paper_tables import RAW, beside, by_pipeline, only
-from experiments.reporting.tables import commands_of
 
 SMALL = "dataset in 5% of its uncompressed bytes"
-OWN = re.compile(r"python -m experiments\.| (track|run_dir|out|overwrite)=\S+")  # parts of a command to leave out
+OWN = re.compile(r"python -m experiments\.| (track|run_dir|overwrite)=\S+|(?<= out=)\S*/")  # parts of a command to leave out
 MEASURED = {  # where accuracy was measured, by experiment and preset, the best evidence first
     ("accuracy", "h200"): "all of CIFAR-10, ResNet-18", ("accuracy", "whole"): "all of CIFAR-10, a small ResNet-18",
-    ("fourth_dataset", "cpu"): "houses at 48 px, 120 test images",
 }  # fmt: skip
+STORE_OF_RECORD = "fit.steps=100"  # how the store was fitted that the speed record names
 CODECS = ("raw", "JPEG", "WebP")  # arms that are not ours
 
 
@@ -34,7 +34,7 @@ def at_a_glance(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _row(
     claim: str, key: str | None, runs: pd.DataFrame, ours: str = ABSENT, evidence: str = ABSENT, where: str = "",
-    value: Measured | None = None,
+    value: Measured | None = None, commands: list[str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the row of some runs; without runs, the command that measures it."""
     paper = read_paper()[key] if key else None
@@ -43,11 +43,19 @@ def _row(
         return row | {"within the claim": ABSENT, "evidence": ABSENT, "measured on": ABSENT, "command": "`make gpu`"}
     verdict = ClaimRow(paper, "", {}, value, ()).verdict if paper else ABSENT
     first = runs.iloc[0]
-    commands = commands_of(first.experiment, first.preset, runs) if isinstance(first.experiment, str) else [first.command]
-    command = OWN.sub("", next(line for line in reversed(commands) if f"experiments.{first.verb} " in line))
+    commands = commands or swept_commands(runs) or _told(first)
+    command = " and ".join(f"`{OWN.sub('', line)}`" for line in commands)
     return row | {
-        "within the claim": verdict, "evidence": evidence, "measured on": f"{where}; {first.machine}", "command": f"`{command}`",
+        "within the claim": verdict, "evidence": evidence, "measured on": f"{where}; {first.machine}", "command": command,
     }  # fmt: skip
+
+
+def _told(run: pd.Series) -> list[str]:
+    """Return the command of a run that was not started with ``experiment=...``: its own, or that of its experiment's files."""
+    if not isinstance(run.experiment, str):
+        return [run.command]
+    commands = commands_of(run.experiment, run.preset, run.to_frame().T)
+    return [line for line in commands if f"experiments.{run.verb} " in line][-1:]
 
 
 def _one(value: float) -> Measured:
@@ -70,13 +78,15 @@ def _accuracy(runs: pd.DataFrame, most_pct: float) -> dict[str, Any]:
     """The smallest loss within a share of the RGB bytes, from the best evidence available."""
     for (experiment, preset), images in MEASURED.items():
         nets = only(runs, "train", experiment=experiment, preset=preset)
-        nets["raw"] = beside(nets, only(nets, **RAW))
+        raw = only(nets, **RAW)
+        nets["raw"] = beside(nets, raw)
         nets = nets[~nets.arm.isin(CODECS) & (nets.rgb_pct <= most_pct) & nets.raw.notna()]
         groups = [(gap(some, "raw", "top1_pct", 1), some) for _, some in nets.groupby(["arm", "net"], dropna=False)]
         if groups:
             lost, best = min(groups, key=lambda pair: pair[0].mean)
             claim, evidence = f"accuracy lost, at {best.rgb_pct.mean():.0f}% of RGB", f"{lost.n} seeds, ± standard error"
-            return _row(claim, "accuracy_drop", best, f"{lost.text} points", evidence, images, value=lost)
+            both = pd.concat([best, raw[raw.seed.isin(best.seed)]])
+            return _row(claim, "accuracy_drop", both, f"{lost.text} points", evidence, images, value=lost)
     return _row(f"accuracy lost, at {most_pct:.0f}% of RGB", "accuracy_drop", runs[:0])
 
 
@@ -91,7 +101,9 @@ def _speed(runs: pd.DataFrame, key: str, rival: str) -> dict[str, Any]:
     size = {"cifar10": 32}.get(run.dataset, 224)
     where = f"ResNet-18 at {size} px, {run.workers} workers"
     evidence = f"one run, medians of {run['cfg.repeats']:.0f} epochs"
-    return _row(claim, key, best, f"{run.over:.2f}x", evidence, where, value=_one(run.over))
+    by_hand = f"benchmark experiment=speedup_{run.dataset}/{run.preset} workers={run.workers} repeats={run['cfg.repeats']:.0f}"
+    commands = None if swept_commands(best) else [f"{by_hand} {STORE_OF_RECORD}"]
+    return _row(claim, key, best, f"{run.over:.2f}x", evidence, where, value=_one(run.over), commands=commands)
 
 
 def _decode_rate(runs: pd.DataFrame) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _note(run: pd.Series) -> str:
     images = f"{int(run.images):,} images"
     if run.verb == "codec":
         return images
-    if run.get("codebook_bytes") == run.get("codebook_bytes"):
+    if pd.notna(run.get("codebook_bytes")):
         return f"{images}; codebooks not counted"
     rounds = math.ceil(run["cfg.prune.max_ratio"] / run["cfg.prune.step"] - 1e-9) if run["cfg.prune.rule"] != "none" else 0
     qat = run["cfg.refine.steps"] if run["cfg.quantize.bits"] <= 8 else 0

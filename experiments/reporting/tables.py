@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from experiments.reporting.cells import ABSENT, TOLD, Gap, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
 from experiments.reporting.comparison import differing, short_names
 from experiments.reporting.formats import to_markdown
-from experiments.setup.choices import CONFIGS
 from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
@@ -138,32 +135,6 @@ class MadeTable:
             title=figure.title or self.title, legend=", ".join(figure.line),
             reference=(f"the paper: {known[0].text}", known[0].value) if known else None,
         )  # fmt: skip
-
-
-def commands_of(experiment: str, preset: str, runs: pd.DataFrame) -> list[str]:
-    """Return the commands that repeat some runs of an experiment at a preset.
-
-    Runs that were started with ``experiment=...`` are one sweep over all values on record, a user's own variants among them; an
-    experiment of configs/ without such runs is told as its files have it.
-    """
-    sweeps: dict[tuple[str, ...], dict[str, list[str]]] = {}  # by the keys that are set: the values of each
-    for command in runs.command.dropna():
-        words = [word for word in shlex.split(command)[3:] if not word.startswith(("overwrite=", "track"))]
-        pairs = [(f"{key}{sign}", value) for key, sign, value in (word.partition("=") for word in words)]
-        if any(key == "experiment=" for key, _ in pairs):
-            sweep = sweeps.setdefault((command.split()[2], *sorted(key for key, _ in pairs)), {"experiment=": []})
-            for key, value in pairs:
-                sweep[key] = list(dict.fromkeys([*sweep.get(key, ()), value]))
-    commands = []
-    for path in sorted((CONFIGS / "experiment").glob(f"*/{preset}.yaml")):
-        base, choice = OmegaConf.load(path.with_name("paper.yaml")), f"{path.parent.name}/{preset}"
-        is_own = base.get("experiment_name", path.parent.name) == experiment
-        if is_own and not any(choice in sweep["experiment="] for sweep in sweeps.values()):
-            commands.append(f"python -m experiments.{base.command} -m experiment={choice}")
-    for (module, *_), sweep in sweeps.items():
-        several = "-m " if any(len(values) > 1 for values in sweep.values()) else ""
-        commands.append(f"python -m {module} {several}{shlex.join(key + ','.join(values) for key, values in sweep.items())}")
-    return commands
 
 
 def mixed_settings(made: MadeTable) -> list[str]:

@@ -15,7 +15,7 @@ from rapid_inr.data import READERS, open_source
 from rapid_inr.data.source import ImageSource
 from rapid_inr.encoding.cosine import CosineConfig, cosine_spec
 from rapid_inr.encoding.encoder import Encoder
-from rapid_inr.encoding.siren import EncodeConfig
+from rapid_inr.encoding.siren import SirenConfig
 from rapid_inr.errors import UserError
 from rapid_inr.inr.siren import default_omega
 
@@ -76,7 +76,7 @@ def build_encoder(cfg: DictConfig, *, image_size: tuple[int, int]) -> Encoder:
         if wanted and not quantize.is_integer:
             # zeros are stored like any other weight there, and no quantization is left to train through
             raise UserError(f"{key} is {OmegaConf.select(cfg, key)}, expected {unset} with quantize.bits={quantize.bits}")
-    return EncodeConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
+    return SirenConfig(build_spec(cfg, image_size=image_size), fit, quantize, prune, refine)
 
 
 def build_augment(cfg: DictConfig) -> AugmentConfig | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ def sides(size: Any) -> tuple[int, int] | None:
     return (size, size) if isinstance(size, int) else size and tuple(size)
 
 
-def require_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+def require_choice(key: str, value: Any, choices: Collection[str]) -> None:
     if value not in choices:
         raise UserError(f"{key} is {value!r}, expected one of {', '.join(choices)}")
 
@@ -70,8 +70,9 @@ class DatasetConfig:
         download: fetch the data where it is missing and has an official address.
         on_corrupt: ``fail`` or ``skip``.
         max_pixels: an image that claims more counts as corrupt; null for the library's limit.
+        test_split: of flowers102: ``paper``, 1,020 training and as many test images; ``official``, with 6,149 test images;
+            ``swapped``, which trains on those and tests on the other 2,040.
         val_fraction: of image_folder without folders train and val: the fraction to test with, chosen by class and file name.
-        test_split: of flowers102: ``paper``, 1,020 test images, or ``official``, 6,149.
         seed: of shapes: what is drawn; of mini_imagenet: how the images of a class are split, 420 to 120.
         count: of shapes: training images.
         test_count: of shapes: test images.
@@ -173,8 +174,8 @@ class ExportConfig:
     """How images become files, for the pipelines that read files.
 
     Args:
-        format: ``jpeg``, ``webp`` or ``png``, which is exact.
-        quality: of JPEG, 1 to 95, or of WebP, 0 to 100; null is 90.
+        format: ``jpeg``, ``webp``, ``astc``, or ``png``, which is exact.
+        quality: of JPEG, 1 to 95, or of WebP, 0 to 100; null is 90. Of ASTC, from 0, blocks of 12x12, to 13, 4x4; null is 13.
         bytes: take the highest quality at which images take no more than this on average.
         as_inr: take the highest quality at which images take no more bytes than in the store of ``inr=...``.
         decoded: write the training images as they decode from the store of ``inr=...``.
@@ -187,7 +188,7 @@ class ExportConfig:
     decoded: bool = False
 
     def __post_init__(self) -> None:
-        require_choice("export.format", self.format, ("jpeg", "webp", "png"))
+        require_choice("export.format", self.format, ("jpeg", "webp", "astc", "png"))
         if sum((self.quality is not None, self.bytes is not None, self.as_inr)) > 1:
             raise UserError("export.quality, export.bytes and export.as_inr exclude each other; give one")
 

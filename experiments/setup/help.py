@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.setup.choices import CONFIGS, choices_of, groups_of, read_command
 from experiments.setup.config_store import register
+from experiments.setup.schema import SCHEMAS, CommonConfig
 from rapid_inr.runlog.differences import flatten
 
 WIDTH, COLUMN = 120, 34  # of a line, and where comments begin
@@ -26,11 +27,17 @@ def help_text(verb: str, overrides: Sequence[str]) -> str:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose(verb, list(overrides))
     choices = [line for group, default in groups_of(verb).items() for line in _choices(verb, group, default)]
-    values = flatten(OmegaConf.to_container(cfg)).items()
+    values = sorted(flatten(OmegaConf.to_container(cfg)).items(), key=lambda item: _is_common(item[0]))  # its own keys first
+    if verb not in SCHEMAS:  # it starts no run
+        values = [(key, value) for key, value in values if not _is_common(key)]
     comments = comments_of(cfg) | dict(re.findall(r"^(\w+):.*?  # (.*)$", _text(f"{verb}.yaml"), re.MULTILINE))
     keys = [_line(f"  {key}={_shown(value)}", comments.get(key, "")) for key, value in values]
     header = read_command(verb)["hydra"]["help"]["header"]
     return "\n".join([header, *(["Choices (group=default):", *choices, ""] if choices else []), "Keys (key=value):", *keys])
+
+
+def _is_common(key: str) -> bool:
+    return key.partition(".")[0] in CommonConfig.__dataclass_fields__
 
 
 def _choices(verb: str, group: str, default: str | None) -> Iterator[str]:

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -25,7 +24,7 @@ from experiments.setup.config_store import schema
 from experiments.setup.groups import unread_groups
 from rapid_inr.data.export import LOCK
 from rapid_inr.errors import UserError
-from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.differences import Difference, first_difference, flatten
 from rapid_inr.runlog.liveness import lives
 from rapid_inr.runlog.run import Run
 from rapid_inr.store.shards import shards_beside
@@ -93,10 +92,9 @@ def state_of(cfg: DictConfig) -> str:
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         status, process = record["status"], record.get("process")
-        before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         if status == "running" and process and lives(process, touched=(folder / "record.json").stat().st_mtime):
             return "running"
-        if _difference(before, cfg) is not None:
+        if changed_setting(cfg):
             return "changed"
     except (ValueError, KeyError, TypeError, AttributeError, OSError, YAMLError, OmegaConfBaseException):
         return "broken"  # torn by a kill or a full disk
@@ -108,7 +106,9 @@ def _shards_left(cfg: DictConfig) -> bool:
     return not cfg.get("keep_shards", True) and Path(cfg.out).exists() and shards_beside(Path(cfg.out)).exists()
 
 
-def _difference(before: dict[str, Any], cfg: DictConfig) -> str | None:
+def changed_setting(cfg: DictConfig) -> Difference | None:
+    """Return the first setting that decides a result and differs from that of the run in the folder, or None."""
+    before = OmegaConf.to_container(OmegaConf.load(Path(cfg.run_dir) / "config.yaml"))
     kind = OmegaConf.get_type(cfg)
     defaults = {} if kind is dict else flatten(OmegaConf.to_container(schema(kind)))
     now = OmegaConf.to_container(cfg, resolve=True)

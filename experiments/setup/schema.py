@@ -160,6 +160,9 @@ class ExportCommandConfig(CommonConfig):
 
     Args:
         out: folder to write.
+        format: ``jpeg``, ``webp`` or ``png``, which is exact.
+        quality: of JPEG, 1 to 95, or of WebP, 0 to 100; null is 90.
+        bytes: take the highest quality at which images take no more than this on average.
         store: FILE.inr: take the quality at which files are no larger than the images in it.
         decoded: FILE.inr: write the training images as they decode from it; the test images stay clean.
     """

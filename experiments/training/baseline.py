@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.setup.build import plain
 from experiments.training.provenance import dataset_facts
 from rapid_inr.errors import UserError
-from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.differences import first_difference
 from rapid_inr.runlog.named_warnings import accuracy_below_baseline
 from rapid_inr.runlog.records import read_json
 from rapid_inr.runlog.run import Run
@@ -38,9 +38,8 @@ def read_baseline(cfg: DictConfig, task: Task) -> float | None:
             f"baseline {folder} is a {record['status']} run of {record['verb']}, expected a training with {task.metric}"
         )
     before, now = (_decisive(config, task) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
-    key = first_difference(before, now)
-    if key is not None:
-        then, today = flatten(before).get(key), flatten(now).get(key)
+    if differs := first_difference(before, now):
+        key, then, today = differs
         raise UserError(f"baseline {folder} was trained with {key}={then}, this is {key}={today}")
     return record["metrics"][task.metric]
 

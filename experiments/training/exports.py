@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from PIL import Image
 
 from experiments.encoding.decoded import as_decoded, likeness
 from experiments.setup.build import build_device, build_source
@@ -18,9 +18,10 @@ from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import sole_writer
 from experiments.training.provenance import dataset_facts, require_made_from, rows_of
 from rapid_inr.data import ImageSource
-from rapid_inr.data.codecs import decode_file
+from rapid_inr.data.codecs import decode_file, require_available
 from rapid_inr.data.export import FORMATS, QUALITIES, Export, even_sample, export_images, quality_for_bytes
 from rapid_inr.data.moments import Triple
+from rapid_inr.data.pixels import image_size
 from rapid_inr.data.reading import require_images
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import bpp, rgb_pct
@@ -58,7 +59,7 @@ def plan_export(
 
     Args:
         format: one of `FORMATS`.
-        quality: of JPEG or WebP.
+        quality: within `QUALITIES`; None for `DEFAULT_QUALITY`, or the best of ASTC.
         bytes: take the highest quality at which images take no more than this on average.
         size_of: take the highest quality at which images take no more than in this store.
         decoded: a store; the training images are written as they decode from it, the test images stay clean.
@@ -90,6 +91,8 @@ def _choose_quality(
     """Return the quality: a number, or found by the bytes of an image or of a store; None for PNG."""
     if format not in FORMATS:
         raise UserError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    if format == "astc":
+        require_available(format)
     choices = {"quality": quality, "bytes": bytes, "the size of a store": size_of}
     given = [name for name, value in choices.items() if value is not None]
     if format == "png" and given:
@@ -105,7 +108,7 @@ def _choose_quality(
     low, high = QUALITIES[format]
     if quality is not None and not low <= quality <= high:
         raise UserError(f"quality is {quality}, expected {low} to {high}")
-    return DEFAULT_QUALITY if quality is None else quality
+    return min(DEFAULT_QUALITY, high) if quality is None else quality
 
 
 def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Export:
@@ -143,8 +146,4 @@ def measure(export: Export, source: ImageSource) -> dict[str, float]:
 def _n_pixels(export: Export, paths: Sequence[Path]) -> int:
     if export.size is not None:
         return len(paths) * export.size[0] * export.size[1]
-    total = 0
-    for path in paths:
-        with Image.open(path) as picture:  # reads only the header
-            total += picture.width * picture.height
-    return total
+    return sum(math.prod(image_size(path)) for path in paths)

@@ -86,9 +86,9 @@ def require_exported_from(export: Export, cfg: DictConfig) -> None:
 
 
 def _require_same(made: dict[str, Any], asked: dict[str, Any], *, ignored: set[str], what: str) -> None:
-    differs = made.get("name") != asked.get("name")  # another dataset explains every other difference
-    key = "name" if differs else first_difference(_with_sides(made), _with_sides(asked), ignored=ignored)
-    if key is not None:
+    another = made.get("name") != asked.get("name")  # explains every other difference
+    if another or (differs := first_difference(_with_sides(made), _with_sides(asked), ignored=ignored)):
+        key = "name" if another else differs.key
         raise UserError(f"{what} with dataset.{key}={made.get(key)}, this is dataset.{key}={asked.get(key)}")
 
 

@@ -131,7 +131,8 @@ def run_training(cfg: DictConfig, run: Run, training: Training) -> list[EpochRep
             reports.append(report)
             learners[:] = [learner]
             score = report.scores[task.metric]
-            bar.note(f"epoch {len(reports)}/{optimizer.epochs} · loss {report.loss:.3f} · {task.title} {score:.1f}%")
+            scored = f"epoch {len(reports)}/{optimizer.epochs} · loss {report.loss:.3f} · {task.title} {score:.1f}%"
+            bar.note(f"start and test included · {scored}")
             if is_main_process():
                 save_epoch(run, training, reports, learner)
 

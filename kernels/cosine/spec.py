@@ -93,6 +93,7 @@ def check_rows(rows: CosineRows, spec: CosineSpec) -> None:
     Raises:
         ValueError: if a tensor has the wrong dtype, shape or device, is not contiguous or, on the CPU, has a wrong value.
     """
+    require(isinstance(spec, CosineSpec), "spec", spec, "a CosineSpec; decode_siren decodes SIRENs")
     if rows.checked == spec:
         return
     m = spec.profiles

@@ -19,7 +19,7 @@ from kernels.cosine.launch import PROGRAM_PIXELS, WARPS, cosine_constants
 from kernels.cosine.spec import CosineRows, CosineSpec
 from kernels.cosine.torch import cosine_gains, dense_coefficients
 from kernels.decode.fast_math import INTERPRETED, clamp_unit, fast_sin
-from kernels.decode.io import ImageFormat
+from kernels.decode.io import NEEDS_GPU, ImageFormat
 from kernels.decode.launch import grid_of
 from kernels.decode.pixels import map_pixels, places, write_pixels
 from kernels.decode.sampling import Sampling
@@ -104,7 +104,7 @@ def decode_cosine_triton(
     rows: CosineRows, ids: Tensor, affine: Tensor, *, spec: CosineSpec, images: ImageFormat, sampling: Sampling
 ) -> Tensor:
     """Decode by the kernel, in one launch after those of torch, on inputs that `decode_cosine` has checked."""
-    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
+    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, NEEDS_GPU)
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
         gains, shifts = images.gains_and_shifts()
         z = (dense_coefficients(rows, ids, spec) * cosine_gains(spec.frequencies, rows.device)).half()

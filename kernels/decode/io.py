@@ -17,6 +17,7 @@ MAX_HIDDEN = 64  # widest SIREN whose activations the kernel keeps in registers;
 MAX_INT32 = 2**31 - 1
 MAX_WIDTH = 2**22
 BACKENDS = ("auto", "kernel", "torch")
+NEEDS_GPU = "a CUDA device, or TRITON_INTERPRET=1 for Triton's interpreter (backend='torch' runs on any)"
 IMAGE_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 

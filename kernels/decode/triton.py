@@ -15,7 +15,7 @@ from torch import Tensor
 from kernels.checks import require
 from kernels.decode.evaluate import evaluate
 from kernels.decode.fast_math import INTERPRETED
-from kernels.decode.io import MAX_HIDDEN, ImageFormat
+from kernels.decode.io import MAX_HIDDEN, NEEDS_GPU, ImageFormat
 from kernels.decode.launch import LaunchConfig, capability_of, grid_of, kernel_constants, launch_config
 from kernels.decode.pixels import map_pixels, places, write_pixels
 from kernels.decode.sampling import Sampling
@@ -80,7 +80,7 @@ def decode_siren_triton(
         config: launch parameters; by default those of `launch_config`.
     """
     require(spec.hidden <= MAX_HIDDEN, "spec.hidden", spec.hidden, f"at most {MAX_HIDDEN} (backend='torch' takes any)")
-    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (backend='torch' runs on any)")
+    require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, NEEDS_GPU)
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
         config = config or launch_config(spec, images.n_pixels, capability=capability_of(rows.device))
         return _launch(rows, ids, affine, spec, images, sampling, exact_sine, config)

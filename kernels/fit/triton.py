@@ -82,7 +82,8 @@ def fit_siren(state: FitState, *, first: int = 0, last: int | None = None) -> No
     require(
         supports_fit(spec), "spec", f"{spec.depth}x{spec.hidden}", f"depth x width of at most {sizes} (siren_fit_torch takes any)"
     )
-    require(rows.is_cuda or INTERPRETED, "rows.device", rows.device, "a CUDA device (siren_fit_torch runs on any)")
+    needs = "a CUDA device, or TRITON_INTERPRET=1 for Triton's interpreter (siren_fit_torch runs on any)"
+    require(rows.is_cuda or INTERPRETED, "rows.device", rows.device, needs)
     config = fit_launch(spec, capability=capability_of(rows.device))
     masks, unused = state.masks, (rows,) * 4
     through = unused if rounding is None else (torch.empty_like(rows), rounding.log_scales, rounding.means, rounding.squares)

@@ -37,6 +37,8 @@ class PruneConfig:
         scope: prune the smallest weights of the whole ``network`` or of each ``layer``.
         step: ratio added a round, in (0, 1].
         max_ratio: largest ratio of every rule, in [0, 1).
+        max_drop_db: decibels that an image may lose with ``rule=max_drop``.
+        floor_db: PSNR that an image keeps with ``rule=floor``, below 100.
         finetune_steps: optimiser steps after each round.
         lr_scale: their learning rate as a multiple of the fit's.
 

@@ -30,8 +30,8 @@ class RefineConfig:
 
     Args:
         steps: optimiser steps through the quantization; 0 for none.
-        method: ``straight_through`` rounds all weights in each step and learns their scales (`Projection`); ``freeze`` rounds
-            the layers one after another for good (`Freezing`), which is better for deep networks at 5 bits.
+        method: ``straight_through`` rounds all weights in each step and learns their scales; ``freeze`` rounds the
+            layers one after another for good, which is better for deep networks at 5 bits.
         lr_scale: their learning rate as a multiple of the fit's.
         betas: Adam's decay rates; rounding makes gradients noisy, so they are larger than those of `fit=fast`.
 

@@ -35,12 +35,13 @@ class QuantizeConfig:
 
     Args:
         bits: of a hidden weight: 2 to 8 (integers with scales), or 16 or 32 (floating, no scales).
-        ends_bits: of the first and last layers and all biases: 16 or 32 (floating), or 8 (integers with a scale for each of the
-            four `end_sections` of an image). Scales take as many bits as floating ends, and 16 with integer ends.
+        ends_bits: of the first and last layers and all biases: 16 or 32 (floating), or 8 (integers with four scales an image:
+            first weights, biases of sine layers, last weights, last biases). Scales take as many bits as floating ends, and 16
+            with integer ends.
         granularity: ``column`` (a scale for each output unit of a layer), ``tensor`` (one for each layer), or ``dataset`` (one
             for each layer, shared by all images).
         range: ``max`` (no weight is clipped) or ``mse`` (the clipping with the least squared error).
-        rounding: ``nearest`` (each weight alone) or ``gptq`` (each corrects the errors of earlier weights: `gptq`).
+        rounding: ``nearest`` (each weight alone) or ``gptq`` (each weight makes up for the errors of those before it).
 
     Raises:
         ValueError: if a value is not one of these, or ``rounding=gptq`` is used with floating weights.

@@ -13,7 +13,7 @@ import numpy as np
 
 BLOCKS = ("4x4", "5x4", "5x5", "6x5", "6x6", "8x5", "8x6", "8x8", "10x5", "10x6", "10x8", "10x10", "12x10", "12x12")
 MAGIC = b"\x13\xab\xa1\x5c"  # an .astc file: this, 3 sides of a block (1 byte each), 3 sides of the image (3 bytes each), blocks
-HEADER_BYTES = 16
+HEADER_BYTES, SUFFIX = 16, ".astc"
 
 
 def encode_astc(image: np.ndarray, *, effort: float, block: str) -> bytes:
@@ -34,11 +34,16 @@ def encode_astc(image: np.ndarray, *, effort: float, block: str) -> bytes:
     return MAGIC + sides + b"\x01" + b"".join(n.to_bytes(3, "little") for n in (width, height, 1)) + blocks
 
 
+def astc_size(file: bytes) -> tuple[int, int]:
+    """Return the (width, height) of the image of an .astc file, of which the header is enough."""
+    return int.from_bytes(file[7:10], "little"), int.from_bytes(file[10:13], "little")
+
+
 def decode_astc(file: bytes) -> np.ndarray:
     """Return the image of an .astc file that `encode_astc` wrote, uint8 [height, width, 3]."""
     import astc_encoder
 
-    width, height = (int.from_bytes(file[at : at + 3], "little") for at in (7, 10))
+    width, height = astc_size(file)
     picture = astc_encoder.ASTCImage(astc_encoder.ASTCType.U8, width, height)
     context = _context(f"{file[4]}x{file[5]}")
     context.decompress(file[HEADER_BYTES:], picture, astc_encoder.ASTCSwizzle.from_str("RGBA"))

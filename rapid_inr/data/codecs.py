@@ -45,10 +45,11 @@ class CodecConfig:
     """A codec and the points of its curve: each quality with each chroma subsampling.
 
     Args:
-        name: one of `LIBRARIES`.
+        name: jpeg, jpeg_shared, webp, jpeg2000, avif or astc, which codec=NAME sets.
         qualities: from 0 to 100. For jpeg2000, compression ratios: the largest takes the fewest bytes. For astc, the effort of
             the search, which does not change the number of bytes.
-        subsamplings: those of ``4:4:4``, ``4:2:2``, ``4:2:0`` that the codec has; for astc `BLOCKS`, which take 16 bytes each.
+        subsamplings: those of ``4:4:4``, ``4:2:2``, ``4:2:0`` that the codec has; for astc blocks such as ``8x8``,
+            which take 16 bytes each.
 
     Raises:
         ValueError: if a value is out of range.
@@ -89,9 +90,9 @@ def require_available(name: str) -> None:
     """Raise `CodecUnavailable` if the library of a codec is missing."""
     if name == "astc":
         if importlib.util.find_spec(LIBRARIES[name]) is None:
-            raise CodecUnavailable("codec=astc needs astc_encoder, which is not installed: pip install rapid-inr[astc]")
+            raise CodecUnavailable("astc needs astc_encoder, which is not installed: pip install rapid-inr[astc]")
     elif not features.check(LIBRARIES[name]):
-        raise CodecUnavailable(f"codec={name} needs {LIBRARIES[name]}, which this Pillow was built without")
+        raise CodecUnavailable(f"{name} needs {LIBRARIES[name]}, which this Pillow was built without")
 
 
 def encode_file(image: np.ndarray, name: str, *, quality: float, subsampling: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,20 +19,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rapid_inr.data.astc import BLOCKS, SUFFIX, encode_astc
 from rapid_inr.data.moments import ChannelMoments, Triple
 from rapid_inr.data.reading import read_chunks
 from rapid_inr.data.source import ImageSource, name_in_splits
 from rapid_inr.errors import UserError
 from rapid_inr.files import atomic, remove_torn
-from rapid_inr.runlog.differences import first_difference, flatten
+from rapid_inr.runlog.differences import first_difference
 from rapid_inr.runlog.run import write_json
 
-FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png"}
-QUALITIES = {"jpeg": (1, 95), "webp": (0, 100)}  # png is lossless
+FORMATS = {"jpeg": ".jpg", "webp": ".webp", "png": ".png", "astc": SUFFIX}
+# the blocks of ASTC by falling size, so of rising quality
+ASTC_BLOCKS = sorted(BLOCKS, key=lambda block: -math.prod(map(int, block.split("x"))))
+QUALITIES = {"jpeg": (1, 95), "webp": (0, 100), "astc": (0, len(BLOCKS) - 1)}  # png is lossless
 _SAVE = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "png": {}}  # the options that give the smallest files
+_ASTC_EFFORT = 60  # "medium"; "thorough" gains 0.1 dB and takes twice as long
 _SAMPLE = 256  # images used to choose a quality
 LOCK = ".lock"  # held by the process that writes to the folder
-_FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png)")
+_FILE = re.compile(r"(train|test)/[^/]+/(train|test)_\d{5,}\.(jpg|webp|png|astc)")
 
 
 class ExportError(UserError):
@@ -75,7 +80,13 @@ class Export:
 
 
 def encode_image(pixels: np.ndarray, *, format: str, quality: int | None) -> bytes:
-    """Encode an image, uint8 [height, width, 3], and return the file; `quality` is within `QUALITIES`, None for PNG."""
+    """Encode an image, uint8 [height, width, 3], and return the file.
+
+    Args:
+        quality: within `QUALITIES`, None for PNG; of ASTC the position in `ASTC_BLOCKS`.
+    """
+    if format == "astc":
+        return encode_astc(pixels, effort=_ASTC_EFFORT, block=ASTC_BLOCKS[quality])
     data = io.BytesIO()
     options = _SAVE[format] | ({} if quality is None else {"quality": quality})
     Image.fromarray(pixels).save(data, format=format, **options)
@@ -179,13 +190,13 @@ def _claim(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
     path = folder / "settings.json"
     existing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     if existing is not None:
-        key = first_difference(existing, settings)
-        if key is None:
+        differs = first_difference(existing, settings)
+        if differs is None:
             for below in (folder, *folder.glob("*/*/")):
                 remove_torn(below)
             return
         if not overwrite:
-            before, now = (flatten(values).get(key) for values in (existing, settings))
+            key, before, now = differs
             raise ExportError(
                 f"{folder} holds an export with {key}={before}, this is {key}={now}; choose another folder, or overwrite=true"
             )

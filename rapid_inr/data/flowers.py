@@ -16,7 +16,11 @@ N_CLASSES = 102
 _URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 _ARCHIVE, _ARCHIVE_MD5 = "102flowers.tgz", "52808999861908f626f3c1f4e79d11fa"
 _MD5 = {"imagelabels.mat": "e0620be6f572b9609742df49c70aed4d", "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c"}
-_TEST_KEYS = {"paper": "valid", "official": "tstid"}
+_SPLITS = {  # variables of setid.mat
+    "paper": {"train": ["trnid"], "test": ["valid"]},
+    "official": {"train": ["trnid"], "test": ["tstid"]},
+    "swapped": {"train": ["tstid"], "test": ["trnid", "valid"]},
+}
 
 
 def flowers102(
@@ -26,7 +30,8 @@ def flowers102(
 
     Args:
         test_split: ``"paper"`` tests on the 1,020 validation images, ``"official"`` on the 6,149 test images; both train
-            on the 1,020 training images. The official files do not name the classes, so class i is called ``flower_<i + 1>``.
+            on the 1,020 training images. ``"swapped"`` trains on the 6,149 and tests on the other 2,040. The official files
+            do not name the classes, so class i is called ``flower_<i + 1>``.
         download: whether to fetch and unpack the official files (345 MB) if one is missing.
 
     Raises:
@@ -34,7 +39,7 @@ def flowers102(
         CorruptImage: if a ``.mat`` file cannot be read, or has missing or impossible values.
     """
     require_split(split)
-    require(test_split in _TEST_KEYS, "test_split", repr(test_split), f"one of {', '.join(_TEST_KEYS)}")
+    require(test_split in _SPLITS, "test_split", repr(test_split), f"one of {', '.join(_SPLITS)}")
     root = Path(root)
     if download:
         _download(root)
@@ -45,11 +50,10 @@ def flowers102(
     if labels.size == 0 or labels.min() < 1 or labels.max() > N_CLASSES:
         raise CorruptImage(f"{root / 'imagelabels.mat'}: a label is outside 1..{N_CLASSES}")
     files = {}
-    for key, variable in (("train", "trnid"), ("test", _TEST_KEYS[test_split])):
-        numbers = _variable(root / "setid.mat", variable)
-        if numbers.size and (numbers.min() < 1 or numbers.max() > labels.size):
-            raise CorruptImage(f"{root / 'setid.mat'}: an image number in {variable} is outside 1..{labels.size}")
-        numbers = np.sort(numbers)
+    for key, variables in _SPLITS[test_split].items():
+        numbers = np.sort(np.concatenate([_variable(root / "setid.mat", variable) for variable in variables]))
+        if numbers.size and (numbers[0] < 1 or numbers[-1] > labels.size):
+            raise CorruptImage(f"{root / 'setid.mat'}: an image number in {', '.join(variables)} is outside 1..{labels.size}")
         paths = [root / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
         files[key] = list(zip(paths, (labels[numbers - 1] - 1).tolist(), strict=True))
     present = {path.name for path in (root / "jpg").iterdir()} if (root / "jpg").is_dir() else set()

@@ -153,7 +153,8 @@ def flat(root: str | Path, split: str, *, download: bool = False, max_pixels: in
         raise DatasetMissing(f"folder of images not found: looked for {root}; {_no_download('*', download)}")
     paths = image_paths(root)
     if not paths:
-        raise UserError(f"{root}: holds no image ({_suffixes()})")
+        deeper = "; its subfolders do: dataset=image_folder" if passed_over(root).in_subfolders else ""
+        raise UserError(f"{root}: holds no image directly in it ({_suffixes()}){deeper}")
     return of_splits(
         "flat", split, {split: len(paths)}, labels=None,
         read=lambda image_id: read_image(paths[image_id], max_pixels=max_pixels), file_of=paths.__getitem__,

@@ -1,4 +1,4 @@
-"""Read any image that Pillow opens as 8-bit RGB."""
+"""Read any image that Pillow opens, and .astc files, as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from rapid_inr.data.astc import HEADER_BYTES, SUFFIX, astc_size, decode_astc
 from rapid_inr.data.source import CorruptImage
 from rapid_inr.errors import UserError
 
@@ -61,6 +62,15 @@ def is_image(path: Path) -> bool:
         return False
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Return the (width, height) of an image file, from its header."""
+    if path.suffix == SUFFIX:
+        with path.open("rb") as file:
+            return astc_size(file.read(HEADER_BYTES))
+    with Image.open(path) as image:
+        return image.size
+
+
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image file, or the first frame of an animation, as uint8 [height, width, 3].
 
@@ -72,13 +82,20 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     Image.MAX_IMAGE_PIXELS = None  # the check below replaces Pillow's limit
     try:
+        if path.suffix == SUFFIX:
+            file = path.read_bytes()
+            _require_at_most(max_pixels, *astc_size(file))
+            return decode_astc(file)
         with Image.open(path) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UserError(f"{width}x{height} pixels, expected at most {max_pixels:,}; dataset.max_pixels sets that")
+            _require_at_most(max_pixels, *image.size)
             return to_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # on malformed bytes the decoders raise OSError, SyntaxError, struct.error, IndexError, ...
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise CorruptImage(f"{path}: cannot be read as an image ({reason})") from error
+
+
+def _require_at_most(max_pixels: int, width: int, height: int) -> None:
+    if width * height > max_pixels:
+        raise UserError(f"{width}x{height} pixels, expected at most {max_pixels:,}; dataset.max_pixels sets that")

@@ -60,7 +60,7 @@ def encode(
     """Encode all images of a source in memory; `encode_shards` and `merge` do the same with files.
 
     Args:
-        encoder: an `EncodeConfig` or a `CosineConfig`.
+        encoder: a `SirenConfig` or a `CosineConfig`.
         learn_from: images to choose the shared tensors by; None for those of `source`.
         shard_images: number of images encoded together; see `plan_store`.
         on_corrupt: ``fail`` at an image that cannot be read, or ``skip`` it and report it.

@@ -25,7 +25,7 @@ WORK_PER_S = {"cpu": 2.4e9, "cuda": 1.2e12}
 
 
 @dataclass(frozen=True)
-class EncodeConfig:
+class SirenConfig:
     """How images are encoded as SIRENs, the same for all shards of a dataset; see `rapid_inr.encoding.encoder.Encoder`.
 
     Raises:

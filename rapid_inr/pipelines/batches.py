@@ -28,7 +28,7 @@ class DeviceTooSmall(UserError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ready for the network; unpacks as ``images, labels``.
+    """Images ready for the network; unpacks as ``images, labels``, which are also items 0 and 1.
 
     Args:
         images: floating [B, 3, height, width], normalised, channels_last, on the device.
@@ -54,6 +54,9 @@ class Batch:
             raise UserError("a batch of mixed images has two labels an image; use batch.labels, batch.others and batch.keeps")
         return iter((self.images, self.labels))
 
+    def __getitem__(self, index: int) -> Tensor:
+        return tuple(self)[index]
+
 
 def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     """Return the number of batches of an epoch.
@@ -65,10 +68,7 @@ def count_batches(*, n_images: int, batch_size: int, shuffled: bool) -> int:
     """
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if shuffled and batch_size > n_images:
-        raise UserError(
-            f"batch_size is {batch_size}, more than the {n_images} images of the set; "
-            f"set it to {n_images} or less (a command's key is optimizer.batch_size)"
-        )
+        raise UserError(f"batch_size is {batch_size}, more than the {n_images} images of the set; set it to {n_images} or less")
     return n_images // batch_size if shuffled else -(-n_images // batch_size)
 
 

@@ -40,12 +40,7 @@ def inr_pipeline(
             `ShardedStore`.
         DeviceTooSmall, StoreTooLarge: if the share, or the store, does not fit the memory of the device.
     """
-    if labels is None:
-        if store.labels is None:
-            raise UserError("the store has no labels; pass labels=..., one for each image, or encode a labelled dataset")
-        labels = store.labels.long()
-    if len(labels) != len(store):
-        raise UserError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
+    labels = _require_labels(store, labels)
     image_size, stored = size or one_size(store, torch.arange(len(store))), stored_size(store)
     device = store.device if device is None else device
     if shard_store:
@@ -66,6 +61,17 @@ def inr_pipeline(
         stream, labels.to(held.device), image_size=image_size, mean=mean, std=std, nbytes=nbytes, together=shard_store,
         compiles=True, **options,
     )  # fmt: skip
+
+
+def _require_labels(store: PackedStore, labels: Tensor | None) -> Tensor:
+    """Return the labels of a store's images, by default those in the store."""
+    if labels is None:
+        if store.labels is None:
+            raise UserError("the store has no labels; pass labels=..., one for each image, or encode a labelled dataset")
+        labels = store.labels.long()
+    if len(labels) != len(store):
+        raise UserError(f"labels are {tuple(labels.shape)}, expected one for each of the {len(store)} images")
+    return labels
 
 
 def _decode_moved(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -14,10 +14,18 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+class Difference(NamedTuple):
+    """A key in which two nested mappings differ, with its value in each; None where one lacks it."""
+
+    key: str
+    before: Any
+    now: Any
+
+
 def first_difference(
     before: Mapping[str, Any], now: Mapping[str, Any], *, ignored: Collection[str] = (), defaults: Mapping[str, Any] | None = None
-) -> str | None:
-    """Return the dotted name of the first key in which two nested mappings differ, or None.
+) -> Difference | None:
+    """Return the first key in which two nested mappings differ, or None.
 
     Args:
         ignored: dotted names of keys to ignore with all keys below them.
@@ -31,7 +39,7 @@ def first_difference(
         if key not in before and defaults is not None and key in defaults and defaults[key] == now[key]:
             continue
         if (key in before) != (key in now) or _plain(before[key]) != _plain(now[key]):
-            return key
+            return Difference(key, before.get(key), now.get(key))
     return None
 
 

@@ -56,8 +56,7 @@ class StorePlan:
 
 def plan_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return the first key in which two plans differ, with both values; empty if they are equal."""
-    key = first_difference(before, now, ignored=("digest",))  # another difference may explain a different digest
-    if key is not None:
-        return f"{key} is {brief(before.get(key))} there, {brief(now.get(key))} here"
+    if differs := first_difference(before, now, ignored=("digest",)):  # which may explain a different digest
+        return f"{differs.key} is {brief(differs.before)} there, {brief(differs.now)} here"
     same = before["digest"] == now["digest"]
     return "" if same else "the images, or their files' names, sizes or times of modification, have changed since"

@@ -92,8 +92,9 @@ def read_checkpoint(path: Path | str, *, training: Mapping[str, Any]) -> Checkpo
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path} holds values in {name} that are not finite: the training diverged")
-    if (key := first_difference(before, training)) is not None:
-        raise CheckpointError(f"{path} is of a training with {key}={before.get(key)}, this one has {key}={training.get(key)}")
+    if differs := first_difference(before, training):
+        key, then, now = differs
+        raise CheckpointError(f"{path} is of a training with {key}={then}, this one has {key}={now}")
     return checkpoint
 
 

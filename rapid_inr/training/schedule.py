@@ -21,7 +21,8 @@ class OptimizerConfig:
         epochs: passes over the training set, at least 1.
         batch_size: images a step over all processes, at least 1.
         lr: peak learning rate of SGD, reached after `warmup` and decayed to 0 by `schedule`.
-        momentum: of SGD, with Nesterov's correction if `nesterov`.
+        momentum: of SGD.
+        nesterov: whether with Nesterov's correction.
         weight_decay: of weights with two or more dimensions; norms and biases have none.
         label_smoothing: in [0, 1).
         warmup: fraction of all steps over which the rate rises linearly, in [0, 1).

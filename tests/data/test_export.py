@@ -1,13 +1,18 @@
+import importlib.util
 import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rapid_inr.data import CorruptImage, open_source
 from rapid_inr.data import export as exporting
-from rapid_inr.data.export import ExportError, encode_image, export_images, quality_for_bytes, read_export
+from rapid_inr.data.codecs import decode_file
+from rapid_inr.data.export import ASTC_BLOCKS, ExportError, encode_image, export_images, quality_for_bytes, read_export
 from rapid_inr.data.moments import ChannelMoments
+from rapid_inr.data.pixels import image_size, read_image
+from rapid_inr.evaluation.metrics import psnr_db
 
 PNG = {"format": "png", "quality": None, "dataset": {"name": "shapes", "size": 16}}
 
@@ -84,6 +89,25 @@ def test_a_quality_is_the_highest_that_keeps_to_the_bytes():
     assert quality_for_bytes(source, 10**6) == 95
     with pytest.raises(ValueError, match=r"bytes is 100 an image, but jpeg takes [\d,]+ even at quality 1"):
         quality_for_bytes(source, 100)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("astc_encoder") is None, reason="astc-encoder-py is not installed")
+def test_astc_files_take_the_largest_block_within_the_bytes_and_are_read_like_others(tmp_path):
+    source = sources()["train"]
+    settings = {"format": "astc", "quality": quality_for_bytes(source, 16 + 9 * 16, format="astc")}
+    assert ASTC_BLOCKS[settings["quality"]] == "6x6"  # 3x3 blocks, and the header
+    export = export_images(sources(), tmp_path / "files", settings=settings)
+    path = export.paths("train")[0]
+    assert (path.suffix, path.stat().st_size, image_size(path)) == (".astc", 160, (16, 16))
+    assert 20 < psnr_db(*(torch.from_numpy(image)[None] for image in (read_image(path), source.read(0)))) < 60
+    assert np.array_equal(read_image(path), decode_file(path.read_bytes()))
+    with pytest.raises(ValueError, match="bytes is 40 an image, but astc takes 80 even at quality 0"):
+        quality_for_bytes(source, 40, format="astc")
+    with pytest.raises(CorruptImage, match="16x16 pixels, expected at most 255"):
+        read_image(path, max_pixels=255)
+    path.write_bytes(b"no blocks")
+    with pytest.raises(CorruptImage, match=f"{path}: cannot be read"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"settings": {}}), json.dumps({"splits": {"train": {}}})])

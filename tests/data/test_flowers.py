@@ -38,6 +38,8 @@ def numbers(source):
         ("train", "official", [1, 2, 5]),
         ("test", "official", [6, 7, 8]),
         ("all", "official", [1, 2, 5, 6, 7, 8]),
+        ("train", "swapped", [6, 7, 8]),
+        ("test", "swapped", [1, 2, 3, 4, 5]),
     ],
 )
 def test_each_split_holds_its_images_with_their_labels(root, split, test_split, expected):
@@ -45,7 +47,7 @@ def test_each_split_holds_its_images_with_their_labels(root, split, test_split, 
     assert numbers(source) == expected
     assert source.labels.tolist() == [LABELS[number - 1] - 1 for number in expected]
     assert source.offset == (3 if split == "test" else 0)
-    counts = {"train": 3, "test": 2 if test_split == "paper" else 3}
+    counts = {"train": 3, "test": {"paper": 2, "official": 3, "swapped": 5}[test_split]}
     assert source.splits == tuple((key, n) for key, n in counts.items() if split in (key, "all"))
 
 
@@ -100,7 +102,7 @@ def test_a_matlab_file_without_its_variable_is_refused(root):
         flowers102(root, "train")
 
 
-@pytest.mark.parametrize(("argument", "choices"), [("split", "train, test, all"), ("test_split", "paper, official")])
+@pytest.mark.parametrize(("argument", "choices"), [("split", "train, test, all"), ("test_split", "paper, official, swapped")])
 def test_a_wrong_split_is_refused(root, argument, choices):
     with pytest.raises(ValueError, match=f"{argument} is 'val', expected one of {choices}"):
         flowers102(root, **{"split": "train", argument: "val"})

@@ -271,8 +271,12 @@ def test_a_flat_folder_is_whole_in_every_split(tmp_path, write_image, split):
     assert (source.name_of(1), source.offset) == (f"{split}/b.jpg", 0)
 
 
-def test_a_flat_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no image"):
+def test_a_flat_folder_without_images_is_refused(tmp_path, write_image):
+    with pytest.raises(ValueError, match=r"holds no image directly in it \(files that end in [^)]*\)$"):
+        flat(tmp_path, "all")
+    (tmp_path / "cat").mkdir()
+    write_image(tmp_path / "cat" / "a.png", (0, 0, 0))
+    with pytest.raises(ValueError, match="its subfolders do: dataset=image_folder"):
         flat(tmp_path, "all")
     with pytest.raises(DatasetMissing, match="nowhere"):
         flat(tmp_path / "nowhere", "all")

@@ -15,7 +15,7 @@ from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.encoding.encode import encode_shards, plan_store
 from rapid_inr.encoding.shard import encode_shard
-from rapid_inr.encoding.siren import EncodeConfig
+from rapid_inr.encoding.siren import SirenConfig
 from rapid_inr.errors import UserError
 from rapid_inr.evaluation.metrics import psnr_db
 from rapid_inr.inr.fit import FitConfig, FitResult
@@ -265,7 +265,7 @@ def test_a_single_sine_layer_has_nothing_to_prune_or_to_round():
 )
 def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tmp_path, prune_config, largest):
     source, told = source_of(mixed_images()), []
-    config = EncodeConfig(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
+    config = SirenConfig(SPEC, replace(FIT, steps=20), QuantizeConfig(4), prune_config, RefineConfig(steps=20))
     cpu = torch.device("cpu")
     folder = ShardFolder(tmp_path, plan_store(source, config, shard_images=3, made={}, device=cpu))
     folder.write(encode_shard(source, config, {}, folder.plan, 1, device=cpu))
@@ -282,14 +282,14 @@ def test_progress_moves_through_every_stage_and_comes_to_the_number_of_images(tm
     [(32, 200, "cpu", 1024), (32, 200, "cuda", 8192), (256, 2000, "cpu", 1), (256, 2000, "cuda", 178)],
 )
 def test_a_shard_takes_about_a_minute_whatever_the_size_of_its_images(side, steps, device, images):
-    config = EncodeConfig(
+    config = SirenConfig(
         SirenSpec(6, 44, 30.0) if side > 32 else SirenSpec(3, 16, 15.0), FitConfig(steps=steps), QuantizeConfig()
     )
     assert config.default_shard_images(n_pixels=side * side, device=torch.device(device)) == images
 
 
 def test_images_that_are_ranked_in_their_shard_have_shards_of_one_length():
-    config = EncodeConfig(SirenSpec(6, 44, 30.0), FitConfig(steps=2000), QuantizeConfig(), PruneConfig(rule="ceiling_first"))
+    config = SirenConfig(SirenSpec(6, 44, 30.0), FitConfig(steps=2000), QuantizeConfig(), PruneConfig(rule="ceiling_first"))
     assert config.default_shard_images(n_pixels=65536, device=torch.device("cpu")) == 1024
 
 

@@ -62,7 +62,7 @@ def test_what_a_training_does_not_read_is_no_difference(compare, command, tmp_pa
     train = ("train", *images, "test_on_decoded=true", "debug=smoke", "track=off")
     assert command(*train, "pipeline=inr", "inr=2x8", "fit.steps=9", "run_dir=runs/inr")[0] == 0
     assert command(*train, "export.quality=10", "run_dir=runs/raw")[0] == 0
-    assert rows(compare("metric=loss")[1])[0] == ["pipeline", "run", "status", "loss"]
+    assert rows(compare("metric=loss")[1])[0] == ["pipeline", "loss"]
     raw = read_runs(tmp_path / "runs").set_index("run").loc["raw"]
     assert raw[[name for name in raw.index if name.split(".")[1:2] in (["inr"], ["fit"], ["export"])]].isna().all()
 
@@ -122,6 +122,16 @@ def test_of_several_baselines_each_row_has_the_one_that_it_agrees_with(compare, 
     assert table == {("3x12", "5"): "-30.0", ("3x12", "8"): "baseline", ("3x16", "5"): "-30.0", ("3x16", "8"): "baseline"}
 
 
+def test_of_several_baselines_that_no_other_row_agrees_with_one_is_to_be_named(compare, tmp_path):
+    for net in ("raw", "3x12", "3x16"):
+        labels = {"labels": {"arm": "raw"}} if net == "raw" else {"labels": {"arm": "INR", "net": net}}
+        write_run(tmp_path / "runs" / net, config=labels, metrics={"top1_pct": 50.0})
+    code, _, err = compare("group_by=arm,net", "baseline=INR")
+    told = "error: baseline=INR fits 2 rows (net=3x12; net=3x16), and no other row agrees with any; name one"
+    assert (code, err.splitlines()[-1]) == (2, told)
+    assert rows(compare("group_by=arm,net", "baseline=3x12")[1])[1][-2:] == ["50.00", "baseline"]
+
+
 def test_a_baseline_may_be_a_label(compare, tmp_path):
     for net, bits in {"mine": 6, "3x12-5bit": 5}.items():
         config = {"labels": {"arm": "INR", "net": net}, "quantize": {"bits": bits}}
@@ -132,7 +142,7 @@ def test_a_baseline_may_be_a_label(compare, tmp_path):
 
 def test_every_run_has_a_row_if_asked(compare, study):
     _, out, _ = compare("where=pipeline == 'inr' and status == 'finished'", "group_by=run")
-    assert rows(out)[0] == ["run", "seed", "status", "top1_pct"]
+    assert rows(out)[0] == ["run", "seed", "top1_pct"]
     assert [row[:2] for row in rows(out)[1:]] == [["inr-0", "0"], ["inr-1", "1"], ["inr-2", "2"]]
 
 
@@ -225,7 +235,7 @@ def test_very_many_keys_are_cut_with_a_note_and_rows_stay_apart(compare, tmp_pat
         write_run(tmp_path / "runs" / str(i), config=config, metrics={"loss": 1.0})
     code, out, err = compare()
     assert code == 0
-    assert rows(out)[0] == [*(f"k{key:02}" for key in range(8)), "run", "status", "loss"]
+    assert rows(out)[0] == [*(f"k{key:02}" for key in range(8)), "loss"]
     assert len(rows(out)) == 4
     assert err == "warning [more_keys]: 4 more keys differ: k08, k09, k10, k11; group_by=... chooses\n"
 

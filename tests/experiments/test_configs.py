@@ -17,9 +17,13 @@ from experiments.setup.command_line import offer_inr_shapes, quoted, with_quoted
 from experiments.setup.config_store import register
 from experiments.setup.help import help_text
 from experiments.setup.run_folder import run_name
+from experiments.setup.schema import SCHEMAS
+from rapid_inr.compress.prune import RULES
+from rapid_inr.compress.qat import METHODS
 from tests.experiments.commands import composed
 
 VERBS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
+VALUES = ("train_00008", *METHODS, *RULES)  # what keys take
 EXPERIMENTS = sorted(path.name for path in (CONFIGS / "experiment").iterdir())
 
 
@@ -40,7 +44,13 @@ def test_every_command_has_a_config_a_line_and_a_help_that_names_it(verb):
     offer_inr_shapes([])
     text = help_text(verb, [])
     assert f"python -m experiments.{verb}" in text
-    assert re.search(r"  seed=0 +of every random number", text)
+    own, is_common, _ = text.partition("  seed=0")
+    assert bool(is_common) == (verb in SCHEMAS)  # the others start no run
+    assert "  device=" not in own
+    keys = text.partition("Keys (key=value):")[2]
+    assert re.findall(r"^  \S+=\S*$(?!\n {34})", keys, re.MULTILINE) == []  # each has its meaning
+    words = re.findall(r"`(\w+_\w+|\w*[A-Z]\w*)`", keys)
+    assert [word for word in words if f"{word}=" not in keys and word not in VALUES] == []  # no name of the code
 
 
 def test_the_help_of_a_command_shows_its_own_groups_keys_and_experiments_with_their_comments():
@@ -64,6 +74,13 @@ def test_a_command_line_is_completed_with_commands_groups_and_choices():
     assert completions("rapid-inr train variant=raw,coin-") == ["raw,coin-2x10", "raw,coin-2x17"]
     assert completions("rapid-inr encode experiment=memory/") == [f"memory/{name}" for name in ("cpu", "paper", "smoke")]
     assert completions("rapid-inr none ") == completions("rapid-inr train seed=") == []
+
+
+def test_the_command_of_an_experiment_may_have_a_comment(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.setup.choices.CONFIGS", tmp_path)
+    (tmp_path / "experiment" / "mine").mkdir(parents=True)
+    (tmp_path / "experiment" / "mine" / "paper.yaml").write_text("command: train      # what it is for\n")
+    assert command_of("mine/smoke") == "train"
 
 
 def test_the_entry_point_runs_a_command_and_names_the_nearest(program):

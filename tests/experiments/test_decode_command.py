@@ -61,7 +61,7 @@ def test_pictures_of_two_decodes_are_never_mixed(command, tmp_path, store):
     assert command(*decode, "limit=3")[0] == 0
     (tmp_path / "pictures" / "mine.png").write_text("precious")
     code, _, err = command(*decode, "limit=3")
-    assert (code, "pictures is not empty" in err) == (2, True)
+    assert (code, "pictures is not empty; overwrite=true adds to it; or choose another out=" in err) == (2, True)
     assert command(*decode, "limit=3", "overwrite=true")[0] == 0
     code, _, err = command(*decode, "limit=2", "overwrite=true")
     assert (code, "holds 1 pictures of another decode, such as train_00002.png" in err) == (2, True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernels.cosine import CosineSpec
 from kernels.spec import SirenSpec
 from tests.kernels.random_rows import random_batch
 
@@ -63,6 +64,10 @@ BAD_ROWS = {
 BAD = {
     "nonsense backend": (lambda b: {"backend": "cuda"}, "backend is 'cuda', expected one of auto, kernel, torch"),
     "rows of a deeper spec": (lambda b: {"spec": SirenSpec(4, 8, 12.0)}, "ends.shape is (5, 67), expected [N, 75]"),
+    "the spec of a cosine series": (
+        lambda b: {"spec": CosineSpec(4, 6, 3, 2)},
+        "profiles=2), expected a SirenSpec; decode_cosine decodes cosine series",
+    ),
     "ids of another type": (lambda b: {"ids": b.ids.int()}, "ids.dtype is torch.int32, expected torch.int64"),
     "an empty batch": (lambda b: {"ids": b.ids[:0]}, "ids.shape is (0,), expected [B] with B >= 1"),
     "ids with gaps": (lambda b: {"ids": b.ids[::2]}, "ids.stride() is (2,), expected"),
@@ -132,5 +137,5 @@ def test_the_kernel_needs_a_gpu_where_it_is_compiled(monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setattr("kernels.decode.triton.INTERPRETED", False)
     batch = random_batch(SPEC, torch.device("cpu"), height=2, width=3)
-    with pytest.raises(ValueError, match=r"rows.device is cpu, expected a CUDA device \(backend='torch' runs on any\)"):
+    with pytest.raises(ValueError, match=r"rows.device is cpu, expected a CUDA device, or TRITON_INTERPRET=1 for .*'torch'"):
         batch.decode("kernel")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kernels.cosine import CosineSpec
+from kernels.spec import SirenSpec
 from tests.kernels.random_codes import random_codes
 
 SPEC = CosineSpec(4, 6, 3, 2)
@@ -37,6 +38,7 @@ BAD_ROWS = {
 BAD = {
     "nonsense backend": ({"backend": "cuda"}, "backend is 'cuda', expected one of auto, kernel, torch"),
     "rows of another spec": ({"spec": CosineSpec(4, 5, 3, 2)}, "codes.shape is (5, 7), expected (5, 6) for CosineSpec"),
+    "the spec of a SIREN": ({"spec": SirenSpec(3, 8, 12.0)}, "omega=12.0), expected a CosineSpec; decode_siren decodes SIRENs"),
     "an id too large": ({"ids": torch.tensor([5])}, "ids is in [5, 5], expected within [0, 4]"),
     "a map that is not finite": ({"affine": torch.full((2, 3), torch.inf)}, "affine is [[inf, inf, inf]"),
     "reflection without edges": ({"padding": "reflection"}, "edges is None, expected a tensor with padding='reflection'"),

@@ -55,7 +55,7 @@ def test_the_batches_are_counted_as_they_come(n_images, batch_size, shuffled):
 
 
 def test_a_batch_larger_than_the_set_is_refused_where_it_would_be_dropped():
-    with pytest.raises(ValueError, match="batch_size is 11, more than the 10 images of the set; set it to 10 or less"):
+    with pytest.raises(ValueError, match=r"^batch_size is 11, more than the 10 images of the set; set it to 10 or less$"):
         order(n_images=10, batch_size=11)
     assert order(n_images=10, batch_size=11, seed=None).tolist() == list(range(10))
 

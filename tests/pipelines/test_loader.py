@@ -187,6 +187,9 @@ def test_torchs_data_loader_takes_it_and_its_batches_unpack():
     for (images, labels), (_, other_images) in zip(loader(), expected, strict=True):
         assert torch.equal(images, other_images)
         assert labels.shape == (4,)
+    batch = next(iter(loader()))
+    assert batch[0] is batch.images
+    assert batch[1] is batch.labels
 
 
 def test_worker_processes_are_refused():
@@ -208,6 +211,8 @@ def test_a_loader_prints_what_it_yields(tmp_path):
 def test_a_batch_of_mixed_images_does_not_unpack():
     with pytest.raises(ValueError, match="a batch of mixed images has two labels an image"):
         _, _ = next(iter(loader(augment=AugmentConfig(mix="mixup"))))
+    with pytest.raises(ValueError, match="a batch of mixed images has two labels an image"):
+        next(iter(loader(augment=AugmentConfig(mix="mixup"))))[0]
 
 
 def test_two_iterations_of_one_loader_do_not_share_a_place():

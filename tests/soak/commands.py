@@ -59,12 +59,15 @@ def stop(process: subprocess.Popen[str], after_s: float, number: int) -> tuple[i
     return process.returncode, err
 
 
-def group_lives(process: subprocess.Popen[str]) -> bool:
-    """Return whether any process of a command's group is left."""
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
+def group_lives(process: subprocess.Popen[str], *, after_s: float = 20.0) -> bool:
+    """Return whether any process of a command's group is left after some time; workers look for their trainer every 2 s."""
+    deadline = time.monotonic() + after_s
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.1)
     return True
 
 

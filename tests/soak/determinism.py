@@ -44,7 +44,7 @@ def measure(out: Path) -> None:
     from rapid_inr.compress.quantize import QuantizeConfig
     from rapid_inr.data import load_all, open_source
     from rapid_inr.encoding.encode import encode
-    from rapid_inr.encoding.siren import EncodeConfig
+    from rapid_inr.encoding.siren import SirenConfig
     from rapid_inr.inr.fit import FitConfig, fit
     from rapid_inr.store.decode import decode
     from rapid_inr.store.format import read_store, write_store
@@ -54,7 +54,7 @@ def measure(out: Path) -> None:
     spec, config = SirenSpec(3, 16, 15.0), FitConfig(steps=100, max_batch=batch and int(batch))
     images = load_all(source)
     result = fit(images.images, images.ids, spec, config)
-    store, _ = encode(source, EncodeConfig(spec, config, QuantizeConfig()), shard_images=shards and int(shards))
+    store, _ = encode(source, SirenConfig(spec, config, QuantizeConfig()), shard_images=shards and int(shards))
     if not Path("first.inr").exists():
         write_store("first.inr", store)
     decoded = decode(read_store("first.inr"), torch.arange(IMAGES))

@@ -1,4 +1,4 @@
-"""`python -m tests.soak.interrupts [TIMES]`: Ctrl-C in every command at random moments: code 130, one line, a true record."""
+"""`python -m tests.soak.interrupts [TIMES [COMMAND ...]]`: Ctrl-C at random moments: code 130, one line, a true record."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check(name: str, rng: random.Random, seconds: float) -> str:
     return f"{', '.join(faults)}: {err[-600:]}" if faults else "interrupted"
 
 
-def main(times: int) -> None:
+def main(times: int, names: list[str]) -> None:
     rng, outcomes = random.Random(0), {name: Counter() for name in COMMANDS}
     with empty_folder():
         finish("encode", *TINY, "dataset.count=256", "fit.steps=20", "out=s.inr", "run_dir=runs/encode")
@@ -60,11 +60,11 @@ def main(times: int) -> None:
         shutil.copytree("m.inr.shards", "kept.shards")
         finish("export", *SHAPES, "dataset.count=256", "format=png", "out=files")
         short_s = finish("info", "store=s.inr")  # on this machine, as busy as it is
-        for name in COMMANDS:
+        for name in names:
             for _ in range(times):
                 outcomes[name][check(name, rng, seconds=(4 if name.startswith("train") else 2.5) * short_s)] += 1
             print(f"{name:14s} {dict(outcomes[name])}", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10, sys.argv[2:] or list(COMMANDS))

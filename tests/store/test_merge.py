@@ -12,7 +12,7 @@ from rapid_inr.compress.prune import PruneConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.source import CorruptImage, ImageSource
 from rapid_inr.encoding.encode import encode_shards, plan_store
-from rapid_inr.encoding.siren import EncodeConfig
+from rapid_inr.encoding.siren import SirenConfig
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.store import siren
 from rapid_inr.store.format import read_store, write_store
@@ -46,7 +46,7 @@ def whole_and_merged(tmp_path, source, config, prune_config, *, shard_images=2):
     """Return the bytes of a store that is encoded as one shard in memory, and of one that is merged from the files of many."""
     whole, report = encode(source, SPEC, FIT, config, prune_config=prune_config, on_corrupt="skip")
     write_store(tmp_path / "whole.inr", whole)
-    encode_config, options = EncodeConfig(SPEC, FIT, config, prune_config), {"device": torch.device("cpu"), "on_corrupt": "skip"}
+    encode_config, options = SirenConfig(SPEC, FIT, config, prune_config), {"device": torch.device("cpu"), "on_corrupt": "skip"}
     folder = ShardFolder(tmp_path / "shards", plan_store(source, encode_config, shard_images=shard_images, made={}, **options))
     shared = folder.share(lambda: encode_config.choose_shared(source, **options))
     encode_shards(source, encode_config, shared, folder, range(folder.plan.n_shards), **options)

@@ -11,7 +11,7 @@ from rapid_inr.augment.policy import AugmentConfig
 from rapid_inr.compress.quantize import QuantizeConfig
 from rapid_inr.data.shapes import shapes
 from rapid_inr.encoding.encode import encode
-from rapid_inr.encoding.siren import EncodeConfig
+from rapid_inr.encoding.siren import SirenConfig
 from rapid_inr.inr.fit import FitConfig
 from rapid_inr.models.unet import UNetConfig, build_unet
 from rapid_inr.pipelines.inr import inr_pipeline
@@ -69,7 +69,7 @@ def test_a_mask_shrinks_with_its_image():
 
 def test_a_mask_is_where_its_inr_is_evaluated():
     source = shapes("train", count=6, classes=3, size=24)
-    store, _ = encode(source, EncodeConfig(SirenSpec(3, 16, 15.0), FitConfig(steps=150), QuantizeConfig()))
+    store, _ = encode(source, SirenConfig(SirenSpec(3, 16, 15.0), FitConfig(steps=150), QuantizeConfig()))
     masks = torch.from_numpy(np.stack([source.read_mask(i) for i in range(6)]))
     images = torch.from_numpy(np.stack([source.read(i) for i in range(6)]))
     options = {"batch_size": 3, "seed": 1, "augment": AUGMENTS["turn"], "masks": True}

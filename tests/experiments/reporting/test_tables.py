@@ -157,6 +157,15 @@ def test_without_matplotlib_all_but_the_pictures_is_written(sample, monkeypatch,
     assert "warning [no_picture]: curves need matplotlib" in capsys.readouterr().err
 
 
+def test_an_experiment_that_there_is_not_is_refused_by_name(command, sample):
+    code, out, err = command("tables", "root=runs", "name=sampel")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: name is 'sampel', expected one of ")
+    assert "accuracy, " in err
+    assert "sample" in err
+    assert command("tables", "root=runs", "name=pruning")[:2] == (0, "\n# pruning\n\nNot measured yet.\n")
+
+
 def test_links_lead_to_the_line_of_a_run(command, sample):
     code, out, err = command("tables", "root=runs/sample", "records=results/sample/records.jsonl")
     assert (code, out) == (0, "results/sample/records.jsonl: 6 runs below runs/sample are in it\n"), err
@@ -171,7 +180,7 @@ def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
     made = filled(text, sample, linked_from=Path())
     assert made == f"before\n<!-- experiment:sample -->\n{SAMPLE_MARKDOWN}\n<!-- /experiment:sample -->\nafter"
     assert filled(made, sample, linked_from=Path()) == made
-    with pytest.raises(UserError, match=r"a block experiment:other, expected one of .*memory, accuracy"):
+    with pytest.raises(UserError, match=r"a block experiment is 'other', expected one of .*, sample"):
         filled(text.replace("sample", "other"), sample, linked_from=Path())
     with pytest.raises(UserError, match="the text has no block"):
         filled("nothing", sample, linked_from=Path())
