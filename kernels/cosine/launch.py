@@ -9,7 +9,7 @@ from kernels.decode.sampling import Sampling
 
 BLOCK = 128  # pixels: blocks of 64 take a fifth more instructions a pixel, blocks of 256 spill registers
 WARPS = 4
-PROGRAM_PIXELS = 1024  # of a program, since looking up an image's coefficients takes as long as two blocks
+PROGRAM_PIXELS = 1024  # of a program, which loads an image's coefficients once for them
 
 
 def cosine_constants(spec: CosineSpec, images: ImageFormat, sampling: Sampling) -> dict[str, int | bool | str]:
@@ -17,9 +17,6 @@ def cosine_constants(spec: CosineSpec, images: ImageFormat, sampling: Sampling) 
     return {
         "FREQUENCIES": spec.frequencies,
         "PADDED": max(MIN_WIDTH, next_power_of_2(spec.frequencies)),
-        "GROUPS": spec.groups,
-        "DIMENSIONS": spec.dimensions,
-        "PROFILES": spec.profiles,
         "PADDING": sampling.padding,
         "SUPERSAMPLE": sampling.supersample,
         "ROUND": images.round_8bit,

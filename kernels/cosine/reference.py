@@ -20,7 +20,7 @@ def decode_cosine_reference(z: Tensor, colour: Tensor, mean: Tensor, affine: Ten
     f = torch.arange(z.shape[-1]).to(z)
 
     def evaluate(coords: Tensor) -> Tensor:  # [P, 2] or [B, P, 2]
-        phi = torch.where(f > 0, 2**0.5, 1) * torch.cos(torch.pi * f * (coords[..., None] + 1) / 2)  # [..., P, 2, F]
+        phi = (1 + (f > 0).to(f)).sqrt() * torch.cos(torch.pi * f * (coords[..., None] + 1) / 2)  # [..., P, 2, F]
         v, u = phi.expand(len(z), -1, -1, -1).unbind(2)
         return torch.einsum("bcij,bpi,bpj->bpc", z, v, u) @ colour.to(z).mT + mean.to(z)
 

@@ -6,8 +6,9 @@ At v, u in [0, 1] (row and column; 0 and 1 are the image's edges), an image is
     phi_0(t) = 1;   phi_f(t) = sqrt(2) cos(pi f t)
 
 so Z is the image's cosine transform (Ahmed, Natarajan and Rao 1974, IEEE Trans. Computers C-23) divided by its number of pixels.
-Each group of coefficients is coded by one byte, the index of a word in the group's codebook. With several profiles, the first
-byte of an image names its profile, which determines the coded coefficients, their groups and their codebooks.
+Z is a sum of K components, each a pattern of coefficients (a row of the basis) times an amplitude. Each group of amplitudes is
+coded by one byte, the index of a word in the group's codebook. With several profiles, the first byte of an image names its
+profile, which determines the coded amplitudes, their groups and their codebooks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class CosineSpec:
     Args:
         frequencies: F, number of frequencies of each axis, 0 to F - 1.
         groups: G, number of groups, a byte each.
-        dimensions: D, most coefficients in a group.
+        dimensions: D, most amplitudes in a group.
         profiles: M, number of profiles; with two or more, an image has an additional byte.
 
     Raises:
@@ -67,13 +68,17 @@ class CosineRows(TensorRows):
     Args:
         codes: uint8 [N, G + (M > 1)]: the profile if M > 1, then the word of each group.
         books: float16 [M, G, 256, D], the words.
-        table: int16 [M, 3, F, F], the source of Z[c, fy, fx]: group * D + component of the word, or -1 for zero.
+        table: int16 [M, K], the source of each amplitude: group * D + number in the word, or -1 for zero.
+        basis: float32 [K, J], the components.
+        places: int64 [J], the coefficients of a component, counted through Z[c, fy, fx]; the others are zero.
         colour: float32 [3, 3], from the series to RGB.
         mean: float32 [3], of RGB.
     """
 
     books: Tensor
     table: Tensor
+    basis: Tensor
+    places: Tensor
     colour: Tensor
     mean: Tensor
     checked: CosineSpec | None = field(init=False, default=None, repr=False)  # the spec that `check_rows` accepted
@@ -91,11 +96,15 @@ def check_rows(rows: CosineRows, spec: CosineSpec) -> None:
     require(isinstance(spec, CosineSpec), "spec", spec, "a CosineSpec; decode_siren decodes SIRENs")
     if rows.checked == spec:
         return
-    f, m = spec.frequencies, spec.profiles
+    m = spec.profiles
+    require(rows.basis.ndim == 2, "basis.shape", tuple(rows.basis.shape), "[K, J]")
+    k, j = rows.basis.shape
     expected = {
         "codes": (torch.uint8, (len(rows), spec.row_bytes)),
         "books": (torch.float16, (m, spec.groups, WORDS, spec.dimensions)),
-        "table": (torch.int16, (m, OUT_FEATURES, f, f)),
+        "table": (torch.int16, (m, k)),
+        "basis": (torch.float32, (k, j)),
+        "places": (torch.int64, (j,)),
         "colour": (torch.float32, (OUT_FEATURES, OUT_FEATURES)),
         "mean": (torch.float32, (OUT_FEATURES,)),
     }
@@ -109,7 +118,8 @@ def check_rows(rows: CosineRows, spec: CosineSpec) -> None:
     if rows.device.type == "cpu":
         profile = int(rows.codes[:, 0].max()) if m > 1 else 0
         require(profile < m, "the profile of an image", profile, f"0 to {m - 1}")
-        low, high = (int(value) for value in torch.aminmax(rows.table))
-        most = spec.groups * spec.dimensions - 1
-        require(low >= -1 and high <= most, "table", f"in [{low}, {high}]", f"within [-1, {most}]")
+        ranges = {"table": (-1, spec.groups * spec.dimensions - 1), "places": (0, OUT_FEATURES * spec.frequencies**2 - 1)}
+        for name, (least, most) in ranges.items():
+            low, high = (int(value) for value in torch.aminmax(getattr(rows, name)))
+            require(low >= least and high <= most, name, f"in [{low}, {high}]", f"within [{least}, {most}]")
     object.__setattr__(rows, "checked", spec)

@@ -17,14 +17,27 @@ TILE_VALUES = 2**19  # of the largest tensor of a tile
 
 
 def dense_coefficients(rows: CosineRows, ids: Tensor, spec: CosineSpec) -> Tensor:
-    """Return the coefficients of images, float32 [b, 3, F, F]."""
-    codes = rows.codes.index_select(0, ids).long()
-    profile = codes[:, 0] if spec.profiles > 1 else torch.zeros_like(ids)
+    """Return the coefficients of images, float32 [b, 3, F, F]; NaN for an unknown id or profile, which a GPU is not asked for."""
+    known = (ids >= 0) & (ids < len(rows))
+    codes = rows.codes.index_select(0, ids.where(known, 0)).long()
+    profile = torch.zeros_like(ids)
+    if spec.profiles > 1:
+        known = known & (codes[:, 0] < spec.profiles)
+        profile = codes[:, 0].where(known, 0)
     book = torch.arange(spec.groups, device=ids.device) + spec.groups * profile[:, None]  # [b, G]
     words = (codes[:, -spec.groups :] + WORDS * book).flatten()
     values = rows.books.flatten(0, 2).index_select(0, words).view(len(ids), -1).float()  # [b, G D]
-    index = (rows.table.long() + 1).index_select(0, profile)  # entry -1 of the table becomes 0, the padded zero
-    return torch.nn.functional.pad(values, (1, 0)).gather(1, index.flatten(1)).view(index.shape)
+    entries = rows.table.long().where(rows.table < values.shape[1], -1).index_select(0, profile)
+    amplitudes = torch.nn.functional.pad(values, (1, 0)).gather(1, entries + 1)  # entry -1 is the padded zero
+    z = values.new_zeros(len(ids), OUT_FEATURES * spec.frequencies**2)
+    z.index_copy_(1, rows.places, amplitudes.masked_fill_(~known[:, None], torch.nan) @ rows.basis)
+    return z.view(len(ids), OUT_FEATURES, spec.frequencies, spec.frequencies)
+
+
+def cosine_gains(frequencies: int, device: torch.device) -> Tensor:
+    """Return the scales of the products of two cosines, [F, F]: sqrt(2) for each frequency above 0."""
+    gain = torch.where(torch.arange(frequencies, device=device) > 0, 2**0.5, 1)
+    return gain[:, None] * gain
 
 
 def decode_cosine_torch(
@@ -36,15 +49,13 @@ def decode_cosine_torch(
     line_values = OUT_FEATURES * images.width * (1 if separable else spec.frequencies)
     n_images, n_lines = cut(len(ids), images.height, line_values, TILE_VALUES)
     n_images = min(n_images, math.ceil(len(ids) / torch.get_num_threads()))
-    gain = torch.where(torch.arange(spec.frequencies, device=ids.device) > 0, 2**0.5, 1)
-    gains = gain[:, None] * gain  # the scale of the cosines, applied to the coefficients
     out = images.empty(len(ids), rows.device)
     flat = images.planes(out)
 
     def decode_tile(corner: tuple[int, int]) -> None:
         tile = slice(corner[0], min(corner[0] + n_images, len(ids)))
         top, end = corner[1], min(corner[1] + n_lines, images.height)
-        z = dense_coefficients(rows, ids[tile], spec) * gains
+        z = dense_coefficients(rows, ids[tile], spec) * cosine_gains(spec.frequencies, ids.device)
         maps = affine[tile] if len(affine) > 1 else affine
         i, j = (torch.arange(*bounds, dtype=torch.float32, device=ids.device) for bounds in ((top, end), (0, images.width)))
 

@@ -1,6 +1,7 @@
-"""The cosine decode in Triton: codes, codebooks and affine maps -> images for a network.
+"""The cosine decode in Triton: coefficients and affine maps -> images for a network.
 
-A program looks up an image's coefficients once for several blocks of pixels. kernels/cosine/spec.py has the formula.
+torch looks up the coefficients of a batch. A program loads an image's once for several blocks of pixels. kernels/cosine/spec.py
+has the formula.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from kernels.checks import require
 from kernels.cosine.launch import PROGRAM_PIXELS, WARPS, cosine_constants
-from kernels.cosine.spec import WORDS, CosineRows, CosineSpec
+from kernels.cosine.spec import CosineRows, CosineSpec
+from kernels.cosine.torch import cosine_gains, dense_coefficients
 from kernels.decode.fast_math import INTERPRETED, clamp_unit, fast_sin
 from kernels.decode.io import NEEDS_GPU, ImageFormat
 from kernels.decode.launch import grid_of
@@ -23,24 +25,13 @@ from kernels.decode.pixels import map_pixels, places, write_pixels
 from kernels.decode.sampling import Sampling
 
 HALF_PI = tl.constexpr(math.pi / 2)
-ROOT_2 = tl.constexpr(math.sqrt(2))
-BOOK_WORDS = tl.constexpr(WORDS)
 
 
 @triton.jit
-def _load_coefficients(
-    channel, codes_ptr, books_ptr, table_ptr,
-    FREQUENCIES: tl.constexpr, PADDED: tl.constexpr, GROUPS: tl.constexpr, DIMENSIONS: tl.constexpr,
-):  # fmt: skip
-    """Return Z of a channel, float16 [PADDED, PADDED], times sqrt(2) for each frequency above 0, the scale of its cosine."""
+def _load_coefficients(z_ptr, FREQUENCIES: tl.constexpr, PADDED: tl.constexpr):
+    """Return Z of a channel, float16 [PADDED, PADDED]."""
     fy, fx = tl.arange(0, PADDED)[:, None], tl.arange(0, PADDED)[None, :]
-    real = (fy < FREQUENCIES) & (fx < FREQUENCIES)
-    entry = tl.load(table_ptr + (channel * FREQUENCIES + fy) * FREQUENCIES + fx, mask=real, other=-1).to(tl.int32)
-    coded = (entry >= 0) & (entry < GROUPS * DIMENSIONS)
-    group = entry // DIMENSIONS
-    word = group * BOOK_WORDS + tl.load(codes_ptr + group, mask=coded, other=0).to(tl.int32)
-    z = tl.load(books_ptr + word * DIMENSIONS + entry % DIMENSIONS, mask=coded, other=0.0).to(tl.float32)
-    return (z * tl.where(fy > 0, ROOT_2, 1.0) * tl.where(fx > 0, ROOT_2, 1.0)).to(tl.float16)
+    return tl.load(z_ptr + fy * FREQUENCIES + fx, mask=(fy < FREQUENCIES) & (fx < FREQUENCIES), other=0.0)
 
 
 @triton.jit
@@ -71,33 +62,24 @@ def _sample(
     return tl.where(inside[:, None], value, 0.0) if PADDING == "zeros" else value
 
 
-@triton.jit(do_not_specialize=["n_images", "n_rows", "width", "affine_stride", "edges_stride"])
+@triton.jit(do_not_specialize=["n_images", "width", "affine_stride", "edges_stride"])
 def _decode_cosine_kernel(
-    out_ptr, codes_ptr, books_ptr, table_ptr, colour_ptr, mean_ptr, ids_ptr, affine_ptr, edges_ptr,
-    n_images, n_rows, n_pixels, width, inverse_width, affine_stride, edges_stride,
+    out_ptr, z_ptr, colour_ptr, mean_ptr, affine_ptr, edges_ptr,
+    n_images, n_pixels, width, inverse_width, affine_stride, edges_stride,
     gain_0, gain_1, gain_2, shift_0, shift_1, shift_2,
-    FREQUENCIES: tl.constexpr, PADDED: tl.constexpr, GROUPS: tl.constexpr, DIMENSIONS: tl.constexpr, PROFILES: tl.constexpr,
+    FREQUENCIES: tl.constexpr, PADDED: tl.constexpr,
     PADDING: tl.constexpr, SUPERSAMPLE: tl.constexpr, ROUND: tl.constexpr, CHANNELS_LAST: tl.constexpr,
     BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """Decode up to BLOCKS times BLOCK pixels of one image."""
+    """Decode up to BLOCKS times BLOCK pixels of one image from its Z, times sqrt(2) for each frequency above 0."""
     image = tl.program_id(1).to(tl.int64) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
     if image >= n_images:
         return
-    row = tl.load(ids_ptr + image)
-    known = (row >= 0) & (row < n_rows)
-    codes_ptr += tl.where(known, row, 0) * (GROUPS + (PROFILES > 1))  # an unknown id reads row 0 and writes black
-    if PROFILES > 1:
-        profile = tl.load(codes_ptr).to(tl.int32)
-        codes_ptr += 1
-        known = known & (profile < PROFILES)
-        profile = tl.where(known, profile, 0)
-        books_ptr += profile * (GROUPS * BOOK_WORDS * DIMENSIONS)
-        table_ptr += profile * (3 * FREQUENCIES * FREQUENCIES)
-    z_0 = _load_coefficients(0, codes_ptr, books_ptr, table_ptr, FREQUENCIES, PADDED, GROUPS, DIMENSIONS)
-    z_1 = _load_coefficients(1, codes_ptr, books_ptr, table_ptr, FREQUENCIES, PADDED, GROUPS, DIMENSIONS)
-    z_2 = _load_coefficients(2, codes_ptr, books_ptr, table_ptr, FREQUENCIES, PADDED, GROUPS, DIMENSIONS)
-    rgb = tl.arange(0, 4) < tl.where(known, 3, 0)
+    z_ptr += image * (3 * FREQUENCIES * FREQUENCIES)
+    z_0 = _load_coefficients(z_ptr, FREQUENCIES, PADDED)
+    z_1 = _load_coefficients(z_ptr + FREQUENCIES * FREQUENCIES, FREQUENCIES, PADDED)
+    z_2 = _load_coefficients(z_ptr + 2 * FREQUENCIES * FREQUENCIES, FREQUENCIES, PADDED)
+    rgb = tl.arange(0, 4) < 3
 
     affine_ptr += image * affine_stride
     edges_ptr += image * edges_stride
@@ -121,14 +103,15 @@ def _decode_cosine_kernel(
 def decode_cosine_triton(
     rows: CosineRows, ids: Tensor, affine: Tensor, *, spec: CosineSpec, images: ImageFormat, sampling: Sampling
 ) -> Tensor:
-    """Decode by the kernel, in one launch, on inputs that `decode_cosine` has checked."""
+    """Decode by the kernel, in one launch after those of torch, on inputs that `decode_cosine` has checked."""
     require(ids.is_cuda or INTERPRETED, "rows.device", rows.device, NEEDS_GPU)
     with torch.cuda.device(rows.device) if ids.is_cuda else nullcontext():
         gains, shifts = images.gains_and_shifts()
+        z = (dense_coefficients(rows, ids, spec) * cosine_gains(spec.frequencies, rows.device)).half()
         out, edges = images.empty(len(ids), rows.device), sampling.edges
         _decode_cosine_kernel[grid_of(images.n_pixels, PROGRAM_PIXELS, len(ids))](
-            out, rows.codes, rows.books, rows.table, rows.colour, rows.mean, ids, affine, affine if edges is None else edges,
-            len(ids), len(rows), images.n_pixels, images.width, 1.0 / images.width,
+            out, z, rows.colour, rows.mean, affine, affine if edges is None else edges,
+            len(ids), images.n_pixels, images.width, 1.0 / images.width,
             6 if affine.ndim == 3 else 0, 2 if edges is not None and edges.ndim == 2 else 0, *gains, *shifts,
             **cosine_constants(spec, images, sampling), num_warps=WARPS, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from kernels.tools.offline import TARGETS, Resources, read_resources
 VARIANTS: dict[str, dict[str, Any]] = {
     "32 frequencies": {},
     "16 frequencies": {"frequencies": 16},
-    "one profile, bytes": {"profiles": 1, "dtype": torch.uint8},
+    "bytes": {"dtype": torch.uint8},
     "zeros padding": {"padding": "zeros"},
     "reflection padding, 2x2 samples": {"padding": "reflection", "supersample": 2},
 }
@@ -29,19 +29,18 @@ MAX_LOOP_INSTRUCTIONS = {80: 1000, 90: 800, 100: 800}  # of a warp for a block; 
 
 
 def compile_cosine(
-    *, target: int, frequencies: int = 32, profiles: int = 8, dtype: torch.dtype = torch.bfloat16, padding: str = "none",
-    supersample: int = 1,
+    *, target: int, frequencies: int = 32, dtype: torch.dtype = torch.bfloat16, padding: str = "none", supersample: int = 1,
 ) -> tuple[Resources, int]:  # fmt: skip
-    """Compile a variant for codes of 154 bytes; return its resources and the instructions of a warp for a block of pixels.
+    """Compile a variant; return its resources and the instructions of a warp for a block of pixels.
 
     Raises:
         ValueError: if triton runs as an interpreter.
     """
     images = ImageFormat(32, 32, dtype, None, None, True, dtype != torch.uint8)
-    spec, sampling = CosineSpec(frequencies, 154, 7, profiles), Sampling(padding, torch.zeros(2), supersample)
-    pointers = {"out_ptr": dtype, "codes_ptr": torch.uint8, "books_ptr": torch.float16, "table_ptr": torch.int16}
-    pointers |= dict.fromkeys(("colour_ptr", "mean_ptr", "affine_ptr", "edges_ptr"), torch.float32) | {"ids_ptr": torch.int64}
-    integers = ("n_images", "n_rows", "n_pixels", "width", "affine_stride", "edges_stride")
+    spec, sampling = CosineSpec(frequencies, 1, 1, 1), Sampling(padding, torch.zeros(2), supersample)
+    pointers = {"out_ptr": dtype, "z_ptr": torch.float16}
+    pointers |= dict.fromkeys(("colour_ptr", "mean_ptr", "affine_ptr", "edges_ptr"), torch.float32)
+    integers = ("n_images", "n_pixels", "width", "affine_stride", "edges_stride")
     compiled, compile_s = compile_kernel(
         _decode_cosine_kernel, pointers, integers, cosine_constants(spec, images, sampling), ("n_pixels",),
         target=target, options={"num_warps": WARPS, "num_stages": 1},

@@ -6,21 +6,25 @@ import torch
 from torch import Tensor
 
 from kernels.cosine import CosineRows, CosineSpec
+from rapid_inr.cosine.components import projection
 from rapid_inr.cosine.learn import nearest_words
 
 
 def code(z: Tensor, rows: CosineRows, spec: CosineSpec) -> Tensor:
-    """Return the codes of series with the least squared error.
+    """Return the codes of series with the least weighted squared error.
 
     Args:
         z: float32 [n, 3 F^2]; see `analyse`.
-        rows: with the codebooks.
+        rows: with the basis and the codebooks.
 
     Returns:
         uint8 [n, bytes].
     """
+    matrix, lengths = projection(rows.basis, rows.places, spec.frequencies)
+    amplitudes = z[:, rows.places] @ matrix
     coded = [
-        code_by_profile(z, words.float(), table.flatten(), spec) for words, table in zip(rows.books, rows.table, strict=True)
+        code_by_profile(amplitudes, lengths, words.float(), table, spec)
+        for words, table in zip(rows.books, rows.table, strict=True)
     ]
     if spec.profiles == 1:
         return coded[0][0]
@@ -29,24 +33,26 @@ def code(z: Tensor, rows: CosineRows, spec: CosineSpec) -> Tensor:
     return torch.cat([profiles[:, None].to(torch.uint8), codes], 1)
 
 
-def code_by_profile(z: Tensor, books: Tensor, table: Tensor, spec: CosineSpec) -> tuple[Tensor, Tensor]:
-    """Return the codes of series in one profile, and half the reduction of each image's squared error.
+def code_by_profile(amplitudes: Tensor, lengths: Tensor, books: Tensor, table: Tensor, spec: CosineSpec) -> tuple[Tensor, Tensor]:
+    """Return the codes of series in one profile, and half the reduction of each image's weighted squared error.
 
     Args:
+        amplitudes: float32 [n, K], times lengths, by `projection`.
+        lengths: float32 [K].
         books: float32 [G, 256, D].
-        table: int16 [3 F^2].
+        table: int16 [K].
 
     Returns:
         uint8 [n, G] and float32 [n].
     """
-    slots, coefficients = table.long().sort()
-    coefficients = coefficients[slots >= 0]
+    slots, coded = table.long().sort()
+    coded = coded[slots >= 0]
     group, component = (slots[slots >= 0] // spec.dimensions, slots[slots >= 0] % spec.dimensions)
     counts = torch.bincount(group, minlength=spec.groups).tolist()
-    points = z[:, coefficients].split(counts, 1)
-    codes, gain = torch.zeros((len(z), spec.groups), dtype=torch.uint8), torch.zeros(len(z))
+    points, units = amplitudes[:, coded].split(counts, 1), lengths[coded].split(counts)
+    codes, gain = torch.zeros((len(amplitudes), spec.groups), dtype=torch.uint8), torch.zeros(len(amplitudes))
     for number, components in enumerate(component.split(counts)):
-        chosen, gained = nearest_words(points[number], books[number][:, components])
+        chosen, gained = nearest_words(points[number], books[number][:, components] * units[number])
         codes[:, number] = chosen.to(torch.uint8)
         gain += gained
     return codes, gain

@@ -1,9 +1,10 @@
-"""Learn the codebooks of cosine series: which coefficients share a byte, and the words of its 256 values.
+"""Learn the code of cosine series: components of coefficients, which of them share a byte, and the words of its 256 values.
 
-Reverse water-filling (Cover and Thomas, "Elements of information theory", theorem 10.3.3) gives a coefficient of variance v
-max(0, log2(v / D) / 2) bits, with the distortion D that spends all bits. A group of coefficients with about eight bits shares a
-byte, and k-means finds its 256 words. Profiles serve images with different large coefficients. They are found by alternating two
-steps: each image chooses the profile that codes it best, and each profile's bits are computed from its images.
+The components are the principal ones of the training images (the Karhunen-Loeve transform), weighted as in
+`rapid_inr.cosine.components`. Reverse water-filling (Cover and Thomas, "Elements of information theory", theorem 10.3.3) gives a
+component of variance v max(0, log2(v / D) / 2) bits, with the distortion D that spends all bits. A group of components with about
+eight bits shares a byte, and k-means finds its 256 words. Profiles serve images with different large components. They are found
+by alternating two steps: each image chooses the profile that codes it best, and each profile's bits are computed from its images.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from torch import Tensor
 
 from kernels.cosine import CosineSpec
 from kernels.cosine.spec import WORDS
+from rapid_inr.cosine.components import BASIS_UNIT, mirror_signs, principal_components, projection
 from rapid_inr.cosine.series import along_axes, colour_axes
 
+COMPONENTS = 4  # for each byte
+COEFFICIENTS = 7  # of the components, for each byte
 PROFILE_IMAGES = 8000  # most images to find profiles from
 PROFILE_ROUNDS = 12
 K_MEANS_ROUNDS = (4, 2)  # with a quarter of the points, then with all
-LEAST_VARIANCE = 1e-10  # of a coefficient: 0.003 levels of 255
-LEAST_BITS = 0.35  # coefficients with fewer bits are not coded, except the first of a group
+LEAST_VARIANCE = 1e-10  # of a component: 0.003 levels of 255
+LEAST_BITS = 0.35  # components with fewer bits are not coded, except the first of a group
 LARGEST_CODE = 127  # of a word's component, stored as int8
 
 
@@ -33,45 +37,45 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
         z: float32 [N, 3, F^2], the series of the images, from `analyse`.
 
     Returns:
-        ``books``, ``book_scales``, ``table``, ``colour`` and ``colour_mean``; see docs/format.md.
+        ``books``, ``book_scales``, ``table``, ``basis``, ``places``, ``colour`` and ``colour_mean``; see docs/format.md.
     """
     generator = torch.Generator().manual_seed(seed)
     colour, mean = colour_axes(z)
     z = along_axes(z, colour, mean)
-    average = z.mean(0)
-    rates = profile_rates(z[torch.randperm(len(z), generator=generator)[:PROFILE_IMAGES]] - average, spec)
-    profiles = torch.cat([nearest_profile((chunk - average).square_(), rates) for chunk in z.split(1024)])
-    table, books = torch.full((spec.profiles, z.shape[1]), -1, dtype=torch.int16), []
-    mirror = mirror_signs(spec)
+    basis, places = principal_components(z, COEFFICIENTS * spec.groups, COMPONENTS * spec.groups)
+    matrix, lengths = projection(basis * BASIS_UNIT, places, spec.frequencies)
+    amplitudes = torch.cat([chunk[:, places] @ matrix for chunk in z.split(1024)])
+    mirror = mirror_signs(basis, places, spec.frequencies)
+    average = amplitudes.mean(0)
+    sample = torch.randperm(len(z), generator=generator)[:PROFILE_IMAGES]
+    rates = profile_rates(amplitudes[sample] - average, spec)
+    profiles = torch.cat([nearest_profile((chunk - average).square_(), rates) for chunk in amplitudes.split(1024)])
+    table, books = torch.full((spec.profiles, len(basis)), -1, dtype=torch.int16), []
     for profile in range(spec.profiles):
-        own = (z[profiles == profile] if (profiles == profile).sum() >= WORDS else z).T.contiguous()
+        own = (amplitudes[profiles == profile] if (profiles == profile).sum() >= WORDS else amplitudes).T.contiguous()
         for number, members in enumerate(groups_of(rates[profile], spec)):
             table[profile, members] = (number * spec.dimensions + torch.arange(len(members))).to(torch.int16)
             # mirrored images are equally good examples
             points = torch.stack([own[members].T, own[members].T * mirror[members]], 1).flatten(0, 1)
-            books.append(k_means(points, generator).T)
+            books.append((k_means(points, generator) / lengths[members]).T)
     words = torch.cat(books)  # [K, 256]
     scales = (words.abs().amax(1) / LARGEST_CODE).clamp(min=2**-14).half()
     return {
         "books": (words / scales.float()[:, None]).round().clamp(-LARGEST_CODE, LARGEST_CODE).to(torch.int8),
         "book_scales": scales,
-        "table": table.view(spec.profiles, 3, spec.frequencies, spec.frequencies),
+        "table": table,
+        "basis": basis,
+        "places": places.to(torch.int16),
         "colour": colour,
         "colour_mean": mean,
     }
 
 
-def mirror_signs(spec: CosineSpec) -> Tensor:
-    """Return the signs of the coefficients, [3 F^2], when an image is mirrored left to right."""
-    signs = torch.tensor([1.0, -1.0]).repeat(spec.frequencies)[: spec.frequencies]
-    return signs.expand(3, spec.frequencies, -1).flatten()
-
-
-def profile_rates(z: Tensor, spec: CosineSpec) -> Tensor:
-    """Return the bits of each coefficient in each profile, float32 [M, 3 F^2], from coefficients with mean 0."""
-    energy = z.square()
-    # the initial profiles are by energy, without the image's mean
-    profiles = energy[:, 1:].sum(1).argsort().argsort() * spec.profiles // len(z)
+def profile_rates(amplitudes: Tensor, spec: CosineSpec) -> Tensor:
+    """Return the bits of each component in each profile, float32 [M, K], from amplitudes with mean 0."""
+    energy = amplitudes.square()
+    # the initial profiles are by energy, without the largest component, the brightness
+    profiles = energy[:, 1:].sum(1).argsort().argsort() * spec.profiles // len(energy)
     for _ in range(PROFILE_ROUNDS):
         owned = [energy[profiles == profile] for profile in range(spec.profiles)]
         rates = torch.stack([rates_of((own if len(own) else energy).mean(0), 8 * spec.groups) for own in owned])
@@ -82,7 +86,7 @@ def profile_rates(z: Tensor, spec: CosineSpec) -> Tensor:
 
 
 def rates_of(variances: Tensor, bits: int) -> Tensor:
-    """Return the bits of coefficients by reverse water-filling; their sum is `bits`."""
+    """Return the bits of components by reverse water-filling; their sum is `bits`."""
     variances = variances.double() + LEAST_VARIANCE
     low, high = variances.min() * 2.0 ** (-2 * bits / len(variances)) / 2, variances.max()
     for _ in range(60):  # bisection of the distortion
@@ -95,27 +99,27 @@ def rates_of(variances: Tensor, bits: int) -> Tensor:
 def nearest_profile(energy: Tensor, rates: Tensor) -> Tensor:
     """Return the profile with the least distortion for each image, int64 [N].
 
-    With r bits, the distortion of a coefficient is 2^(-2r) of its energy, as for Gaussian ones.
+    With r bits, the distortion of a component is 2^(-2r) of its energy, as for Gaussian ones.
 
     Args:
-        energy: [N, 3 F^2], squared coefficients.
+        energy: [N, K], squared amplitudes.
     """
     return (energy @ (2 ** (-2 * rates)).T).argmin(1)
 
 
 def groups_of(rates: Tensor, spec: CosineSpec) -> list[list[int]]:
-    """Divide coefficients among the bytes so that each byte has about the same bits, starting with the largest coefficients.
+    """Divide components among the bytes so that each byte has about the same bits, starting with the largest components.
 
-    Coefficients of a group are far apart, since groups of neighbours, which are large in the same images, code worse.
+    Components of a group are far apart, since groups of neighbours, which are large in the same images, code worse.
     """
     groups: list[list[int]] = [[] for _ in range(spec.groups)]
-    open_groups = [(0.0, 0, number) for number in range(spec.groups)]  # bits, coefficients
-    for i, coefficient in enumerate(rates.argsort(descending=True, stable=True).tolist()):
-        rate = float(rates[coefficient])
+    open_groups = [(0.0, 0, number) for number in range(spec.groups)]  # bits, components
+    for i, component in enumerate(rates.argsort(descending=True, stable=True).tolist()):
+        rate = float(rates[component])
         if not open_groups or (i >= spec.groups and rate < LEAST_BITS):
             break
         spent, _, number = heapq.heappop(open_groups)
-        groups[number].append(coefficient)
+        groups[number].append(component)
         if len(groups[number]) < spec.dimensions:
             heapq.heappush(open_groups, (spent + rate, len(groups[number]), number))
     return groups

@@ -23,7 +23,7 @@ from rapid_inr.runlog.progress import Report
 from rapid_inr.store.cosine import CosineCode
 
 SAMPLE_IMAGES = 50_000  # most images to learn codebooks from
-DIMENSIONS = 8  # most coefficients coded by a byte
+DIMENSIONS = 8  # most amplitudes coded by a byte
 
 
 def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> CosineSpec:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernels.cosine import CosineRows, CosineSpec, decode_cosine
 from kernels.cosine.spec import WORDS
+from rapid_inr.cosine.components import BASIS_UNIT
 from rapid_inr.errors import require
 from rapid_inr.store.checks import require_tensors, typed
 from rapid_inr.store.tensor_file import Blocks, stacked
@@ -25,7 +26,7 @@ class CosineCode:
     """
 
     family: ClassVar[str] = "cosine"
-    tensors: ClassVar[tuple[str, ...]] = ("codes", "books", "book_scales", "table", "colour", "colour_mean")
+    tensors: ClassVar[tuple[str, ...]] = ("codes", "books", "book_scales", "table", "basis", "places", "colour", "colour_mean")
     needed: ClassVar[tuple[str, ...]] = tensors
     shared: ClassVar[tuple[str, ...]] = tensors[1:]
     decode: ClassVar[Callable[..., Tensor]] = staticmethod(decode_cosine)
@@ -51,11 +52,15 @@ class CosineCode:
 
     def rows(self, packed: Mapping[str, Tensor]) -> CosineRows:
         spec, table, device = self.spec, packed["table"], packed["codes"].device
-        m, f = spec.profiles, spec.frequencies
-        require_tensors(packed, {"table": ((m, 3, f, f), (torch.int16,), True)}, device)
+        m, basis, places = spec.profiles, packed["basis"], packed["places"]
+        require(basis.ndim == 2 and basis.numel() > 0, "basis.shape", tuple(basis.shape), "[components, coefficients]")
+        k, j = basis.shape
+        require_tensors(packed, {"table": ((m, k), (torch.int16,), True), "places": ((j,), (torch.int16,), True)}, device)
+        require_places(places, 3 * spec.frequencies**2)
         slots = word_slots(table, spec)
         expected = {
             "codes": ((len(packed["codes"]), spec.row_bytes), (torch.uint8,), True),
+            "basis": ((k, j), (torch.int8,), True),
             "books": ((len(slots), WORDS), (torch.int8,), True),
             "book_scales": ((len(slots),), (torch.float16,), True),
             "colour": ((3, 3), (torch.float32,), True),
@@ -65,7 +70,8 @@ class CosineCode:
         books = torch.zeros((m * spec.groups * spec.dimensions, WORDS), dtype=torch.float16, device=device)
         books[slots] = (packed["books"] * packed["book_scales"].float()[:, None]).half()
         books = books.view(m, spec.groups, spec.dimensions, WORDS).transpose(2, 3).contiguous()
-        return CosineRows(packed["codes"], books, table, packed["colour"], packed["colour_mean"])
+        basis = basis.float() * BASIS_UNIT
+        return CosineRows(packed["codes"], books, table, basis, places.long(), packed["colour"], packed["colour_mean"])
 
     def starts(self, rows: CosineRows) -> None:
         return None
@@ -77,8 +83,8 @@ class CosineCode:
     def fault(name: str, block: Tensor) -> str:
         if name == "book_scales" and not bool((block > 0).all()):
             return "book_scales has values that are not positive"
-        if name == "books" and bool((block == -128).any()):
-            return "books has a value of -128, expected -127 to 127"
+        if name in ("books", "basis") and bool((block == -128).any()):
+            return f"{name} has a value of -128, expected -127 to 127"
         return ""
 
     def fault_of_rows(self, rows: CosineRows) -> str:
@@ -90,11 +96,22 @@ class CosineCode:
         return "" if profile < self.spec.profiles else f"an image has profile {profile}, expected 0 to {self.spec.profiles - 1}"
 
     def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
-        """Return the bytes of ``codes`` (of the images) and ``codebooks`` (all shared tensors)."""
+        """Return the bytes of ``codes`` (of the images) and ``codebooks`` (all shared tensors, the basis too)."""
         return {"codes": packed["codes"].nbytes, "codebooks": sum(packed[name].nbytes for name in self.shared)}
 
     def merged(self, shards: Callable[[], Iterator[dict[str, Tensor]]], n: int) -> dict[str, Blocks]:
         return stacked(shards, n)
+
+
+def require_places(places: Tensor, n: int) -> None:
+    """Check that places are ascending and below `n`.
+
+    Raises:
+        UserError: if not.
+    """
+    low, high = int(places[0]), int(places[-1])
+    require(low >= 0 and high < n, "places", f"in [{low}, {high}]", f"within [0, {n - 1}]")
+    require(bool((places.diff() > 0).all()), "places", "not ascending", "each coefficient once, in order")
 
 
 def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
@@ -103,7 +120,7 @@ def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
     docs/format.md has the layout.
 
     Raises:
-        UserError: if a table names a component that does not exist, or one twice, or a byte codes no coefficient.
+        UserError: if a table names a component that does not exist, or one twice, or a byte codes no amplitude.
     """
     most = spec.groups * spec.dimensions - 1
     low, high = (int(value) for value in table.aminmax())
@@ -113,5 +130,5 @@ def word_slots(table: Tensor, spec: CosineSpec) -> Tensor:
     slots = (first + used)[used >= 0].sort().values
     require(bool((slots.diff() > 0).all()), "table", "with a component twice", "each once")
     n_used, n_bytes = len((slots // spec.dimensions).unique()), spec.profiles * spec.groups
-    require(n_used == n_bytes, "table", f"of {n_used} of {n_bytes} groups", "a coefficient of each")
+    require(n_used == n_bytes, "table", f"of {n_used} of {n_bytes} groups", "an amplitude of each")
     return slots

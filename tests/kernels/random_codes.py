@@ -1,5 +1,6 @@
 """Random cosine codes whose images use the whole range from black to white, so that an error anywhere shows."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,21 +45,27 @@ def random_codes(
 ) -> CosineBatch:
     """Return a batch from a store of 5 rows of different profiles, decoded to unrounded float32 over the plain pixel grid.
 
-    Two coefficients of three are coded where the words have that many components; some components belong to no coefficient.
+    Two amplitudes of three are coded where the words have that many numbers; some numbers belong to no amplitude. A component
+    has two coefficients of three.
     """
     generator = torch.Generator().manual_seed(seed)
-    m, g, d, places = spec.profiles, spec.groups, spec.dimensions, 3 * spec.frequencies**2
-    table = torch.full((m, places), -1)
-    coded = min(g * d, max(1, 2 * places // 3))
+    m, g, d, coefficients = spec.profiles, spec.groups, spec.dimensions, 3 * spec.frequencies**2
+    components = min(coefficients, 50)
+    table = torch.full((m, components), -1)
+    coded = min(g * d, max(1, 2 * components // 3))
     for profile in table:
-        profile[torch.randperm(places, generator=generator)[:coded]] = torch.randperm(g * d, generator=generator)[:coded]
+        profile[torch.randperm(components, generator=generator)[:coded]] = torch.randperm(g * d, generator=generator)[:coded]
+    places = torch.randperm(coefficients, generator=generator)[: max(1, 2 * coefficients // 3)]
+    unit = round(math.log2(2 * len(places) ** 0.5))  # few bits, as in the words, so that float32 sums their products exactly
     codes = torch.randint(256, (5, spec.row_bytes), generator=generator)
     if m > 1:
         codes[:, 0] = torch.randperm(max(m, 5), generator=generator)[:5] % m
     rows = CosineRows(
         codes=codes.byte(),
-        books=(torch.randn(m, g, 256, d, generator=generator) * 0.5 / coded**0.5).half(),
-        table=table.view(m, 3, spec.frequencies, spec.frequencies).short(),
+        books=(torch.randn(m, g, 256, d, generator=generator) * 128 / coded**0.5).round().div(256).half(),
+        table=table.short(),
+        basis=torch.randint(-3, 4, (components, len(places)), generator=generator) * 0.5**unit,
+        places=places,
         colour=torch.randn(3, 3, generator=generator) * 0.6,
         mean=torch.rand(3, generator=generator),
     )

@@ -49,19 +49,21 @@ def small_store(
 def small_cosine_store(n: int = 4, *, spec: CosineSpec = COSINE_SPEC, mixed: bool = False) -> PackedStore:
     """Return n random images of 6x4, or of two sizes, in three classes, as cosine series of words drawn at random."""
     generator = torch.Generator().manual_seed(0)
-    m, f, d = spec.profiles, spec.frequencies, spec.dimensions
+    m, d, components = spec.profiles, spec.dimensions, 12
     slots = torch.tensor([slot for slot in range(spec.groups * d) if slot % d < 2 or slot % 2])  # not all groups are full
-    table = torch.full((m, 3 * f * f), -1, dtype=torch.int16)
+    table = torch.full((m, components), -1, dtype=torch.int16)
     for row in table:
-        row[torch.randperm(3 * f * f, generator=generator)[: len(slots)]] = slots.to(torch.int16)
+        row[torch.randperm(components, generator=generator)[: len(slots)]] = slots.to(torch.int16)
     codes = torch.randint(256, (n, spec.row_bytes), dtype=torch.uint8, generator=generator)
     if m > 1:
         codes[:, 0] %= m
     tensors = {
         "codes": codes,
         "books": torch.randint(-127, 128, (m * len(slots), 256), dtype=torch.int8, generator=generator),
-        "book_scales": torch.rand(m * len(slots), generator=generator).add(0.5).mul(1e-3).half(),
-        "table": table.view(m, 3, f, f),
+        "book_scales": torch.rand(m * len(slots), generator=generator).add(0.5).mul(4e-3).half(),
+        "table": table,
+        "basis": torch.randint(-127, 128, (components, 20), dtype=torch.int8, generator=generator),
+        "places": torch.randperm(3 * spec.frequencies**2, generator=generator)[:20].sort().values.to(torch.int16),
         "colour": torch.linalg.qr(torch.tensor([[1.0, 0.5, 0.2], [0.9, -0.1, -0.7], [1.1, -0.4, 0.4]])).Q.contiguous(),
         "colour_mean": torch.tensor([0.5, 0.4, 0.3]),
     }

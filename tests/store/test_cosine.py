@@ -35,20 +35,21 @@ def test_what_is_written_is_read_back(tmp_path, spec, mixed):
 def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
     write_store(tmp_path / "a.inr", small_cosine_store(3))
     digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "0362e19bb635a04b19c6b9bb104ea9de1d5fb720fba8014e5a505447fa2cbb5e"
+    assert digest == "dfdabac31d72f85ef3b17ffe1866ab4b9c1028152eed145d5b7aab4cbb44a620"
 
 
-def test_a_coefficient_is_a_word_times_its_scale():
+def test_coefficients_are_words_times_scales_times_the_basis():
     store = small_cosine_store()
     z, packed = dense_coefficients(store.rows, torch.arange(4), COSINE_SPEC), store.packed
     for image in range(4):
         profile, *words = store.rows.codes[image].tolist()
-        table, expected = packed["table"][profile].flatten().tolist(), torch.zeros(27)
+        table, expected = packed["table"][profile].tolist(), torch.zeros(27)
         first = profile * sum(slot >= 0 for slot in table)  # of the rows of `books` that are this profile's
         for row, slot in enumerate(sorted(slot for slot in table if slot >= 0), first):
             value = float(packed["books"][row, words[slot // 3]]) * float(packed["book_scales"][row])
-            expected[table.index(slot)] = torch.tensor(value).half()
-        torch.testing.assert_close(z[image].flatten().float(), expected, rtol=0, atol=0)
+            component = packed["basis"][table.index(slot)].float() / 1024
+            expected[packed["places"].long()] += torch.tensor(value).half() * component
+        torch.testing.assert_close(z[image].flatten(), expected, rtol=0, atol=1e-6)
 
 
 def test_taking_images_takes_their_bytes_and_all_codebooks():
@@ -63,7 +64,7 @@ def test_codebooks_are_counted_apart(tmp_path):
     file_bytes = write_store(tmp_path / "a.inr", store)
     parts = bytes_by_part(store, file_bytes=file_bytes)
     n_words = len(store.packed["books"])
-    assert (parts["codes"], parts["codebooks"]) == (4 * 5, n_words * (256 + 2) + 2 * 27 * 2 + 36 + 12)
+    assert (parts["codes"], parts["codebooks"]) == (4 * 5, n_words * (256 + 2) + 2 * 12 * 2 + 12 * 20 + 20 * 2 + 36 + 12)
     assert sum(parts.values()) == file_bytes
     assert image_bytes(store) == 5
     rates = store_rates(store, store_bytes=file_bytes)
@@ -84,8 +85,8 @@ def changed(name, change):
 
 
 def twice(table):
-    """Let the component of a coefficient be that of another one too."""
-    of_profile = table[0].view(-1)
+    """Let the number of an amplitude be that of another one too."""
+    of_profile = table[0]
     used = (of_profile >= 0).nonzero().flatten()
     of_profile[used[0]] = of_profile[used[1]]
 
@@ -98,11 +99,20 @@ def without_a_group(table):
     ("change", "message"),
     [
         (changed("codes", lambda t: t[2].fill_(2)), "an image has profile 2, expected 0 to 1"),
-        (changed("table", lambda t: t[0, 0, 0].fill_(12)), r"table is in \[-1, 12\], expected within \[-1, 11\]"),
-        (changed("table", lambda t: t[0, 0, 0].fill_(-2)), r"table is in \[-2, 11\], expected within"),
+        (changed("table", lambda t: t[0, 0].fill_(12)), r"table is in \[-1, 12\], expected within \[-1, 11\]"),
+        (changed("table", lambda t: t[0, 0].fill_(-2)), r"table is in \[-2, 11\], expected within"),
         (changed("table", twice), "table is with a component twice, expected each once"),
-        (changed("table", without_a_group), "table is of 7 of 8 groups, expected a coefficient of each"),
+        (changed("table", without_a_group), "table is of 7 of 8 groups, expected an amplitude of each"),
         (changed("table", lambda t: t[0].masked_fill_(t[0] == 5, -1)), r"books has shape \(\d+, 256\), expected"),
+        (changed("places", lambda t: t[-1:].fill_(27)), r"places is in \[\d+, 27\], expected within \[0, 26\]"),
+        (
+            changed("places", lambda t: t[3:4].fill_(int(t[4]))),
+            "places is not ascending, expected each coefficient once, in order",
+        ),
+        (changed("basis", lambda t: t[3].fill_(-128)), "basis has a value of -128"),
+        (lambda t: {"basis": t["basis"].flatten()}, r"basis.shape is \(240,\), expected \[components, coefficients\]"),
+        (lambda t: {"basis": t["basis"][1:]}, r"table has shape \(2, 12\), expected \(2, 11\)"),
+        (lambda t: {"basis": t["basis"].half()}, "basis is torch.float16, expected torch.int8"),
         (lambda t: {"books": t["books"][:-1]}, "books has shape"),
         (lambda t: {"books": t["books"].half()}, "books is torch.float16, expected torch.int8"),
         (changed("books", lambda t: t[3].fill_(-128)), "books has a value of -128"),
@@ -142,7 +152,8 @@ def test_each_way_for_a_header_to_be_wrong_is_refused(tmp_path, values, message)
 
 def test_a_store_of_sirens_is_not_read_as_series(tmp_path):
     write_raw(tmp_path / "a.inr", small_store(), values={"family": "cosine"})
-    with pytest.raises(StoreFormatError, match=r"tensors missing \['book_scales', 'books', 'colour', 'colour_mean', 'table'\]"):
+    missing = r"tensors missing \['basis', 'book_scales', 'books', 'colour', 'colour_mean', 'places', 'table'\]"
+    with pytest.raises(StoreFormatError, match=missing):
         read_store(tmp_path / "a.inr")
 
 

@@ -1,0 +1,65 @@
+"""Components are orthogonal in the weighted metric, the most an image can keep of few numbers, and even or odd."""
+
+import torch
+
+from rapid_inr.cosine.components import mirror_signs, principal_components, projection, weights
+from rapid_inr.cosine.series import along_axes, analyse, colour_axes
+from tests.images import smooth_images
+
+F = 6
+
+
+def series_of(images):
+    z = analyse(images, F)
+    return along_axes(z, *colour_axes(z))
+
+
+Z = series_of(smooth_images(300, F, F))
+
+
+def basis_of(n_coefficients, n_components):
+    basis, places = principal_components(Z, n_coefficients, n_components)
+    return basis.float(), places
+
+
+def test_fine_detail_counts_more_in_brightness_and_the_same_in_colour():
+    by_place = weights(torch.arange(3 * F * F), F).view(3, F, F)
+    assert by_place[0, 0, 0] == 1
+    assert by_place[0, 3, 4] == 2
+    assert (by_place[0].diff(dim=0) > 0).all()
+    assert (by_place[1:] == 2.5).all()
+
+
+def test_components_are_orthogonal_but_for_rounding():
+    basis, places = basis_of(60, 20)
+    rows = torch.nn.functional.normalize(basis * weights(places, F).sqrt())
+    torch.testing.assert_close(rows @ rows.T, torch.eye(20), rtol=0, atol=0.05)
+
+
+def test_amplitudes_are_those_of_the_least_weighted_error():
+    basis, places = basis_of(60, 20)
+    matrix, lengths = projection(basis, places, F)
+    scale = weights(places, F).sqrt().double()
+    expected = torch.linalg.lstsq((basis * scale).T, (Z[:, places] * scale).T).solution.T
+    torch.testing.assert_close(Z[:, places] @ matrix / lengths, expected.float(), rtol=0, atol=1e-5)
+
+
+def test_few_components_keep_more_than_as_many_coefficients():
+    basis, places = basis_of(3 * F * F, 8)
+    matrix, lengths = projection(basis, places, F)
+    scale = weights(torch.arange(3 * F * F), F).sqrt()
+    by_components = (Z - (Z @ matrix / lengths) @ basis) * scale
+    energy = (Z * scale).square().sum(0).sort().values
+    assert by_components.square().sum() < 0.9 * energy[:-8].sum()
+
+
+def test_a_mirrored_image_has_amplitudes_of_the_signs_that_are_learned_from():
+    images = smooth_images(4, F, F, seed=1)
+    z = analyse(images, F)
+    colour, mean = colour_axes(z)
+    z, mirrored = along_axes(z, colour, mean), along_axes(analyse(images.flip(2), F), colour, mean)
+    basis, places = basis_of(60, 20)
+    matrix, _ = projection(basis, places, F)
+    signs = mirror_signs(basis, places, F)
+    assert set(signs.tolist()) == {-1, 1}
+    torch.testing.assert_close(z[:, places] @ matrix * signs, mirrored[:, places] @ matrix, rtol=0, atol=1e-5)
