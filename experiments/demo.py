@@ -17,7 +17,7 @@ from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import start_run
 from experiments.training.baseline import log_gap
 from experiments.training.eval_sets import load_test_set, require_match
-from experiments.training.inputs import inr_input, resident_input
+from experiments.training.inputs import inr_input, require_batch, resident_input
 from experiments.training.session import Training, draw_curves, prepare_training, run_training
 from rapid_inr.runlog.run import Run
 from rapid_inr.training.loop import summary
@@ -26,6 +26,7 @@ from rapid_inr.training.state import EpochReport
 
 def run_demo(cfg: DictConfig) -> None:
     plan, test = plan_encode(cfg, split="train"), load_test_set(cfg)
+    require_batch(cfg, n_images=len(plan.source))
     require_match(test, class_names=plan.source.class_names, image_size=plan.image_size)
     resident = resident_input(cfg)  # before encoding, which would be wasted if training is refused
     with start_run(cfg, "demo") as run:

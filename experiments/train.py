@@ -12,7 +12,7 @@ from experiments.setup.distributed import init_distributed
 from experiments.setup.left_out import warn_left_out
 from experiments.setup.run_folder import start_run
 from experiments.training.baseline import log_gap, read_baseline
-from experiments.training.eval_sets import decoded_pipeline, load_test_set, require_match
+from experiments.training.eval_sets import decoded_pipeline, load_test_set, require_match, warn_untested
 from experiments.training.inputs import open_input_in_run, require_runnable
 from experiments.training.session import (
     Training,
@@ -44,6 +44,8 @@ def train_one(cfg: DictConfig) -> None:
     with start_run(cfg, "train") as run, thread_limit(threads):
         skipped = (*test.loaded.skipped, *data.skipped)
         warn_left_out(run, skipped)
+        if cfg.dataset.val_fraction:
+            warn_untested(run, test)
         run.metrics |= data.metrics | decoded_metrics | {"images": len(data.pipeline), "classes": training.task.n_classes}
         run.metrics["threads"] = threads
         reports = run_training(cfg, run, training)

@@ -21,6 +21,7 @@ from rapid_inr.errors import UserError
 from rapid_inr.pipelines.base import BatchPipeline
 from rapid_inr.pipelines.inr import inr_pipeline
 from rapid_inr.pipelines.resident import resident_pipeline
+from rapid_inr.runlog.run import Run
 from rapid_inr.store.format import read_store
 
 TEST_BATCH, TEST_PIXELS = 1024, {"cpu": 2**18, "cuda": 2**23}  # most images, and pixels, in a batch of tests
@@ -56,6 +57,15 @@ def require_match(test: TestSet, *, class_names: tuple[str, ...], image_size: tu
     if test.image_size != tuple(image_size):
         (h, w), (test_h, test_w) = image_size, test.image_size
         raise UserError(f"training images are {h}x{w}, test images {test_h}x{test_w}; set dataset.size=S")
+
+
+def warn_untested(run: Run, test: TestSet) -> None:
+    """Warn of classes without a test image."""
+    tested = set(test.loaded.labels.tolist())
+    untested = [name for label, name in enumerate(test.class_names) if label not in tested]
+    if untested:
+        named = f"{len(untested)} of {len(test.class_names)} classes have no test image: {', '.join(untested)}"
+        run.warn("untested_classes", f"{named}; the accuracy says nothing about them; a higher dataset.val_fraction tests more")
 
 
 def test_pipeline(cfg: DictConfig, data: TrainingInput, test: TestSet) -> BatchPipeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ class TrainingInput:
 def open_input(cfg: DictConfig) -> TrainingInput:
     """Return the input pipeline that ``pipeline`` names. Its store or files are made if they are missing."""
     require_runnable(cfg)
+    with suppress(DatasetMissing):  # a store may do without the files
+        require_batch(cfg, n_images=len(build_source(cfg, split="train")))
     openers: dict[str, Callable[[DictConfig], TrainingInput]] = {
         "resident": resident_input, "ram": ram_input, "inr": store_input
     }  # fmt: skip
@@ -124,6 +127,15 @@ def require_runnable(cfg: DictConfig) -> None:
         raise UserError(
             f"dataset.on_corrupt is skip, but pipeline={name} finds corrupt files as it trains: of {world_size()} processes one "
             "would skip a batch that the others wait for; expected fail"
+        )
+
+
+def require_batch(cfg: DictConfig, *, n_images: int) -> None:
+    """Refuse a batch that is larger than the training split, before its store or files are made."""
+    n_batch = cfg.optimizer.batch_size
+    if n_batch > n_images:
+        raise UserError(
+            f"optimizer.batch_size is {n_batch}, more than the {n_images} training images; set it to {n_images} or less"
         )
 
 

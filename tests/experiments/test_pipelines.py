@@ -223,6 +223,10 @@ def test_a_pipeline_that_fails_throws_no_timing_away(command, tmp_path, monkeypa
             ("train", "optimizer.validation_split=0.9", "optimizer.batch_size=4"),
             "validation_split is 0.9, which leaves 2 of 20 images, fewer than",
         ),
+        (
+            ("train", "pipeline=inr", "optimizer.batch_size=21"),
+            "optimizer.batch_size is 21, more than the 20 training images; set it to 20 or less",
+        ),
         (("export", "out=a", "format=gif"), "format is 'gif', expected one of jpeg, webp, png"),
         (("export", "out=a", "format=png", "quality=3"), "format=png is exact and has no quality"),
         (("export", "out=a", "quality=96"), "quality is 96, expected 1 to 95"),
@@ -249,6 +253,16 @@ def test_an_error_of_use_is_told_in_one_line(command, overrides, message):
     told = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (code, out, len(told)) == (2, "", 1)
     assert message in told[0]
+
+
+def test_classes_that_are_not_tested_are_named(command, photos, tmp_path):
+    folder = tmp_path / photos(count=12) / "train"
+    (folder / "rare").mkdir()
+    (folder / "dark" / "0.png").rename(folder / "rare" / "1.png")  # by its name, to train with
+    options = ("dataset=image_folder", "dataset.root=photos/train", "dataset.val_fraction=0.2")
+    code, _, err = command("train", *options, *SMOKE, "run_dir=a")
+    assert code == 0
+    assert "warning [untested_classes]: 1 of 3 classes have no test image: rare; the accuracy says nothing about" in err
 
 
 def test_a_refused_checkpoint_leaves_the_run_that_was_to_be_replaced(command, tmp_path):
