@@ -32,7 +32,7 @@ class Sampling:
         n, whole = self.supersample, isinstance(self.supersample, int) and not isinstance(self.supersample, bool)
         require(whole and 1 <= n <= MAX_SUPERSAMPLE, "supersample", n, f"a whole number from 1 to {MAX_SUPERSAMPLE}")
         ok = self.edges is not None or not self.folds
-        require(ok, "edges", self.edges, f"a tensor with padding={self.padding!r}")
+        require(ok, "edges", self.edges, f"[1 - 1/height, 1 - 1/width] of the encoded image with padding={self.padding!r}")
 
     @property
     def folds(self) -> bool:

@@ -86,7 +86,7 @@ BAD = {
     "nonsense padding": (lambda b: {"padding": "wrap"}, "padding is 'wrap', expected one of none, zeros, reflection, border"),
     "reflection without edges": (
         lambda b: {"padding": "reflection"},
-        "edges is None, expected a tensor with padding='reflection'",
+        "edges is None, expected [1 - 1/height, 1 - 1/width] of the encoded image with padding='reflection'",
     ),
     "edges of another type": (lambda b: {"edges": torch.zeros(2).double()}, "edges.dtype is torch.float64, expected"),
     "edges of another batch": (lambda b: {"edges": torch.zeros(3, 2)}, "edges.shape is (3, 2), expected (2,) or (4, 2)"),

@@ -41,7 +41,7 @@ BAD = {
     "the spec of a SIREN": ({"spec": SirenSpec(3, 8, 12.0)}, "omega=12.0), expected a CosineSpec; decode_siren decodes SIRENs"),
     "an id too large": ({"ids": torch.tensor([5])}, "ids is in [5, 5], expected within [0, 4]"),
     "a map that is not finite": ({"affine": torch.full((2, 3), torch.inf)}, "affine is [[inf, inf, inf]"),
-    "reflection without edges": ({"padding": "reflection"}, "edges is None, expected a tensor with padding='reflection'"),
+    "reflection without edges": ({"padding": "reflection"}, "edges is None, expected [1 - 1/height, 1 - 1/width]"),
     "no height": ({"height": 0}, "height x width is 0x3, expected at least 1x1"),
     "bytes without rounding": ({"dtype": torch.uint8}, "round_8bit is False, expected True for torch.uint8"),
 }
