@@ -116,6 +116,6 @@ fast_sin = _interpreted_sin if INTERPRETED else _hardware_sin
 looks up the fraction of a turn in a table with an error of 2^-21.41 = 3.6e-7 within [-pi, pi] (CUDA C++ Programming Guide,
 intrinsic functions, `__sinf`). With POLYNOMIAL_EVERY 4 or 8, one in 4 or 8 sines of a thread is a polynomial on the multiply-add
 units, which takes load off the sine unit, the bottleneck of a decode. Its error is 6.5e-6 + 1.01e-7 |x| up to |x| = 2.6e7;
-beyond, the result is meaningless. Arguments of a SIREN stay below about 50, where both errors are about one percent of float16's
-step at 1.
+beyond, the result is meaningless. Arguments of a SIREN stay below about 50, of a cosine series below 99; there both errors are at
+most two percent of float16's step at 1.
 """
