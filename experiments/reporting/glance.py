@@ -18,6 +18,7 @@ MEASURED = {  # where accuracy was measured, by experiment and preset, the best 
     ("accuracy", "h200"): "all of CIFAR-10, ResNet-18", ("accuracy", "whole"): "all of CIFAR-10, a small ResNet-18",
 }  # fmt: skip
 STORE_OF_RECORD = "fit.steps=100"  # how the store was fitted that the speed record names
+ABOUT_5_PCT = 7
 CODECS = ("raw", "JPEG", "WebP")  # arms that are not ours
 
 
@@ -86,7 +87,10 @@ def _accuracy(runs: pd.DataFrame, most_pct: float) -> dict[str, Any]:
             lost, best = min(groups, key=lambda pair: pair[0].mean)
             claim, evidence = f"accuracy lost, at {best.rgb_pct.mean():.0f}% of RGB", f"{lost.n} seeds, ± standard error"
             both = pd.concat([best, raw[raw.seed.isin(best.seed)]])
-            return _row(claim, "accuracy_drop", both, f"{lost.text} points", evidence, images, value=lost)
+            row = _row(claim, "accuracy_drop", both, f"{lost.text} points", evidence, images, value=lost)
+            if best.rgb_pct.mean() > ABOUT_5_PCT:  # the paper claims both at once
+                row["within the claim"] += ", but not in 5% of the bytes"
+            return row
     return _row(f"accuracy lost, at {most_pct:.0f}% of RGB", "accuracy_drop", runs[:0])
 
 
