@@ -60,7 +60,7 @@ gpu: $(if $(PY),,install)
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || { echo "error: Python 3.11.4 or newer is needed; name one with PYTHON=python3.12"; exit 2; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@# A plain `torch` brings gigabytes of CUDA libraries; without an NVIDIA GPU on Linux they would serve nothing.
 	@if .venv/bin/python -c 'import torch' 2>/dev/null; then :; \

@@ -28,6 +28,7 @@ def errors_in_one_line() -> Iterator[None]:
     """End the program with one line on stderr and exit code 2 at a user error; let a bug through."""
     try:
         yield
+        sys.stdout.flush()  # before Python does so as it exits, where a closed reader is an error
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest as it exits
         sys.exit(0)

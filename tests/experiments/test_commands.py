@@ -298,7 +298,8 @@ def test_a_bug_shows_its_traceback(monkeypatch):
         cli.main("info", lambda cfg: [][1])
 
 
-def test_a_reader_of_a_program_that_has_had_enough_is_no_error(program, store):
+def test_a_reader_of_a_program_that_has_had_enough_is_no_error(program, store, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with program("experiments.info", "store=a.inr") as info:
         info.stdout.close()
         assert info.stderr.read() == ""
