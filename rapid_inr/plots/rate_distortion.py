@@ -11,7 +11,7 @@ from rapid_inr.plots.figures import empty_figure, legend_beside, save_figure, ti
 
 CODEC_COLOURS = {  # the same for measured and published curves
     "JPEG": "#4a4a4a", "JPEG, shared tables": "#a83232", "JPEG2000": "#b8860b", "WebP": "#c0559b", "AVIF": "#8a8a8a",
-    "ASTC": "#3d7a3d", "BPG": "#8c6d46", "BPG 4:4:4": "#8c6d46", "COIN": "#d9480f",
+    "ASTC": "#3d7a3d", "BPG": "#8c6d46", "BPG 4:4:4": "#8c6d46", "COIN": "#d9480f", "cosine series": "#e0a100",
 }  # fmt: skip
 INR_COLOURS = ("#0b4f9e", "#2f86d6", "#12908e", "#6db33f", "#7a4fb5", "#b04fb5", "#111111", "#8a5a2b")
 PUBLISHED_COLOURS = ("#5aa9a0", "#7fa650", "#9a86c4", "#6c8ebf")
