@@ -59,4 +59,4 @@ def test_every_command_of_the_first_table_lacks_nothing():
         keys, values = zip(*(word.split("=", 1) for word in words if word != "-m"), strict=True)
         for chosen in product(*(value.split(",") if "-m" in words else [value] for value in values)):
             cfg = composed(verb, *map("=".join, zip(keys, chosen, strict=True)), "run_dir=run", "folder=runs")
-            assert OmegaConf.missing_keys(cfg) == set()
+            assert "???" not in OmegaConf.to_yaml(cfg), (verb, words)  # a missing value
