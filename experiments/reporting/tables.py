@@ -97,7 +97,7 @@ class MadeTable:
         cells = [cell for cell in self.rows.to_numpy().flat if isinstance(cell, Measured) and cell.n > 1]
         spread = "; mean ± standard deviation over the runs of a row" if cells else ""
         if any(isinstance(cell, Gap) for cell in cells):
-            spread += f'; a difference ± its standard error, marked "no difference told" where it is less than {TOLD} of these'
+            spread += f'; a difference ± its standard error; one below {TOLD} standard errors is marked "no difference told"'
         if self.preset == SMOKE and self.table.claims:
             spread += "; this preset is no measurement, so it is not compared with the paper"
         return f"Preset {self.preset}; {'; '.join(self.machines)}{spread}."

@@ -39,8 +39,8 @@ SAMPLE_MARKDOWN = """\
 | stored dataset, of its raw RGB bytes | a | about 5% | 5.0 (1) | +0.0 | yes | [record](runs/sample/cpu/encode-a/record.json) |
 | formula of the quantizer | a | — | 1,234,567 (1) | — | — | [record](runs/sample/cpu/encode-a/record.json) |
 
-**Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row; a difference ± its standard error, \
-marked "no difference told" where it is less than 2 of these.
+**Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row; a difference ± its standard error; \
+one below 2 standard errors is marked "no difference told".
 
 | dataset | arm | net | top-1, % | points lost | n | records |
 |---|---|---|--:|---|--:|---|
