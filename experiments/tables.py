@@ -68,7 +68,8 @@ def block_markdown(kind: str, block: str, runs: pd.DataFrame, root: Path, *, lin
         return to_markdown(RUN_TABLES[name][1](runs_of_their_own(runs)), linked_from=linked_from)
     if kind == "table":
         made = [one for one in made_tables(runs, OF_EXPERIMENT[name]) if one.table.name == name]
-        largest = next((preset for preset in LARGEST if any(one.preset == preset for one in made)), None)
+        presets = {one.preset for one in made}
+        largest = next((preset for preset in (*LARGEST, *presets) if preset in presets), None)
         return "\n\n".join(one.markdown(linked_from=linked_from) for one in made if one.preset == largest) or "Not measured yet."
     return experiment_markdown(runs, name, part=part, linked_from=linked_from)
 
