@@ -4,6 +4,9 @@ Errors in the first layers cost the most, because all later layers build on them
 correct. So layers are rounded from first to last, at equal intervals over most of the steps: the weights of the first layer, then
 the hidden weights of each layer. Biases and the last layer are trained to the end. This is incremental network quantization (Zhou
 et al. 2017, arXiv 1702.03044), which freezes weights by magnitude, applied by layer.
+
+In each step, the hidden weights that are not rounded yet get noise of half the rounding error. So the training moves to weights
+that lose less when they are rounded.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from kernels.spec import SirenSpec, weight_sections
 from kernels.unpack.torch import unpack_ends
+from rapid_inr.compress.fold import fold_biases
 from rapid_inr.compress.gptq import DAMPING
 from rapid_inr.compress.projection import Projection
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, quantize_ends, round_to_codes
@@ -27,6 +31,7 @@ from rapid_inr.runlog.progress import Report
 
 SAMPLE_SIDE = 64  # of the grid of points at which the inputs of a layer are computed
 FIRST_AT, LAST_AT = 0.03, 0.9  # when the first and the last layer are frozen, as fractions of the steps
+NOISE = 0.5  # of weights that are not frozen yet, as a fraction of the error of rounding them
 
 
 class Freezing:
@@ -47,13 +52,16 @@ class Freezing:
         self.stored, self.frozen = rows.clone(), torch.zeros(spec.n_weights, dtype=torch.bool, device=rows.device)
         self.n_frozen = 0  # layers
         self.log_scales = rows.new_empty(0)  # scales are not trained
+        self.generator = torch.Generator(rows.device).manual_seed(0)
 
     def forward(self, rows: Tensor, done: float = 1.0) -> Tensor:
-        """Freeze the layers that are due, and return the rows [B, S] with the stored weights of the frozen layers."""
+        """Freeze the layers that are due; return rows [B, S] with the stored weights of frozen layers and noise in others."""
         rows = self.pruning.forward(rows)
         between = (LAST_AT - FIRST_AT) / max(1, self.spec.depth - 1)
         while self.n_frozen < self.spec.depth and done >= FIRST_AT + self.n_frozen * between:
             self._freeze(rows)
+        if self.n_frozen < self.spec.depth:
+            rows = self._with_noise(rows)
         return self.pruning.forward(torch.where(self.frozen, self.stored, rows))
 
     def backward(self, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,6 +71,16 @@ class Freezing:
     def all_scales(self) -> Tensor:
         """Return the stored scales of a completely frozen network, float32 [B or 1, D-1, H or 1]."""
         return torch.cat(self.scales, 1)
+
+    def _with_noise(self, rows: Tensor) -> Tensor:
+        """Return rows with noise in the hidden weights; it is the same for all images but for the width of their codes."""
+        hidden, ends = split_rows(rows, self.spec)
+        matrices = hidden_matrices(hidden, self.spec)
+        widths = self.shared_scales
+        if widths is None:
+            widths = choose_scales(matrices, replace(self.config, range="max"))
+        noise = torch.rand(matrices.shape[1:], generator=self.generator, device=rows.device).sub_(0.5).mul_(NOISE)
+        return join_rows((matrices + noise * widths.unsqueeze(2)).flatten(1), ends, self.spec)
 
     def _inputs(self, rows: Tensor) -> Tensor:
         """Return the inputs of the next layer on a grid over the image, [B, P, H]."""
@@ -157,6 +175,7 @@ def freeze(
             before.to(device), images[places].to(device), spec, fit_config, constraint=constraint, on_progress=report
         ).cpu()
         sound = result.isfinite().all(1, keepdim=True)
+        result = fold_biases(result, spec)
         own_scales = choose_scales(hidden_matrices(split_rows(before, spec)[0], spec), quantize_config)
         return torch.where(sound, result, before), torch.where(sound[:, None], constraint.all_scales().cpu(), own_scales)
 

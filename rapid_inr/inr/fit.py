@@ -43,7 +43,8 @@ class FitConfig:
         start: initial weights: ``siren`` as in Sitzmann et al. 2020, or ``even``, whose first layer has evenly spread
             waves (0.3 to 1 dB more after 200 steps).
         optimizer: ``adam``, or ``soap``, which fits better in the same steps and pays off if a step sees many pixels.
-        lr: peak learning rate; null chooses by the shape: 0.01 at 3x16 and up to 64 px, less for deeper, wider or larger.
+        lr: peak learning rate; null chooses by the shape: 0.01 at 3x16 and up to 64 px, less for deeper, wider or larger,
+            and for more than 1,600 steps of SOAP.
         decay: ``cosine`` decays the rate to 0 over half a period; ``none`` keeps it, as COIN does.
         betas: the optimizer's decay rates.
         pixels_per_step: about how many pixels of an image a step sees before `full_from`; null for all pixels in all steps.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DECAYS = ("cosine", "none")
 SCALE_LR = 2e-2  # of the logarithm of a scale that is trained; docs/compression.md
+SOAP_STEPS = 1600  # up to which SOAP takes `default_lr`; at that rate, weights grow in longer fits and some fits collapse
 FULL_STEP_PIXELS = 4096  # pixels a pass when a step sees the whole image
 
 
@@ -29,8 +30,10 @@ def default_lr(spec: SirenSpec) -> float:
 
 
 def peak_lr(spec: SirenSpec, config: FitConfig) -> float:
-    """Return the highest learning rate of a fit."""
-    return config.lr if config.lr is not None else default_lr(spec)
+    """Return the highest learning rate of a fit; by default it falls with the steps of a long fit by SOAP."""
+    if config.lr is not None:
+        return config.lr
+    return default_lr(spec) * (min(1.0, SOAP_STEPS / config.steps) ** 0.5 if config.optimizer == "soap" else 1.0)
 
 
 def decays(config: FitConfig) -> list[float]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kernels.spec import SirenSpec, weight_sections
-from rapid_inr.compress.freeze import FIRST_AT, LAST_AT, Freezing, freeze, round_in_turn
+from rapid_inr.compress.freeze import FIRST_AT, LAST_AT, NOISE, Freezing, freeze, round_in_turn
 from rapid_inr.compress.quantize import QuantizeConfig, choose_scales, dequantize, quantize
 from rapid_inr.inr.fit import FitConfig, fit, measure_psnr
 from rapid_inr.inr.layout import hidden_matrices, split_rows
@@ -33,6 +33,18 @@ def test_layers_are_frozen_from_front_to_back_and_then_neither_move_nor_have_a_g
         frozen.append(weights_of(after, 0))
     assert scale_grad.numel() == 0
     assert all(torch.equal(first, frozen[1]) for first in frozen[2:])
+
+
+def test_hidden_weights_that_are_not_frozen_have_noise_below_their_rounding_error():
+    rows = rows_of()
+    freezing = Freezing(rows, SPEC, INT5)
+    noise = [(freezing.forward(rows, done) - rows).abs() for done in (0.0, 0.1)]
+    hidden, ends = split_rows(noise[0], SPEC)
+    widths = choose_scales(hidden_matrices(split_rows(rows, SPEC)[0], SPEC), QuantizeConfig(5, 8, "tensor", "max"))
+    relative = hidden_matrices(hidden, SPEC) / widths.unsqueeze(2)
+    assert NOISE / 3 < relative.max() < NOISE / 2 + 1e-4
+    assert (ends == 0).all()
+    assert not torch.equal(noise[0], noise[1])
 
 
 @pytest.mark.parametrize("granularity", ["column", "tensor", "dataset"])

@@ -19,7 +19,7 @@ from rapid_inr.inr.fit import (
 )
 from rapid_inr.inr.layout import unquantized
 from rapid_inr.inr.siren import GradientWorkspace, initial_weights, siren
-from rapid_inr.inr.steps import default_lr
+from rapid_inr.inr.steps import default_lr, peak_lr
 from tests.images import smooth_images
 from tests.tolerances import DECODE_PSNR_DB, REFIT_PSNR_DB, REFIT_ROWS
 
@@ -251,3 +251,11 @@ def test_a_config_out_of_range_is_refused_by_name(bad):
 )  # fmt: skip
 def test_the_default_rate_is_near_the_best_that_was_measured(spec, measured):
     assert default_lr(spec) == pytest.approx(measured, rel=0.05)
+
+
+def test_long_fits_by_soap_take_a_lower_rate_unless_it_is_given():
+    spec = SirenSpec(6, 42, 30.0)
+    rates = [peak_lr(spec, FitConfig(steps=steps, optimizer="soap")) for steps in (400, 1600, 6400)]
+    assert rates == [default_lr(spec), default_lr(spec), default_lr(spec) / 2]
+    assert peak_lr(spec, FitConfig(steps=6400, optimizer="soap", lr=1e-3)) == 1e-3
+    assert peak_lr(spec, FitConfig(steps=6400)) == default_lr(spec)
