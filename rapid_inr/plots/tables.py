@@ -67,7 +67,8 @@ def _draw_lines(axes: Any, lines: Mapping[str, Line], *, log: bool) -> None:
         axes.errorbar(x, means, yerr=stds if any(stds) else None, label=label, capsize=3, **look)
     if log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        lowest, highest = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 1000 * lowest else (1,)))  # labels need room
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.xaxis.set_minor_locator(LogLocator(subs=()))
     elif all(float(x).is_integer() for line in lines.values() for x, _, _ in line):

@@ -39,6 +39,15 @@ def test_a_logarithm_spaces_numbers_by_their_ratio(tmp_path):
     assert np.ptp(flat) / np.ptp(columns) == pytest.approx(0.5, abs=0.05)
 
 
+def test_numbers_below_a_logarithmic_axis_do_not_touch(tmp_path):
+    pixels = drawn(tmp_path / "a.png", {"a": [(2.0, 1.0, 0.0), (70_000.0, 2.0, 0.0)]}, log=True)
+    dark = (pixels < 120).all(2)
+    axis = dark[-100:].sum(1).argmax() + len(dark) - 100
+    inked = dark[axis + 8 : axis + 28].any(0).nonzero()[0]
+    words = np.split(inked, (np.diff(inked) > 8).nonzero()[0] + 1)
+    assert len(words) == 5  # 10 to 100,000
+
+
 def test_words_on_x_are_bars_from_zero_or_dots_where_bars_would_be_alike(tmp_path):
     bars = drawn(tmp_path / "bars.png", {"a": [("raw", 10.0, 0.0), ("INR", 3.0, 0.0)]})
     dots = drawn(tmp_path / "dots.png", {"a": [("raw", 93.0, 0.0), ("INR", 92.0, 0.0)]})
