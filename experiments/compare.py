@@ -71,9 +71,10 @@ def warn(name: str, messages: list[str]) -> None:
         print(f"warning [{name}]: {message}", file=sys.stderr)
 
 
-def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
+def warn_of_limits(verb: str, runs: pd.DataFrame, settings: list[str]) -> None:
     """Say on stderr what the table leaves out: runs without a result, and times of different machines."""
-    lost = runs.reindex(columns=[*runs, *({"error"} - set(runs))])[runs.status.isin(["failed", "interrupted", "crashed"])]
+    lost = comparison.without_result(runs, settings).query("status in ['failed', 'interrupted', 'crashed']")
+    lost = lost.reindex(columns=[*lost, *({"error"} - set(lost))])
     errors = lost.error.map(lambda error: error if isinstance(error, str) else "no error on record")
     warn("not_finished", [f"{run}: {status}, {error}" for run, status, error in zip(lost.run, lost.status, errors, strict=True)])
     if (machines := runs[runs.status == "finished"].machine.nunique()) > 1:
@@ -113,7 +114,7 @@ def run_compare(cfg: DictConfig) -> None:
         raise UserError(f"these runs are of {', '.join(verbs)}; where=\"verb == '{verbs[0]}'\" takes those of one command")
     for verb in verbs:
         some = runs[runs.verb == verb].dropna(axis="columns", how="all")
-        warn_of_limits(verb, some)
+        warn_of_limits(verb, some, settings)
         table, keys = compared(cfg, verb, some, settings)
         print(f"\n## {verb}\n" if len(verbs) > 1 else "", rendered(table, keys, cfg.format), sep="")
         if cfg.plot is not None:
