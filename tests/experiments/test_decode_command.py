@@ -28,13 +28,16 @@ def test_pictures_are_called_after_the_files(command, tmp_path, photos):
     photos()
     dark = tmp_path / "photos" / "train" / "dark"
     (dark / "4.png").rename(dark / "new\nline.png")
+    long = "n" * 251
+    (dark / "3.png").rename(dark / f"{long}.png")
     encode = ("encode", "dataset=image_folder", "dataset.root=photos", *SMOKE, "inr=2x8")
     decode = ("decode", "store=a.inr", "out=pictures", "track=off")
     assert command(*encode, "out=a.inr")[0] == 0
     assert command(*decode)[0] == 0
     found = {path.relative_to(tmp_path / "pictures").as_posix() for path in (tmp_path / "pictures").rglob("*.png")}
     files = {f"train/{label}/{i}.png" for label in ("dark", "light") for i in range(5)}
-    assert found == files - {"train/dark/4.png"} | {"train_00004.png", "contact_sheet.png"}
+    files = files - {"train/dark/3.png", "train/dark/4.png"} | {f"train/dark/{long}.png", "train_00003.png"}
+    assert found == files | {"contact_sheet.png"}
     code, _, err = command(*decode, "limit=9", "overwrite=true")
     assert (code, "holds 1 pictures of another decode, such as train/light/4.png" in err) == (2, True)
     code, out, _ = command("info", "store=a.inr", "image=0")
