@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from experiments.reporting import comparison
 from experiments.reporting.curves import curves
 from experiments.reporting.formats import cell_text, to_csv, to_json, to_latex, to_markdown
+from experiments.reporting.markdown import ABSENT
 from experiments.reporting.runs import read_and_warn
 from experiments.reporting.wandb_runs import SCHEME, read_wandb
 from experiments.setup.cli import main
@@ -22,6 +23,7 @@ from rapid_inr.plots.overlay import overlaid_curves
 TEXTS = ("where", "group_by", "metric", "baseline", "sort")  # Hydra takes these literally
 FORMATS = ("table", "md", "csv", "latex", "json")
 MOST_KEYS, MOST_METRICS, MOST_NAMED = 8, 5, 5  # shown
+LEGEND = f"Δ: difference from the baseline, ratio to it (x), and p of Welch's test; {ABSENT}: not measured, or does not apply."
 WIDEST_CELL = 40  # in a terminal; a path may be longer
 
 
@@ -92,9 +94,10 @@ def rendered(table: pd.DataFrame, keys: list[str], style: str) -> str:
     says_nothing = {"status": (table.status == "finished").all(), "run": bool(keys)}  # keys name the rows
     dull = [column for column in table if column not in keys and says_nothing.get(column)]
     table = table.drop(columns=["runs", *hidden, *dull])
-    if style == "table":
-        return table.map(_cut).to_string(index=False)
-    return to_latex(table).rstrip("\n") if style == "latex" else to_markdown(table, linked_from=Path())
+    if style == "latex":
+        return to_latex(table).rstrip("\n")
+    text = table.map(_cut).to_string(index=False) if style == "table" else to_markdown(table, linked_from=Path())
+    return f"{text}\n\n{LEGEND}" if any(column.startswith("Δ ") for column in table) else text
 
 
 def _cut(cell: Any) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, TOLD, Gap, Measured, summarize
+from experiments.reporting.cells import TOLD, Gap, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
 from experiments.reporting.comparison import differing, short_names, without_result
 from experiments.reporting.formats import to_markdown
+from experiments.reporting.markdown import ABSENT
 from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 

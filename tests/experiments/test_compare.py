@@ -116,8 +116,9 @@ def test_differences_from_a_baseline_are_those_of_scipy(compare, study):
     assert inr["Δ top1_pct (p)"] == pytest.approx(expected)
     assert resident["Δ top1_pct"] == "baseline"
     _, out, _ = compare("where=epochs <= 6", "baseline=resident", "sort=-top1_pct")
-    assert [row[0] for row in rows(out)[1:]] == ["resident", "inr"]
+    assert [row[0] for row in rows(out)[1:3]] == ["resident", "inr"]
     assert out.splitlines()[2].endswith("-3.17 x0.942 p=0.055")
+    assert out.splitlines()[4].startswith("Δ: difference from the baseline, ratio to it (x), and p")
     assert compare("where=epochs <= 6", "baseline=pipeline == 'resident'", "sort=-top1_pct")[1] == out
     assert compare("where=epochs <= 6", "baseline=resident-0", "sort=-top1_pct")[1] == out
 
