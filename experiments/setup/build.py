@@ -70,7 +70,7 @@ def build_spec(cfg: DictConfig, *, image_size: tuple[int, int]) -> SirenSpec:
 def build_encoder(cfg: DictConfig, *, image_size: tuple[int, int]) -> Encoder:
     """Return how ``inr`` encodes images."""
     if cfg.inr.bytes is not None:
-        return CosineConfig(cosine_spec(cfg.inr.bytes, cfg.inr.profiles, image_size=image_size), cfg.seed)
+        return CosineConfig(cosine_spec(cfg.inr.bytes, cfg.inr.profiles, image_size=image_size), cfg.inr.basis, cfg.seed)
     fit, quantize, prune, refine = (build(cfg[group]) for group in ("fit", "quantize", "prune", "refine"))
     for key, wanted, unset in (("prune.rule", prune.rule != "none", "none"), ("refine.steps", refine.steps > 0, "0")):
         if wanted and not quantize.is_integer:

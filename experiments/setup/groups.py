@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from kernels.cosine.spec import MAX_FREQUENCIES, MAX_PROFILES
+from rapid_inr.cosine.learn import BASES
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.run import TRACK_MODES
 from rapid_inr.store.siren import MAX_DEPTH, MAX_HIDDEN, MAX_OMEGA
@@ -125,6 +126,7 @@ class InrConfig:
         omega: frequency inside the sine, the papers' w0; null is 15 for images up to 64 px and 30 above.
         bytes: of a cosine series: bytes an image, without the codebooks.
         profiles: of a cosine series: sets of codebooks; each image uses one of them.
+        basis: of a cosine series: ``learned`` from the training images, or ``cosines``, which take no bytes: for small datasets.
     """
 
     depth: int | None = 3
@@ -132,6 +134,7 @@ class InrConfig:
     omega: float | None = None
     bytes: int | None = None
     profiles: int | None = None
+    basis: str | None = None
 
     def __post_init__(self) -> None:
         if self.bytes is not None or self.profiles is not None:
@@ -141,6 +144,7 @@ class InrConfig:
             for key, most in (("bytes", MAX_BYTES), ("profiles", MAX_PROFILES)):
                 if not 1 <= (getattr(self, key) or 0) <= most:
                     raise UserError(f"inr.{key} is {getattr(self, key)}, expected 1 to {most}")
+            require_choice("inr.basis", self.basis, BASES)
             return
         for key, most in (("depth", MAX_DEPTH), ("hidden", MAX_HIDDEN)):
             if not 1 <= (getattr(self, key) or 0) <= most:

@@ -54,7 +54,7 @@ def decode_cosine(
     """
     if torch.compiler.is_compiling():  # as in `decode_siren`
         return decode_cosine_operator(
-            rows.codes, rows.books, rows.table, rows.basis, rows.places, rows.colour, rows.mean, ids, affine, edges,
+            rows.codes, rows.books, rows.table, rows.places, rows.colour, rows.mean, rows.basis, ids, affine, edges,
             *astuple(spec), height, width, dtype, mean, std, round_8bit, channels_last, padding, supersample, backend,
         )  # fmt: skip
     images = ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last)
@@ -72,14 +72,14 @@ def decode_cosine(
 
 @torch.library.custom_op("rapid_inr::decode_cosine", mutates_args=())
 def decode_cosine_operator(
-    codes: Tensor, books: Tensor, table: Tensor, basis: Tensor, places: Tensor, colour: Tensor, rgb_mean: Tensor, ids: Tensor,
-    affine: Tensor, edges: Tensor | None, frequencies: int, groups: int, dimensions: int, profiles: int, height: int, width: int,
-    dtype: torch.dtype, mean: Sequence[float] | None, std: Sequence[float] | None, round_8bit: bool, channels_last: bool,
-    padding: str, supersample: int, backend: str,
+    codes: Tensor, books: Tensor, table: Tensor, places: Tensor, colour: Tensor, rgb_mean: Tensor, basis: Tensor | None,
+    ids: Tensor, affine: Tensor, edges: Tensor | None, frequencies: int, groups: int, dimensions: int, profiles: int,
+    height: int, width: int, dtype: torch.dtype, mean: Sequence[float] | None, std: Sequence[float] | None, round_8bit: bool,
+    channels_last: bool, padding: str, supersample: int, backend: str,
 ) -> Tensor:  # fmt: skip
     """Decode like `decode_cosine`, with the fields of rows and spec, since an operator takes only tensors and numbers."""
     return decode_cosine(
-        CosineRows(codes, books, table, basis, places, colour, rgb_mean), ids, affine,
+        CosineRows(codes, books, table, places, colour, rgb_mean, basis), ids, affine,
         spec=CosineSpec(frequencies, groups, dimensions, profiles), height=height, width=width, dtype=dtype, mean=mean,
         std=std, round_8bit=round_8bit, channels_last=channels_last, padding=padding, edges=edges, supersample=supersample,
         backend=backend,
@@ -88,7 +88,7 @@ def decode_cosine_operator(
 
 @decode_cosine_operator.register_fake
 def _describe_images(
-    codes, books, table, basis, places, colour, rgb_mean, ids, affine, edges, frequencies, groups, dimensions, profiles,
+    codes, books, table, places, colour, rgb_mean, basis, ids, affine, edges, frequencies, groups, dimensions, profiles,
     height, width, dtype, mean, std, round_8bit, channels_last, *rest,
 ) -> Tensor:  # fmt: skip
     return ImageFormat(height, width, dtype, mean, std, round_8bit, channels_last).empty(ids.shape[0], ids.device)

@@ -6,9 +6,9 @@ At v, u in [0, 1] (row and column; 0 and 1 are the image's edges), an image is
     phi_0(t) = 1;   phi_f(t) = sqrt(2) cos(pi f t)
 
 so Z is the image's cosine transform (Ahmed, Natarajan and Rao 1974, IEEE Trans. Computers C-23) divided by its number of pixels.
-Z is a sum of K components, each a pattern of coefficients (a row of the basis) times an amplitude. Each group of amplitudes is
-coded by one byte, the index of a word in the group's codebook. With several profiles, the first byte of an image names its
-profile, which determines the coded amplitudes, their groups and their codebooks.
+Z is a sum of K components, each a pattern of coefficients (a row of the basis) times an amplitude; without a basis, each is a
+single coefficient. Each group of amplitudes is coded by one byte, the index of a word in the group's codebook. With several
+profiles, the first byte of an image names its profile, which determines the coded amplitudes, their groups and their codebooks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kernels.checks import require
 from kernels.rows import TensorRows, require_contiguous
 from kernels.spec import OUT_FEATURES
 
-MAX_FREQUENCIES = 32
+MAX_FREQUENCIES = 64
 MAX_DIMENSIONS = 8
 MAX_PROFILES = 32
 MAX_INT16 = 2**15 - 1
@@ -69,18 +69,18 @@ class CosineRows(TensorRows):
         codes: uint8 [N, G + (M > 1)]: the profile if M > 1, then the word of each group.
         books: float16 [M, G, 256, D], the words.
         table: int16 [M, K], the source of each amplitude: group * D + number in the word, or -1 for zero.
-        basis: float32 [K, J], the components.
         places: int64 [J], the coefficients of a component, counted through Z[c, fy, fx]; the others are zero.
         colour: float32 [3, 3], from the series to RGB.
         mean: float32 [3], of RGB.
+        basis: float32 [K, J], the components; None if component k is the coefficient places[k].
     """
 
     books: Tensor
     table: Tensor
-    basis: Tensor
     places: Tensor
     colour: Tensor
     mean: Tensor
+    basis: Tensor | None = None
     checked: CosineSpec | None = field(init=False, default=None, repr=False)  # the spec that `check_rows` accepted
 
     def __len__(self) -> int:
@@ -97,8 +97,9 @@ def check_rows(rows: CosineRows, spec: CosineSpec) -> None:
     if rows.checked == spec:
         return
     m = spec.profiles
-    require(rows.basis.ndim == 2, "basis.shape", tuple(rows.basis.shape), "[K, J]")
-    k, j = rows.basis.shape
+    shape = tuple(rows.places.shape * 2 if rows.basis is None else rows.basis.shape)
+    require(len(shape) == 2, "basis.shape", shape, "[K, J]")
+    k, j = shape
     expected = {
         "codes": (torch.uint8, (len(rows), spec.row_bytes)),
         "books": (torch.float16, (m, spec.groups, WORDS, spec.dimensions)),

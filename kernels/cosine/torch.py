@@ -30,7 +30,8 @@ def dense_coefficients(rows: CosineRows, ids: Tensor, spec: CosineSpec) -> Tenso
     entries = rows.table.long().where(rows.table < values.shape[1], -1).index_select(0, profile)
     amplitudes = torch.nn.functional.pad(values, (1, 0)).gather(1, entries + 1)  # entry -1 is the padded zero
     z = values.new_zeros(len(ids), OUT_FEATURES * spec.frequencies**2)
-    z.index_copy_(1, rows.places, amplitudes.masked_fill_(~known[:, None], torch.nan) @ rows.basis)
+    amplitudes.masked_fill_(~known[:, None], torch.nan)
+    z.index_copy_(1, rows.places, amplitudes if rows.basis is None else amplitudes @ rows.basis)
     return z.view(len(ids), OUT_FEATURES, spec.frequencies, spec.frequencies)
 
 

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.checks import require
-from kernels.cosine.launch import PROGRAM_PIXELS, WARPS, cosine_constants
+from kernels.cosine.launch import PROGRAM_PIXELS, cosine_constants, warps_of
 from kernels.cosine.spec import CosineRows, CosineSpec
 from kernels.cosine.torch import cosine_gains, dense_coefficients
 from kernels.decode.fast_math import INTERPRETED, clamp_unit, fast_sin
@@ -113,6 +113,6 @@ def decode_cosine_triton(
             out, z, rows.colour, rows.mean, affine, affine if edges is None else edges,
             len(ids), images.n_pixels, images.width, 1.0 / images.width,
             6 if affine.ndim == 3 else 0, 2 if edges is not None and edges.ndim == 2 else 0, *gains, *shifts,
-            **cosine_constants(spec, images, sampling), num_warps=WARPS, num_stages=1, enable_fp_fusion=True,
+            **cosine_constants(spec, images, sampling), num_warps=warps_of(spec), num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip
         return out

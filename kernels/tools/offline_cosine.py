@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kernels.cosine.launch import BLOCK, WARPS, cosine_constants
+from kernels.cosine.launch import BLOCK, cosine_constants, warps_of
 from kernels.cosine.spec import CosineSpec
 from kernels.cosine.triton import _decode_cosine_kernel
 from kernels.decode.io import ImageFormat
@@ -21,6 +21,7 @@ from kernels.tools.offline import TARGETS, Resources, read_resources
 VARIANTS: dict[str, dict[str, Any]] = {
     "32 frequencies": {},
     "16 frequencies": {"frequencies": 16},
+    "64 frequencies": {"frequencies": 64},
     "bytes": {"dtype": torch.uint8},
     "zeros padding": {"padding": "zeros"},
     "reflection padding, 2x2 samples": {"padding": "reflection", "supersample": 2},
@@ -43,7 +44,7 @@ def compile_cosine(
     integers = ("n_images", "n_pixels", "width", "affine_stride", "edges_stride")
     compiled, compile_s = compile_kernel(
         _decode_cosine_kernel, pointers, integers, cosine_constants(spec, images, sampling), ("n_pixels",),
-        target=target, options={"num_warps": WARPS, "num_stages": 1},
+        target=target, options={"num_warps": warps_of(spec), "num_stages": 1},
     )  # fmt: skip
     return read_resources(compiled, compile_s), len(shortest_loop(read_instructions(compiled), "MUFU.SIN"))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.cosine import CosineRows, CosineSpec
-from rapid_inr.cosine.components import projection
+from rapid_inr.cosine.components import project
 from rapid_inr.cosine.learn import nearest_words
 
 
@@ -15,13 +15,12 @@ def code(z: Tensor, rows: CosineRows, spec: CosineSpec) -> Tensor:
 
     Args:
         z: float32 [n, 3 F^2]; see `analyse`.
-        rows: with the basis and the codebooks.
+        rows: with the components and the codebooks.
 
     Returns:
         uint8 [n, bytes].
     """
-    matrix, lengths = projection(rows.basis, rows.places, spec.frequencies)
-    amplitudes = z[:, rows.places] @ matrix
+    amplitudes, lengths = project(z, rows.basis, rows.places, spec.frequencies)
     coded = [
         code_by_profile(amplitudes, lengths, words.float(), table, spec)
         for words, table in zip(rows.books, rows.table, strict=True)
@@ -37,7 +36,7 @@ def code_by_profile(amplitudes: Tensor, lengths: Tensor, books: Tensor, table: T
     """Return the codes of series in one profile, and half the reduction of each image's weighted squared error.
 
     Args:
-        amplitudes: float32 [n, K], times lengths, by `projection`.
+        amplitudes: float32 [n, K], times lengths, by `project`.
         lengths: float32 [K].
         books: float32 [G, 256, D].
         table: int16 [K].

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from kernels.cosine import CosineSpec
 from kernels.cosine.spec import WORDS
-from rapid_inr.cosine.components import BASIS_UNIT, mirror_signs, principal_components, projection
+from rapid_inr.cosine.components import BASIS_UNIT, largest_coefficients, mirror_signs, principal_components, project
 from rapid_inr.cosine.series import along_axes, colour_axes
 
+BASES = ("learned", "cosines")
 COMPONENTS = 4  # for each byte
-COEFFICIENTS = 7  # of the components, for each byte
+COEFFICIENTS = 7  # of learned components, for each byte
 PROFILE_IMAGES = 8000  # most images to find profiles from
 PROFILE_ROUNDS = 12
 K_MEANS_ROUNDS = (4, 2)  # with a quarter of the points, then with all
@@ -30,27 +31,33 @@ LEAST_BITS = 0.35  # components with fewer bits are not coded, except the first 
 LARGEST_CODE = 127  # of a word's component, stored as int8
 
 
-def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
+def learn(z: Tensor, spec: CosineSpec, *, basis: str = "learned", seed: int) -> dict[str, Tensor]:
     """Learn the codebooks of images.
 
     Args:
         z: float32 [N, 3, F^2], the series of the images, from `analyse`.
+        basis: one of `BASES`: principal components, or single coefficients, which need no bytes.
 
     Returns:
-        ``books``, ``book_scales``, ``table``, ``basis``, ``places``, ``colour`` and ``colour_mean``; see docs/format.md.
+        ``books``, ``book_scales``, ``table``, ``places``, ``colour``, ``colour_mean`` and, if learned, ``basis``; see
+        docs/format.md.
     """
     generator = torch.Generator().manual_seed(seed)
     colour, mean = colour_axes(z)
     z = along_axes(z, colour, mean)
-    basis, places = principal_components(z, COEFFICIENTS * spec.groups, COMPONENTS * spec.groups)
-    matrix, lengths = projection(basis * BASIS_UNIT, places, spec.frequencies)
-    amplitudes = torch.cat([chunk[:, places] @ matrix for chunk in z.split(1024)])
-    mirror = mirror_signs(basis, places, spec.frequencies)
+    n, rows, stored = COMPONENTS * spec.groups, None, {}
+    if basis == "learned":
+        stored["basis"], places = principal_components(z, COEFFICIENTS * spec.groups, n)
+        rows = stored["basis"] * BASIS_UNIT
+    else:
+        places = largest_coefficients(z, n)
+    amplitudes, lengths = project(z, rows, places, spec.frequencies)
+    mirror = mirror_signs(rows, places, spec.frequencies)
     average = amplitudes.mean(0)
     sample = torch.randperm(len(z), generator=generator)[:PROFILE_IMAGES]
     rates = profile_rates(amplitudes[sample] - average, spec)
     profiles = torch.cat([nearest_profile((chunk - average).square_(), rates) for chunk in amplitudes.split(1024)])
-    table, books = torch.full((spec.profiles, len(basis)), -1, dtype=torch.int16), []
+    table, books = torch.full((spec.profiles, len(lengths)), -1, dtype=torch.int16), []
     for profile in range(spec.profiles):
         own = (amplitudes[profiles == profile] if (profiles == profile).sum() >= WORDS else amplitudes).T.contiguous()
         for number, members in enumerate(groups_of(rates[profile], spec)):
@@ -64,10 +71,10 @@ def learn(z: Tensor, spec: CosineSpec, *, seed: int) -> dict[str, Tensor]:
         "books": (words / scales.float()[:, None]).round().clamp(-LARGEST_CODE, LARGEST_CODE).to(torch.int8),
         "book_scales": scales,
         "table": table,
-        "basis": basis,
         "places": places.to(torch.int16),
         "colour": colour,
         "colour_mean": mean,
+        **stored,
     }
 
 

@@ -22,12 +22,12 @@ from rapid_inr.inr.coords import pixel_affine
 from rapid_inr.runlog.progress import Report
 from rapid_inr.store.cosine import CosineCode
 
-SAMPLE_IMAGES = 50_000  # most images to learn codebooks from
+SAMPLE_COEFFICIENTS = 50_000 * 3 * 32**2  # most images to learn from, times their coefficients: 0.6 GB, held twice
 DIMENSIONS = 8  # most amplitudes coded by a byte
 
 
 def cosine_spec(bytes: int, profiles: int, *, image_size: tuple[int, int]) -> CosineSpec:
-    """Return the shape of series of `bytes` for images of (height, width), with all their frequencies up to 32.
+    """Return the shape of series of `bytes` for images of (height, width), with all their frequencies up to 64.
 
     Raises:
         UserError: if there are fewer bytes than the smallest code takes, or more than coefficients.
@@ -45,10 +45,12 @@ class CosineConfig:
 
     Args:
         spec: see `cosine_spec`.
+        basis: of `rapid_inr.cosine.learn.BASES`.
         seed: of the search for codebooks.
     """
 
     spec: CosineSpec
+    basis: str = "learned"
     seed: int = 0
 
     @property
@@ -60,7 +62,8 @@ class CosineConfig:
 
     def choose_shared(self, source: ImageSource, *, device: torch.device, on_corrupt: str) -> dict[str, Tensor]:
         z, skipped = [], {}
-        for chunk in read_chunks(limit(source, SAMPLE_IMAGES), MAX_SHARD_IMAGES, on_corrupt=on_corrupt):
+        sample = limit(source, SAMPLE_COEFFICIENTS // (3 * self.spec.frequencies**2))
+        for chunk in read_chunks(sample, MAX_SHARD_IMAGES, on_corrupt=on_corrupt):
             skipped.update(chunk.skipped)
             for shape in sorted({image.shape for image in chunk.images}):
                 self._require_size(shape)
@@ -69,7 +72,7 @@ class CosineConfig:
         if not z:
             first = next(iter(skipped.values()))
             raise UserError(f"{source.name}: none of {len(skipped)} images could be read; the first: {first}")
-        return learn(torch.cat(z), self.spec, seed=self.seed)
+        return learn(torch.cat(z), self.spec, basis=self.basis, seed=self.seed)
 
     def encode(
         self,

@@ -26,8 +26,8 @@ class CosineCode:
     """
 
     family: ClassVar[str] = "cosine"
-    tensors: ClassVar[tuple[str, ...]] = ("codes", "books", "book_scales", "table", "basis", "places", "colour", "colour_mean")
-    needed: ClassVar[tuple[str, ...]] = tensors
+    tensors: ClassVar[tuple[str, ...]] = ("codes", "books", "book_scales", "table", "places", "colour", "colour_mean", "basis")
+    needed: ClassVar[tuple[str, ...]] = tensors[:-1]
     shared: ClassVar[tuple[str, ...]] = tensors[1:]
     decode: ClassVar[Callable[..., Tensor]] = staticmethod(decode_cosine)
 
@@ -52,15 +52,16 @@ class CosineCode:
 
     def rows(self, packed: Mapping[str, Tensor]) -> CosineRows:
         spec, table, device = self.spec, packed["table"], packed["codes"].device
-        m, basis, places = spec.profiles, packed["basis"], packed["places"]
-        require(basis.ndim == 2 and basis.numel() > 0, "basis.shape", tuple(basis.shape), "[components, coefficients]")
-        k, j = basis.shape
+        m, basis, places = spec.profiles, packed.get("basis"), packed["places"]
+        shape = tuple(places.shape * 2 if basis is None else basis.shape)
+        require(len(shape) == 2 and 0 not in shape, "basis.shape", shape, "[components, coefficients]")
+        k, j = shape
         require_tensors(packed, {"table": ((m, k), (torch.int16,), True), "places": ((j,), (torch.int16,), True)}, device)
         require_places(places, 3 * spec.frequencies**2)
         slots = word_slots(table, spec)
         expected = {
             "codes": ((len(packed["codes"]), spec.row_bytes), (torch.uint8,), True),
-            "basis": ((k, j), (torch.int8,), True),
+            "basis": ((k, j), (torch.int8,), None),
             "books": ((len(slots), WORDS), (torch.int8,), True),
             "book_scales": ((len(slots),), (torch.float16,), True),
             "colour": ((3, 3), (torch.float32,), True),
@@ -70,8 +71,8 @@ class CosineCode:
         books = torch.zeros((m * spec.groups * spec.dimensions, WORDS), dtype=torch.float16, device=device)
         books[slots] = (packed["books"] * packed["book_scales"].float()[:, None]).half()
         books = books.view(m, spec.groups, spec.dimensions, WORDS).transpose(2, 3).contiguous()
-        basis = basis.float() * BASIS_UNIT
-        return CosineRows(packed["codes"], books, table, basis, places.long(), packed["colour"], packed["colour_mean"])
+        basis = None if basis is None else basis.float() * BASIS_UNIT
+        return CosineRows(packed["codes"], books, table, places.long(), packed["colour"], packed["colour_mean"], basis)
 
     def starts(self, rows: CosineRows) -> None:
         return None
@@ -97,7 +98,7 @@ class CosineCode:
 
     def bytes_by_part(self, packed: Mapping[str, Tensor]) -> dict[str, int]:
         """Return the bytes of ``codes`` (of the images) and ``codebooks`` (all shared tensors, the basis too)."""
-        return {"codes": packed["codes"].nbytes, "codebooks": sum(packed[name].nbytes for name in self.shared)}
+        return {"codes": packed["codes"].nbytes, "codebooks": sum(packed[name].nbytes for name in self.shared if name in packed)}
 
     def merged(self, shards: Callable[[], Iterator[dict[str, Tensor]]], n: int) -> dict[str, Blocks]:
         return stacked(shards, n)

@@ -86,7 +86,7 @@ def merge(plan: StorePlan, shards: Iterable[Shard], shared: Mapping[str, Tensor]
         plan.made, tuple(survey.skipped),
     )  # fmt: skip
     tensors = plan.code.merged(lambda: (shard.rows for shard in shards if len(shard) > 0), n)
-    tensors |= {name: Blocks.of(shared[name]) for name in plan.code.shared}
+    tensors |= {name: Blocks.of(tensor) for name, tensor in shared.items()}
     if not one_size:
         tensors["sizes"] = Blocks.of(survey.sizes)
     if not torch.equal(survey.ids, torch.arange(n)):

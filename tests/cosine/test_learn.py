@@ -7,8 +7,8 @@ import torch
 
 from kernels.cosine import CosineSpec
 from rapid_inr.cosine.code import code
-from rapid_inr.cosine.components import projection
-from rapid_inr.cosine.learn import groups_of, k_means, learn, nearest_words, rates_of
+from rapid_inr.cosine.components import project
+from rapid_inr.cosine.learn import BASES, groups_of, k_means, learn, nearest_words, rates_of
 from rapid_inr.cosine.series import along_axes, analyse
 from rapid_inr.store.cosine import CosineCode
 from tests.images import smooth_images
@@ -50,15 +50,17 @@ def test_words_lie_where_points_are(n):
     assert error < 0.3  # of 100 places
 
 
-def test_codes_are_the_best_of_all_profiles():
-    shared = learn(analyse(IMAGES, 6), SPEC, seed=0)
+@pytest.mark.parametrize("basis", BASES)
+def test_codes_are_the_best_of_all_profiles(basis):
+    shared = learn(analyse(IMAGES, 6), SPEC, basis=basis, seed=0)
+    assert ("basis" in shared) == (basis == "learned")
     kind, some = CosineCode(SPEC), IMAGES[::30]
     rows = kind.rows(shared | {"codes": torch.zeros((1, SPEC.row_bytes), dtype=torch.uint8)})
     z = along_axes(analyse(some, 6), rows.colour, rows.mean)
     codes = code(z, rows, SPEC)
     assert codes[:, 0].unique().tolist() == [0, 1]  # smooth images and noise
-    matrix, lengths = projection(rows.basis, rows.places, 6)
-    for image, own in zip(z[:, rows.places] @ matrix, codes.tolist(), strict=True):
+    amplitudes, lengths = project(z, rows.basis, rows.places, 6)
+    for image, own in zip(amplitudes, codes.tolist(), strict=True):
         errors = []
         for profile in range(2):
             rest, words = image.clone(), rows.books[profile].float()

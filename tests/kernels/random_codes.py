@@ -42,11 +42,12 @@ def random_codes(
     width: int,
     ids: tuple[int, ...] = (3, 0, 3, 1),
     seed: int = 0,
+    learned: bool = True,
 ) -> CosineBatch:
     """Return a batch from a store of 5 rows of different profiles, decoded to unrounded float32 over the plain pixel grid.
 
     Two amplitudes of three are coded where the words have that many numbers; some numbers belong to no amplitude. A component
-    has two coefficients of three.
+    has two coefficients of three, or one if they are not `learned`.
     """
     generator = torch.Generator().manual_seed(seed)
     m, g, d, coefficients = spec.profiles, spec.groups, spec.dimensions, 3 * spec.frequencies**2
@@ -55,7 +56,7 @@ def random_codes(
     coded = min(g * d, max(1, 2 * components // 3))
     for profile in table:
         profile[torch.randperm(components, generator=generator)[:coded]] = torch.randperm(g * d, generator=generator)[:coded]
-    places = torch.randperm(coefficients, generator=generator)[: max(1, 2 * coefficients // 3)]
+    places = torch.randperm(coefficients, generator=generator)[: max(1, 2 * coefficients // 3) if learned else components]
     unit = round(math.log2(2 * len(places) ** 0.5))  # few bits, as in the words, so that float32 sums their products exactly
     codes = torch.randint(256, (5, spec.row_bytes), generator=generator)
     if m > 1:
@@ -64,7 +65,7 @@ def random_codes(
         codes=codes.byte(),
         books=(torch.randn(m, g, 256, d, generator=generator) * 128 / coded**0.5).round().div(256).half(),
         table=table.short(),
-        basis=torch.randint(-3, 4, (components, len(places)), generator=generator) * 0.5**unit,
+        basis=torch.randint(-3, 4, (components, len(places)), generator=generator) * 0.5**unit if learned else None,
         places=places,
         colour=torch.randn(3, 3, generator=generator) * 0.6,
         mean=torch.rand(3, generator=generator),

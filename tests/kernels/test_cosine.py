@@ -41,7 +41,8 @@ def rgb_by_hand(rows: CosineRows, row: int, spec: CosineSpec, y: float, x: float
     if spec.profiles > 1:
         profile, *codes = codes
     series = [0.0, 0.0, 0.0]
-    for entry, component in zip(rows.table[profile].tolist(), rows.basis.tolist(), strict=True):
+    components = torch.eye(len(rows.places)) if rows.basis is None else rows.basis
+    for entry, component in zip(rows.table[profile].tolist(), components.tolist(), strict=True):
         if entry < 0:
             continue
         group, number = divmod(entry, spec.dimensions)
@@ -56,10 +57,10 @@ def rgb_by_hand(rows: CosineRows, row: int, spec: CosineSpec, y: float, x: float
     return [min(max(value + mean, 0.0), 1.0) for value, mean in zip(mixed, rows.mean.tolist(), strict=True)]
 
 
-@pytest.mark.parametrize("profiles", [1, 4])
+@pytest.mark.parametrize(("profiles", "learned"), [(1, True), (4, True), (4, False)])
 @pytest.mark.parametrize(("padding", "n"), [("none", 1), ("zeros", 2), ("reflection", 1), ("border", 3)])
-def test_the_reference_is_the_formula(padding, n, profiles):
-    batch = random_codes(replace(SPEC, profiles=profiles), CPU, height=3, width=5)
+def test_the_reference_is_the_formula(padding, n, profiles, learned):
+    batch = random_codes(replace(SPEC, profiles=profiles), CPU, height=3, width=5, learned=learned)
     maps = batch.affine + 0.5 * torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))  # shears, turns, far outside
     edges = (0.625, 0.75)
     images = batch.reference(affine=maps, padding=padding, edges=torch.tensor(edges), supersample=n)
@@ -80,13 +81,15 @@ IMAGE_SIZES = itertools.cycle([(5, 7), (1, 1), (33, 17), (16, 16)])  # under a b
 SPECS = [
     CosineSpec(1, 1, 1, 1), CosineSpec(1, 3, 8, 2), CosineSpec(7, 20, 3, 1), CosineSpec(16, 77, 7, 3), CosineSpec(17, 61, 8, 5),
     CosineSpec(31, 154, 7, 8), CosineSpec(32, 200, 1, 1), CosineSpec(32, 153, 7, 32),
+    CosineSpec(33, 61, 8, 2), CosineSpec(64, 200, 4, 1),
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("learned", [True, False])
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_a_backend_decodes_what_the_reference_does(device, backend, spec):
+def test_a_backend_decodes_what_the_reference_does(device, backend, spec, learned):
     height, width = next(IMAGE_SIZES)
-    batch = random_codes(spec, device, height=height, width=width, ids=(3, 0), seed=spec.groups)
+    batch = random_codes(spec, device, height=height, width=width, ids=(3, 0), seed=spec.groups, learned=learned)
     torch.testing.assert_close(batch.decode(backend), batch.reference(), atol=TOLERANCE[backend], rtol=0)
 
 
@@ -153,7 +156,7 @@ def test_the_coefficients_of_a_cosine_transform_give_the_image_back(device, back
     books = torch.zeros(1, 3 * 48, 256, 1)
     books[0, :, 77, 0] = z.flatten()
     codes = torch.full((1, 3 * 48), 77)
-    rows = CosineRows(codes.byte(), books.half(), table.short(), torch.eye(3 * 48), places, torch.eye(3), torch.zeros(3))
+    rows = CosineRows(codes.byte(), books.half(), table.short(), places, torch.eye(3), torch.zeros(3))
     rows = replace(rows, **{name: tensor.to(device) for name, tensor in rows.tensors().items()})
     decoded = decode_cosine(
         rows, torch.zeros(1, dtype=torch.int64, device=device), pixel_affine(height, width).to(device), spec=spec, height=height,

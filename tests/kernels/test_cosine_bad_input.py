@@ -26,7 +26,8 @@ BAD_ROWS = {
     "books elsewhere": ("books", lambda t: t.to("meta"), "books.device is meta, expected cpu, that of codes"),
     "a table of another type": ("table", torch.Tensor.int, "table.dtype is torch.int32, expected torch.int16"),
     "a table of fewer components": ("table", lambda t: t[:, 1:], "table.shape is (2, 47), expected (2, 48)"),
-    "a basis without coefficients": ("basis", lambda t: t[:, 0], "basis.shape is (48,), expected [K, J]"),
+    "a basis of one axis": ("basis", lambda t: t[:, 0], "basis.shape is (48,), expected [K, J]"),
+    "fewer coefficients than a table has, and no basis": ("basis", lambda t: None, "table.shape is (2, 48), expected (2, 32)"),
     "a basis of another type": ("basis", torch.Tensor.half, "basis.dtype is torch.float16, expected torch.float32"),
     "places of another number": ("places", lambda t: t[1:], "places.shape is (31,), expected (32,)"),
     "a place that no series has": ("places", lambda t: t.fill_(48), "places is in [48, 48], expected within [0, 47]"),
@@ -46,7 +47,7 @@ BAD = {
     "bytes without rounding": ({"dtype": torch.uint8}, "round_8bit is False, expected True for torch.uint8"),
 }
 BAD_SPECS = {
-    "frequencies is 33, expected 1 to 32": {"frequencies": 33},
+    "frequencies is 65, expected 1 to 64": {"frequencies": 65},
     "groups is 0, expected 1 to 10922": {"groups": 0},
     "groups is 10923, expected 1 to 10922": {"groups": 10923},
     "dimensions is 9, expected 1 to 8": {"dimensions": 9},

@@ -47,7 +47,8 @@ KINDS = {
     "halves": small_store(config=QuantizeConfig(bits=16)), "floats": small_store(config=QuantizeConfig(bits=32)),
     "scales a column": small_store(config=QuantizeConfig(bits=5, granularity="column")),
     "8-bit ends": small_store(config=QuantizeConfig(bits=3, ends_bits=8)),
-    "cosine": small_cosine_store(), "cosine, one profile": small_cosine_store(spec=replace(COSINE_SPEC, profiles=1)),
+    "cosine": small_cosine_store(), "cosine without a basis": small_cosine_store(learned=False),
+    "cosine, one profile": small_cosine_store(spec=replace(COSINE_SPEC, profiles=1)),
     "scales of a dataset": small_store(config=QuantizeConfig(bits=6, granularity="dataset")),
     "named files": replace(small_store(), names=("cat/1.jpg", "cat/2.jpg", "", "dog/1.png")),
 }  # fmt: skip

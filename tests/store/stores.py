@@ -51,8 +51,12 @@ def small_store(
     return store_of(header, tensors | {"sizes": sizes, "labels": labels})
 
 
-def small_cosine_store(n: int = 4, *, spec: CosineSpec = COSINE_SPEC, mixed: bool = False) -> PackedStore:
-    """Return n random images of 6x4, or of two sizes, in three classes, as cosine series of words drawn at random."""
+def small_cosine_store(n: int = 4, *, spec: CosineSpec = COSINE_SPEC, mixed: bool = False, learned: bool = True) -> PackedStore:
+    """Return n random images of 6x4, or of two sizes, in three classes, as cosine series of words drawn at random.
+
+    Args:
+        learned: whether there is a basis.
+    """
     generator = torch.Generator().manual_seed(0)
     m, d, components = spec.profiles, spec.dimensions, 12
     slots = torch.tensor([slot for slot in range(spec.groups * d) if slot % d < 2 or slot % 2])  # not all groups are full
@@ -72,6 +76,9 @@ def small_cosine_store(n: int = 4, *, spec: CosineSpec = COSINE_SPEC, mixed: boo
         "colour": torch.linalg.qr(torch.tensor([[1.0, 0.5, 0.2], [0.9, -0.1, -0.7], [1.1, -0.4, 0.4]])).Q.contiguous(),
         "colour_mean": torch.tensor([0.5, 0.4, 0.3]),
     }
+    if not learned:
+        del tensors["basis"]
+        tensors["places"] = tensors["places"][:components].clone()
     sizes = torch.tensor([[6, 4], [3, 8]], dtype=torch.int32).repeat(n, 1)[:n] if mixed else None
     header = replace(small_store(n, mixed=mixed).header, code=CosineCode(spec))
     return store_of(header, tensors | {"sizes": sizes, "labels": torch.arange(n, dtype=torch.uint8) % 3})

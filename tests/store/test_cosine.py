@@ -20,10 +20,10 @@ from tests.store.stores import COSINE_SPEC, small_cosine_store, small_store
 ONE_PROFILE = replace(COSINE_SPEC, profiles=1)
 
 
-@pytest.mark.parametrize("spec", [COSINE_SPEC, ONE_PROFILE])
+@pytest.mark.parametrize(("spec", "learned"), [(COSINE_SPEC, True), (ONE_PROFILE, True), (COSINE_SPEC, False)])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_what_is_written_is_read_back(tmp_path, spec, mixed):
-    store = small_cosine_store(spec=spec, mixed=mixed)
+def test_what_is_written_is_read_back(tmp_path, spec, mixed, learned):
+    store = small_cosine_store(spec=spec, mixed=mixed, learned=learned)
     write_store(tmp_path / "a.inr", store)
     again = read_store(tmp_path / "a.inr")
     assert again.header == store.header
@@ -32,14 +32,21 @@ def test_what_is_written_is_read_back(tmp_path, spec, mixed):
     assert len(list(decode_each(again))) == 4
 
 
-def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path):
-    write_store(tmp_path / "a.inr", small_cosine_store(3))
-    digest = hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest()
-    assert digest == "dfdabac31d72f85ef3b17ffe1866ab4b9c1028152eed145d5b7aab4cbb44a620"
+GOLDEN = {
+    True: "dfdabac31d72f85ef3b17ffe1866ab4b9c1028152eed145d5b7aab4cbb44a620",
+    False: "7031019613e9b43a70f718b8b587817da851d6479447773093ad49af8973208f",
+}
 
 
-def test_coefficients_are_words_times_scales_times_the_basis():
-    store = small_cosine_store()
+@pytest.mark.parametrize("learned", GOLDEN)
+def test_the_bytes_of_a_store_are_the_same_everywhere_and_tomorrow(tmp_path, learned):
+    write_store(tmp_path / "a.inr", small_cosine_store(3, learned=learned))
+    assert hashlib.sha256((tmp_path / "a.inr").read_bytes()).hexdigest() == GOLDEN[learned]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_coefficients_are_words_times_scales_times_the_basis(learned):
+    store = small_cosine_store(learned=learned)
     z, packed = dense_coefficients(store.rows, torch.arange(4), COSINE_SPEC), store.packed
     for image in range(4):
         profile, *words = store.rows.codes[image].tolist()
@@ -47,7 +54,8 @@ def test_coefficients_are_words_times_scales_times_the_basis():
         first = profile * sum(slot >= 0 for slot in table)  # of the rows of `books` that are this profile's
         for row, slot in enumerate(sorted(slot for slot in table if slot >= 0), first):
             value = float(packed["books"][row, words[slot // 3]]) * float(packed["book_scales"][row])
-            component = packed["basis"][table.index(slot)].float() / 1024
+            place = table.index(slot)
+            component = packed["basis"][place].float() / 1024 if learned else torch.eye(len(table))[place]
             expected[packed["places"].long()] += torch.tensor(value).half() * component
         torch.testing.assert_close(z[image].flatten(), expected, rtol=0, atol=1e-6)
 
@@ -112,6 +120,7 @@ def without_a_group(table):
         (changed("basis", lambda t: t[3].fill_(-128)), "basis has a value of -128"),
         (lambda t: {"basis": t["basis"].flatten()}, r"basis.shape is \(240,\), expected \[components, coefficients\]"),
         (lambda t: {"basis": t["basis"][1:]}, r"table has shape \(2, 12\), expected \(2, 11\)"),
+        (lambda t: {"basis": None}, r"table has shape \(2, 12\), expected \(2, 20\)"),
         (lambda t: {"basis": t["basis"].half()}, "basis is torch.float16, expected torch.int8"),
         (lambda t: {"books": t["books"][:-1]}, "books has shape"),
         (lambda t: {"books": t["books"].half()}, "books is torch.float16, expected torch.int8"),
@@ -136,7 +145,7 @@ def test_each_way_for_the_tensors_to_be_wrong_is_refused(tmp_path, change, messa
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"spec": {"frequencies": 33, "groups": 4, "dimensions": 3, "profiles": 2}}, "frequencies is 33, expected 1 to 32"),
+        ({"spec": {"frequencies": 65, "groups": 4, "dimensions": 3, "profiles": 2}}, "frequencies is 65, expected 1 to 64"),
         ({"spec": {"frequencies": 3, "groups": 0, "dimensions": 3, "profiles": 2}}, "groups is 0"),
         ({"spec": {"frequencies": 3, "groups": 4, "dimensions": True, "profiles": 2}}, "spec.dimensions is True, expected int"),
         ({"spec": {"frequencies": 3, "groups": 4, "dimensions": 3}}, "profiles"),
@@ -152,7 +161,7 @@ def test_each_way_for_a_header_to_be_wrong_is_refused(tmp_path, values, message)
 
 def test_a_store_of_sirens_is_not_read_as_series(tmp_path):
     write_raw(tmp_path / "a.inr", small_store(), values={"family": "cosine"})
-    missing = r"tensors missing \['basis', 'book_scales', 'books', 'colour', 'colour_mean', 'places', 'table'\]"
+    missing = r"tensors missing \['book_scales', 'books', 'colour', 'colour_mean', 'places', 'table'\]"
     with pytest.raises(StoreFormatError, match=missing):
         read_store(tmp_path / "a.inr")
 
