@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, Measured, gap, record_links
+from experiments.reporting.cells import Measured, gap, record_links
 from experiments.reporting.claims import ClaimRow, read_paper
 from experiments.reporting.commands import commands_of, swept_commands
+from experiments.reporting.markdown import ABSENT
 from experiments.reporting.paper_tables import RAW, beside, by_pipeline, named_arms, only
 
 SMALL = "dataset in 5% of its uncompressed bytes"
