@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from experiments.reporting import comparison
 from experiments.reporting.curves import curves
 from experiments.reporting.formats import cell_text, to_csv, to_json, to_latex, to_markdown
+from experiments.reporting.markdown import ABSENT
 from experiments.reporting.runs import read_and_warn
 from experiments.reporting.wandb_runs import SCHEME, read_wandb
 from experiments.setup.cli import main
@@ -22,6 +23,7 @@ from rapid_inr.plots.overlay import overlaid_curves
 TEXTS = ("where", "group_by", "metric", "baseline", "sort")  # Hydra takes these literally
 FORMATS = ("table", "md", "csv", "latex", "json")
 MOST_KEYS, MOST_METRICS, MOST_NAMED = 8, 5, 5  # shown
+LEGEND = f"Δ: difference from the baseline, ratio to it (x), and p of Welch's test; {ABSENT}: not measured, or does not apply."
 WIDEST_CELL = 40  # in a terminal; a path may be longer
 
 
@@ -71,9 +73,10 @@ def warn(name: str, messages: list[str]) -> None:
         print(f"warning [{name}]: {message}", file=sys.stderr)
 
 
-def warn_of_limits(verb: str, runs: pd.DataFrame) -> None:
+def warn_of_limits(verb: str, runs: pd.DataFrame, settings: list[str]) -> None:
     """Say on stderr what the table leaves out: runs without a result, and times of different machines."""
-    lost = runs.reindex(columns=[*runs, *({"error"} - set(runs))])[runs.status.isin(["failed", "interrupted", "crashed"])]
+    lost = comparison.without_result(runs, settings).query("status in ['failed', 'interrupted', 'crashed']")
+    lost = lost.reindex(columns=[*lost, *({"error"} - set(lost))])
     errors = lost.error.map(lambda error: error if isinstance(error, str) else "no error on record")
     warn("not_finished", [f"{run}: {status}, {error}" for run, status, error in zip(lost.run, lost.status, errors, strict=True)])
     if (machines := runs[runs.status == "finished"].machine.nunique()) > 1:
@@ -91,9 +94,10 @@ def rendered(table: pd.DataFrame, keys: list[str], style: str) -> str:
     says_nothing = {"status": (table.status == "finished").all(), "run": bool(keys)}  # keys name the rows
     dull = [column for column in table if column not in keys and says_nothing.get(column)]
     table = table.drop(columns=["runs", *hidden, *dull])
-    if style == "table":
-        return table.map(_cut).to_string(index=False)
-    return to_latex(table).rstrip("\n") if style == "latex" else to_markdown(table, linked_from=Path())
+    if style == "latex":
+        return to_latex(table).rstrip("\n")
+    text = table.map(_cut).to_string(index=False) if style == "table" else to_markdown(table, linked_from=Path())
+    return f"{text}\n\n{LEGEND}" if any(column.startswith("Δ ") for column in table) else text
 
 
 def _cut(cell: Any) -> str:
@@ -113,7 +117,7 @@ def run_compare(cfg: DictConfig) -> None:
         raise UserError(f"these runs are of {', '.join(verbs)}; where=\"verb == '{verbs[0]}'\" takes those of one command")
     for verb in verbs:
         some = runs[runs.verb == verb].dropna(axis="columns", how="all")
-        warn_of_limits(verb, some)
+        warn_of_limits(verb, some, settings)
         table, keys = compared(cfg, verb, some, settings)
         print(f"\n## {verb}\n" if len(verbs) > 1 else "", rendered(table, keys, cfg.format), sep="")
         if cfg.plot is not None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.encoding.encode_job import encode_dataset, open_folder, plan_encode
+from experiments.reporting.markdown import ABSENT
 from experiments.setup.build import build_device
 from experiments.setup.cli import main
 from experiments.setup.left_out import warn_left_out
@@ -77,7 +78,7 @@ def demo_table(run: Run, *, raw_bytes: int) -> Table:
     for heading in ("", "stored bytes", "% of RGB", "PSNR (dB)", "top-1 (%)", "images/s in training"):
         table.add_column(heading, justify="right" if heading else "left")
     rows = {
-        "resident": ("raw uint8", raw_bytes, 100.0, "-"),
+        "resident": ("raw uint8", raw_bytes, 100.0, ABSENT),
         "inr": ("INR", m["store_bytes"], m["rgb_pct"], f"{m['psnr_db']:.2f}"),
     }
     for name, (label, n_bytes, pct, psnr) in rows.items():

@@ -17,11 +17,11 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from experiments.reporting import open_questions, rate_distortion  # noqa: F401  # importing a module registers its tables
-from experiments.reporting.cells import ABSENT, Link, number
+from experiments.reporting.cells import Link, number
 from experiments.reporting.claims import PaperNumber, paper_table, read_paper
 from experiments.reporting.curves import curves
 from experiments.reporting.formats import cell_text
-from experiments.reporting.markdown import NUMBER
+from experiments.reporting.markdown import ABSENT, NUMBER
 from experiments.reporting.run_tables import RUN_TABLES, runs_of_their_own
 from experiments.reporting.runs import read_and_warn
 from experiments.reporting.search_table import read_search, search_table
@@ -185,7 +185,7 @@ def run_report(cfg: DictConfig) -> None:
     text = template.render(
         title="Rapid-INR: results",
         style=TEMPLATE.with_suffix(".css").read_text(encoding="utf-8"),
-        lead=f"Made from {len(done):,} finished runs below {cfg.root}, {days}. {ABSENT} stands where there is no record.",
+        lead=f"Made from {len(done):,} finished runs below {cfg.root}, {days}. {ABSENT}: not measured, or does not apply.",
         cards=[card(claimed, all_tables) for claimed in paper.values() if claimed.is_claim],
         sections=sections,
         paper=grid(paper_table(paper), out),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SHOWN = 60  # characters of a file's name in that of its temporary file: at most 240 of 255 bytes
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in messages of safetensors
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 
@@ -36,7 +37,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # writers on two machines may share a process id
+    # not the whole name, which may be as long as a file system allows, nor a process id, which two machines may share
+    temporary = path.with_name(f".{path.name[:SHOWN]}.{secrets.token_hex(4)}")
     try:
         with naming(path):
             temporary.touch(exist_ok=False)

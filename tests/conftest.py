@@ -28,6 +28,15 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """How many threads torch has: one, two and three."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def wandb_at_home(tmp_path, monkeypatch):
     """The real W&B, with its settings and caches in the test's folder and its account out of it.

@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from rapid_inr.files import atomic
+from rapid_inr.files import atomic, remove_torn
 
 
 def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
@@ -17,6 +17,14 @@ def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
         assert temporary.parent == path.parent
     assert path.read_text() == "half"
     assert os.listdir(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\N{ROCKET}" * 63])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    with atomic(tmp_path / name) as temporary:
+        temporary.touch()
+    remove_torn(tmp_path)
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):

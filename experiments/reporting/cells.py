@@ -13,7 +13,6 @@ import pandas as pd
 
 from rapid_inr.errors import UserError
 
-ABSENT = "—"
 TOLD = 2  # standard errors that a difference must exceed
 # By heading: the column of the frame, or two of them whose difference it is; and digits after the point.
 Columns = Mapping[str, tuple[str, int] | tuple[str, str, int]]

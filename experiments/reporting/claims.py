@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Gap, Link, Measured, number
+from experiments.reporting.cells import Gap, Link, Measured, number
+from experiments.reporting.markdown import ABSENT
 
 PAPER = Path(__file__).parent / "paper"
 MARKS = {

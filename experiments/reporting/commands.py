@@ -46,7 +46,7 @@ def swept_commands(runs: pd.DataFrame) -> list[str]:
         pairs = [(f"{key}{sign}", value) for key, sign, value in (word.partition("=") for word in words)]
         experiment = dict(pairs).get("experiment=")
         if experiment is not None:
-            pairs = _needed(module.removeprefix("experiments."), experiment, pairs)
+            pairs = _needed(module.removeprefix("experiments."), pairs)
             sweep = sweeps.setdefault((module, experiment, *sorted(key for key, _ in pairs)), {"experiment=": []})
             for key, value in pairs:
                 sweep[key] = list(dict.fromkeys([*sweep.get(key, ()), value]))
@@ -57,11 +57,12 @@ def swept_commands(runs: pd.DataFrame) -> list[str]:
     return commands
 
 
-def _needed(verb: str, experiment: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Leave out the overrides that say what the experiment's preset says by now."""
-    if all(key == "seed=" or (CONFIGS / key[:-1]).is_dir() for key, _ in pairs):
+def _needed(verb: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Leave out the overrides that say what the experiment's preset and the run's variant say by now."""
+    choices = tuple(key + value for key, value in pairs if (CONFIGS / key[:-1]).is_dir())
+    if len(choices) + ("seed=" in dict(pairs)) == len(pairs):
         return pairs  # composing takes a second
-    settings, varied = _preset(verb, experiment)
+    settings, varied = _chosen(verb, choices)
     return [
         (key, value) for key, value in pairs
         if key[:-1] in varied or key[:-1] not in settings or settings[key[:-1]] != yaml.safe_load(value)
@@ -69,14 +70,14 @@ def _needed(verb: str, experiment: str, pairs: list[tuple[str, str]]) -> list[tu
 
 
 @cache
-def _preset(verb: str, experiment: str) -> tuple[dict[str, Any], set[str]]:
-    """Return the settings of an experiment at a preset, and the keys that it varies; nothing if it is not in configs/."""
+def _chosen(verb: str, choices: tuple[str, ...]) -> tuple[dict[str, Any], set[str]]:
+    """Return the settings that an experiment and other choices give, and the keys that it varies; nothing if one is gone."""
     register(verb)
-    offer_inr_shapes([])
+    offer_inr_shapes(choices)
     inside = GlobalHydra.instance().is_initialized()
     try:
         with nullcontext() if inside else initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose(verb, [f"experiment={experiment}"], return_hydra_config=True)
+            cfg = compose(verb, list(choices), return_hydra_config=True)
     except MissingConfigException:
         return {}, set()
     return flatten(OmegaConf.to_container(cfg)), set(cfg.hydra.sweeper.params or ())

@@ -80,6 +80,14 @@ def differing(runs: pd.DataFrame, settings: Sequence[str]) -> list[str]:
     return sorted(differ, key=lambda key: "." in key)  # inr, dataset and the like first
 
 
+def without_result(runs: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+    """Return the runs that did not finish, but for those that a finished run with the same seeds, labels and settings repeats."""
+    told = [key for key in settings if key.endswith("seed") or key.startswith("labels.") or not BOOKKEEPING.fullmatch(key)]
+    own = runs.reindex(columns=["verb", "experiment", "preset", "seed", *told]).astype(str).to_numpy()
+    same, done = pd.Series([*map(tuple, own)], runs.index, dtype=object), runs.status == "finished"
+    return runs[~done & ~same.isin(same[done])]
+
+
 def texts(values: pd.Series) -> pd.Series:
     """Return values as texts, or None. Integers that pandas made floats become integers again."""
     return values.map(lambda value: formatted(value, ""), na_action="ignore")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, Difference, Gap, Link, Measured
-from experiments.reporting.markdown import markdown_table
+from experiments.reporting.cells import Difference, Gap, Link, Measured
+from experiments.reporting.markdown import ABSENT, markdown_table
 
 
 def cell_text(cell: Any) -> str:

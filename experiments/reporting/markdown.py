@@ -8,6 +8,7 @@ from typing import Any
 
 from rapid_inr.errors import UserError
 
+ABSENT = "—"  # not measured, or does not apply
 NUMBER = re.compile(r"[-+]?[\d,.]+%?( ± [\d,.]+)?( \(\d+\))?|never|—|\*\*[\d.]+\*\*")
 Columns = Mapping[str, tuple[str, str]]  # by heading: the key of a value, and how Python formats it
 DECODE_COLUMNS: Columns = {
@@ -45,7 +46,7 @@ def formatted_table(values: Sequence[Mapping[str, Any]], columns: Columns) -> st
     """Return a Markdown table with a row for each mapping; a missing value is a dash."""
 
     def text(value: Any, style: str) -> str:
-        return "—" if value is None else format(value, style)
+        return ABSENT if value is None else format(value, style)
 
     return markdown_table(
         [{heading: text(row.get(key), style) for heading, (key, style) in columns.items()} for row in values], columns

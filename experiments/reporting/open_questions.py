@@ -20,13 +20,11 @@ IMAGENET = 1_281_167  # training images
 )  # fmt: skip
 def segmentation(runs: pd.DataFrame) -> pd.DataFrame:
     raw, nets = only(runs, "train", arm="raw"), only(runs, "train", arm="INR")
-    for metric in ("miou_pct", "decoded_miou_pct"):
-        nets[f"raw_{metric}"] = beside(nets, raw, metric, same=("augment", "seed"))
+    nets["raw_miou_pct"] = beside(nets, raw, "miou_pct", same=("augment", "seed"))
     return summarize(nets, ["net", "augment"], {
         "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("store_psnr_db", 2), "mIoU from raw, %": ("raw_miou_pct", 2),
         "mIoU from INR, %": ("miou_pct", 2), "points lost": ("raw_miou_pct", "miou_pct", 2),
-        "from INR, tested on decoded, %": ("decoded_miou_pct", 2), "from raw, tested on decoded, %": ("raw_decoded_miou_pct", 2),
-        "images/s": ("images_per_s", 0),
+        "from INR, tested on decoded, %": ("decoded_miou_pct", 2), "images/s": ("images_per_s", 0),
     })  # fmt: skip
 
 

@@ -85,9 +85,14 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     # a network trained on raw images has no store of its own; that of another setting would say little
     decoded = runs.get("decoded_top1_pct", pd.Series(dtype=float)).where(runs.arm != "raw")
+    named = runs.assign(decoded=decoded, arm=named_arms(runs))
+    return networks(named, ["arm", "net"], RAW, **{"top-1 on decoded images, %": ("decoded", 2)})
+
+
+def named_arms(runs: pd.DataFrame) -> pd.Series:
+    """Return the arm of each run, the INRs named by their family."""
     is_cosine = runs.get("net", pd.Series("", runs.index)).str.startswith("cosine", na=False)
-    arm = runs.arm.mask(runs.arm == "INR", "SIREN").mask(is_cosine, "cosine series")
-    return networks(runs.assign(decoded=decoded, arm=arm), ["arm", "net"], RAW, **{"top-1 on decoded images, %": ("decoded", 2)})
+    return runs.arm.mask(runs.arm == "INR", "SIREN").mask(is_cosine, "cosine series")
 
 
 def draw_speeds(runs: pd.DataFrame, path: Path) -> None:

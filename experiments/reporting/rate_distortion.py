@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.reporting.cells import ABSENT, Link, formatted, natural, record_links, summarize
+from experiments.reporting.cells import Link, formatted, natural, record_links, summarize
+from experiments.reporting.markdown import ABSENT
 from experiments.reporting.paper_tables import only
 from experiments.reporting.tables import Figure, table
 from rapid_inr.evaluation.metrics import RAW_BPP

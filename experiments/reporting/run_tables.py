@@ -55,10 +55,12 @@ def decode_rates(runs: pd.DataFrame) -> pd.DataFrame:
     lines = _decode_lines(runs)
     if lines.empty:
         return listed(lines, {})
-    rates = lines.pivot_table("images_per_s", ["run", "path", "machine", "size"], "backend", sort=False).reset_index()
+    rates = lines.pivot_table("images_per_s", ["run", "path", "machine", "threads", "size"], "backend", sort=False).reset_index()
+    if "torch" in rates:
+        rates["cpu_threads"] = rates.threads.where(rates.torch.notna())
     return listed(rates, {
-        "network@pixels": ("size", ""), "Triton kernel, images/s": ("kernel", ",.0f"), "CPU backend": ("torch", ",.0f"),
-        "layer by layer (`bmm`)": ("bmm chain", ",.0f"), "nvJPEG": ("nvjpeg", ",.0f"),
+        "network@pixels": ("size", ""), "CPU threads": ("cpu_threads", ",.0f"), "Triton kernel, images/s": ("kernel", ",.0f"),
+        "CPU backend": ("torch", ",.0f"), "layer by layer (`bmm`)": ("bmm chain", ",.0f"), "nvJPEG": ("nvjpeg", ",.0f"),
     })  # fmt: skip
 
 

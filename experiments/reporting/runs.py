@@ -145,7 +145,7 @@ def run_row(run: str, path: str | None, config: Mapping[str, Any], record: Mappi
     row |= {f"label.{name}" if name in row else name: value for name, value in labels.items()}
     metrics = record.get("metrics") or {}
     row |= {f"metric.{name}" if name in row else name: value for name, value in metrics.items()}
-    left_out = (*SAID_ELSEWHERE, *unread_groups({**config, "test_on_decoded": False}))  # what it learned from counts
+    left_out = (*SAID_ELSEWHERE, *unread_groups(config))
     leaves = flatten({key: value for key, value in config.items() if key not in left_out}, "cfg.")
     settings = {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in leaves.items()}
     inr = {key: settings.get(f"cfg.inr.{key}") for key in ("depth", "hidden", "bytes")}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT
+from experiments.reporting.markdown import ABSENT
 from experiments.reporting.runs import read_runs
 
 SHOWN = 10  # trials in a table

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.reporting.cells import ABSENT, TOLD, Gap, Measured, summarize
+from experiments.reporting.cells import TOLD, Gap, Measured, summarize
 from experiments.reporting.claims import Claim, ClaimRow, held_claims, read_paper
-from experiments.reporting.comparison import differing, short_names
+from experiments.reporting.comparison import differing, short_names, without_result
 from experiments.reporting.formats import to_markdown
+from experiments.reporting.markdown import ABSENT
 from rapid_inr.errors import UserError
 from rapid_inr.plots.tables import table_figure
 
@@ -184,8 +185,9 @@ def _all_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def unfinished(runs: pd.DataFrame, experiment: str, *, preset: str | None = None) -> list[str]:
-    """Return a line for each run of an experiment, at one preset or at all, without a result."""
-    lost = runs[(runs.experiment == experiment) & (runs.status != "finished") & ((runs.preset == preset) | (preset is None))]
+    """Return a line for each run of an experiment, at one preset or at all, without a result; see `without_result`."""
+    own = short_names(runs[(runs.experiment == experiment) & ((runs.preset == preset) | (preset is None))])
+    lost = without_result(own, own.attrs["settings"])
     return [
         f"not measured: {r.run}: {r.status}" + (f", {r.error}" if isinstance(r.error, str) else "") for r in lost.itertuples()
     ]

@@ -32,10 +32,18 @@ def unread_groups(config: Mapping[str, Any]) -> tuple[str, ...]:
         return unread  # neither a training nor a benchmark of trainings
     pipelines = set(config.get("pipelines") or [config["pipeline"]["name"]])
     exports = bool(pipelines & {*FROM_FILES}) and config["files"] is None
-    encodes = "inr" in pipelines and config["store"] is None
-    encodes |= bool(config.get("test_on_decoded")) and config.get("test_store") is None
+    encodes = ("inr" in pipelines and config["store"] is None) or encodes_tests(config)
     encodes |= exports and (config["export"]["as_inr"] or config["export"]["decoded"])
     return (*(unread if encodes else OF_INRS), *(() if exports else ("export",)))
+
+
+def encodes_tests(config: Mapping[str, Any]) -> bool:
+    """Return whether a training makes a store of its test images: raw images, and files made without INRs, have none like it."""
+    if not config.get("test_on_decoded") or config.get("test_store") is not None:
+        return False
+    name, export = config["pipeline"]["name"], config["export"]
+    of_inrs = config["files"] is not None or export["as_inr"] or export["decoded"]
+    return name == "inr" or (name in FROM_FILES and of_inrs)
 
 
 def require_side(key: str, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 import tempfile
@@ -25,7 +24,7 @@ from experiments.setup.groups import unread_groups
 from rapid_inr.data.export import LOCK
 from rapid_inr.errors import UserError
 from rapid_inr.runlog.differences import Difference, first_difference, flatten
-from rapid_inr.runlog.liveness import lives
+from rapid_inr.runlog.records import read_json, status_of
 from rapid_inr.runlog.run import Run
 from rapid_inr.store.shards import shards_beside
 
@@ -80,22 +79,21 @@ def run_name(now: str, *, _root_: DictConfig) -> str:
     return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"  # or two runs could share a name
 
 
-def state_of(cfg: DictConfig) -> str:
-    """Return what the run's folder holds: ``nothing``, a run that is ``running``, ``finished``, ``broken``, or ``changed``.
+def state_of(cfg: DictConfig) -> str | Difference:
+    """Return what the run's folder holds: ``nothing``, or a run that is ``running``, ``finished`` or ``broken``.
 
-    A run is changed if its configuration differs from `cfg` in a key that decides a result. It is broken if it did not finish or
-    cannot be read.
+    A run is broken if it did not finish or cannot be read. Of a run with other settings, return the first setting that decides a
+    result and differs from `cfg`.
     """
     folder = Path(cfg.run_dir)
     if not (folder / "record.json").is_file():
         return "nothing"
     try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        status, process = record["status"], record.get("process")
-        if status == "running" and process and lives(process, touched=(folder / "record.json").stat().st_mtime):
-            return "running"
-        if changed_setting(cfg):
-            return "changed"
+        status = status_of(folder, read_json(folder / "record.json"))
+        if status == "running":
+            return status
+        if changed := _changed_setting(cfg):
+            return changed
     except (ValueError, KeyError, TypeError, AttributeError, OSError, YAMLError, OmegaConfBaseException):
         return "broken"  # torn by a kill or a full disk
     return "finished" if status == "finished" and not _shards_left(cfg) else "broken"
@@ -106,8 +104,7 @@ def _shards_left(cfg: DictConfig) -> bool:
     return not cfg.get("keep_shards", True) and Path(cfg.out).exists() and shards_beside(Path(cfg.out)).exists()
 
 
-def changed_setting(cfg: DictConfig) -> Difference | None:
-    """Return the first setting that decides a result and differs from that of the run in the folder, or None."""
+def _changed_setting(cfg: DictConfig) -> Difference | None:
     before = OmegaConf.to_container(OmegaConf.load(Path(cfg.run_dir) / "config.yaml"))
     kind = OmegaConf.get_type(cfg)
     defaults = {} if kind is dict else flatten(OmegaConf.to_container(schema(kind)))

@@ -217,8 +217,8 @@ class TrainConfig(FeedConfig):
 
     Args:
         task: ``classification`` with a ResNet-18, or ``segmentation`` with a small U-Net, for which dataset=shapes has masks.
-        test_on_decoded: also test on test images decoded from INRs.
-        test_store: FILE.inr with the test images, for test_on_decoded; null makes it on demand.
+        test_on_decoded: if the training images are INRs, or files made with them, also test on test images decoded from INRs.
+        test_store: FILE.inr with the test images, to test on them as decoded from any pipeline; null makes it on demand.
         baseline: folder of an earlier run to compare the result with, such as that from raw images.
         resume: RUN/PIPELINE_last.safetensors to resume from.
     """

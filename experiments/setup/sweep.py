@@ -19,9 +19,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from experiments.setup.errors import is_bug, one_line
-from experiments.setup.run_folder import changed_setting, start_run, state_of
+from experiments.setup.run_folder import start_run, state_of
 from rapid_inr.errors import UserError
 from rapid_inr.files import naming
+from rapid_inr.runlog.differences import Difference
 
 NOTES = "RAPID_INR_SWEEP_NOTES"
 
@@ -72,9 +73,8 @@ def run_once(cfg: DictConfig, task: Callable[[DictConfig], None]) -> None:
         if state == "running":
             print(f"{cfg.run_dir}: another process is running it")
             return
-        if state == "changed":
-            key, before, now = changed_setting(cfg)
-            print(f"{cfg.run_dir}: replacing the run: {key} {before} -> {now}")
+        if isinstance(state, Difference):
+            print(f"{cfg.run_dir}: replacing the run: {state.key} {state.before} -> {state.now}")
         cfg.overwrite = True  # the run's folder may hold what an earlier attempt left
     task(cfg)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from experiments.setup.build import build_device, build_source
 from experiments.setup.distributed import ranks
+from experiments.setup.groups import encodes_tests
 from experiments.training.inputs import TrainingInput, decode_size, load_labelled, pipeline_dtype
 from experiments.training.provenance import missing_images, require_made_from, rows_of
 from experiments.training.store_cache import metrics_of, store_on_demand
@@ -77,8 +78,8 @@ def test_pipeline(cfg: DictConfig, data: TrainingInput, test: TestSet) -> BatchP
 def decoded_pipeline(cfg: DictConfig, data: TrainingInput) -> tuple[BatchPipeline | None, dict[str, Any]]:
     """Return the test images as INRs, normalised like the training images, and metrics of their store; None without a store.
 
-    The store is ``test_store``, which must hold all test images; with ``test_on_decoded`` one made on demand; or ``store``, if it
-    holds all of them.
+    The store is ``test_store``, which must hold all test images; with ``test_on_decoded`` one made on demand, if the training
+    images are INRs or made with them; or ``store``, if it holds all of them.
     """
     path = _decoded_store(cfg)
     if path is None:
@@ -101,7 +102,7 @@ def decoded_pipeline(cfg: DictConfig, data: TrainingInput) -> tuple[BatchPipelin
 def _decoded_store(cfg: DictConfig) -> Path | None:
     if cfg.test_store is not None:
         return Path(cfg.test_store)
-    if cfg.test_on_decoded:
+    if encodes_tests(cfg):
         return store_on_demand(cfg, split="test")
     return Path(cfg.store) if cfg.store is not None and cfg.pipeline.name == "inr" else None
 

@@ -14,7 +14,6 @@ from kernels.checks import require
 from kernels.spec import IN_FEATURES, SirenSpec
 
 ADAM_EPS = 1e-8
-OPERAND_COLUMNS = 16  # the least inner dimension of a matrix product
 
 
 @dataclass(frozen=True)

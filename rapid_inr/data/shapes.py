@@ -43,15 +43,11 @@ def shapes(
     """
     require_split(split)
     sides = (size, size) if isinstance(size, int) else tuple(size)
-    checks = {
-        "count": (count, count >= 1, "at least 1"),
-        "test_count": (test_count, test_count >= 1, "at least 1"),
-        "classes": (classes, 2 <= classes <= MAX_CLASSES, f"in 2..{MAX_CLASSES}"),
-        "seed": (seed, seed >= 0, "at least 0"),
-        "size": (size, len(sides) == 2 and min(sides) >= 8, "a side of at least 8, or (height, width)"),
-    }
-    for name, (value, ok, expected) in checks.items():
-        require(ok, f"dataset.{name}", value, expected)
+    require(count >= 1, "dataset.count", count, "at least 1")
+    require(test_count >= 1, "dataset.test_count", test_count, "at least 1")
+    require(2 <= classes <= MAX_CLASSES, "dataset.classes", classes, f"in 2..{MAX_CLASSES}")
+    require(seed >= 0, "dataset.seed", seed, "at least 0")
+    require(len(sides) == 2 and min(sides) >= 8, "dataset.size", size, "a side of at least 8, or (height, width)")
     counts = {key: n for key, n in (("train", count), ("test", test_count)) if split in (key, "all")}
     n_train = counts.get("train", 0)
 

@@ -41,3 +41,4 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 SMOKE = ("debug=smoke", "track=off")
 SHAPES = ("dataset=shapes", "dataset.size=12", "dataset.count=9", "dataset.test_count=9")
 TINY = (*SHAPES, "inr=2x8", *SMOKE)
+SHARDED = (*TINY, "shard_images=2")  # of nine images: five shards

@@ -35,6 +35,12 @@ def encoded(tmp_path_factory):
 
 
 @pytest.fixture
+def whole(encoded):
+    """The bytes of that store, which was encoded as one shard."""
+    return encoded.read_bytes()
+
+
+@pytest.fixture
 def store(encoded, tmp_path):
     """Put that store into the test's folder, as a.inr."""
     return shutil.copy(encoded, tmp_path)

@@ -57,6 +57,15 @@ def test_seeds_are_averaged_and_only_what_differs_is_shown(compare, study):
     assert err == "warning [not_finished]: lost: failed, OSError: no space\n"
 
 
+@pytest.mark.parametrize(("epochs", "told"), [(200, 0), (300, 1)])
+def test_a_run_that_failed_is_named_unless_it_was_repeated(compare, command, tmp_path, epochs, told):
+    config = {"experiment_name": "mine", "preset": "cpu", "optimizer": {"epochs": 200}}
+    write_run(tmp_path / "runs" / "lost", config=config, status="failed")
+    again = config | {"run_dir": "again", "optimizer": {"epochs": epochs}}
+    write_run(tmp_path / "runs" / "again", config=again, metrics={"top1_pct": 50.0})
+    assert compare()[2].count("lost: failed") == command("tables", "root=runs", "name=mine")[1].count("lost: failed") == told
+
+
 def test_what_a_training_does_not_read_is_no_difference(compare, command, tmp_path):
     images = ("dataset=shapes", "dataset.size=12", "dataset.count=8", "dataset.test_count=8")
     train = ("train", *images, "test_on_decoded=true", "debug=smoke", "track=off")
@@ -107,8 +116,9 @@ def test_differences_from_a_baseline_are_those_of_scipy(compare, study):
     assert inr["Δ top1_pct (p)"] == pytest.approx(expected)
     assert resident["Δ top1_pct"] == "baseline"
     _, out, _ = compare("where=epochs <= 6", "baseline=resident", "sort=-top1_pct")
-    assert [row[0] for row in rows(out)[1:]] == ["resident", "inr"]
+    assert [row[0] for row in rows(out)[1:3]] == ["resident", "inr"]
     assert out.splitlines()[2].endswith("-3.17 x0.942 p=0.055")
+    assert out.splitlines()[4].startswith("Δ: difference from the baseline, ratio to it (x), and p")
     assert compare("where=epochs <= 6", "baseline=pipeline == 'resident'", "sort=-top1_pct")[1] == out
     assert compare("where=epochs <= 6", "baseline=resident-0", "sort=-top1_pct")[1] == out
 

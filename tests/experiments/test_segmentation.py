@@ -20,7 +20,7 @@ def losses(folder):
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_network_is_trained_from_raw_and_from_inrs_tested_on_both_and_compared_with_its_baseline(command, tmp_path):
+def test_a_network_is_trained_from_raw_and_from_inrs_and_compared_with_its_baseline(command, tmp_path):
     segment = (*SEGMENT, "inr=3x16", "fit.steps=150", "fit.min_psnr_db=1", "test_on_decoded=true", "optimizer.ema=0.5")
     code, out, err = command(*segment, "run_dir=raw")
     assert code == 0, err
@@ -35,9 +35,8 @@ def test_a_network_is_trained_from_raw_and_from_inrs_tested_on_both_and_compared
     raw, inr = (record_of(tmp_path / name)["metrics"] for name in ("raw", "inr"))
     assert raw["classes"] == inr["classes"] == 6
     assert raw["device_bytes"] == 20 * 16 * 16 * 3 != inr["device_bytes"]
-    for metrics in (raw, inr):
-        assert 0 < metrics["miou_pct"] < 100
-        assert 0 < metrics["decoded_miou_pct"] < 100
+    for value in (raw["miou_pct"], inr["miou_pct"], inr["decoded_miou_pct"]):
+        assert 0 < value < 100
     assert (inr["baseline_pct"], inr["lost_points"]) == (raw["miou_pct"], raw["miou_pct"] - inr["miou_pct"])
     assert losses(tmp_path / "raw") != losses(tmp_path / "inr")
     with Image.open(tmp_path / "inr" / "curves.png") as curves:

@@ -37,11 +37,17 @@ def test_training_from_inrs_is_one_command_and_the_next_one_takes_the_same_store
 
 
 def test_test_images_are_decoded_from_a_store_of_their_own(command, tmp_path):
-    assert command(*TRAIN, "test_on_decoded=true", "run_dir=a")[0] == 0
+    assert command(*TRAIN, "test_on_decoded=true", "pipeline=inr", "run_dir=a")[0] == 0
     metrics = metrics_of(tmp_path / "a")
     assert metrics["test_store"].startswith("stores/shapes-test-2x8-")
     assert "decoded_top1_pct" in metrics
-    assert not list((tmp_path / "stores").glob("*-train-*"))
+
+
+@pytest.mark.parametrize("pipeline", [("pipeline=resident",), ("pipeline=dataloader", "pipeline.workers=0", "export.bytes=900")])
+def test_no_test_image_is_encoded_for_a_training_without_inrs(command, tmp_path, pipeline):
+    assert command(*TRAIN, *pipeline, "test_on_decoded=true", "run_dir=a")[0] == 0
+    assert "decoded_top1_pct" not in metrics_of(tmp_path / "a")
+    assert not list((tmp_path / "stores").glob("*.inr"))
 
 
 @pytest.mark.parametrize(

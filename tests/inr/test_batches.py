@@ -10,14 +10,6 @@ from rapid_inr.inr.batches import map_batches
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def places(n_images, at_once):
     return map_batches(lambda batch, report: list(range(batch.start, batch.stop)), n_images, at_once=at_once, device=CPU)
 

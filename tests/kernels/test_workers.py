@@ -8,14 +8,6 @@ import torch
 from kernels.workers import for_each
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def test_each_item_is_taken_once(threads):
     done = torch.zeros(50)
     for_each(lambda i: done[i].add_(1), range(50))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from kernels.cosine import CosineSpec
 from kernels.spec import SirenSpec
@@ -13,6 +17,7 @@ from rapid_inr.compress.quantize import QuantizeConfig, quantize
 from rapid_inr.inr.siren import initial_weights
 from rapid_inr.store.codes import pack_codes, pack_masks
 from rapid_inr.store.cosine import CosineCode
+from rapid_inr.store.format import METADATA_KEY
 from rapid_inr.store.packed import PackedStore, StoreHeader
 from rapid_inr.store.siren import SirenCode
 
@@ -85,3 +90,9 @@ def store_of(header: StoreHeader, tensors: Mapping[str, torch.Tensor | None]) ->
 
 def with_tensors(store: PackedStore, **tensors: torch.Tensor | None) -> PackedStore:
     return store_of(store.header, store.tensors() | tensors)
+
+
+def header_in(path: Path) -> dict[str, Any]:
+    """Return the header of a store's file as it stands there."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()[METADATA_KEY])

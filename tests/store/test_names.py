@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from rapid_inr.store import names as module
 from rapid_inr.store.format import METADATA_KEY, StoreFormatError, read_store, write_store
 from rapid_inr.store.names import pack_names, unpack_names
 from rapid_inr.store.packed import bytes_by_part
-from tests.store.stores import small_cosine_store, small_store
+from rapid_inr.store.sealed import seal
+from tests.store.stores import header_in, small_cosine_store, small_store
 
 NAMES = ("cat/haus 1.jpg", "cat/Übung.png", "", "dog/大.webp")
 SPLITS = (("train", 4), ("test", 3))
@@ -129,10 +129,8 @@ def test_two_splits_may_have_files_of_the_same_name():
 
 def test_a_flipped_byte_of_the_names_is_noticed(tmp_path):
     write_store(tmp_path / "a.inr", replace(small_store(4), names=NAMES))
-    with safe_open(tmp_path / "a.inr", framework="pt") as file:
-        metadata = {METADATA_KEY: file.metadata()[METADATA_KEY]}
     tensors = load_file(tmp_path / "a.inr")
     tensors["names"][5] ^= 1
-    save_file(tensors, tmp_path / "a.inr", metadata)
+    save_file(tensors, tmp_path / "a.inr", {METADATA_KEY: seal(header_in(tmp_path / "a.inr"))})
     with pytest.raises(StoreFormatError, match="the checksum of names does not match"):
         read_store(tmp_path / "a.inr")

@@ -33,6 +33,12 @@ def test_an_override_that_the_preset_has_by_now_is_left_out_and_another_is_kept(
     ]
 
 
+def test_an_override_that_undoes_what_the_variant_sets_is_kept():
+    sevens, eights = (f"train experiment=accuracy/whole variant=3x16-7bit quantize.bits={bits}" for bits in (7, 8))
+    sweeps = ("experiment=accuracy/whole variant=3x16-7bit", eights.removeprefix("train "))
+    assert swept_commands(started(sevens, eights)) == [f"python -m experiments.train {sweep}" for sweep in sweeps]
+
+
 def test_each_experiment_has_a_command_and_keeps_what_its_sweep_varies():
     runs = started(*(f"benchmark experiment=speedup_{data}/paper workers=1 repeats=3" for data in ("cifar10", "houses")))
     assert commands_of("speedup", "paper", runs) == [

@@ -65,20 +65,21 @@ def sample(tmp_path, monkeypatch):
     return write_sample(Path("runs"))
 
 
+def printed(root, name="sample", *, linked_from=Path(), **options):
+    return experiment_markdown(read_runs(root), name, linked_from=linked_from, **options)
+
+
 def test_the_tables_of_an_experiment_are_printed_with_its_claims_and_with_what_failed(sample):
-    assert experiment_markdown(read_runs(sample), "sample", linked_from=Path()) == SAMPLE_MARKDOWN
-    assert "[record](../runs/sample/cpu/encode-a/record.json)" in experiment_markdown(
-        read_runs(sample), "sample", linked_from=Path("docs")
-    )
+    assert printed(sample) == SAMPLE_MARKDOWN
+    assert "[record](../runs/sample/cpu/encode-a/record.json)" in printed(sample, linked_from=Path("docs"))
 
 
 def test_presets_are_never_mixed_and_smoke_proves_no_claim(sample):
     write_sample(sample, preset="smoke")
     write_sample(sample, preset="small")
     made = made_tables(read_runs(sample), "sample")
-    assert [(table.preset, table.name) for table in made] == [
-        (p, n) for p in ("cpu", "small", "smoke") for n in ("memory", "accuracy")
-    ]
+    assert [table.preset for table in made] == [preset for preset in ("cpu", "small", "smoke") for _ in range(2)]
+    assert [table.name for table in made] == ["memory", "accuracy"] * 3
     assert [len(table.claims) for table in made] == [2, 1, 2, 0, 0, 0]  # `small` is too small to decide about accuracy
     assert [table.name for table in made_tables(read_runs(sample), "sample", preset="cpu")] == ["memory", "accuracy"]
     compared = ["not compared with the paper" in table.note for table in made]
@@ -86,14 +87,13 @@ def test_presets_are_never_mixed_and_smoke_proves_no_claim(sample):
 
 
 def test_a_preset_without_runs_names_those_that_have_some(sample):
-    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path(), preset="paper")
-    assert "No finished run of preset paper; there are runs of cpu." in text
-    assert experiment_markdown(read_runs(sample), "other", linked_from=Path(), preset="paper") == "Not measured yet."
+    assert "No finished run of preset paper; there are runs of cpu." in printed(sample, preset="paper")
+    assert printed(sample, "other", preset="paper") == "Not measured yet."
 
 
 def test_the_tables_of_a_preset_list_the_failed_runs_of_that_preset_alone(sample):
     write_sample(sample, preset="small")
-    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path(), preset="small")
+    text = printed(sample, preset="small")
     assert [line.split(": ")[1] for line in text.splitlines() if "not measured" in line] == ["sample/small/encode-b"]
 
 
@@ -108,7 +108,7 @@ def test_runs_whose_settings_were_edited_in_between_are_named(sample, capsys):
         options = {"dataset": {"name": "shapes"}, "labels": {"dataset": "c", "arm": "raw"}, "optimizer": {"epochs": 5 + seed}}
         config = options | {"experiment_name": "sample", "preset": "cpu", "seed": seed}
         write_run(Path(f"runs/sample/cpu/c-{seed}"), config=config, seed=seed, metrics={"top1_pct": 50.0 + seed})
-    experiment_markdown(read_runs(sample), "sample", linked_from=Path())
+    printed(sample)
     assert capsys.readouterr().err == ("warning [averaged_over]: rows of accuracy average runs that differ in optimizer.epochs\n")
 
 
@@ -121,14 +121,14 @@ def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own
             metrics={"top1_pct": 50.0},
             command=f"python -m experiments.train experiment=accuracy/smoke variant={variant} seed={seed} overwrite=true",
         )  # fmt: skip
-    text = experiment_markdown(read_runs(tmp_path), "accuracy", linked_from=Path())
+    text = printed(tmp_path, "accuracy")
     assert "**Networks on shapes.**" in text
     assert "    python -m experiments.train -m experiment=accuracy/smoke variant=mine,raw seed=0,1" in text.splitlines()
 
 
 def test_an_experiment_without_tables_has_one_of_what_its_runs_have(sample, monkeypatch):
     monkeypatch.delitem(tables.TABLES, "sample")
-    text = experiment_markdown(read_runs(sample), "sample", linked_from=Path())
+    text = printed(sample)
     assert "| verb | dataset | arm | net | % of RGB | top-1, % | n | records |" in text
 
 
@@ -160,19 +160,15 @@ def test_without_matplotlib_all_but_the_pictures_is_written(sample, monkeypatch,
 def test_an_experiment_that_there_is_not_is_refused_by_name(command, sample):
     code, out, err = command("tables", "root=runs", "name=sampel")
     assert (code, out) == (2, "")
-    assert err.startswith("error: name is 'sampel', expected one of ")
-    assert "accuracy, " in err
-    assert "sample" in err
+    assert re.match("error: name is 'sampel', expected one of .*accuracy, .*sample", err)
     assert command("tables", "root=runs", "name=pruning")[:2] == (0, "\n# pruning\n\nNot measured yet.\n")
 
 
 def test_links_lead_to_the_line_of_a_run(command, sample):
     code, out, err = command("tables", "root=runs/sample", "records=results/sample/records.jsonl")
     assert (code, out) == (0, "results/sample/records.jsonl: 6 runs below runs/sample are in it\n"), err
-    made = experiment_markdown(read_runs("results"), "sample", linked_from=Path("docs"))
-    line = Path("results/sample/records.jsonl").read_text().splitlines()[0]
-    assert '"run": "cpu/encode-a"' in line
-    assert "[record](../results/sample/records.jsonl#L1)" in made
+    assert '"run": "cpu/encode-a"' in Path("results/sample/records.jsonl").read_text().splitlines()[0]
+    assert "[record](../results/sample/records.jsonl#L1)" in printed("results", linked_from=Path("docs"))
 
 
 def test_blocks_are_filled_and_a_name_that_is_unknown_is_told(sample):
