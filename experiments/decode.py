@@ -75,8 +75,9 @@ def compare_stores(cfg: DictConfig) -> None:
             for (file, store), at in zip(stores.items(), places, strict=True):
                 one = store.take(torch.tensor([at[name]]))
                 shown.append(next(decode_each(one, size=size)).numpy())
-                captions.append(f"{name}  {Path(file).stem}, {image_bytes(one):,.0f} bytes")
-        contact_sheet(out / "comparison.png", shown, captions, title=f"{len(names)} images as {', '.join(stores)} hold them")
+                captions.append(f"{PurePosixPath(name).stem}  {Path(file).stem}, {image_bytes(one):,.0f} bytes")
+        title = f"{len(names)} images as {', '.join(stores)} hold them"
+        contact_sheet(out / "comparison.png", shown, captions, title=title, together=len(stores))
         run.metrics |= {"images": len(names), "stores": len(stores)}
     print(f"{out / 'comparison.png'}: {len(names):,} images of {len(stores)} stores; run in {run.folder}")
 

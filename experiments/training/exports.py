@@ -113,22 +113,17 @@ def _choose_quality(
 
 def write_export(cfg: DictConfig, plan: ExportPlan, out: Path, run: Run) -> Export:
     """Write the missing files; log what they cost and how close they are to the originals."""
-    n_images, written, began = sum(map(len, plan.sources.values())), 0, time.perf_counter()
+    n_images, began = sum(map(len, plan.sources.values())), time.perf_counter()
+    written: list[int] = []
     skipped: list[str] = []
-
-    def count_written(n: int) -> None:
-        nonlocal written
-        written += n
-
     with sole_writer(out, folder=out), progress_bar("export", n_images, unit="images") as bar:
         export = export_images(
             plan.sources, out, settings=plan.settings, mean_std=plan.mean_std, on_corrupt=cfg.dataset.on_corrupt,
-            on_progress=bar.advance, on_written=count_written, overwrite=cfg.overwrite,
-            on_skipped=skipped.append,
+            on_progress=bar.advance, on_written=written.append, on_skipped=skipped.append, overwrite=cfg.overwrite,
         )  # fmt: skip
     warn_left_out(run, skipped, passed_over=plan.original.passed_over, n_images=sum(s.n_opened for s in plan.sources.values()))
-    if written:  # files that existed took no time
-        run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / written
+    if n_written := sum(written):  # files that existed took no time
+        run.metrics["export_ms_per_image"] = 1e3 * (time.perf_counter() - began) / n_written
     quality = plan.settings["quality"]
     run.metrics |= measure(export, plan.original) | ({} if quality is None else {"quality": quality})
     return export

@@ -56,25 +56,27 @@ def comparison_sheet(
     _write_sheet(path, triples, captions, title=f"{title}   (original | decoded | error x{ERROR_GAIN})")
 
 
-def contact_sheet(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
+def contact_sheet(path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, title: str, together: int = 1) -> None:
     """Write a grid of captioned images; small ones are enlarged by a whole factor, large ones reduced.
 
     Args:
         images: uint8 [height, width, 3] each, of any sizes.
+        together: how many images in sequence stand in one row.
 
     Raises:
         ValueError: if there is no image, or not one caption for each.
     """
-    _write_sheet(path, [_enlarge(image) for image in images], captions, title=title)
+    _write_sheet(path, [_enlarge(image) for image in images], captions, title=title, together=together)
 
 
-def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str], *, title: str) -> None:
+def _write_sheet(path: Path, cells: Sequence[np.ndarray], captions: Sequence[str], *, title: str, together: int = 1) -> None:
     if not cells or len(cells) != len(captions):
         raise UserError(f"a sheet has {len(cells)} images and {len(captions)} captions, expected one caption an image")
     font, title_font = ImageFont.load_default(12), ImageFont.load_default(15)
     width = max(cell.shape[1] for cell in cells)
     column, row = width + GAP, max(cell.shape[0] for cell in cells) + CAPTION_HEIGHT + GAP
-    n_columns = max(1, min(len(cells), round((len(cells) * row * ASPECT / column) ** 0.5)))
+    n_columns = min(len(cells), round((len(cells) * row * ASPECT / column) ** 0.5))
+    n_columns = max(1, n_columns // together) * together
     rows = [cells[first : first + n_columns] for first in range(0, len(cells), n_columns)]
     heights = [max(cell.shape[0] for cell in group) + CAPTION_HEIGHT + GAP for group in rows]
     inner_width = max(n_columns * column - GAP, int(title_font.getlength(title)) + 1)

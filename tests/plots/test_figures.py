@@ -93,6 +93,15 @@ def test_every_image_has_its_own_place(tmp_path):
     assert all((edge == 255).all() for edge in border)
 
 
+@pytest.mark.parametrize("together", [2, 3, 7])
+def test_images_that_belong_together_are_in_one_row(tmp_path, together):
+    images = [np.full((96, 96, 3), (10 * i + 1, 100, 7), dtype=np.uint8) for i in range(3 * together)]
+    contact_sheet(tmp_path / "sheet.png", images, ["a"] * len(images), title="t", together=together)
+    sheet = read(tmp_path / "sheet.png")
+    tops = [int((sheet == image[0, 0]).all(2).nonzero()[0].min()) for image in images]
+    assert all(len(set(tops[first : first + together])) == 1 for first in range(0, len(tops), together))
+
+
 def test_a_comparison_shows_original_decoded_and_error_side_by_side(tmp_path):
     original, decoded = random_image(48, 64, seed=1), random_image(48, 64, seed=2)
     comparison_sheet(tmp_path / "sheet.png", [original], [decoded], ["train_00000  30.0 dB"], title="shapes, 3x16")
