@@ -40,7 +40,7 @@ def rate_distortion_figure(path: Path, curves: Sequence[Curve], *, title: str) -
         groups.setdefault(images, []).append(line)
     axes.set_xscale("log")
     _frame_inrs(axes, curves)
-    axes.set(xlabel="bits per pixel, all bytes counted", ylabel="PSNR (dB), mean over images", title=title)
+    axes.set(xlabel="bits per pixel, all bytes of an image counted", ylabel="PSNR (dB), mean over images", title=title)
     tidy(axes)
     for (heading, lines), corner in zip(groups.items(), ("outside right upper", "outside right lower"), strict=False):
         legend_beside(figure, handles=lines, title=heading, loc=corner)
