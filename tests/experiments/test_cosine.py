@@ -105,8 +105,8 @@ def test_a_network_is_trained_from_the_variant_of_a_sweep(command, tmp_path):
     [
         (("inr.bytes=1",), "inr.bytes is 1, expected 2 to 433 for images of 12x12"),
         (("inr.bytes=434",), "inr.bytes is 434, expected 2 to 433 for images of 12x12"),
-        (("inr.bytes=4000",), "inr.bytes is 4000, expected 1 to 3073"),
-        (("inr.bytes=null",), "inr.bytes is None, expected 1 to 3073"),
+        (("inr.bytes=13000",), "inr.bytes is 13000, expected 1 to 12289"),
+        (("inr.bytes=null",), "inr.bytes is None, expected 1 to 12289"),
         (("inr.profiles=33",), "inr.profiles is 33, expected 1 to 32"),
         (("inr.depth=3",), "inr.depth is 3, expected null with inr.bytes, which is of inr=cosine"),
         (("fit.steps=30",), "fit.steps is 30, expected 200: it is a key of SIRENs, and inr is cosine; leave it out"),
