@@ -64,10 +64,7 @@ def warn_codebooks(run: Run) -> None:
     if (codebooks := m.get("codebook_bytes", 0)) > m["store_bytes"] / 2:
         enough = round(codebooks / (m["store_bytes"] - codebooks) * m["images"])
         share = f"codebooks take {codebooks:,} of {m['store_bytes']:,} bytes; {enough:,} images would fill as many"
-        run.warn(
-            "codebooks_outweigh_images",
-            f"{share}; for fewer, take inr.basis=cosines, less inr.profiles, or SIRENs",
-        )
+        run.warn("codebooks_outweigh_images", f"{share}; for fewer, take inr.basis=cosines, less inr.profiles, or SIRENs")
 
 
 def warn_unpruned(run: Run, report: EncodeReport, plan: StorePlan) -> None:

@@ -16,8 +16,8 @@ from experiments.reporting.paper_tables import RAW, beside, by_pipeline, named_a
 SMALL = "dataset in 5% of its uncompressed bytes"
 OWN = re.compile(r"python -m experiments\.| (track|run_dir|overwrite)=\S+|(?<= out=)\S*/")  # parts of a command to leave out
 MEASURED = {  # where accuracy was measured, by experiment and preset, the best evidence first
-    ("accuracy", "h200"): "all of CIFAR-10, ResNet-18", ("accuracy", "whole"): "all of CIFAR-10, a small ResNet-18",
-    ("rate_accuracy", "cpu"): "Flowers-102 at 64 px, a small ResNet-18",
+    "accuracy": {"h200": "all of CIFAR-10, ResNet-18", "whole": "all of CIFAR-10, a small ResNet-18"},
+    "rate_accuracy": {"cpu": "Flowers-102 at 64 px, a small ResNet-18"},
 }  # fmt: skip
 STORE_OF_RECORD = "fit.steps=100"  # how the store was fitted that the speed record names
 ABOUT_5_PCT = 7
@@ -79,9 +79,7 @@ def _memory(runs: pd.DataFrame) -> dict[str, Any]:
 
 def _accuracy(runs: pd.DataFrame, experiment: str, arm: str, most_pct: float) -> dict[str, Any]:
     """The smallest loss of an arm within a share of the RGB bytes, from the best evidence available."""
-    for (name, preset), images in MEASURED.items():
-        if name != experiment:
-            continue
+    for preset, images in MEASURED[experiment].items():
         nets = only(runs, "train", experiment=experiment, preset=preset)
         raw = only(nets, **RAW)
         nets["raw"] = beside(nets, raw)

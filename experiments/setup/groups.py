@@ -137,7 +137,7 @@ class InrConfig:
     basis: str | None = None
 
     def __post_init__(self) -> None:
-        if self.bytes is not None or self.profiles is not None:
+        if (self.bytes, self.profiles, self.basis) != (None, None, None):
             for key in ("depth", "hidden", "omega"):
                 if getattr(self, key) is not None:
                     raise UserError(f"inr.{key} is {getattr(self, key)}, expected null with inr.bytes, which is of inr=cosine")

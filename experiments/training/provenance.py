@@ -26,7 +26,7 @@ def how_made(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that decide a store's bytes, for its header: no paths, no times."""
     facts = {"dataset": dataset_facts(cfg), "seed": cfg.seed}
     if cfg.inr.bytes is not None:
-        return facts
+        return facts | {"basis": cfg.inr.basis}
     fit = plain(cfg.fit)
     del fit["max_batch"]  # batching changes no byte on a CPU
     return facts | {"fit": fit, "prune": plain(cfg.prune), "refine": plain(cfg.refine)}

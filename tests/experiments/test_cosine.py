@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from rapid_inr import AugmentConfig, INRLoader
+from rapid_inr.data.shapes import shapes
+from rapid_inr.encoding.cosine import CosineConfig, cosine_spec
 from rapid_inr.store.format import read_store
 from rapid_inr.store.shards import open_shards
 from tests.experiments.commands import SHAPES, SMOKE, composed
@@ -53,6 +55,32 @@ def test_a_store_says_what_it_costs_with_and_without_codebooks_and_is_decoded(co
     assert (images.shape, labels.shape) == ((4, 3, 12, 12), (4,))
     code, _, err = command("decode", "store=a.inr", "out=pictures", "size=20", "limit=2")
     assert (code, len(list((tmp_path / "pictures").glob("train*.png")))) == (0, 2), err
+
+
+def test_a_basis_of_cosines_takes_no_bytes_and_is_another_encoding(command, tmp_path):
+    options = (*SERIES, "shard_images=5", "keep_shards=true", "out=a.inr")
+    assert command("encode", *options, "inr.basis=cosines")[0] == 0
+    store = read_store("a.inr")
+    assert "basis" not in store.packed
+    assert next(iter(INRLoader("a.inr", 4, augment=AugmentConfig())))[0].isfinite().all()
+    assert command("decode", "store=a.inr", "out=pictures")[0] == 0
+    assert command("merge", "out=a.inr", "overwrite=true", "keep_shards=true")[0] == 0
+    code, _, err = command("encode", *options)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: a.inr"), err
+    assert "basis" not in read_store("a.inr").packed
+    assert command("encode", *options, "overwrite=true")[0] == 0  # no shard of the other basis is taken over
+    assert "basis" in read_store("a.inr").packed
+
+
+def test_larger_images_teach_the_codebooks_by_a_sample(monkeypatch):
+    config = CosineConfig(cosine_spec(9, 1, image_size=(12, 12)))
+    source = shapes(count=20, test_count=2, size=12, split="train", seed=0, classes=2)
+    monkeypatch.setattr("rapid_inr.encoding.cosine.SAMPLE_COEFFICIENTS", 5 * 3 * 12**2)
+    seen = []
+    monkeypatch.setattr("rapid_inr.encoding.cosine.learn", lambda z, *_, **__: seen.append(len(z)) or {})
+    config.choose_shared(source, device=torch.device("cpu"), on_corrupt="fail")
+    assert seen == [5]
 
 
 def test_jobs_share_the_codebooks_of_the_first_and_merge_to_the_same_bytes(command, tmp_path):
@@ -107,6 +135,7 @@ def test_a_network_is_trained_from_the_variant_of_a_sweep(command, tmp_path):
         (("inr.bytes=434",), "inr.bytes is 434, expected 2 to 433 for images of 12x12"),
         (("inr.bytes=13000",), "inr.bytes is 13000, expected 1 to 12289"),
         (("inr.bytes=null",), "inr.bytes is None, expected 1 to 12289"),
+        (("inr.basis=dct",), "inr.basis is 'dct', expected one of learned, cosines"),
         (("inr.profiles=33",), "inr.profiles is 33, expected 1 to 32"),
         (("inr.depth=3",), "inr.depth is 3, expected null with inr.bytes, which is of inr=cosine"),
         (("fit.steps=30",), "fit.steps is 30, expected 200: it is a key of SIRENs, and inr is cosine; leave it out"),
@@ -122,6 +151,12 @@ def test_what_cannot_be_encoded_is_refused_in_one_line(command, tmp_path, overri
     assert (code, err.count("\n")) == (2, 1), err
     assert err.startswith(f"error: {message}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["inr.basis=cosines", "inr.profiles=2", "inr.bytes=9"])
+def test_a_key_of_series_is_refused_with_a_siren(command, key):
+    code, _, err = command("encode", *SHAPES, *SMOKE, "inr=2x8", key, "out=a.inr")
+    assert (code, err) == (2, "error: inr.depth is 2, expected null with inr.bytes, which is of inr=cosine\n")
 
 
 def test_a_series_has_no_fit_to_time(command):
