@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from experiments.training.inputs import open_input
 from rapid_inr.store.packed import StoreTooLarge
@@ -149,6 +150,16 @@ def test_of_a_store_without_room_in_the_gpu_the_benchmark_says_so_and_times_the_
     assert warned(*speeds) == ["store_does_not_fit"]
 
 
+@pytest.fixture
+def one_thread():
+    """One thread of torch: on a busy machine, threads that wait for each other slow the step more than the decode."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["encoding", "speed"])
 def test_a_provoked_failure_has_its_warning_on_record(command, tmp_path, name):
     verb = {"encoding": "encode", "speed": "benchmark"}[name]
