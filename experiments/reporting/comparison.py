@@ -205,7 +205,7 @@ def _base_of(table: pd.DataFrame, runs: pd.DataFrame, keys: Sequence[str], basel
         cells = sorted({str(cell) for key in keys for cell in table[key]} - {"nan", "None"})
         raise UserError(
             f"baseline={baseline} is no row of this table; name a cell of it ({', '.join(cells[:12])}), a label, a run "
-            f"({runs.run.iloc[0]}), or a query (arm == 'raw')"
+            f"({runs.run.iloc[0]}), or a query (codec == 'raw')"
         )
     between = [key for key in keys if bases[key].nunique(dropna=False) > 1]
     own = {tuple(map(str, row[between])): i for i, row in bases.iterrows()}

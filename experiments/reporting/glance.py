@@ -11,7 +11,7 @@ from experiments.reporting.cells import Measured, gap, record_links
 from experiments.reporting.claims import ClaimRow, read_paper
 from experiments.reporting.commands import commands_of, swept_commands
 from experiments.reporting.markdown import ABSENT
-from experiments.reporting.paper_tables import RAW, beside, by_pipeline, named_arms, only
+from experiments.reporting.paper_tables import RAW, beside, by_pipeline, only
 
 SMALL = "dataset in 5% of its uncompressed bytes"
 OWN = re.compile(r"python -m experiments\.| (track|run_dir|overwrite)=\S+|(?<= out=)\S*/")  # parts of a command to leave out
@@ -77,17 +77,17 @@ def _memory(runs: pd.DataFrame) -> dict[str, Any]:
     return _row(SMALL, "memory_rgb_pct", best, ours, f"{int(run.images)} images", where, value=_one(run.rgb_pct))
 
 
-def _accuracy(runs: pd.DataFrame, experiment: str, arm: str, most_pct: float) -> dict[str, Any]:
-    """The smallest loss of an arm within a share of the RGB bytes, from the best evidence available."""
+def _accuracy(runs: pd.DataFrame, experiment: str, codec: str, most_pct: float) -> dict[str, Any]:
+    """The smallest loss of a codec within a share of the RGB bytes, from the best evidence available."""
     for preset, images in MEASURED[experiment].items():
         nets = only(runs, "train", experiment=experiment, preset=preset)
         raw = only(nets, **RAW)
         nets["raw"] = beside(nets, raw)
-        nets = nets[(named_arms(nets) == arm) & (nets.rgb_pct <= most_pct) & nets.raw.notna()]
-        groups = [(gap(some, "raw", "top1_pct", 1), some) for _, some in nets.groupby(["arm", "net"], dropna=False)]
+        nets = nets[(nets.codec == codec) & (nets.rgb_pct <= most_pct) & nets.raw.notna()]
+        groups = [(gap(some, "raw", "top1_pct", 1), some) for _, some in nets.groupby("variant", dropna=False)]
         if groups:
             lost, best = min(groups, key=lambda pair: pair[0].mean)
-            claim = f"accuracy lost, {arm} at {best.rgb_pct.mean():.0f}% of RGB"
+            claim = f"accuracy lost, {codec} at {best.rgb_pct.mean():.0f}% of RGB"
             both = pd.concat([best, raw[raw.seed.isin(best.seed)]])
             row = _row(
                 claim, "accuracy_drop", both, f"{lost.text} points", f"{lost.n} seeds, ± standard error", images, value=lost
@@ -95,7 +95,7 @@ def _accuracy(runs: pd.DataFrame, experiment: str, arm: str, most_pct: float) ->
             if best.rgb_pct.mean() > ABOUT_5_PCT:  # the paper claims both at once
                 row["within the claim"] += ", but not in 5% of the bytes"
             return row
-    return _row(f"accuracy lost, {arm} at {most_pct:.0f}% of RGB", "accuracy_drop", runs[:0])
+    return _row(f"accuracy lost, {codec} at {most_pct:.0f}% of RGB", "accuracy_drop", runs[:0])
 
 
 def _speed(runs: pd.DataFrame, key: str, rival: str) -> dict[str, Any]:

@@ -19,9 +19,9 @@ IMAGENET = 1_281_167  # training images
     figure=Figure("% of RGB", "points lost", line=("augment",)),
 )  # fmt: skip
 def segmentation(runs: pd.DataFrame) -> pd.DataFrame:
-    raw, nets = only(runs, "train", arm="raw"), only(runs, "train", arm="INR")
+    raw, nets = only(runs, "train", codec="raw"), only(runs, "train", codec="SIREN")
     nets["raw_miou_pct"] = beside(nets, raw, "miou_pct", same=("augment", "seed"))
-    return summarize(nets, ["net", "augment"], {
+    return summarize(nets, ["variant", "augment"], {
         "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("store_psnr_db", 2), "mIoU from raw, %": ("raw_miou_pct", 2),
         "mIoU from INR, %": ("miou_pct", 2), "points lost": ("raw_miou_pct", "miou_pct", 2),
         "from INR, tested on decoded, %": ("decoded_miou_pct", 2), "images/s": ("images_per_s", 0),
@@ -46,7 +46,7 @@ def imagenet(runs: pd.DataFrame) -> pd.DataFrame:
     for kind in ("resident", "inr"):
         runs[f"{kind}_gb"] = runs.get(f"{kind}_device_bytes", math.nan) * share / 1e9
     runs["hours"] = runs.get("store_encode_ms_per_image", math.nan) * IMAGENET / 3.6e6
-    return summarize(runs.assign(net=runs.get("cfg.inr")), ["net"], {
+    return summarize(runs.assign(shape=runs.get("cfg.inr")), ["shape"], {
         "images measured": ("inr_images", 0), "PSNR, dB": ("store_psnr_db", 2), "raw, GB": ("resident_gb", 1),
         "as INRs, GB": ("inr_gb", 1), "hours to encode on the machine measured": ("hours", 0),
     })  # fmt: skip
@@ -54,7 +54,7 @@ def imagenet(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table(
     "rate_accuracy", "ResNet-18 on {dataset} from images that each codec has in the same bytes, tested on clean images",
-    claims=[Claim("accuracy_drop", "points lost", {"codec": ("SIREN", "cosine")})],
+    claims=[Claim("accuracy_drop", "points lost", {"codec": ("SIREN", "cosine series")})],
     figure=Figure("codec", "top-1, %", line=("at",)),
 )  # fmt: skip
 def coded_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
@@ -62,22 +62,21 @@ def coded_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "augmentation", "Moved coordinates against moved pixels of the same decoded images, tested on clean images",
-    figure=Figure("augment", "top-1, %", line=("moved",)),
+    "augmentation", "INRs decoded at moved coordinates, and the same images decoded once and moved as pixels, tested on clean images",
+    figure=Figure("augment", "top-1, %", line=("variant",)),
 )  # fmt: skip
 def augmentation(runs: pd.DataFrame) -> pd.DataFrame:
     nets = only(runs, "train")
-    nets["pixels"] = beside(nets, only(nets, moved="pixels"), same=("augment", "seed"))
-    return summarize(nets, ["augment", "moved"], {
+    nets["pixels"] = beside(nets, only(nets, variant="moved-pixels"), same=("augment", "seed"))
+    return summarize(nets, ["augment", "variant"], {
         "top-1, %": ("top1_pct", 2), "points above moved pixels": ("top1_pct", "pixels", 2), "images/s": ("images_per_s", 0),
         "s an epoch": ("epoch_s", 2),
     })  # fmt: skip
 
 
-@table("failure_signatures", "Failures provoked on purpose, what was measured of each, and the warnings on its record")
-def failure_signatures(runs: pd.DataFrame) -> pd.DataFrame:
-    provoked = runs.dropna(subset=["signature"]) if "signature" in runs else runs[:0]
-    return summarize(provoked, ["signature"], {
+@table("failures", "Failures provoked on purpose, what was measured of each, and the warnings on its record")
+def failures(runs: pd.DataFrame) -> pd.DataFrame:
+    return summarize(runs[runs.get("variant") != "raw"], ["variant"], {
         "images not converged": ("unconverged", 0), "bytes on the device": ("device_bytes", 0), "top-1, %": ("top1_pct", 2),
         "its baseline, %": ("baseline_pct", 2), "decode, % of its bound": ("least_of_bound_pct", 2),
         "decode images/s over step images/s (below 1: the network waits)": ("inr_headroom", 2),

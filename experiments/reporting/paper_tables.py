@@ -17,7 +17,7 @@ from experiments.reporting.tables import Figure, table
 from rapid_inr.plots.speeds import speed_figure
 
 QUALITY: Columns = {"% of RGB": ("rgb_pct", 1), "PSNR, dB": ("psnr_db", 2), "SSIM": ("ssim", 4)}
-RAW = {"arm": "raw"}
+RAW = {"codec": "raw"}
 PIPELINES = {
     "resident": "resident", "INR": "inr", "ram": "ram", "DataLoader": "dataloader", "DALI": "dali",
     "DALI as published": "dali_published", "nvJPEG": "nvjpeg",
@@ -68,10 +68,10 @@ def break_even(encode_ms_per_image: pd.Series, rival_images_per_s: pd.Series, ow
 @table(
     "memory", "Bytes of the stored training images",
     claims=[Claim("memory_rgb_pct", "% of RGB")],
-    figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "net"), title="PSNR of the stored training images over their bytes"),
+    figure=Figure("% of RGB", "PSNR, dB", line=("dataset", "shape"), title="PSNR of the stored training images over their bytes"),
 )  # fmt: skip
 def memory(runs: pd.DataFrame) -> pd.DataFrame:
-    return summarize(only(runs, "encode"), ["dataset", "net", "store"], {
+    return summarize(only(runs, "encode"), ["dataset", "shape", "variant"], {
         "images": ("images", 0), "pruned": ("prune_ratio", 2), "bytes": ("store_bytes", 0), "% of RGB": ("rgb_pct", 1),
         "bpp": ("bpp", 2), "PSNR, dB": ("psnr_db", 2), "to encode, ms an image": ("encode_ms_per_image", 2),
     })  # fmt: skip
@@ -79,20 +79,14 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table(
     "accuracy", "ResNet-18 on {dataset} from raw images and from what each way keeps of them, tested on clean images",
-    claims=[Claim("accuracy_drop", "points lost", {"arm": ("SIREN", "cosine series")}, not_at=("cpu",))],
-    figure=Figure("% of RGB", "points lost", line=("arm",)),
+    claims=[Claim("accuracy_drop", "points lost", {"codec": ("SIREN", "cosine series")}, not_at=("cpu",))],
+    figure=Figure("% of RGB", "points lost", line=("codec",)),
 )  # fmt: skip
 def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     # a network trained on raw images has no store of its own; that of another setting would say little
-    decoded = runs.get("decoded_top1_pct", pd.Series(dtype=float)).where(runs.arm != "raw")
-    named = runs.assign(decoded=decoded, arm=named_arms(runs))
-    return networks(named, ["arm", "net"], RAW, **{"top-1 on decoded images, %": ("decoded", 2)})
-
-
-def named_arms(runs: pd.DataFrame) -> pd.Series:
-    """Return the arm of each run, the INRs named by their family."""
-    is_cosine = runs.get("net", pd.Series("", runs.index)).str.startswith("cosine", na=False)
-    return runs.arm.mask(runs.arm == "INR", "SIREN").mask(is_cosine, "cosine series")
+    decoded = runs.get("decoded_top1_pct", pd.Series(dtype=float)).where(runs.codec != "raw")
+    shown = {"top-1 on decoded images, %": ("decoded", 2)}
+    return networks(runs.assign(decoded=decoded), ["codec", "variant"], RAW, **shown)
 
 
 def draw_speeds(runs: pd.DataFrame, path: Path) -> None:
@@ -136,15 +130,15 @@ def by_pipeline(runs: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-@table("end_to_end", "Preparing the images once, and training the same network from each", figure=Figure("feed", "images/s"))
+@table("end_to_end", "Preparing the images once, and training the same network from each", figure=Figure("variant", "images/s"))
 def end_to_end(runs: pd.DataFrame) -> pd.DataFrame:
     nets = only(runs, "train")
-    inr = only(nets, feed="inr")
+    inr = only(nets, variant="inr")
     nets["prepare"] = first_of(nets, "store_encode_ms_per_image", "files_export_ms_per_image")
     own, encode_ms = value_of(nets, inr, "images_per_s"), value_of(nets, inr, "store_encode_ms_per_image")
     nets["faster"] = (own / nets.images_per_s).mask(nets.index.isin(inr.index))
     nets["break_even"] = break_even(encode_ms, nets.images_per_s, own)
-    return summarize(nets, ["feed"], {
+    return summarize(nets, ["variant"], {
         "to prepare, ms an image": ("prepare", 1), "% of RGB": ("rgb_pct", 1), "epochs": ("epochs", 0),
         "s an epoch": ("epoch_s", 2), "images/s": ("images_per_s", 0), "top-1, %": ("top1_pct", 2), "INR over it": ("faster", 2),
         "epochs until encoding has paid": ("break_even", 1),
@@ -153,11 +147,11 @@ def end_to_end(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table(
     "baseline_jpeg", "ResNet-18 from JPEG files, INRs and raw images of {dataset}, tested on clean images",
-    claims=[Claim("accuracy_drop", "points lost", {"arm": ("INR",)}, not_at=("cpu",))],
-    figure=Figure("% of RGB", "top-1, %", line=("arm",)),
+    claims=[Claim("accuracy_drop", "points lost", {"codec": ("SIREN",)}, not_at=("cpu",))],
+    figure=Figure("% of RGB", "top-1, %", line=("codec",)),
 )  # fmt: skip
 def jpeg_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    return networks(runs, ["arm", "quality"], RAW)
+    return networks(runs, ["codec", "variant"], RAW)
 
 
 @table("pruning", "{dataset}'s test images pruned by each rule", figure=Figure("% of RGB", "PSNR, dB", line=("rule",)))
@@ -198,8 +192,8 @@ def first_and_last_layers(runs: pd.DataFrame) -> pd.DataFrame:
 
 @table("quantization", "A network trained from images at fewer and fewer bits")
 def quantization_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    most = max(only(runs, "train").get("stored", pd.Series(dtype=str)).dropna(), key=int, default="32")
-    return networks(runs, ["stored"], {"stored": most})
+    most = max(only(runs, "train").get("bits", pd.Series(dtype=str)).dropna(), key=int, default="32")
+    return networks(runs, ["bits"], {"bits": most})
 
 
 @table(
@@ -218,7 +212,7 @@ def shapes(runs: pd.DataFrame) -> pd.DataFrame:
     claims=[Claim("accuracy_drop", "points lost", not_at=("cpu",))], figure=Figure("% of RGB", "top-1, %"),
 )  # fmt: skip
 def shapes_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    return networks(runs, ["shape"], RAW)
+    return networks(runs, ["variant"], RAW)
 
 
 @table(

@@ -173,10 +173,10 @@ def test_a_provoked_failure_has_its_warning_on_record(command, tmp_path, name):
 def test_a_provoked_loss_of_accuracy_has_its_warning_on_record(command, tmp_path):
     experiment = ("train", "-m", "experiment=failures_of_training/smoke", "track=off")
     folder = tmp_path / "runs" / "failures_of_training" / "smoke"
-    assert command(*experiment, "variant=baseline")[0] == 0
-    record = json.loads((folder / "baseline" / "record.json").read_text())
+    assert command(*experiment, "variant=raw")[0] == 0
+    record = json.loads((folder / "raw" / "record.json").read_text())
     record["metrics"]["top1_pct"] = 100.0  # so few images teach a network nothing
-    (folder / "baseline" / "record.json").write_text(json.dumps(record))
+    (folder / "raw" / "record.json").write_text(json.dumps(record))
     assert command(*experiment, "variant=accuracy_below_baseline")[0] == 0
     warnings = json.loads((folder / "accuracy_below_baseline" / "record.json").read_text())["warnings"]
     assert "accuracy_below_baseline" in [warning["name"] for warning in warnings]

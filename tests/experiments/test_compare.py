@@ -134,17 +134,17 @@ def test_of_several_baselines_each_row_has_the_one_that_it_agrees_with(compare, 
 
 def test_of_several_baselines_that_no_other_row_agrees_with_one_is_to_be_named(compare, tmp_path):
     for net in ("raw", "3x12", "3x16"):
-        labels = {"labels": {"arm": "raw"}} if net == "raw" else {"labels": {"arm": "INR", "net": net}}
+        labels = {"labels": {"codec": "raw"}} if net == "raw" else {"labels": {"codec": "SIREN", "variant": net}}
         write_run(tmp_path / "runs" / net, config=labels, metrics={"top1_pct": 50.0})
-    code, _, err = compare("group_by=arm,net", "baseline=INR")
-    told = "error: baseline=INR fits 2 rows (net=3x12; net=3x16), and no other row agrees with any; name one"
+    code, _, err = compare("group_by=codec,variant", "baseline=SIREN")
+    told = "error: baseline=SIREN fits 2 rows (variant=3x12; variant=3x16), and no other row agrees with any; name one"
     assert (code, err.splitlines()[-1]) == (2, told)
-    assert rows(compare("group_by=arm,net", "baseline=3x12")[1])[1][-2:] == ["50.00", "baseline"]
+    assert rows(compare("group_by=codec,variant", "baseline=3x12")[1])[1][-2:] == ["50.00", "baseline"]
 
 
 def test_a_baseline_may_be_a_label(compare, tmp_path):
     for net, bits in {"mine": 6, "3x12-5bit": 5}.items():
-        config = {"labels": {"arm": "INR", "net": net}, "quantize": {"bits": bits}}
+        config = {"labels": {"codec": "SIREN", "variant": net}, "quantize": {"bits": bits}}
         write_run(tmp_path / "runs" / str(bits), config=config, metrics={"top1_pct": 10.0 * bits})
     _, out, _ = compare("baseline=mine", "format=csv")
     assert [row["Δ top1_pct"] for row in csv.DictReader(io.StringIO(out))] == ["-10.0", "baseline"]

@@ -33,16 +33,16 @@ def test_an_experiment_runs_at_its_smoke_preset(command, tmp_path, name):
 
 
 def test_a_sweep_can_be_narrowed_and_a_job_run_by_itself_has_the_same_folder(command, tmp_path):
-    code, out, _ = command("encode", "-m", *MEMORY, "variant=8bit,6bit", "dataset.limit=3")
+    code, out, _ = command("encode", "-m", *MEMORY, "variant=8bit,5bit", "dataset.limit=3")
     assert code == 0
     names = {path.parent.name for path in tmp_path.rglob("record.json")}
-    assert names == {"2x8-8bit-dataset.limit=3", "2x8-6bit-dataset.limit=3"}
-    assert record_of(tmp_path / "runs/memory/smoke/2x8-6bit-dataset.limit=3")["metrics"]["images"] == 3
-    config = (tmp_path / "runs/memory/smoke/2x8-6bit-dataset.limit=3/config.yaml").read_text()
+    assert names == {"2x8-8bit-dataset.limit=3", "2x8-5bit-dataset.limit=3"}
+    assert record_of(tmp_path / "runs/memory/smoke/2x8-5bit-dataset.limit=3")["metrics"]["images"] == 3
+    config = (tmp_path / "runs/memory/smoke/2x8-5bit-dataset.limit=3/config.yaml").read_text()
     assert "experiment_name: memory\npreset: smoke\n" in config
-    assert "store: 6bit" in config
-    code, out, _ = command("encode", *MEMORY, "variant=6bit", "inr=2x8", "dataset.limit=3")
-    assert (code, out) == (0, "runs/memory/smoke/2x8-6bit-dataset.limit=3: finished before\n")
+    assert "variant: 5bit" in config
+    code, out, _ = command("encode", *MEMORY, "variant=5bit", "inr=2x8", "dataset.limit=3")
+    assert (code, out) == (0, "runs/memory/smoke/2x8-5bit-dataset.limit=3: finished before\n")
 
 
 def test_a_run_that_finished_is_skipped_until_its_configuration_changes(command, tmp_path):

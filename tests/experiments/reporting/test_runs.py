@@ -18,16 +18,16 @@ ROOT = Path(__file__).parents[3]
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
     config = {
-        "seed": 3, "experiment_name": "accuracy", "preset": "cpu", "labels": {"arm": "INR", "workers": 2, "run": "x"},
+        "seed": 3, "experiment_name": "accuracy", "preset": "cpu", "labels": {"codec": "SIREN", "workers": 2, "run": "x"},
         "inr": {"depth": 3, "hidden": 16}, "fit": {"betas": [0.9, 0.95]}, "pipeline": {"name": "inr"},
     }  # fmt: skip
     text = yaml.safe_dump(config)
     with Run(tmp_path / "train" / "one", verb="train", config=config, config_yaml=text, command="c", track="off") as run:
-        run.metrics |= {"top1_pct": 50.0, "arm": 7}
+        run.metrics |= {"top1_pct": 50.0, "codec": 7}
     (row,) = read_runs(tmp_path).to_dict("records")
     assert (row["run"], row["verb"], row["status"], row["seed"]) == ("train/one", "train", "finished", 3)
-    assert (row["experiment"], row["preset"], row["arm"], row["workers"]) == ("accuracy", "cpu", "INR", "2")
-    assert (row["top1_pct"], row["metric.arm"], row["label.run"]) == (50.0, 7, "x")  # a name that is taken
+    assert (row["experiment"], row["preset"], row["codec"], row["workers"]) == ("accuracy", "cpu", "SIREN", "2")
+    assert (row["top1_pct"], row["metric.codec"], row["label.run"]) == (50.0, 7, "x")  # a name that is taken
     settings = {key.removeprefix("cfg."): value for key, value in row.items() if key.startswith("cfg.") and "labels" not in key}
     assert settings == {"inr.depth": 3, "inr.hidden": 16, "inr": "3x16", "fit.betas": "[0.9, 0.95]", "pipeline.name": "inr"}
     assert Path(row["path"]).is_file()

@@ -42,16 +42,16 @@ SAMPLE_MARKDOWN = """\
 **Accuracy.** Preset cpu; 2 cores, Fast; mean ± standard deviation over the runs of a row; a difference ± its standard error; \
 one below 2 standard errors is marked "no difference told".
 
-| dataset | arm | net | top-1, % | points lost | n | records |
+| dataset | codec | variant | top-1, % | points lost | n | records |
 |---|---|---|--:|---|--:|---|
-| a | INR | s | 90.50 ± 2.12 | 1.50 ± 2.50, no difference told | 2 | \
+| a | SIREN | s | 90.50 ± 2.12 | 1.50 ± 2.50, no difference told | 2 | \
 [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
 | a | raw | — | 92.00 ± 2.83 | — | 2 | [1](runs/sample/cpu/raw-a-0/record.json) [2](runs/sample/cpu/raw-a-1/record.json) |
 | b | raw | — | 70.00 | — | 1 | [record](runs/sample/cpu/raw-b-0/record.json) |
 
-| claim | dataset | arm | net | paper | ours ± spread (n) | delta | within the claim? | records |
+| claim | dataset | codec | variant | paper | ours ± spread (n) | delta | within the claim? | records |
 |---|---|---|---|---|--:|--:|---|---|
-| top-1 lost against training from raw images (the abstract says "marginal") | a | INR | s | about 2 points | 1.50 ± 2.50 (2) | \
+| top-1 lost against training from raw images (the abstract says "marginal") | a | SIREN | s | about 2 points | 1.50 ± 2.50 (2) | \
 -0.50 | yes, not surely | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
 
 - not measured: sample/cpu/encode-b: failed, ValueError: it | broke"""
@@ -105,7 +105,7 @@ def test_a_run_that_is_there_twice_is_refused(sample):
 
 def test_runs_whose_settings_were_edited_in_between_are_named(sample, capsys):
     for seed in range(2):
-        options = {"dataset": {"name": "shapes"}, "labels": {"dataset": "c", "arm": "raw"}, "optimizer": {"epochs": 5 + seed}}
+        options = {"dataset": {"name": "shapes"}, "labels": {"dataset": "c", "codec": "raw"}, "optimizer": {"epochs": 5 + seed}}
         config = options | {"experiment_name": "sample", "preset": "cpu", "seed": seed}
         write_run(Path(f"runs/sample/cpu/c-{seed}"), config=config, seed=seed, metrics={"top1_pct": 50.0 + seed})
     printed(sample)
@@ -117,7 +117,7 @@ def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own
     choice = {"experiment_name": "accuracy", "preset": "smoke", "dataset": {"name": "shapes"}}
     for variant, seed in [("mine", 0), ("mine", 1), ("raw", 0)]:
         write_run(
-            tmp_path / f"{variant}-{seed}", config=choice | {"labels": {"arm": variant, "net": variant}}, seed=seed,
+            tmp_path / f"{variant}-{seed}", config=choice | {"labels": {"codec": variant, "variant": variant}}, seed=seed,
             metrics={"top1_pct": 50.0},
             command=f"python -m experiments.train experiment=accuracy/smoke variant={variant} seed={seed} overwrite=true",
         )  # fmt: skip
@@ -129,7 +129,7 @@ def test_the_title_names_the_dataset_and_the_commands_make_a_variant_of_ones_own
 def test_an_experiment_without_tables_has_one_of_what_its_runs_have(sample, monkeypatch):
     monkeypatch.delitem(tables.TABLES, "sample")
     text = printed(sample)
-    assert "| verb | dataset | arm | net | % of RGB | top-1, % | n | records |" in text
+    assert "| verb | dataset | codec | variant | % of RGB | top-1, % | n | records |" in text
 
 
 def test_a_table_is_written_in_every_form(sample):
@@ -143,7 +143,7 @@ def test_a_table_is_written_in_every_form(sample):
     assert rows["top-1, %"].tolist() == [90.5, 92.0, 70.0]  # numbers in full
     assert rows["top-1, % (n)"].tolist() == [2, 2, 1]
     assert json.loads((folder / "memory_claims.json").read_text())[0]["ours ± spread (n)"] == "5.0 (1)"
-    assert r"a & INR & s & 90.50 $\pm$ 2.12 & 1.50 $\pm$ 2.50, no difference told & 2 \\" in (folder / "accuracy.tex").read_text()
+    assert r"a & SIREN & s & 90.50 $\pm$ 2.12 & 1.50 $\pm$ 2.50, no difference told & 2 \\" in (folder / "accuracy.tex").read_text()
     with Image.open(folder / "accuracy.png") as picture:
         assert picture.format == "PNG"
 
@@ -198,11 +198,11 @@ def test_every_committed_run_is_in_a_table_of_a_page():
 
 def test_a_training_that_made_its_store_on_demand_has_its_psnr_on_its_own_record(tmp_path):
     for seed in range(2):
-        for arm, metrics in {"raw": {}, "INR": {"store_psnr_db": 33.0}}.items():
-            config = {"experiment_name": "accuracy", "preset": "cpu", "seed": seed, "labels": {"arm": arm}}
-            write_run(tmp_path / f"{arm}{seed}", config=config, seed=seed, metrics={"top1_pct": 80.0 + (arm == "raw")} | metrics)
+        for codec, metrics in {"raw": {}, "SIREN": {"store_psnr_db": 33.0}}.items():
+            config = {"experiment_name": "accuracy", "preset": "cpu", "seed": seed, "labels": {"codec": codec}}
+            write_run(tmp_path / f"{codec}{seed}", config=config, seed=seed, metrics={"top1_pct": 80.0 + (codec == "raw")} | metrics)
     rows = accuracy(read_runs(tmp_path))
-    shown = rows[["arm", "PSNR, dB", "points lost"]].map(cell_text).to_numpy().tolist()
+    shown = rows[["codec", "PSNR, dB", "points lost"]].map(cell_text).to_numpy().tolist()
     assert shown == [["SIREN", "33.00", "1.00"], ["raw", "—", "—"]]
     assert rows["points lost"][0].std == 0
     for seed in range(2):

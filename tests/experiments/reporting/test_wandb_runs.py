@@ -12,7 +12,7 @@ ORIGIN = {"verb": "train", "commit": "abc", "dirty": False, "code": "c0de", "mac
 def online(**more):
     summary = {"top1_pct": 50.0, "units": {"top1_pct": "%"}, "sheet": {"_type": "image-file"}, "_runtime": 12}
     facts = {"name": "a", "state": "finished", "job_type": "train", "created_at": "2026-01-01", "commit": None}
-    config = {"seed": 3, "inr": {"depth": 3, "hidden": 16}, "labels": {"arm": "INR"}, "origin": ORIGIN, "_wandb": {}}
+    config = {"seed": 3, "inr": {"depth": 3, "hidden": 16}, "labels": {"codec": "SIREN"}, "origin": ORIGIN, "_wandb": {}}
     return types.SimpleNamespace(**(facts | {"summary": summary, "config": config} | more))
 
 
@@ -45,7 +45,7 @@ def test_runs_of_a_project_are_those_that_were_mirrored(server):
     runs = read_wandb("wandb:me/rapid-inr").set_index("run")
     assert runs.status.to_dict() == {"a": "finished", "b": "crashed", "c": "interrupted"}
     row = runs.loc["a"]
-    assert (row.verb, row.top1_pct, row.code, row.machine, row.arm) == ("train", 50.0, "c0de", "2 cores, a CPU", "INR")
+    assert (row.verb, row.top1_pct, row.code, row.machine, row.codec) == ("train", 50.0, "c0de", "2 cores, a CPU", "SIREN")
     assert (row["cfg.inr"], row["cfg.inr.depth"]) == ("3x16", 3)
     assert not {"units", "sheet", "_runtime"} & set(runs)
 

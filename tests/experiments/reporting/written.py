@@ -36,8 +36,8 @@ def memory(runs: pd.DataFrame) -> pd.DataFrame:
 
 def accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     nets = only(runs, "train")
-    nets["raw"] = beside(nets, only(nets, arm="raw"), same=("dataset", "seed"))
-    return summarize(nets, ["dataset", "arm", "net"], {"top-1, %": ("top1_pct", 2), "points lost": ("raw", "top1_pct", 2)})
+    nets["raw"] = beside(nets, only(nets, codec="raw"), same=("dataset", "seed"))
+    return summarize(nets, ["dataset", "codec", "variant"], {"top-1, %": ("top1_pct", 2), "points lost": ("raw", "top1_pct", 2)})
 
 
 SAMPLE = [
@@ -47,7 +47,7 @@ SAMPLE = [
     ),
     Table(
         "accuracy", "Accuracy", accuracy, claims=[Claim("accuracy_drop", "points lost", not_at=("small",))],
-        figure=Figure("arm", "top-1, %", line=("dataset",)),
+        figure=Figure("codec", "top-1, %", line=("dataset",)),
     ),
 ]  # fmt: skip
 
@@ -63,7 +63,7 @@ def write_sample(root: Path, *, preset: str = "cpu") -> Path:
     write("encode-a", "encode", {"dataset": "a"}, metrics={"rgb_pct": 4.96, "store_bytes": 1234567})
     write("encode-b", "encode", {"dataset": "b"}, status="failed", error="ValueError: it | broke")
     for seed, raw, inr in ((0, 90.0, 89.0), (1, 94.0, 92.0)):
-        write(f"raw-a-{seed}", "train", {"dataset": "a", "arm": "raw"}, seed=seed, metrics={"top1_pct": raw})
-        write(f"inr-a-s-{seed}", "train", {"dataset": "a", "arm": "INR", "net": "s"}, seed=seed, metrics={"top1_pct": inr})
-    write("raw-b-0", "train", {"dataset": "b", "arm": "raw"}, metrics={"top1_pct": 70.0})
+        write(f"raw-a-{seed}", "train", {"dataset": "a", "codec": "raw"}, seed=seed, metrics={"top1_pct": raw})
+        write(f"inr-a-s-{seed}", "train", {"dataset": "a", "codec": "SIREN", "variant": "s"}, seed=seed, metrics={"top1_pct": inr})
+    write("raw-b-0", "train", {"dataset": "b", "codec": "raw"}, metrics={"top1_pct": 70.0})
     return root
