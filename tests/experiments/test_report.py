@@ -49,7 +49,9 @@ def test_the_page_shows_claims_tables_curves_machines_and_warnings(page, sample)
     assert sum(name == "src" for _, name, _ in attributes) == 2  # the figure of a table, the curves of training
     claims = section(text, "What the paper claims")
     assert '<div class="card yes"><p class="what">Stored dataset, of its raw RGB bytes</p><p class="figure">4.96%</p>' in claims
-    assert "The paper: about 2 points. Within it: 1 of 1 rows. The best: dataset a, codec SIREN, variant s, at preset cpu." in claims
+    assert (
+        "The paper: about 2 points. Within it: 1 of 1 rows. The best: dataset a, codec SIREN, variant s, at preset cpu." in claims
+    )
     assert claims.count("Not measured yet.") == 2
     experiment = section(text, "Sample")
     assert '<td class="number">1.50 ± 2.50 (2)</td>' in experiment

@@ -64,6 +64,8 @@ def write_sample(root: Path, *, preset: str = "cpu") -> Path:
     write("encode-b", "encode", {"dataset": "b"}, status="failed", error="ValueError: it | broke")
     for seed, raw, inr in ((0, 90.0, 89.0), (1, 94.0, 92.0)):
         write(f"raw-a-{seed}", "train", {"dataset": "a", "codec": "raw"}, seed=seed, metrics={"top1_pct": raw})
-        write(f"inr-a-s-{seed}", "train", {"dataset": "a", "codec": "SIREN", "variant": "s"}, seed=seed, metrics={"top1_pct": inr})
+        write(
+            f"inr-a-s-{seed}", "train", {"dataset": "a", "codec": "SIREN", "variant": "s"}, seed=seed, metrics={"top1_pct": inr}
+        )
     write("raw-b-0", "train", {"dataset": "b", "codec": "raw"}, metrics={"top1_pct": 70.0})
     return root
