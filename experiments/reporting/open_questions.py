@@ -62,7 +62,7 @@ def coded_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @table(
-    "augmentation", "INRs decoded at moved coordinates, and the same images decoded once and moved as pixels, tested on clean images",
+    "augmentation", "INRs decoded at moved coordinates, and the same images decoded once and moved as pixels; clean test images",
     figure=Figure("augment", "top-1, %", line=("variant",)),
 )  # fmt: skip
 def augmentation(runs: pd.DataFrame) -> pd.DataFrame:

@@ -51,7 +51,8 @@ one below 2 standard errors is marked "no difference told".
 
 | claim | dataset | codec | variant | paper | ours ± spread (n) | delta | within the claim? | records |
 |---|---|---|---|---|--:|--:|---|---|
-| top-1 lost against training from raw images (the abstract says "marginal") | a | SIREN | s | about 2 points | 1.50 ± 2.50 (2) | \
+| top-1 lost against training from raw images (the abstract says "marginal") | a | SIREN | s | about 2 points \
+| 1.50 ± 2.50 (2) | \
 -0.50 | yes, not surely | [1](runs/sample/cpu/inr-a-s-0/record.json) [2](runs/sample/cpu/inr-a-s-1/record.json) |
 
 - not measured: sample/cpu/encode-b: failed, ValueError: it | broke"""
