@@ -172,6 +172,8 @@ def costs(runs: pd.DataFrame) -> pd.DataFrame:
 )  # fmt: skip
 def encode_time(runs: pd.DataFrame) -> pd.DataFrame:
     encodes = only(runs, "encode")
+    if encodes.empty:  # codecs are shown in the bytes of INRs
+        return encodes
     for stage in ("fit", "refine"):
         encodes[f"{stage} steps"] = encodes[f"cfg.{stage}.steps"].map("{:.0f}".format)
     rows = [run | asdict(_points(run)[0]) for run in encodes.to_dict("records")]

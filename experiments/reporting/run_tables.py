@@ -21,10 +21,7 @@ def demo(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def encode(runs: pd.DataFrame) -> pd.DataFrame:
-    runs = runs[runs.verb == "encode"].copy()
-    if "cfg.inr.bytes" in runs:
-        runs.loc[runs["cfg.inr.bytes"].notna(), "fit_psnr_db"] = None  # early records of cosine series have 100 dB
-    return listed(runs, {
+    return listed(runs[runs.verb == "encode"], {
         "dataset": DATASET, "images": IMAGES, "INR": INR, "steps": STEPS, "pruned": ("prune_ratio", ".0%"),
         "bits": ("cfg.quantize.bits", ""), "ends": ("cfg.quantize.ends_bits", ""), "steps after": ("cfg.refine.steps", ""),
         "fitted, dB": ("fit_psnr_db", ".2f"), "stored, dB": ("psnr_db", ".2f"), "bpp": ("bpp", ".2f"),

@@ -1,4 +1,4 @@
-"""The failure signatures as a user meets them: provoked, named on stderr and in the record, and absent where nothing is wrong."""
+"""The named warnings as a user meets them: provoked, named on stderr and in the record, and absent where nothing is wrong."""
 
 import json
 import shutil

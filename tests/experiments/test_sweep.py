@@ -30,6 +30,9 @@ def test_an_experiment_runs_at_its_smoke_preset(command, tmp_path, name):
     assert records
     assert {record["status"] for record in records} == {"finished"}
     assert sorted(path.name for path in folder.iterdir() if not path.is_dir()) == ["multirun.yaml"]
+    code, _, err = command("tables", f"root={folder}")
+    assert code == 0, err
+    assert "averaged_over" not in err  # its labels tell its jobs apart
 
 
 def test_a_sweep_can_be_narrowed_and_a_job_run_by_itself_has_the_same_folder(command, tmp_path):
