@@ -12,7 +12,7 @@ from rapid_inr.plots.figures import COLOURS, empty_figure, legend_beside, save_f
 
 GROUP_WIDTH = 0.8  # of a group of bars, as a fraction of the distance between groups
 ALIKE = 0.5  # bars become dots if the smallest mean is above this fraction of the largest
-TITLE = 64  # letters a line of the title, about the width of the axes
+TITLE = 58  # letters a line of the title, about the width of the axes beside a legend
 LONG = 70  # the words on the axis are rotated if (longest word) x (number of words) exceeds this
 Line = Sequence[tuple[str | float, float, float]]  # x, and mean and standard deviation (0 of a single run) of y
 
