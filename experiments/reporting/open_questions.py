@@ -24,7 +24,7 @@ def segmentation(runs: pd.DataFrame) -> pd.DataFrame:
     return summarize(nets, ["variant", "augment"], {
         "% of RGB": ("rgb_pct", 1), "PSNR, dB": ("store_psnr_db", 2), "mIoU from raw, %": ("raw_miou_pct", 2),
         "mIoU from INR, %": ("miou_pct", 2), "points lost": ("raw_miou_pct", "miou_pct", 2),
-        "from INR, tested on decoded, %": ("decoded_miou_pct", 2), "images/s": ("images_per_s", 0),
+        "from INR, tested on decoded, %": ("decoded_miou_pct", 2),
     })  # fmt: skip
 
 
