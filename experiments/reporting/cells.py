@@ -29,8 +29,8 @@ class Measured:
 
     @property
     def text(self) -> str:
-        spread = f" ± {number(self.std, self.digits)}" if self.std else ""  # equal runs have none
-        return number(self.mean, self.digits) + spread
+        shown = self.std is not None and round(self.std, self.digits) > 0  # runs that are equal to these digits have no spread
+        return number(self.mean, self.digits) + (f" ± {number(self.std, self.digits)}" if shown else "")
 
     def __str__(self) -> str:
         return self.text
