@@ -219,6 +219,7 @@ def test_a_mean_has_its_deviation_where_there_is_one_to_speak_of():
     assert str(measured([1234.5, None, float("nan"), True, "x"], 0)) == "1,234"
     assert str(measured([float("inf"), 1.0], 1)) == "never"
     assert measured([None], 1) is None
+    assert measured([613.0, 613.3], 0).text == "613"
 
 
 def test_a_difference_is_told_only_if_it_is_larger_than_twice_its_standard_error():
